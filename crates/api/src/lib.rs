@@ -1,0 +1,16 @@
+//! The public interfaces as types: JSON bodies, header names, error codes, and the message authentication of the
+//! cluster's own calls. Services meet only through this crate and `vstack-client`.
+//!
+//! Field names and status codes are a contract with scripts that already exist; changing one is breaking them.
+
+pub mod auth;
+mod error;
+pub mod headers;
+pub mod metadata;
+pub mod node;
+mod time;
+pub mod uploader;
+pub mod web;
+
+pub use error::{ErrorBody, ErrorCode};
+pub use time::WallTime;

@@ -1,0 +1,217 @@
+//! What is agreed: ballots, layouts and placements.
+
+use std::fmt;
+
+use vstack_types::{Digest, NodeRef, ProcessUuid, limits::LAYOUT_NODES_MAX};
+
+/// A proposer's attempt. Ordered by round, then proposer; at most one value is ever proposed in one ballot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ballot {
+    /// Strictly rising per proposer and register. Round 0 belongs to the process that created the video.
+    pub round: u64,
+    /// The process that proposes; a UUID made at its start.
+    pub proposer: ProcessUuid,
+}
+
+impl Ballot {
+    /// The owner's ballot, whose accept travels with the bytes.
+    pub const fn zero(owner: ProcessUuid) -> Self {
+        Self { round: 0, proposer: owner }
+    }
+}
+
+impl fmt::Display for Ballot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.round, self.proposer)
+    }
+}
+
+/// One Reed-Solomon shard of a coded chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shard {
+    /// Place in the code, from 0; the data shards come first.
+    pub index: u8,
+    /// Who holds it.
+    pub node: NodeRef,
+    /// Of the shard's own bytes.
+    pub sha256: Digest,
+}
+
+/// In which form a chunk lives, and on which nodes. The nodes of a layout are its acceptors; there are no others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// Every node holds all of the chunk.
+    Replicated {
+        /// Distinct, at least one.
+        nodes: Vec<NodeRef>,
+    },
+    /// Every shard lives on one node; a node may hold several.
+    Coded {
+        /// Shards needed to read.
+        data: u8,
+        /// Shards beyond those.
+        parity: u8,
+        /// `data + parity` of them, in order of their index.
+        shards: Vec<Shard>,
+    },
+    /// Nobody holds anything, for ever.
+    Deleted {
+        /// The acceptors that remember it.
+        nodes: Vec<NodeRef>,
+    },
+}
+
+/// Why a layout cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// No acceptor could answer for it.
+    #[error("a layout names at least one node")]
+    Empty,
+    /// More than [`LAYOUT_NODES_MAX`].
+    #[error("a layout names at most {LAYOUT_NODES_MAX} nodes or shards")]
+    TooLarge,
+    /// The same acceptor would be counted twice.
+    #[error("a layout names a node twice")]
+    Repeated,
+    /// Shards missing, out of order, or of an impossible code.
+    #[error("a coded layout has `data` + `parity` shards, in order, with at least one data shard")]
+    Shards,
+}
+
+impl Layout {
+    /// Its acceptors, each once, in the order the layout names them.
+    pub fn nodes(&self) -> Vec<NodeRef> {
+        match self {
+            Self::Replicated { nodes } | Self::Deleted { nodes } => nodes.clone(),
+            Self::Coded { shards, .. } => {
+                let mut nodes = Vec::with_capacity(shards.len());
+                for shard in shards {
+                    if !nodes.contains(&shard.node) {
+                        nodes.push(shard.node);
+                    }
+                }
+                nodes
+            }
+        }
+    }
+
+    /// Whether `node` is one of its acceptors.
+    pub fn names(&self, node: NodeRef) -> bool {
+        match self {
+            Self::Replicated { nodes } | Self::Deleted { nodes } => nodes.contains(&node),
+            Self::Coded { shards, .. } => shards.iter().any(|shard| shard.node == node),
+        }
+    }
+
+    /// Whether it is [`Layout::Deleted`].
+    pub const fn is_deleted(&self) -> bool {
+        matches!(self, Self::Deleted { .. })
+    }
+
+    /// Whether it can be agreed on at all.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), LayoutError> {
+        let distinct = |nodes: &[NodeRef]| {
+            let mut sorted: Vec<_> = nodes.iter().map(|node| node.uuid).collect();
+            sorted.sort_unstable();
+            sorted.windows(2).all(|pair| pair[0] != pair[1])
+        };
+        match self {
+            Self::Replicated { nodes } | Self::Deleted { nodes } => {
+                if nodes.is_empty() {
+                    Err(LayoutError::Empty)
+                } else if nodes.len() > LAYOUT_NODES_MAX {
+                    Err(LayoutError::TooLarge)
+                } else if distinct(nodes) {
+                    Ok(())
+                } else {
+                    Err(LayoutError::Repeated)
+                }
+            }
+            Self::Coded { data, parity, shards } => {
+                let total = usize::from(*data) + usize::from(*parity);
+                let ordered = shards.iter().enumerate().all(|(index, shard)| usize::from(shard.index) == index);
+                if *data == 0 || shards.len() != total || !ordered {
+                    Err(LayoutError::Shards)
+                } else if total > LAYOUT_NODES_MAX {
+                    Err(LayoutError::TooLarge)
+                } else if distinct(&self.nodes()) {
+                    Ok(())
+                } else {
+                    Err(LayoutError::Repeated)
+                }
+            }
+        }
+    }
+}
+
+/// The value of a register: where version `version` of a chunk's placement puts it.
+///
+/// With `prev` it is *joint*: both layouts count. Without, it is *settled*.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Placement {
+    /// 1 for the first; each decided placement is made from the one before.
+    pub version: u64,
+    /// Length of the whole chunk, in bytes.
+    pub size: u64,
+    /// Of the whole chunk.
+    pub sha256: Digest,
+    /// Where the chunk is going to be, or is.
+    pub layout: Layout,
+    /// Where it still is, while joint.
+    pub prev: Option<Layout>,
+    /// The joint turns back to what `prev` was made from.
+    pub back: bool,
+}
+
+impl Placement {
+    /// The acceptors of both halves, each once.
+    pub fn nodes(&self) -> Vec<NodeRef> {
+        let mut nodes = self.layout.nodes();
+        for node in self.prev.iter().flat_map(Layout::nodes) {
+            if !nodes.contains(&node) {
+                nodes.push(node);
+            }
+        }
+        nodes
+    }
+
+    /// Whether `voters` hold a quorum Q of this placement: a majority of each layout it names.
+    pub fn quorum(&self, voters: impl Fn(NodeRef) -> bool) -> bool {
+        let majority = |layout: &Layout| {
+            let nodes = layout.nodes();
+            nodes.iter().filter(|node| voters(**node)).count() > nodes.len() / 2
+        };
+        majority(&self.layout) && self.prev.as_ref().is_none_or(majority)
+    }
+
+    /// The digests of the items that `layout` assigns to `node`: the whole chunk for a replica, its shards for a
+    /// coded one, none for anybody else.
+    pub fn items_of(&self, layout: &Layout, node: NodeRef) -> Vec<Digest> {
+        match layout {
+            Layout::Replicated { nodes } if nodes.contains(&node) => vec![self.sha256],
+            Layout::Coded { shards, .. } => {
+                shards.iter().filter(|shard| shard.node == node).map(|shard| shard.sha256).collect()
+            }
+            Layout::Replicated { .. } | Layout::Deleted { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether `digest` is an item that either half assigns to `node`, so that the node must keep it.
+    pub fn keeps(&self, node: NodeRef, digest: Digest) -> bool {
+        std::iter::once(&self.layout)
+            .chain(&self.prev)
+            .any(|layout| self.items_of(layout, node).contains(&digest))
+    }
+
+    /// Whether both its layouts can be agreed on.
+    ///
+    /// # Errors
+    /// What is wrong with the first that cannot.
+    pub fn check(&self) -> Result<(), LayoutError> {
+        self.layout.check()?;
+        self.prev.as_ref().map_or(Ok(()), Layout::check)
+    }
+}
