@@ -9,11 +9,14 @@
 //! metadata service, the simulation and the model checker all run this code.
 
 pub mod acceptor;
+mod choose;
 mod codec;
 mod message;
 mod placement;
+mod proposer;
 
 pub use acceptor::Register;
 pub use codec::DecodeError;
 pub use message::{Reply, Request, Vote};
 pub use placement::{Ballot, Layout, LayoutError, Placement, Shard};
+pub use proposer::{Action, Change, Outcome, Proposer, Refusal, backoff};

@@ -1,1 +1,430 @@
-//! The proposer.
+//! The proposer of the classic path: prepare, choose, accept, tell.
+//!
+//! A state machine: it is told what happened and answers with [`Action`]s. It holds no clock; whoever drives it
+//! decides when a node has been silent too long ([`Proposer::on_silence`]) and waits before [`Proposer::retry`].
+//! Round 0, the owner's path, has no state to speak of and is not here: see [`Placement::quorum`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use rand::{Rng, RngExt as _};
+use vstack_types::{Digest, NodeRef, ProcessUuid};
+
+use crate::{
+    choose::{self, Next},
+    message::{Reply, Request, Vote},
+    placement::{Ballot, Layout, Placement},
+};
+
+/// What a proposer wishes for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Learn what is decided, completing what may have been.
+    Read,
+    /// Place bytes that were staged: version 1 on the initial nodes.
+    Create {
+        /// Bytes of the chunk.
+        size: u64,
+        /// Of the chunk.
+        sha256: Digest,
+    },
+    /// Make sure nothing is ever placed, if nothing was.
+    Abort,
+    /// Take the chunk out, whatever is placed.
+    Delete,
+    /// Begin to move it; the result is joint.
+    Move {
+        /// Where to.
+        to: Layout,
+    },
+    /// End a move: only the new layout counts from then on.
+    Settle,
+    /// Give a move up; the result is joint with the halves swapped, to be settled.
+    TurnBack,
+}
+
+/// Why a wish is not granted. None of these changes with another try.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such placement to change.
+    #[error("nothing is placed under this id")]
+    Nothing,
+    /// It is gone for ever.
+    #[error("the chunk was deleted; a new upload needs a new id")]
+    Deleted,
+    /// Something else was decided first.
+    #[error("another placement was decided")]
+    Taken(Box<Placement>),
+    /// A move is under way: settle it or turn it back first.
+    #[error("a move is under way")]
+    Joint(Box<Placement>),
+    /// No move is under way.
+    #[error("no move is under way")]
+    Settled,
+    /// Too few nodes of the new layout hold their part.
+    #[error("too few nodes hold their part of the new layout")]
+    NotEnough,
+    /// Somebody changed it since the caller looked.
+    #[error("the placement has version {}, not the expected one", .0.version)]
+    Version(Box<Placement>),
+}
+
+/// How a proposal ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This placement is decided, as wished.
+    Decided(Vote),
+    /// Nothing is decided and nothing can have been: only for [`Change::Read`].
+    Nothing,
+    /// Not as wished; what is known of the register is in the refusal.
+    Refused(Refusal),
+}
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send; give the reply to [`Proposer::on_reply`], or its absence to [`Proposer::on_silence`].
+    Send {
+        /// To whom.
+        to: NodeRef,
+        /// What.
+        request: Request,
+    },
+    /// Bring this item to a node that needs it before it can vote, from any of the holders; then
+    /// [`Proposer::on_copied`].
+    Copy {
+        /// Who needs it.
+        to: NodeRef,
+        /// Of the item.
+        item: Digest,
+        /// Who should have it.
+        from: Vec<NodeRef>,
+    },
+    /// Send, and forget: the loss of this message is harmless.
+    Tell {
+        /// To whom.
+        to: NodeRef,
+        /// A [`Request::Decided`].
+        request: Request,
+    },
+    /// This attempt cannot succeed: wait for [`backoff`], then [`Proposer::retry`].
+    Backoff {
+        /// Attempts so far, from 1.
+        attempt: u32,
+    },
+    /// It is over.
+    Finish(Outcome),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Promise {
+    accepted: Option<Vote>,
+    decided: bool,
+    holds: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Prepare { asked: BTreeSet<NodeRef>, pending: BTreeSet<NodeRef>, promises: BTreeMap<NodeRef, Promise> },
+    Accept { placement: Placement, wished: bool, copies: BTreeMap<NodeRef, usize>, pending: BTreeSet<NodeRef>, accepted: BTreeSet<NodeRef> },
+    Done,
+}
+
+/// One wish about one register.
+#[derive(Debug, Clone)]
+pub struct Proposer {
+    process: ProcessUuid,
+    initial: Vec<NodeRef>,
+    change: Change,
+    expected: Option<u64>,
+    /// Rounds up to this one were seen or used.
+    round: u64,
+    attempt: u32,
+    /// Decided, as this proposer saw itself or was told by one who did.
+    known: Option<Placement>,
+    /// Who accepted `known` when this proposer completed it.
+    completed_by: BTreeSet<NodeRef>,
+    phase: Phase,
+}
+
+/// Random, growing with the attempts: duelling proposers part ways.
+pub fn backoff(attempt: u32, rng: &mut impl Rng) -> Duration {
+    const FIRST_MS: u64 = 20;
+    const LAST_MS: u64 = 2_000;
+    let ceiling = FIRST_MS.saturating_mul(1 << attempt.min(16)).min(LAST_MS);
+    Duration::from_millis(rng.random_range(FIRST_MS / 2..=ceiling))
+}
+
+impl Proposer {
+    /// A proposer for a register whose version-1 nodes are `initial`.
+    ///
+    /// `process` must be new: never used by another proposer, not even one of the same process, because both would
+    /// use the same ballots and a ballot may carry one value only.
+    pub fn new(process: ProcessUuid, initial: Vec<NodeRef>, change: Change) -> Self {
+        Self {
+            process,
+            initial,
+            change,
+            expected: None,
+            round: 0,
+            attempt: 0,
+            known: None,
+            completed_by: BTreeSet::new(),
+            phase: Phase::Waiting,
+        }
+    }
+
+    /// A placement already seen decided: saves a round, and finds acceptors that left `initial` long ago.
+    #[must_use]
+    pub fn knowing(mut self, decided: Placement) -> Self {
+        self.known = Some(decided);
+        self
+    }
+
+    /// Refuses unless the placement found has this version.
+    #[must_use]
+    pub const fn expecting(mut self, version: u64) -> Self {
+        self.expected = Some(version);
+        self
+    }
+
+    /// The ballot of the attempt under way; replies and silences are about this one or are stale.
+    pub const fn ballot(&self) -> Ballot {
+        Ballot { round: self.round, proposer: self.process }
+    }
+
+    /// Begins the first attempt, or the next one after [`Action::Backoff`].
+    pub fn retry(&mut self) -> Vec<Action> {
+        self.round += 1;
+        self.attempt += 1;
+        let mut ask: BTreeSet<NodeRef> = self.initial.iter().copied().collect();
+        if let Some(known) = &self.known {
+            ask = known.nodes().into_iter().collect();
+        }
+        self.phase = Phase::Prepare { asked: ask.clone(), pending: ask.clone(), promises: BTreeMap::new() };
+        self.prepare_messages(ask)
+    }
+
+    /// `from` answered the request of `ballot`.
+    pub fn on_reply(&mut self, from: NodeRef, ballot: Ballot, reply: Reply) -> Vec<Action> {
+        if ballot != self.ballot() {
+            return Vec::new();
+        }
+        match reply {
+            Reply::Nack { promised } => {
+                self.round = self.round.max(promised.map_or(0, |promised| promised.round));
+                self.give_up()
+            }
+            Reply::Promise { accepted, decided, holds, .. } => self.on_promise(from, Promise { accepted, decided, holds }),
+            Reply::Accepted { .. } => self.on_accepted(from),
+            Reply::NeedBytes { items } => self.on_need(from, &items),
+            Reply::Damaged | Reply::WrongNode | Reply::Noted | Reply::State { .. } => self.on_silence(from, ballot),
+        }
+    }
+
+    /// `from` did not answer the request of `ballot` in time, or its answer was none.
+    pub fn on_silence(&mut self, from: NodeRef, ballot: Ballot) -> Vec<Action> {
+        if ballot != self.ballot() {
+            return Vec::new();
+        }
+        match &mut self.phase {
+            Phase::Prepare { pending, .. } => {
+                pending.remove(&from);
+                self.advance_prepare()
+            }
+            Phase::Accept { pending, .. } => {
+                pending.remove(&from);
+                self.advance_accept()
+            }
+            Phase::Waiting | Phase::Done => Vec::new(),
+        }
+    }
+
+    /// An [`Action::Copy`] to `to` succeeded (`true`) or failed.
+    pub fn on_copied(&mut self, to: NodeRef, ballot: Ballot, copied: bool) -> Vec<Action> {
+        if ballot != self.ballot() {
+            return Vec::new();
+        }
+        let request_ballot = self.ballot();
+        let Phase::Accept { placement, copies, .. } = &mut self.phase else { return Vec::new() };
+        let Some(missing) = copies.get_mut(&to) else { return Vec::new() };
+        if !copied {
+            copies.remove(&to);
+            return self.on_silence(to, ballot);
+        }
+        *missing -= 1;
+        if *missing > 0 {
+            return Vec::new();
+        }
+        let request = Request::Accept { ballot: request_ballot, placement: placement.clone() };
+        vec![Action::Send { to, request }]
+    }
+
+    fn prepare_messages(&self, to: BTreeSet<NodeRef>) -> Vec<Action> {
+        let ballot = self.ballot();
+        to.into_iter().map(|to| Action::Send { to, request: Request::Prepare { ballot } }).collect()
+    }
+
+    fn give_up(&mut self) -> Vec<Action> {
+        if matches!(self.phase, Phase::Waiting | Phase::Done) {
+            return Vec::new();
+        }
+        self.phase = Phase::Waiting;
+        vec![Action::Backoff { attempt: self.attempt }]
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.phase = Phase::Done;
+        vec![Action::Finish(outcome)]
+    }
+
+    fn on_promise(&mut self, from: NodeRef, promise: Promise) -> Vec<Action> {
+        let Phase::Prepare { pending, promises, asked } = &mut self.phase else { return Vec::new() };
+        if !asked.contains(&from) {
+            return Vec::new();
+        }
+        pending.remove(&from);
+        promises.insert(from, promise);
+        self.advance_prepare()
+    }
+
+    /// Ends phase 1 if it can be ended, widens it if it must be widened, gives up if nobody is left to answer.
+    fn advance_prepare(&mut self) -> Vec<Action> {
+        let Phase::Prepare { asked, pending, promises } = &mut self.phase else { return Vec::new() };
+        let highest = promises.values().filter_map(|promise| promise.accepted.as_ref()).max_by_key(|vote| vote.ballot).cloned();
+        let Some(highest) = highest else {
+            // Something was decided and none of those who answered knows it: they are not the ones to build on.
+            if self.known.is_some() {
+                return if pending.is_empty() { self.give_up() } else { Vec::new() };
+            }
+            let promised = self.initial.iter().filter(|node| promises.contains_key(node)).count();
+            if promised > self.initial.len() / 2 {
+                let next = choose::on_empty(&self.change, &self.initial);
+                return self.take(next, None);
+            }
+            return if pending.is_empty() { self.give_up() } else { Vec::new() };
+        };
+        // The value found may name acceptors nobody asked yet: its quorum is what phase 1 has to reach.
+        let more: BTreeSet<_> = highest.placement.nodes().into_iter().filter(|node| !asked.contains(node)).collect();
+        if !more.is_empty() {
+            asked.extend(&more);
+            pending.extend(&more);
+            return self.prepare_messages(more);
+        }
+        if !highest.placement.quorum(|node| promises.contains_key(&node)) {
+            return if pending.is_empty() { self.give_up() } else { Vec::new() };
+        }
+        self.conclude_prepare(highest)
+    }
+
+    /// Phase 1 holds a quorum of `highest`, the value of the highest ballot found.
+    fn conclude_prepare(&mut self, highest: Vote) -> Vec<Action> {
+        let Phase::Prepare { pending, promises, .. } = &self.phase else { return Vec::new() };
+        let current = &highest.placement;
+        let said_so = promises
+            .values()
+            .any(|promise| promise.decided && promise.accepted.as_ref().is_some_and(|vote| vote.placement == *current));
+        let counted = current.quorum(|node| promises.get(&node).is_some_and(|promise| promise.accepted.as_ref() == Some(&highest)));
+        if !(said_so || counted || self.known.as_ref() == Some(current)) {
+            let unchanged = highest.placement;
+            return self.propose(unchanged, false);
+        }
+        let vouching: BTreeSet<NodeRef> = current
+            .layout
+            .nodes()
+            .into_iter()
+            .filter(|node| {
+                let promised = promises.get(node).is_some_and(|promise| {
+                    promise.holds && promise.accepted.as_ref().is_some_and(|vote| vote.placement == *current)
+                });
+                promised || (self.known.as_ref() == Some(current) && self.completed_by.contains(node))
+            })
+            .collect();
+        let granted = matches!(self.change, Change::Read)
+            || self.expected.is_none_or(|version| version == current.version);
+        let next = if granted {
+            choose::on_known(&self.change, current, &vouching)
+        } else {
+            Next::Refuse(Refusal::Version(Box::new(current.clone())))
+        };
+        // More answers may yet vouch for the new layout.
+        if next == Next::Refuse(Refusal::NotEnough) && !pending.is_empty() {
+            return Vec::new();
+        }
+        self.take(next, Some(highest))
+    }
+
+    fn take(&mut self, next: Next, highest: Option<Vote>) -> Vec<Action> {
+        match next {
+            Next::Propose(placement) => self.propose(placement, true),
+            Next::Nothing => self.finish(Outcome::Nothing),
+            Next::Refuse(refusal) => self.finish(Outcome::Refused(refusal)),
+            Next::Already(placement) => {
+                let ballot = highest.map_or_else(|| self.ballot(), |vote| vote.ballot);
+                let mut actions = Self::tell(placement.nodes(), ballot, &placement);
+                actions.extend(self.finish(Outcome::Decided(Vote { ballot, placement })));
+                actions
+            }
+        }
+    }
+
+    fn tell(to: Vec<NodeRef>, ballot: Ballot, placement: &Placement) -> Vec<Action> {
+        let request = Request::Decided { ballot, placement: placement.clone() };
+        to.into_iter().map(|to| Action::Tell { to, request: request.clone() }).collect()
+    }
+
+    fn propose(&mut self, placement: Placement, wished: bool) -> Vec<Action> {
+        let ballot = self.ballot();
+        let nodes: BTreeSet<NodeRef> = placement.nodes().into_iter().collect();
+        let request = Request::Accept { ballot, placement: placement.clone() };
+        self.phase = Phase::Accept { placement, wished, copies: BTreeMap::new(), pending: nodes.clone(), accepted: BTreeSet::new() };
+        nodes.into_iter().map(|to| Action::Send { to, request: request.clone() }).collect()
+    }
+
+    fn on_accepted(&mut self, from: NodeRef) -> Vec<Action> {
+        let Phase::Accept { pending, accepted, .. } = &mut self.phase else { return Vec::new() };
+        pending.remove(&from);
+        accepted.insert(from);
+        self.advance_accept()
+    }
+
+    fn on_need(&mut self, from: NodeRef, items: &[Digest]) -> Vec<Action> {
+        let ballot = self.ballot();
+        let Phase::Accept { placement, copies, .. } = &mut self.phase else { return Vec::new() };
+        // Asked twice: the copy did not help, and a third answer would be the same.
+        if copies.contains_key(&from) || items.is_empty() {
+            return self.on_silence(from, ballot);
+        }
+        copies.insert(from, items.len());
+        let holders: Vec<_> = placement.nodes().into_iter().filter(|node| *node != from).collect();
+        items.iter().map(|item| Action::Copy { to: from, item: *item, from: holders.clone() }).collect()
+    }
+
+    fn advance_accept(&mut self) -> Vec<Action> {
+        let ballot = self.ballot();
+        let Phase::Accept { placement, wished, pending, accepted, .. } = &self.phase else { return Vec::new() };
+        if !placement.quorum(|node| accepted.contains(&node)) {
+            let hopeless = !placement.quorum(|node| accepted.contains(&node) || pending.contains(&node));
+            return if hopeless { self.give_up() } else { Vec::new() };
+        }
+        let (placement, wished, accepted) = (placement.clone(), *wished, accepted.clone());
+        let mut told = placement.nodes();
+        for node in self.known.iter().flat_map(Placement::nodes) {
+            if !told.contains(&node) {
+                told.push(node);
+            }
+        }
+        let mut actions = Self::tell(told, ballot, &placement);
+        self.known = Some(placement.clone());
+        self.completed_by = accepted;
+        if wished {
+            actions.extend(self.finish(Outcome::Decided(Vote { ballot, placement })));
+        } else {
+            actions.extend(self.retry());
+        }
+        actions
+    }
+}

@@ -1,1 +1,135 @@
-fn main() {}
+//! `vstack`: every service and tool of V-Stack in one binary, a subcommand each.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+mod commands;
+mod config_file;
+mod output;
+mod signals;
+mod up;
+
+use std::{future::Future, process::ExitCode};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+/// A distributed video store: videos in as files, out as smooth playback, from machines that may die.
+#[derive(Debug, Parser)]
+#[command(name = "vstack", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// TOML file with settings of the subcommand: keys are flag names with `_` for `-`; flags and environment win.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole cluster on this machine, every service a supervised process.
+    Up(up::Options),
+    /// Upload video files and wait until they can be played.
+    Upload(commands::upload::Options),
+    /// List the videos.
+    Ls(commands::ls::Options),
+    /// Show how services and nodes are doing.
+    Status(commands::status::Options),
+    /// Take videos out.
+    Rm(commands::rm::Options),
+    /// Play a video with the smart client, or save it.
+    Play(vstack_player::PlayOptions),
+    /// Show the logs of a cluster started by `vstack up`.
+    Logs(commands::logs::Options),
+    /// Run the metadata service.
+    Metadata(Box<vstack_metadata::Settings>),
+    /// Run a storage node.
+    StorageNode(Box<vstack_node::Settings>),
+    /// Run the uploader.
+    Uploader(Box<vstack_uploader::Settings>),
+    /// Run the web application and the gateway.
+    Web(Box<vstack_web::Settings>),
+    /// Run the smart client as a service.
+    Client(Box<vstack_player::Settings>),
+}
+
+fn main() -> ExitCode {
+    let arguments = match config_file::merge(Cli::command(), std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(&error, 2),
+    };
+    let matches = Cli::command().get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::from(code)
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(options) => up::run(options),
+        Command::Upload(options) => tool(|stop| commands::upload::run(options, stop)),
+        Command::Ls(options) => tool(|_stop| commands::ls::run(options)),
+        Command::Status(options) => tool(|stop| commands::status::run(options, stop)),
+        Command::Rm(options) => tool(|_stop| commands::rm::run(options)),
+        Command::Logs(options) => tool(|stop| commands::logs::run(options, stop)),
+        Command::Play(options) => tool(|stop| async move {
+            vstack_player::play(options, stop).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Metadata(settings) => service(&settings.common.clone(), |stop| vstack_metadata::run(*settings, stop)),
+        Command::StorageNode(settings) => service(&settings.common.clone(), |stop| vstack_node::run(*settings, stop)),
+        Command::Uploader(settings) => service(&settings.common.clone(), |stop| vstack_uploader::run(*settings, stop)),
+        Command::Web(settings) => service(&settings.common.clone(), |stop| vstack_web::run(*settings, stop)),
+        Command::Client(settings) => service(&settings.common.clone(), |stop| vstack_player::run(*settings, stop)),
+    }
+}
+
+/// Runs a service until it ends or is told to stop (SIGTERM, Ctrl-C).
+fn service<F>(common: &vstack_service::Common, start: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    vstack_service::init_logging(common.log_level, common.log_format);
+    signals::die_with_supervisor()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        signals::cancel_on_stop(&stop)?;
+        start(stop).await
+    });
+    // Blocking work that hangs must not keep a stopped service alive.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a tool; a first Ctrl-C cancels what it does.
+fn tool<F>(start: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        signals::cancel_on_stop(&stop)?;
+        let code = start(stop.clone()).await?;
+        Ok(if stop.is_cancelled() { ExitCode::from(130) } else { code })
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

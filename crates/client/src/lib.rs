@@ -1,1 +1,19 @@
-//! Placeholder.
+//! How services call each other: one typed client per service, and the driver that runs a sans-io
+//! [`vstack_chunkpaxos::Proposer`] over HTTP.
+//!
+//! Every call has a timeout and a bound on what it reads. Nothing here retries by itself except the proposer's
+//! driver, which follows the protocol's own rule; who calls knows better what a failure means.
+
+mod error;
+mod http;
+mod metadata;
+mod node;
+mod propose;
+mod uploader;
+
+pub use error::ClientError;
+pub use http::{HttpClient, Timeouts};
+pub use metadata::MetadataClient;
+pub use node::{Holder, NodeClient, Ping};
+pub use propose::{NodeUrls, ProposeError, propose};
+pub use uploader::UploaderClient;

@@ -1,1 +1,25 @@
-//! Placeholder.
+//! What every V-Stack HTTP service shares, so that all of them behave alike: one error body, the same limits and
+//! timeouts, request ids, metrics, an API description, cluster authentication, and settings read the same way.
+//!
+//! Knows HTTP and nothing of videos, chunks or consensus.
+
+mod cluster;
+mod error;
+mod extract;
+mod logging;
+mod metrics;
+mod serve;
+mod service;
+pub mod settings;
+
+pub use cluster::{ClusterAuth, ClusterCall, VerifiedCall};
+pub use error::{ApiError, ApiResult};
+pub use extract::{Json, Path, Query};
+pub use logging::{LogFormat, LogLevel, init as init_logging};
+pub use prometheus_client;
+pub use serve::{ServeError, bind, serve};
+pub use service::{Cors, Service};
+pub use settings::Common;
+
+/// The version every service reports.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,141 @@
+//! What to propose next: the rules of phase 1's end, as pure functions of what the promises said.
+
+use std::collections::BTreeSet;
+
+use vstack_types::{Digest, NodeRef};
+
+use crate::{
+    placement::{Layout, Placement},
+    proposer::{Change, Refusal},
+};
+
+/// The next step of a proposer that knows what the register holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Phase 2 with this value.
+    Propose(Placement),
+    /// The register already is as wished.
+    Already(Placement),
+    /// Nothing was ever decided, and nothing was wished.
+    Nothing,
+    /// The wish cannot be granted.
+    Refuse(Refusal),
+}
+
+/// With nothing accepted by a majority of `initial`.
+pub(crate) fn on_empty(change: &Change, initial: &[NodeRef]) -> Next {
+    let nodes = initial.to_vec();
+    let first = |size, sha256, layout| Placement { version: 1, size, sha256, layout, prev: None, back: false };
+    match change {
+        Change::Abort | Change::Delete => Next::Propose(first(0, Digest::of(b""), Layout::Deleted { nodes })),
+        Change::Create { size, sha256 } => Next::Propose(first(*size, *sha256, Layout::Replicated { nodes })),
+        Change::Read => Next::Nothing,
+        Change::Move { .. } | Change::Settle | Change::TurnBack => Next::Refuse(Refusal::Nothing),
+    }
+}
+
+/// With `current` known to be decided. `vouching` are the nodes of its layout known to hold their items of it.
+pub(crate) fn on_known(change: &Change, current: &Placement, vouching: &BTreeSet<NodeRef>) -> Next {
+    if current.layout.is_deleted() {
+        return match change {
+            Change::Abort | Change::Delete | Change::Read => Next::Already(current.clone()),
+            _ => Next::Refuse(Refusal::Deleted),
+        };
+    }
+    match (change, &current.prev) {
+        (Change::Read, _) | (Change::Settle, None) => Next::Already(current.clone()),
+        (Change::Create { size, sha256 }, _) if *size == current.size && *sha256 == current.sha256 => {
+            Next::Already(current.clone())
+        }
+        (Change::Create { .. } | Change::Abort, _) => Next::Refuse(Refusal::Taken(Box::new(current.clone()))),
+        (Change::Delete, None) => {
+            Next::Propose(successor(current, Layout::Deleted { nodes: current.layout.nodes() }, None, false))
+        }
+        (Change::Move { to }, None) if *to == current.layout => Next::Already(current.clone()),
+        (Change::Move { to }, None) => {
+            Next::Propose(successor(current, to.clone(), Some(current.layout.clone()), false))
+        }
+        (Change::TurnBack, None) => Next::Refuse(Refusal::Settled),
+        (Change::Settle, Some(_)) if current.back || enough(current, vouching) => {
+            Next::Propose(successor(current, current.layout.clone(), None, false))
+        }
+        (Change::Settle, Some(_)) => Next::Refuse(Refusal::NotEnough),
+        (Change::TurnBack, Some(prev)) if !current.back => {
+            Next::Propose(successor(current, prev.clone(), Some(current.layout.clone()), true))
+        }
+        (Change::TurnBack | Change::Delete | Change::Move { .. }, Some(_)) => {
+            Next::Refuse(Refusal::Joint(Box::new(current.clone())))
+        }
+    }
+}
+
+fn successor(current: &Placement, layout: Layout, prev: Option<Layout>, back: bool) -> Placement {
+    Placement { version: current.version + 1, size: current.size, sha256: current.sha256, layout, prev, back }
+}
+
+/// Whether `vouching` hold so much of the new layout that the old one may go: after the loss of any one of them it
+/// can still be read.
+fn enough(joint: &Placement, vouching: &BTreeSet<NodeRef>) -> bool {
+    match &joint.layout {
+        Layout::Replicated { nodes } | Layout::Deleted { nodes } => {
+            nodes.iter().filter(|node| vouching.contains(node)).count() > nodes.len() / 2
+        }
+        Layout::Coded { data, shards, .. } => {
+            let held_by = |node| shards.iter().filter(|shard| shard.node == node).count();
+            let counts = || joint.layout.nodes().into_iter().filter(|node| vouching.contains(node)).map(held_by);
+            counts().sum::<usize>() >= usize::from(*data) + counts().max().unwrap_or(0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_types::NodeUuid;
+
+    use super::*;
+    use crate::placement::Shard;
+
+    fn node(n: u8) -> NodeRef {
+        NodeRef::first(NodeUuid::from_bytes([n; 16]))
+    }
+
+    fn coded(on: &[u8], data: u8) -> Placement {
+        let shards: Vec<_> = (0u8..).zip(on).map(|(index, n)| Shard { index, node: node(*n), sha256: Digest::of(&[index]) }).collect();
+        let parity = u8::try_from(on.len()).unwrap() - data;
+        Placement {
+            version: 2,
+            size: 10,
+            sha256: Digest::of(b"x"),
+            layout: Layout::Coded { data, parity, shards },
+            prev: Some(Layout::Replicated { nodes: vec![node(1), node(2), node(3)] }),
+            back: false,
+        }
+    }
+
+    #[test]
+    fn a_coded_layout_settles_when_one_more_loss_leaves_it_readable() {
+        let of = |nodes: &[u8]| nodes.iter().map(|n| node(*n)).collect::<BTreeSet<_>>();
+        let five = coded(&[1, 2, 3, 4, 5], 3);
+        assert!(enough(&five, &of(&[1, 2, 3, 4])));
+        assert!(!enough(&five, &of(&[1, 2, 3])));
+        let three = coded(&[1, 1, 2, 2, 3], 3);
+        assert!(enough(&three, &of(&[1, 2, 3])));
+        assert!(!enough(&three, &of(&[1, 2])));
+    }
+
+    #[test]
+    fn only_legal_steps_follow_a_known_placement() {
+        let everyone: BTreeSet<_> = (1..=5).map(node).collect();
+        let joint = coded(&[1, 2, 3, 4, 5], 3);
+        assert!(matches!(on_known(&Change::Delete, &joint, &everyone), Next::Refuse(Refusal::Joint(_))));
+        let Next::Propose(settled) = on_known(&Change::Settle, &joint, &everyone) else { panic!("settles") };
+        assert_eq!((settled.version, &settled.prev), (3, &None));
+        let Next::Propose(back) = on_known(&Change::TurnBack, &joint, &everyone) else { panic!("turns back") };
+        assert!(back.back && back.prev.as_ref() == Some(&joint.layout) && Some(&back.layout) == joint.prev.as_ref());
+        assert!(matches!(on_known(&Change::TurnBack, &back, &everyone), Next::Refuse(Refusal::Joint(_))));
+        assert!(matches!(on_known(&Change::Settle, &back, &BTreeSet::new()), Next::Propose(_)));
+        let Next::Propose(deleted) = on_known(&Change::Delete, &settled, &everyone) else { panic!("deletes") };
+        assert!(matches!(on_known(&Change::Create { size: 10, sha256: Digest::of(b"x") }, &deleted, &everyone), Next::Refuse(Refusal::Deleted)));
+        assert!(matches!(on_known(&Change::Delete, &deleted, &everyone), Next::Already(_)));
+    }
+}

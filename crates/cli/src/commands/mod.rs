@@ -1,0 +1,27 @@
+//! The tools for a running cluster, one file each.
+
+pub mod logs;
+pub mod ls;
+pub mod rm;
+pub mod status;
+pub mod upload;
+
+use vstack_client::{HttpClient, MetadataClient, Timeouts, UploaderClient};
+
+/// Where the cluster is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Cluster {
+    /// Metadata service; several replicas separated by commas.
+    #[arg(long, env = "METADATA_SERVICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub metadata_url: String,
+}
+
+impl Cluster {
+    fn metadata(&self) -> anyhow::Result<MetadataClient> {
+        Ok(MetadataClient::new(HttpClient::new(None, Timeouts::default())?, &self.metadata_url))
+    }
+}
+
+fn uploader(url: &str) -> anyhow::Result<UploaderClient> {
+    Ok(UploaderClient::new(HttpClient::new(None, Timeouts::default())?, url))
+}

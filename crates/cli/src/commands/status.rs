@@ -1,0 +1,129 @@
+//! `vstack status`.
+
+use std::{collections::BTreeMap, io::IsTerminal as _, process::ExitCode, time::Duration};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use vstack_api::metadata::{MetadataHealth, NodeInfo, NodeStatus, Stats};
+use vstack_client::ClientError;
+
+use super::{Cluster, uploader};
+use crate::output;
+
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Uploader.
+    #[arg(long, env = "UPLOADER_SERVICE_URL", default_value = "http://127.0.0.1:8084", value_name = "URL")]
+    uploader_url: String,
+    /// Show again every two seconds, until Ctrl-C.
+    #[arg(long, short)]
+    watch: bool,
+    /// As JSON; with --watch one document a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    healthy: bool,
+    services: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<MetadataHealth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Stats>,
+    active_uploads: Option<usize>,
+    queued_uploads: Option<usize>,
+    nodes: Vec<NodeInfo>,
+}
+
+/// Shows how services and nodes are doing. Exit code 1 when something is not well.
+pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    loop {
+        let report = collect(&options).await?;
+        show(&options, &report)?;
+        if !options.watch {
+            return Ok(if report.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+        }
+    }
+}
+
+fn word<T>(result: &Result<T, ClientError>) -> String {
+    match result {
+        Ok(_) => "healthy".to_owned(),
+        Err(ClientError::Refused { body, .. }) => format!("unhealthy: {}", body.detail),
+        Err(error) => format!("unreachable: {error}"),
+    }
+}
+
+async fn collect(options: &Options) -> anyhow::Result<Report> {
+    let metadata = options.cluster.metadata()?;
+    let uploader = uploader(&options.uploader_url)?;
+    let (health, stats, nodes, uploads) =
+        tokio::join!(metadata.health(), metadata.stats(), metadata.nodes(), uploader.health());
+    let services = BTreeMap::from([("metadata", word(&health)), ("uploader", word(&uploads))]);
+    let nodes_known = nodes.is_ok();
+    let nodes = nodes.unwrap_or_default();
+    let healthy = nodes_known
+        && services.values().all(|state| state == "healthy")
+        && !nodes.is_empty()
+        && nodes.iter().all(|node| node.status == NodeStatus::Healthy);
+    let uploads = uploads.ok();
+    Ok(Report {
+        healthy,
+        services,
+        metadata: health.ok(),
+        stats: stats.ok(),
+        active_uploads: uploads.as_ref().map(|health| health.active_uploads),
+        queued_uploads: uploads.as_ref().map(|health| health.queued_uploads),
+        nodes,
+    })
+}
+
+fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
+    if options.json {
+        if options.watch {
+            println!("{}", serde_json::to_string(report)?);
+        } else {
+            output::json(report)?;
+        }
+        return Ok(());
+    }
+    if options.watch && std::io::stdout().is_terminal() {
+        print!("\x1b[H\x1b[2J");
+    }
+    for (name, state) in &report.services {
+        println!("{name:<10} {state}");
+    }
+    if let Some(stats) = &report.stats {
+        println!(
+            "{:<10} {} videos, {} chunks, {} copies; {} uploads running, {} waiting",
+            "library",
+            stats.total_videos,
+            stats.total_chunks,
+            stats.total_replicas,
+            report.active_uploads.map_or("?".to_owned(), |count| count.to_string()),
+            report.queued_uploads.map_or("?".to_owned(), |count| count.to_string()),
+        );
+    }
+    println!();
+    let mut table = output::table(&["NODE", "STATUS", "DISK", "CHUNKS", "LAST HEARD OF", "URL"]);
+    for node in &report.nodes {
+        table.add_row([
+            node.node_id.clone(),
+            format!("{:?}", node.status).to_lowercase(),
+            format!("{:.1} %", node.disk_usage_percent),
+            node.chunk_count.to_string(),
+            node.last_heartbeat.map_or("never".to_owned(), |time| time.to_string()),
+            node.node_url.clone(),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}

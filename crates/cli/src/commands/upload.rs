@@ -1,0 +1,182 @@
+//! `vstack upload`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use futures_util::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::{io::ReaderStream, sync::CancellationToken};
+use vstack_api::uploader::{UploadStage, UploadStatus};
+use vstack_client::{ClientError, UploaderClient};
+
+use super::uploader;
+use crate::output;
+
+/// What to upload.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Video files: MP4, AVI, MOV, MKV, WebM or FLV.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Title; only with one file. Without it the file's name is the title.
+    #[arg(long)]
+    title: Option<String>,
+    /// Return as soon as the file was sent, without waiting until it can be played.
+    #[arg(long)]
+    no_wait: bool,
+    /// As JSON, one document with every upload's last status.
+    #[arg(long)]
+    json: bool,
+    /// Uploader.
+    #[arg(long, env = "UPLOADER_SERVICE_URL", default_value = "http://127.0.0.1:8084", value_name = "URL")]
+    uploader_url: String,
+}
+
+/// Uploads one file after the other. Exit code 1 when any of them failed.
+pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    if options.title.is_some() && options.files.len() > 1 {
+        bail!("--title goes with one file; without it each video is named after its file");
+    }
+    let client = uploader(&options.uploader_url)?;
+    let mut results = Vec::new();
+    let mut failed = false;
+    for file in &options.files {
+        match upload(&client, file, &options, &stop).await {
+            Ok(status) => {
+                failed |= status.status == UploadStage::Failed;
+                results.push(status);
+            }
+            Err(error) => {
+                failed = true;
+                eprintln!("error: {}: {error:#}", file.display());
+            }
+        }
+        if stop.is_cancelled() {
+            break;
+        }
+    }
+    if options.json {
+        output::json(&results)?;
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn upload(
+    client: &UploaderClient,
+    path: &Path,
+    options: &Options,
+    stop: &CancellationToken,
+) -> anyhow::Result<UploadStatus> {
+    let name = path.file_name().map_or_else(|| "video".into(), |name| name.to_string_lossy().into_owned());
+    let bar = send_bar(&name);
+    let accepted = tokio::select! {
+        accepted = send(client, path, &name, options.title.as_deref(), &bar) => accepted?,
+        () = stop.cancelled() => bail!("interrupted; nothing was kept"),
+    };
+    bar.finish_and_clear();
+    if options.no_wait {
+        if !options.json {
+            println!("{}  {}", accepted.video_id, accepted.title);
+        }
+        return Ok(client.status(&accepted.upload_session_id).await?);
+    }
+    let status = follow(client, &accepted.upload_session_id, &name, stop).await?;
+    match status.status {
+        UploadStage::Completed if !options.json => println!("{}  {}", status.video_id, status.title),
+        UploadStage::Failed => eprintln!("error: {name}: {}", status.error.as_deref().unwrap_or("failed")),
+        _ => {}
+    }
+    for warning in &status.warnings {
+        eprintln!("note: {name}: {warning}");
+    }
+    Ok(status)
+}
+
+fn send_bar(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:30!} {bar:30} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta}");
+    let bar = ProgressBar::new(0).with_message(format!("sending {name}"));
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+async fn send(
+    client: &UploaderClient,
+    path: &Path,
+    name: &str,
+    title: Option<&str>,
+    bar: &ProgressBar,
+) -> anyhow::Result<vstack_api::uploader::UploadAccepted> {
+    let file = tokio::fs::File::open(path).await.context("cannot open it")?;
+    let metadata = file.metadata().await.context("cannot look at it")?;
+    if !metadata.is_file() {
+        bail!("it is not a file");
+    }
+    bar.set_length(metadata.len());
+    let counter = bar.clone();
+    let stream = ReaderStream::with_capacity(file, 256 * 1024).inspect(move |part| {
+        if let Ok(part) = part {
+            counter.inc(part.len() as u64);
+        }
+    });
+    client.upload(name, title, stream, metadata.len()).await.map_err(|error| match error {
+        ClientError::Unreachable { url, reason } => {
+            anyhow::anyhow!("cannot reach the uploader at {url} ({reason}); is the cluster up? `vstack up` starts one")
+        }
+        error => error.into(),
+    })
+}
+
+async fn follow(
+    client: &UploaderClient,
+    session: &str,
+    name: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<UploadStatus> {
+    let style = ProgressStyle::with_template("{msg:30!} {bar:30} {pos:>3} % {prefix}");
+    let bar = ProgressBar::new(100).with_message(name.to_owned());
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut misses = 0;
+    loop {
+        match client.status(session).await {
+            Ok(status) => {
+                misses = 0;
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+                bar.set_position(status.progress.clamp(0.0, 100.0) as u64);
+                bar.set_prefix(stage_text(&status));
+                if status.status.is_final() {
+                    bar.finish_and_clear();
+                    return Ok(status);
+                }
+            }
+            // The uploader may be restarting; it then says that the upload failed.
+            Err(error) if error.is_transient() && misses < 60 => misses += 1,
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = stop.cancelled() => {
+                bar.finish_and_clear();
+                client.cancel(session).await.context("could not give the upload up")?;
+                bail!("interrupted; the upload was given up");
+            }
+            () = tokio::time::sleep(Duration::from_millis(300)) => {}
+        }
+    }
+}
+
+fn stage_text(status: &UploadStatus) -> String {
+    match status.status {
+        UploadStage::Queued => format!("waiting, place {}", status.queue_position.unwrap_or(1)),
+        UploadStage::Uploading => "arriving".to_owned(),
+        UploadStage::Processing => "looking at the file".to_owned(),
+        UploadStage::Chunking => "cutting".to_owned(),
+        UploadStage::Registering => "registering".to_owned(),
+        UploadStage::UploadingChunks => format!("storing, {} chunks", status.total_chunks),
+        UploadStage::Finalizing => "finishing".to_owned(),
+        UploadStage::Completed => "done".to_owned(),
+        UploadStage::Failed => "failed".to_owned(),
+    }
+}

@@ -1,0 +1,161 @@
+//! `vstack up`: a whole cluster on one machine, every service a process of its own, supervised.
+
+mod plan;
+mod ports;
+mod sample;
+mod state;
+mod supervisor;
+
+use std::{
+    fs::File,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use tokio_util::sync::CancellationToken;
+use vstack_client::{HttpClient, MetadataClient, Timeouts};
+
+use crate::signals;
+pub use state::State;
+
+/// How long the whole cluster may take to be ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What to run.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Directory that keeps everything; it is made when absent.
+    #[arg(long, env = "VSTACK_DATA", default_value_os_t = default_data_dir(), value_name = "DIR")]
+    data: PathBuf,
+    /// Storage nodes. The first three listen on 8081 to 8083, further ones from 8094.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: u16,
+    /// Leave a service that died alone instead of starting it again.
+    #[arg(long)]
+    no_restart: bool,
+    /// Address to listen on; 0.0.0.0 lets other machines in.
+    #[arg(long, env = "BIND_ADDRESS", default_value = "127.0.0.1", value_name = "IP")]
+    bind_address: IpAddr,
+    /// Name or address by which browsers reach this machine.
+    #[arg(long, value_name = "HOST")]
+    public_host: Option<String>,
+    /// `standard`, or `auto` for any free ports (the same ones again next time).
+    #[arg(long, value_enum, default_value = "standard")]
+    ports: ports::Choice,
+    /// Added to every standard port, so that several clusters fit on one machine.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=50_000))]
+    port_offset: u16,
+    /// When the library is empty, make a sample video and upload it.
+    #[arg(long)]
+    sample: bool,
+}
+
+/// `$XDG_DATA_HOME/vstack`, usually `~/.local/share/vstack`.
+pub fn default_data_dir() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
+    base.map_or_else(|| PathBuf::from("vstack-data"), |base| base.join("vstack"))
+}
+
+/// Starts the cluster and supervises it until it is told to stop.
+pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+    // One thread for all: the kernel ties children to the thread that started them, which must live as long as we do.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        signals::cancel_on_stop(&stop)?;
+        cluster(options, stop).await
+    })
+}
+
+async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(&options.data).with_context(|| format!("cannot make {}", options.data.display()))?;
+    let data = options.data.canonicalize()?;
+    let _lock = lock(&data)?;
+    let secret = plan::secret_file(&data)?;
+    let before = State::load(&data).ok();
+    let ports = ports::choose(&options, before.as_ref())?;
+    let plan = plan::cluster(&options, &data, &ports, &secret);
+    let urls = plan::Urls::of(&options, &ports);
+
+    let supervisor = supervisor::start(plan, &data, !options.no_restart, stop.clone())?;
+    let ready = supervisor
+        .run_with(async {
+            tokio::select! {
+                ready = wait_ready(&urls, usize::from(options.nodes)) => ready,
+                () = stop.cancelled() => Ok(()),
+            }
+        })
+        .await;
+    if let Err(error) = ready {
+        stop.cancel();
+        supervisor.join().await;
+        return Err(error.context(format!("the cluster did not come up; `vstack logs --data {}` says more", data.display())));
+    }
+    supervisor.run_with(while_up(&options, &urls, &data, &stop)).await;
+    eprintln!("stopping");
+    supervisor.join().await;
+    eprintln!("stopped; everything is kept in {}", data.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything between the start and the stop.
+async fn while_up(options: &Options, urls: &plan::Urls, data: &Path, stop: &CancellationToken) {
+    if stop.is_cancelled() {
+        return;
+    }
+    announce(options, urls, data);
+    if options.sample {
+        let loaded = tokio::select! {
+            loaded = sample::load_if_empty(urls, data) => loaded,
+            () = stop.cancelled() => Ok(()),
+        };
+        if let Err(error) = loaded {
+            eprintln!("the sample video could not be loaded: {error:#}");
+        }
+    }
+    stop.cancelled().await;
+}
+
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    if fs4::FileExt::try_lock(&file).is_err() {
+        bail!("a cluster is already running on {}; stop it first, or choose another --data", data.display());
+    }
+    Ok(file)
+}
+
+async fn wait_ready(urls: &plan::Urls, nodes: usize) -> anyhow::Result<()> {
+    let http = HttpClient::new(None, Timeouts { control: Duration::from_secs(2), ..Timeouts::default() })?;
+    let all = async {
+        for (name, url) in &urls.all {
+            let ready = format!("{url}/ready");
+            loop {
+                let answer = http.transport().get(&ready).timeout(Duration::from_secs(2)).send().await;
+                if answer.is_ok_and(|answer| answer.status().is_success()) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            eprintln!("  {name:<16} {url}");
+        }
+        let metadata = MetadataClient::new(http.clone(), &urls.metadata);
+        loop {
+            let known = metadata.nodes().await.unwrap_or_default();
+            if known.iter().filter(|node| node.trusted && node.status == vstack_api::metadata::NodeStatus::Healthy).count() >= nodes {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(READY_TIMEOUT, all).await.context("not everything was ready within a minute")
+}
+
+fn announce(options: &Options, urls: &plan::Urls, data: &Path) {
+    eprintln!("\nV-Stack is up with {} storage nodes; its data is in {}", options.nodes, data.display());
+    eprintln!("Open {}   (Ctrl-C stops it)\n", urls.web_public);
+}

@@ -1,0 +1,176 @@
+//! Keeps the services running: starts, watches, starts again with growing pauses, stops.
+
+use std::{
+    cell::RefCell,
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    task::{JoinHandle, LocalSet},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    plan::Service,
+    state::{ServiceState, State},
+};
+use crate::signals::SUPERVISOR_PID;
+
+/// Pause before a service is started again the first time, and the longest.
+const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// A service that ran so long died of something new.
+const RESTART_FORGIVEN: Duration = Duration::from_secs(30);
+
+/// A service asked to stop gets this long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A log that is longer than this when its service starts is set aside as `.1`.
+const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A running cluster.
+pub struct Supervisor {
+    tasks: LocalSet,
+    services: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: RefCell<State>,
+    data: PathBuf,
+}
+
+impl Shared {
+    fn update(&self, name: &str, change: impl FnOnce(&mut ServiceState)) {
+        let mut state = self.state.borrow_mut();
+        if let Some(service) = state.services.iter_mut().find(|service| service.name == name) {
+            change(service);
+        }
+        if let Err(error) = state.save(&self.data) {
+            eprintln!("cannot write cluster.json: {error:#}");
+        }
+    }
+}
+
+/// Starts every service of `plan`.
+pub fn start(plan: Vec<Service>, data: &Path, restart: bool, stop: CancellationToken) -> anyhow::Result<Supervisor> {
+    let logs = data.join("logs");
+    std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    let services = plan
+        .iter()
+        .map(|service| ServiceState {
+            name: service.name.clone(),
+            url: service.url.clone(),
+            pid: None,
+            restarts: 0,
+            log: logs.join(format!("{}.log", service.name)),
+        })
+        .collect();
+    let state = State { pid: std::process::id(), services };
+    state.save(data)?;
+    let shared = Rc::new(Shared { state: RefCell::new(state), data: data.to_owned() });
+    let tasks = LocalSet::new();
+    let services = plan
+        .into_iter()
+        .map(|service| {
+            let (shared, stop) = (Rc::clone(&shared), stop.clone());
+            tasks.spawn_local(keep_running(service, shared, restart, stop))
+        })
+        .collect();
+    Ok(Supervisor { tasks, services })
+}
+
+impl Supervisor {
+    /// Waits until every service has ended, which they do once `stop` is cancelled.
+    pub async fn join(self) {
+        self.tasks
+            .run_until(async {
+                for service in self.services {
+                    let _ended = service.await;
+                }
+            })
+            .await;
+    }
+
+    /// Lets the services run while `work` goes on.
+    pub async fn run_with<T>(&self, work: impl Future<Output = T>) -> T {
+        self.tasks.run_until(work).await
+    }
+}
+
+async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop: CancellationToken) {
+    let mut pause = RESTART_PAUSE.0;
+    while !stop.is_cancelled() {
+        let started = Instant::now();
+        match spawn(&service, &shared) {
+            Ok(mut child) => {
+                shared.update(&service.name, |state| state.pid = child.id());
+                let ended = tokio::select! {
+                    ended = child.wait() => ended,
+                    () = stop.cancelled() => {
+                        end(&service.name, &mut child).await;
+                        shared.update(&service.name, |state| state.pid = None);
+                        return;
+                    }
+                };
+                shared.update(&service.name, |state| state.pid = None);
+                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                eprintln!("{} ended: {how}{}", service.name, if restart { "; starting it again" } else { "" });
+            }
+            Err(error) => eprintln!("{} could not be started: {error:#}", service.name),
+        }
+        if !restart {
+            return;
+        }
+        if started.elapsed() > RESTART_FORGIVEN {
+            pause = RESTART_PAUSE.0;
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(RESTART_PAUSE.1);
+        shared.update(&service.name, |state| state.restarts += 1);
+    }
+}
+
+fn spawn(service: &Service, shared: &Shared) -> anyhow::Result<Child> {
+    let log_path = shared.data.join("logs").join(format!("{}.log", service.name));
+    if std::fs::metadata(&log_path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+        std::fs::rename(&log_path, log_path.with_extension("log.1"))?;
+    }
+    let log = File::options().create(true).append(true).open(&log_path).context("cannot open its log")?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    Command::new(program)
+        .arg(service.subcommand)
+        .envs(service.env.iter().map(|(name, value)| (name, value)))
+        .env_remove("CLUSTER_SECRET")
+        .env(SUPERVISOR_PID, std::process::id().to_string())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        // A Ctrl-C in the terminal is for the supervisor, which stops the services in its own way.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start it")
+}
+
+async fn end(name: &str, child: &mut Child) {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended by itself this moment.
+        let _gone = kill_process(pid, Signal::TERM);
+    }
+    if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
+        eprintln!("{name} did not stop in time and is killed");
+        let _reaped = child.kill().await;
+    }
+}

@@ -1,0 +1,238 @@
+//! Calls of the metadata service. Several replicas may be named; the first that answers is used.
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use vstack_api::metadata::{
+    CompleteVideo, ConsensusState, CreateVideo, DecidedBatch, FailVideo, Group, Heartbeat, Manifest, MetadataHealth,
+    NodeAck, NodeInfo, NodeList, OwnerAlive, RegisterNode, RequestGroup, Stats, StatusSet, VideoCreated, VideoInfo,
+    ViewCounted,
+};
+use vstack_types::{ChunkId, ProcessUuid, VideoId};
+
+use crate::{
+    ClientError, HttpClient,
+    http::{ClusterRequest, parse},
+};
+
+/// Calls the metadata service.
+#[derive(Debug, Clone)]
+pub struct MetadataClient {
+    http: HttpClient,
+    bases: Vec<String>,
+}
+
+impl MetadataClient {
+    /// `urls` as in `METADATA_SERVICE_URL`: a comma-separated list.
+    pub fn new(http: HttpClient, urls: &str) -> Self {
+        let bases = urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).filter(|url| !url.is_empty());
+        Self { http, bases: bases.collect() }
+    }
+
+    /// The first URL, for people.
+    pub fn url(&self) -> &str {
+        self.bases.first().map_or("", String::as_str)
+    }
+
+    /// Sends to one replica after the other until one can be reached.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<T, ClientError> {
+        let mut last = ClientError::Unreachable { url: String::new(), reason: "no METADATA_SERVICE_URL".to_owned() };
+        for base in &self.bases {
+            let url = format!("{base}{path}");
+            let mut request = self.http.request(method.clone(), &url).query(query);
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            match self.http.json(&url, request).await {
+                Err(error @ ClientError::Unreachable { .. }) => last = error,
+                answered => return answered,
+            }
+        }
+        Err(last)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, ClientError> {
+        self.call(Method::GET, path, query, None::<&()>).await
+    }
+
+    /// A cluster call with a JSON body, signed; the answer's MAC covers its body.
+    async fn cluster<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| ClientError::BadAnswer { url: path.to_owned(), reason: error.to_string() })?;
+        let mut last = ClientError::Unreachable { url: path.to_owned(), reason: "no METADATA_SERVICE_URL".to_owned() };
+        for base in &self.bases {
+            let call = ClusterRequest {
+                method: Method::POST,
+                base,
+                path,
+                query: String::new(),
+                node: String::new(),
+                payload: &body,
+                vote: None,
+                body: Bytes::copy_from_slice(&body),
+            };
+            match self.http.cluster(call).await {
+                Err(error @ ClientError::Unreachable { .. }) => last = error,
+                Err(error) => return Err(error),
+                Ok(answer) => {
+                    answer.verify(&self.http, &answer.body)?;
+                    return parse(&answer.url, &answer.body);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// `GET /health`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn health(&self) -> Result<MetadataHealth, ClientError> {
+        self.get("/health", &[]).await
+    }
+
+    /// `GET /stats`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn stats(&self) -> Result<Stats, ClientError> {
+        self.get("/stats", &[]).await
+    }
+
+    /// `POST /video`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn create_video(&self, video: &CreateVideo) -> Result<VideoCreated, ClientError> {
+        self.call(Method::POST, "/video", &[], Some(video)).await
+    }
+
+    /// `GET /videos`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn videos(&self, query: &[(&str, String)]) -> Result<Vec<VideoInfo>, ClientError> {
+        self.get("/videos", query).await
+    }
+
+    /// `GET /manifest/{id}`, with public URLs.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn manifest(&self, video: VideoId) -> Result<Manifest, ClientError> {
+        self.get(&format!("/manifest/{video}"), &[]).await
+    }
+
+    /// `GET /manifest/{id}?urls=internal`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn manifest_internal(&self, video: VideoId) -> Result<Manifest, ClientError> {
+        self.get(&format!("/manifest/{video}"), &[("urls", "internal".to_owned())]).await
+    }
+
+    /// `DELETE /video/{id}`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn delete_video(&self, video: VideoId) -> Result<StatusSet, ClientError> {
+        self.call(Method::DELETE, &format!("/video/{video}"), &[], None::<&()>).await
+    }
+
+    /// `POST /video/{id}/view`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn count_view(&self, video: VideoId) -> Result<ViewCounted, ClientError> {
+        self.call(Method::POST, &format!("/video/{video}/view"), &[], None::<&()>).await
+    }
+
+    /// `GET /consensus/{chunk_id}`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn consensus(&self, chunk: &ChunkId) -> Result<ConsensusState, ClientError> {
+        self.get(&format!("/consensus/{chunk}"), &[]).await
+    }
+
+    /// `GET /nodes/all`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn nodes(&self) -> Result<Vec<NodeInfo>, ClientError> {
+        self.get::<NodeList>("/nodes/all", &[]).await.map(|list| list.nodes)
+    }
+
+    /// `POST /nodes/register`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn register_node(&self, node: &RegisterNode) -> Result<NodeAck, ClientError> {
+        let mut query = vec![
+            ("node_url", node.node_url.clone()),
+            ("node_id", node.node_id.clone()),
+            ("version", node.version.clone()),
+            ("incarnation", node.incarnation.to_string()),
+            ("log_seq", node.log_seq.to_string()),
+        ];
+        query.extend(node.public_url.clone().map(|url| ("public_url", url)));
+        query.extend(node.zone.clone().map(|zone| ("zone", zone)));
+        query.extend(node.disk_uuid.map(|uuid| ("disk_uuid", uuid.to_string())));
+        self.call(Method::POST, "/nodes/register", &query, None::<&()>).await
+    }
+
+    /// `POST /nodes/{id}/heartbeat`.
+    ///
+    /// # Errors
+    /// As any call; 404 asks the node to register again.
+    pub async fn heartbeat(&self, node_id: &str, heartbeat: &Heartbeat) -> Result<NodeAck, ClientError> {
+        self.call(Method::POST, &format!("/nodes/{node_id}/heartbeat"), &[], Some(heartbeat)).await
+    }
+
+    /// (cluster) The nodes of the chunks from a sequence number on.
+    ///
+    /// # Errors
+    /// As any call; 409 when the video failed or was deleted, 503 when there are no nodes.
+    pub async fn request_group(&self, video: VideoId, request: &RequestGroup) -> Result<Group, ClientError> {
+        self.cluster(&format!("/video/{video}/group"), request).await
+    }
+
+    /// (cluster) What was decided.
+    ///
+    /// # Errors
+    /// As any call; 409 when the video failed or was deleted.
+    pub async fn decided(&self, video: VideoId, batch: &DecidedBatch) -> Result<(), ClientError> {
+        self.cluster::<serde_json::Value>(&format!("/video/{video}/decided"), batch).await.map(|_ack| ())
+    }
+
+    /// (cluster) The video is whole.
+    ///
+    /// # Errors
+    /// As any call; 409 when something is missing or the video failed.
+    pub async fn complete(&self, video: VideoId, complete: &CompleteVideo) -> Result<StatusSet, ClientError> {
+        self.cluster(&format!("/video/{video}/complete"), complete).await
+    }
+
+    /// (cluster) The video will never be whole.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn fail(&self, video: VideoId, reason: &str) -> Result<StatusSet, ClientError> {
+        self.cluster(&format!("/video/{video}/fail"), &FailVideo { reason: reason.to_owned() }).await
+    }
+
+    /// (cluster) This process still works on its videos.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn alive(&self, process: ProcessUuid, videos: Vec<VideoId>) -> Result<(), ClientError> {
+        let body = OwnerAlive { videos };
+        self.cluster::<serde_json::Value>(&format!("/owners/{process}/alive"), &body).await.map(|_ack| ())
+    }
+}
