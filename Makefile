@@ -1,0 +1,83 @@
+# Everything a developer or a user types. `make help` lists it.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+export CARGO_BUILD_JOBS ?= $(shell nproc)
+DATA ?= data
+ARGS ?=
+WEB_SOURCES := $(shell find web/src web/public web/index.html web/package.json web/package-lock.json web/vite.config.ts web/svelte.config.js web/tsconfig.json -type f 2>/dev/null)
+
+.PHONY: help run build test test-unit test-integration test-web test-browser check fmt bench soak coverage setup-run setup-test clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+run: setup-run web/dist/index.html ## Install what is missing, build, start a cluster, load a sample video
+	cargo build --release --locked
+	target/release/vstack up --sample --data $(DATA) $(ARGS)
+
+build: setup-run web/dist/index.html ## The optimised binary, target/release/vstack
+	cargo build --release --locked
+
+test: test-unit test-integration ## Every test; installs what they need
+	@echo "make test: everything passed"
+
+test-unit: setup-test web/dist/index.html test-web ## Unit and property tests, and each service over real sockets
+	cargo test --locked --workspace --exclude vstack
+	cargo test --locked -p vstack --bins
+
+test-web: setup-test web/node_modules/.package-lock.json ## Unit tests and type check of the page
+	cd web && npm run check && npm test
+
+test-integration: setup-test web/dist/index.html ## Whole clusters: processes, sockets, real video, Chromium
+	cargo build --locked -p vstack
+	cargo test --locked -p vstack --test '*'
+	$(MAKE) test-browser
+
+test-browser: setup-test web/dist/index.html tests/browser/node_modules/.package-lock.json ## The pages in Chromium
+	cargo build --locked -p vstack
+	cd tests/browser && node --test --test-concurrency=1 *.test.mjs
+
+check: web/dist/index.html ## Format, lints with warnings denied, dependency and licence policy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
+	cd web && npm run check
+
+fmt: ## Format
+	cargo fmt --all
+
+bench: setup-test web/dist/index.html ## Figures against docs/targets, with their spread
+	cargo run --release --locked -p vstack-bench -- $(ARGS)
+
+soak: setup-test web/dist/index.html ## Long campaigns: kills, all media files
+	cargo build --release --locked -p vstack
+	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1
+
+coverage: setup-test web/dist/index.html ## Line coverage of the unit and integration tests, in coverage/
+	scripts/coverage.sh
+
+setup-run: ## Install what building and running need
+	@scripts/setup.sh run
+
+setup-test: ## Install what the tests need
+	@scripts/setup.sh test
+
+web/node_modules/.package-lock.json: web/package-lock.json web/package.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+tests/browser/node_modules/.package-lock.json: tests/browser/package-lock.json tests/browser/package.json
+	cd tests/browser && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd web && npm run build
+	@touch $@
+
+clean: ## Remove what was built
+	cargo clean
+	rm -rf web/dist web/node_modules tests/browser/node_modules coverage

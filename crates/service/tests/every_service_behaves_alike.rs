@@ -1,0 +1,117 @@
+//! What every service promises, over a real socket.
+
+use axum::{Router, routing::{get, post}};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use vstack_api::{ErrorBody, ErrorCode, auth::ClusterSecret, headers};
+use vstack_service::{ApiError, ApiResult, ClusterCall, Cors, Json, Path, Query, Service, bind, serve};
+
+#[derive(Deserialize)]
+struct Numbers {
+    a: u32,
+}
+
+async fn refuse() -> ApiResult<()> {
+    Err(ApiError::new(ErrorCode::TooMany, "later").retry_after(std::time::Duration::from_millis(1500)))
+}
+
+async fn cluster(call: ClusterCall) -> ApiResult<axum::response::Response> {
+    call.answer_json(&call.body.len())
+}
+
+fn secret() -> ClusterSecret {
+    "a secret for this test".parse().unwrap()
+}
+
+struct Running {
+    url: String,
+    stop: CancellationToken,
+    done: tokio::task::JoinHandle<()>,
+}
+
+async fn start() -> Running {
+    let routes = Router::new()
+        .route("/sum", post(|Json(numbers): Json<Numbers>| async move { Json(numbers.a + 1) }))
+        .route("/query", get(|Query(numbers): Query<Numbers>| async move { Json(numbers.a) }))
+        .route("/item/{id}", get(|Path(id): Path<u32>| async move { Json(id) }))
+        .route("/refuse", get(refuse))
+        .route("/cluster", post(cluster));
+    let cors = Cors { origins: vec!["http://page.example".to_owned()], methods: vec![], expose: vec![] };
+    let router = Service::new("test-service").secret(Some(secret())).cors(cors).router(routes);
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let done = tokio::spawn(serve(listener, router, stop.clone()));
+    Running { url, stop, done }
+}
+
+async fn error(response: reqwest::Response) -> (u16, ErrorCode) {
+    let status = response.status().as_u16();
+    (status, response.json::<ErrorBody>().await.unwrap().code)
+}
+
+#[tokio::test]
+async fn errors_have_one_shape() {
+    let service = start().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = |path: &str| format!("{}{path}", service.url);
+    let long = format!("{{\"a\": {}1}}", " ".repeat(5 * 1024 * 1024));
+    assert_eq!(error(client.get(url("/nowhere")).send().await.unwrap()).await, (404, ErrorCode::NotFound));
+    assert_eq!(error(client.get(url("/sum")).send().await.unwrap()).await, (405, ErrorCode::MethodNotAllowed));
+    assert_eq!(error(client.post(url("/sum")).body("{").send().await.unwrap()).await, (400, ErrorCode::Malformed));
+    assert_eq!(error(client.post(url("/sum")).body(long).send().await.unwrap()).await, (413, ErrorCode::TooLarge));
+    assert_eq!(error(client.get(url("/query?a=x")).send().await.unwrap()).await, (400, ErrorCode::Malformed));
+    assert_eq!(error(client.get(url("/item/x")).send().await.unwrap()).await, (400, ErrorCode::BadId));
+    let refused = client.get(url("/refuse")).send().await.unwrap();
+    assert_eq!(refused.headers()["retry-after"], "2");
+    assert_eq!(error(refused).await, (429, ErrorCode::TooMany));
+}
+
+#[tokio::test]
+async fn requests_are_named_counted_and_shared_with_allowed_pages_only() {
+    let service = start().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = |path: &str| format!("{}{path}", service.url);
+    let named = client.get(url("/ready")).header(headers::REQUEST_ID, "abc-1").send().await.unwrap();
+    assert_eq!(named.headers()[headers::REQUEST_ID], "abc-1");
+    let rude = client.get(url("/ready")).header(headers::REQUEST_ID, "a b<c>").send().await.unwrap();
+    assert_ne!(rude.headers()[headers::REQUEST_ID], "a b<c>");
+    let metrics = client.get(url("/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("vstack_http_requests_total{method=\"GET\",route=\"/ready\",status=\"200\"} 2"), "{metrics}");
+    let allowed = client.get(url("/ready")).header("origin", "http://page.example").send().await.unwrap();
+    assert_eq!(allowed.headers()["access-control-allow-origin"], "http://page.example");
+    assert_eq!(allowed.headers()["timing-allow-origin"], "http://page.example");
+    let other = client.get(url("/ready")).header("origin", "http://other.example").send().await.unwrap();
+    assert!(other.headers().get("access-control-allow-origin").is_none());
+}
+
+#[tokio::test]
+async fn cluster_calls_need_the_secret() {
+    let service = start().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/cluster", service.url);
+    let call = |tag: Option<String>| {
+        let request = client.post(&url).body("body");
+        tag.map_or_else(|| client.post(&url).body("body"), |tag| request.header(headers::VSTACK_MAC, tag)).send()
+    };
+    assert_eq!(error(call(None).await.unwrap()).await, (401, ErrorCode::Unauthenticated));
+    let wrong = secret().sign_request("POST", "/other", "", b"body").to_string();
+    assert_eq!(error(call(Some(wrong)).await.unwrap()).await, (401, ErrorCode::Unauthenticated));
+    let right = secret().sign_request("POST", "/cluster", "", b"body");
+    let answer = call(Some(right.to_string())).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let tag = answer.headers()[headers::VSTACK_MAC].to_str().unwrap().parse().unwrap();
+    let body = answer.bytes().await.unwrap();
+    assert_eq!(&body[..], b"4");
+    assert!(secret().verify_answer(right, "", &body, tag));
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_service() {
+    let service = start().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    assert_eq!(client.get(format!("{}/ready", service.url)).send().await.unwrap().status(), 200);
+    service.stop.cancel();
+    tokio::time::timeout(std::time::Duration::from_secs(6), service.done).await.unwrap().unwrap();
+    assert!(client.get(format!("{}/ready", service.url)).send().await.is_err());
+}

@@ -1,0 +1,100 @@
+//! Any one storage node may die, at any moment: uploads complete, playback goes on, and the node comes back.
+
+mod harness;
+
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use harness::{Cluster, get, get_json, media, vstack, wait_for};
+use serde_json::Value;
+
+#[test]
+fn an_upload_completes_while_a_node_is_dead() {
+    let cluster = Cluster::start_with(&["--no-restart"], &[]);
+    let path = media::busy_clip(cluster.scratch("").as_path(), "busy.mp4", 20, 8);
+    let answer = cluster.begin_upload(&path, "busy");
+    assert_eq!(answer.status, 200);
+    let session = answer.json()["upload_session_id"].as_str().unwrap().to_owned();
+    let status_url = format!("{}/upload/status/{session}", cluster.url("uploader"));
+    wait_for("the first chunks", || (get_json(&status_url)["total_chunks"].as_u64() >= Some(2)).then_some(()));
+    assert!(cluster.kill("storage-node-2"));
+    let status = cluster.wait_upload(&session);
+    assert_eq!(status["status"], "completed", "{status}");
+    let video = status["video_id"].as_str().unwrap();
+    let saved = cluster.scratch("saved.mp4");
+    cluster.ok(&["play", video, "--speed", "max", "--output", saved.to_str().unwrap()]);
+    assert_eq!(media::hashes(&saved, "v:0"), media::hashes(&path, "v:0"));
+}
+
+#[test]
+fn a_node_that_was_dead_during_an_upload_gets_its_copies() {
+    let cluster = Cluster::start();
+    cluster.signal("storage-node-3", "STOP");
+    let path = media::busy_clip(cluster.scratch("").as_path(), "busy.mp4", 10, 6);
+    let status = cluster.upload(&path);
+    assert_eq!(status["status"], "completed", "{status}");
+    let chunks = status["total_chunks"].as_u64().unwrap() + 1;
+    let url = format!("{}/upload/status/{}", cluster.url("uploader"), status["upload_session_id"].as_str().unwrap());
+    assert!(get_json(&url)["under_replicated"].as_u64() > Some(0), "the status shows what is missing");
+    cluster.kill("storage-node-3");
+    wait_for("the missing copies to be made", || (cluster.chunk_counts() == [chunks; 3]).then_some(()));
+    wait_for("the status to say so", || (get_json(&url)["under_replicated"] == 0).then_some(()));
+}
+
+#[test]
+fn playback_does_not_stall_when_a_node_dies() {
+    let cluster = Cluster::start_with(&["--no-restart"], &[]);
+    let path = media::busy_clip(cluster.scratch("").as_path(), "busy.mp4", 40, 6);
+    let video = cluster.upload(&path)["video_id"].as_str().unwrap().to_owned();
+    wait_for("whole copies everywhere", || {
+        let counts = cluster.chunk_counts();
+        counts.windows(2).all(|pair| pair[0] == pair[1]).then_some(())
+    });
+    for (node, signal) in [("storage-node-1", "KILL"), ("storage-node-2", "STOP")] {
+        let saved = cluster.scratch(&format!("{node}.mp4"));
+        let player = Command::new(vstack())
+            .args(["play", &video, "--json", "--speed", "4", "--output"])
+            .arg(&saved)
+            .env("METADATA_SERVICE_URL", cluster.url("metadata"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let log = cluster.url(node);
+        let served = || harness::try_http("GET", &format!("{log}/metrics"), |request| request.timeout(Duration::from_secs(2)));
+        wait_for("the player to have begun", || {
+            let text = String::from_utf8(served().ok()?.body).ok()?;
+            text.lines().any(|line| line.starts_with("vstack_http_requests_total") && line.contains("GET") && line.contains("/chunk/") ).then_some(())
+        });
+        cluster.signal(node, signal);
+        let output = player.wait_with_output().unwrap();
+        assert!(output.status.success(), "{node}: {}", output.status);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["buffer_stats"]["rebuffering_events"], 0, "{node} {signal}: {report}");
+        assert_eq!(std::fs::read(&saved).unwrap(), get(&format!("{}/video/{video}/download", cluster.url("web"))).body);
+        if signal == "STOP" {
+            cluster.signal(node, "CONT");
+        }
+    }
+}
+
+#[test]
+fn a_killed_node_serves_again() {
+    let cluster = Cluster::start();
+    let path = media::clip(cluster.scratch("").as_path(), "a.mp4", 5, "320x180", media::KINDS[0].codecs);
+    let status = cluster.upload(&path);
+    let manifest = get_json(&format!("{}/manifest/{}", cluster.url("metadata"), status["video_id"].as_str().unwrap()));
+    let chunk = manifest["chunks"][0].clone();
+    let before = get(&format!("{}/chunk/{}", cluster.url("storage-node-1"), chunk["chunk_id"].as_str().unwrap()));
+    assert_eq!(before.status, 200);
+    let pid = cluster.pid("storage-node-1");
+    assert!(cluster.kill("storage-node-1"));
+    wait_for("the supervisor to start it again", || (cluster.pid("storage-node-1").is_some_and(|new| Some(new) != pid)).then_some(()));
+    cluster.wait_up("storage-node-1");
+    let after = get(&format!("{}/chunk/{}", cluster.url("storage-node-1"), chunk["chunk_id"].as_str().unwrap()));
+    assert_eq!((after.status, after.body), (200, before.body));
+    cluster.wait_healthy(3);
+}
