@@ -8,6 +8,7 @@ mod error;
 pub mod headers;
 pub mod metadata;
 pub mod node;
+pub mod redundancy;
 mod time;
 pub mod uploader;
 pub mod web;

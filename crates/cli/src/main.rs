@@ -82,7 +82,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             vstack_player::play(options, stop).await?;
             Ok(ExitCode::SUCCESS)
         }),
-        Command::Metadata(settings) => service(&settings.common.clone(), |stop| vstack_metadata::run(*settings, stop)),
+        Command::Metadata(settings) => service(&settings.common.clone(), |stop| async { Ok(vstack_metadata::run(*settings, stop).await?) }),
         Command::StorageNode(settings) => service(&settings.common.clone(), |stop| vstack_node::run(*settings, stop)),
         Command::Uploader(settings) => service(&settings.common.clone(), |stop| vstack_uploader::run(*settings, stop)),
         Command::Web(settings) => service(&settings.common.clone(), |stop| vstack_web::run(*settings, stop)),

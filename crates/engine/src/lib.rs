@@ -1,1 +1,45 @@
-//! Placeholder.
+//! The storage engine of a node: chunks and votes in one append-only log of superblock files.
+//!
+//! What it promises:
+//! - What was answered is durable: a batch of operations is appended, synced once, then all are answered.
+//! - Bytes are keyed by (chunk id, SHA-256 of the bytes) and never overwritten.
+//! - A vote and the bytes it vouches for are one record, and every vote is on disk twice.
+//! - Bytes that do not match their SHA-256 are never served; damage is reported, never skipped in silence.
+//! - After a failed write or sync nothing more is written until the store is opened again.
+//!
+//! What it does not know: HTTP, the network, other nodes, and what time it is (the clock is handed in).
+//! It decides nothing about votes: [`vstack_chunkpaxos::acceptor`] does. `docs/disk-format.md` has the bytes.
+//!
+//! [`Store`] is the synchronous core over a [`Disk`]; [`Engine`] runs one on a thread of its own and serves
+//! reads beside it.
+
+mod disk;
+mod engine;
+mod file_disk;
+mod identity;
+mod index;
+mod item;
+mod log;
+mod mem_disk;
+mod op;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod select;
+mod store;
+mod superblock;
+
+pub use disk::{Disk, DiskFile, Usage};
+pub use engine::{BATCH_BYTES_MAX, Engine, EngineError, QUEUE_OPS_MAX};
+pub use file_disk::FileDisk;
+pub use identity::{Identity, IdentityError};
+pub use index::{ListedItem, ListedRegister};
+pub use item::{Item, ItemBuilder};
+pub use mem_disk::{Fault, MemDisk};
+pub use op::{Collected, DeleteOutcome, Now, Op, Outcome, PutMode, PutOutcome, WriteError};
+pub use reader::{Found, ReadError, Reader, Stats};
+pub use recovery::{Damage, OpenReport};
+pub use select::{Missing, Which};
+pub use store::{OpenError, Store, StoreOptions};
+pub use superblock::FORMAT_VERSION;

@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The metadata service: which videos there are, what their chunks are called and where they lie, which nodes there
+//! are and how they are doing.
+//!
+//! Its database is a view. What is true about a chunk is decided by its acceptors, on the nodes that hold it; here
+//! it is learned. The service also proposes: the classic path for scripts, and the removal of what failed or was
+//! deleted.
+//!
+//! Pure: [`registry`], [`lifecycle`], [`redundancy`], [`manifest`]. Shells around them: `http`, the background
+//! workers, the stores.
+
+mod app;
+mod commit;
+mod consensus;
+mod events;
+mod http;
+pub mod lifecycle;
+pub mod manifest;
+mod reaper;
+pub mod redundancy;
+pub mod registry;
+mod run;
+mod settings;
+pub mod store;
+mod watch;
+
+pub use reaper::ReaperPace;
+pub use run::{Parts, RunError, run, serve_with};
+pub use settings::Settings;

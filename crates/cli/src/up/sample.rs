@@ -29,7 +29,7 @@ pub async fn load_if_empty(urls: &Urls, data: &Path) -> anyhow::Result<()> {
 }
 
 async fn load(http: &HttpClient, urls: &Urls, path: &Path) -> anyhow::Result<vstack_types::VideoId> {
-    vstack_media::make_sample(path).await?;
+    vstack_media::sample::make_sample(path).await?;
     let uploader = UploaderClient::new(http.clone(), &urls.uploader);
     let file = tokio::fs::File::open(path).await?;
     let length = file.metadata().await?.len();

@@ -1,0 +1,130 @@
+//! What the engine needs of a disk: one flat directory of files with positioned reads and writes.
+//!
+//! Implementations: [`crate::FileDisk`] on a real directory, [`crate::MemDisk`] in memory with faults. The
+//! suite in `tests/disk_conformance.rs` runs against both. Nothing here knows superblocks or records.
+
+use std::io;
+
+/// How full the filesystem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes in use, by anybody.
+    pub used_bytes: u64,
+    /// Bytes that can be used in all.
+    pub total_bytes: u64,
+}
+
+impl Usage {
+    /// Share in use, in percent.
+    #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than 52 bits")]
+    pub fn percent(self) -> f64 {
+        if self.total_bytes == 0 {
+            0.0
+        } else {
+            self.used_bytes as f64 * 100.0 / self.total_bytes as f64
+        }
+    }
+}
+
+/// A directory of files that belongs to one engine.
+pub trait Disk: Send + Sync + 'static {
+    /// A file of it.
+    type File: DiskFile;
+    /// Keeps others out for as long as it lives.
+    type Lock: Send + 'static;
+
+    /// Takes the directory for this process.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another holds it.
+    fn lock(&self) -> io::Result<Self::Lock>;
+
+    /// Names of the files, sorted.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of the disk.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Makes an empty file. Its name is durable after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// `AlreadyExists`, and those of the disk.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Renames a file over another, atomically. Durable after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file. Durable after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes the names durable.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn sync_dir(&self) -> io::Result<()>;
+
+    /// How full the filesystem is.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn usage(&self) -> io::Result<Usage>;
+}
+
+/// A file: fixed positions, no cursor, so that readers and the writer share it.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Length, in bytes.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends before, and those of the disk.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` from `offset` on. Durable after [`DiskFile::sync_data`].
+    ///
+    /// # Errors
+    /// `StorageFull`, and those of the disk; any part may have been written then.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts the file, or extends it with zeros.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Extends the file with zeros to `len`, with space behind them where the filesystem can do that.
+    ///
+    /// # Errors
+    /// `StorageFull`, and those of the disk.
+    fn preallocate(&self, len: u64) -> io::Result<()>;
+
+    /// The first offset from `from` on that may hold anything but zeros; none when all is zeros from there on.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn data_from(&self, from: u64) -> io::Result<Option<u64>> {
+        Ok((from < self.size()?).then_some(from))
+    }
+
+    /// Makes contents and length durable. After an error it is unknown which of them are.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn sync_data(&self) -> io::Result<()>;
+}

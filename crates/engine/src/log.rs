@@ -1,0 +1,312 @@
+//! Appending: a batch is planned record by record, then written and synced as one.
+//!
+//! A batch lies in one superblock, begins at a page and ends with a commit record at a later page, which lists
+//! all changes of the batch again: the second copy of every vote. After a failure nothing is written any more
+//! until the log is opened again, except when the disk was full and the half-written batch could be wiped.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use vstack_chunkpaxos::Register;
+use vstack_types::{Digest, NodeUuid, Timestamp};
+
+use crate::{
+    disk::{Disk, DiskFile},
+    index::Place,
+    op::WriteError,
+    record::{self, ALIGN, Binding, Change, Encode, Frame, Kind},
+    superblock::{self, Head, PAGE, RECORDS_AT, SUPERBLOCK_BYTES_MIN, Salt},
+};
+
+/// Payloads from this size on are written from where they are instead of being copied beside their headers.
+const COPY_BYTES_MAX: usize = 64 * 1024;
+
+/// A superblock being appended to.
+pub(crate) struct Tail<F> {
+    pub number: u32,
+    pub file: Arc<F>,
+    pub salt: Salt,
+    /// End of the space in the file.
+    pub capacity: u64,
+    /// Where the next batch begins; everything before is synced.
+    pub end: u64,
+}
+
+struct Planned {
+    change: Change,
+    register: Vec<u8>,
+    payload: Bytes,
+    offset: u64,
+}
+
+/// The writing end of the log.
+pub(crate) struct Log<F> {
+    pub tail: Tail<F>,
+    pub next_lsn: u64,
+    batch: Vec<Planned>,
+    /// Where the next record of the batch goes.
+    next_offset: u64,
+    list_len: usize,
+}
+
+/// Why a change cannot join the batch.
+pub(crate) enum NoRoom {
+    /// A new superblock has room.
+    Rotate,
+    /// No superblock of this size ever has.
+    TooLarge,
+}
+
+fn commit_len(list_len: usize) -> u64 {
+    ((record::head_len(0, 0) + list_len) as u64).next_multiple_of(PAGE)
+}
+
+impl<F: DiskFile> Log<F> {
+    pub(crate) fn new(tail: Tail<F>, next_lsn: u64) -> Self {
+        let next_offset = tail.end;
+        Self {
+            tail,
+            next_lsn,
+            batch: Vec::new(),
+            next_offset,
+            list_len: 0,
+        }
+    }
+
+    pub(crate) fn is_batch_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Sequence number of the last durable record.
+    pub(crate) fn last_lsn(&self) -> u64 {
+        self.next_lsn - 1
+    }
+
+    /// Adds a change to the batch; says its sequence number and where its payload will be.
+    pub(crate) fn plan(
+        &mut self,
+        change: &Change,
+        payload: &Bytes,
+        superblock_bytes: u64,
+    ) -> Result<(u64, Place), NoRoom> {
+        let register = change.register.as_ref().map(Register::encode).unwrap_or_default();
+        let head_len = record::head_len(change.id.as_str().len(), register.len()) as u64;
+        let record_len = (head_len + payload.len() as u64).next_multiple_of(ALIGN as u64);
+        let list_len = self.list_len + record::entry_len(change.id.as_str().len(), register.len());
+        let needs = |from: u64| (from + record_len).next_multiple_of(PAGE) + commit_len(list_len);
+        if needs(self.next_offset) > self.tail.capacity {
+            let alone = (RECORDS_AT + record_len).next_multiple_of(PAGE) + commit_len(list_len - self.list_len);
+            return Err(if alone > superblock_bytes {
+                NoRoom::TooLarge
+            } else {
+                NoRoom::Rotate
+            });
+        }
+        let offset = self.next_offset;
+        let lsn = self.next_lsn + self.batch.len() as u64;
+        self.batch.push(Planned {
+            change: change.clone(),
+            register,
+            payload: payload.clone(),
+            offset,
+        });
+        self.next_offset += record_len;
+        self.list_len = list_len;
+        Ok((
+            lsn,
+            Place {
+                superblock: self.tail.number,
+                offset: offset + head_len,
+            },
+        ))
+    }
+
+    /// Whether an empty batch, which only marks the end of what is synced, still fits.
+    pub(crate) fn has_room_for_mark(&self) -> bool {
+        self.tail.end + commit_len(0) <= self.tail.capacity
+    }
+
+    /// Writes the batch and syncs it. An empty batch writes a mark.
+    ///
+    /// # Errors
+    /// [`WriteError::DiskFull`] when nothing was written and the log can go on; [`WriteError::Failed`] when it
+    /// cannot.
+    pub(crate) fn seal(&mut self, time: Timestamp) -> Result<(), WriteError> {
+        let commit_at = self.next_offset.next_multiple_of(PAGE);
+        let commit = self.commit_record(commit_at, time);
+        let end = commit_at + commit.len() as u64;
+        let records = self.batch.len() as u64 + 1;
+        let written = self
+            .write_batch(commit_at, &commit, time)
+            .and_then(|()| self.tail.file.sync_data());
+        self.batch.clear();
+        self.list_len = 0;
+        match written {
+            Ok(()) => {
+                self.tail.end = end;
+                self.next_offset = end;
+                self.next_lsn += records;
+                Ok(())
+            }
+            Err(error) => {
+                self.next_offset = self.tail.end;
+                self.recover_from(error)
+            }
+        }
+    }
+
+    /// A disk that was full is usable when what was half-written can be wiped, durably; it could otherwise be
+    /// taken for records later. Anything else leaves open what is on the medium.
+    fn recover_from(&self, error: io::Error) -> Result<(), WriteError> {
+        if error.kind() != io::ErrorKind::StorageFull {
+            return Err(WriteError::Failed {
+                error: error.to_string(),
+            });
+        }
+        let Tail {
+            file, end, capacity, ..
+        } = &self.tail;
+        let wiped = file
+            .set_len(*end)
+            .and_then(|()| file.preallocate(*capacity).or_else(|_| file.set_len(*capacity)))
+            .and_then(|()| file.sync_data());
+        match wiped {
+            Ok(()) => Err(WriteError::DiskFull),
+            Err(error) => Err(WriteError::Failed {
+                error: error.to_string(),
+            }),
+        }
+    }
+
+    fn frame(&self, index: usize, time: Timestamp) -> Frame {
+        let batch_first = self.next_lsn;
+        Frame {
+            lsn: batch_first + index as u64,
+            batch_first,
+            mark: self.tail.end,
+            time,
+        }
+    }
+
+    fn binding(&self, offset: u64) -> Binding {
+        Binding {
+            salt: self.tail.salt,
+            superblock: self.tail.number,
+            offset,
+        }
+    }
+
+    fn commit_record(&self, at: u64, time: Timestamp) -> Vec<u8> {
+        let mut list = Vec::with_capacity(self.list_len);
+        self.batch
+            .iter()
+            .for_each(|planned| record::encode_entry(&mut list, &planned.change, &planned.register));
+        let len = commit_len(list.len());
+        let encode = Encode {
+            kind: Kind::Commit,
+            id: "",
+            register: &[],
+            sha256: Digest::of(&list),
+            payload_len: u32::try_from(list.len()).expect("a batch fits a superblock"),
+            record_len: u32::try_from(len).expect("a batch fits a superblock"),
+            frame: self.frame(self.batch.len(), time),
+        };
+        let mut bytes = record::encode_head(&encode, self.binding(at));
+        bytes.extend_from_slice(&list);
+        bytes.resize(usize::try_from(len).expect("checked above"), 0);
+        bytes
+    }
+
+    fn write_batch(&self, commit_at: u64, commit: &[u8], time: Timestamp) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        let mut buffer_at = self.tail.end;
+        for (index, planned) in self.batch.iter().enumerate() {
+            let next = self.batch.get(index + 1).map_or(commit_at, |next| next.offset);
+            let encode = Encode {
+                kind: planned.change.kind,
+                id: planned.change.id.as_str(),
+                register: &planned.register,
+                sha256: planned.change.sha256,
+                payload_len: planned.change.size,
+                record_len: u32::try_from(next - planned.offset).map_err(io::Error::other)?,
+                frame: self.frame(index, time),
+            };
+            pad_to(&mut buffer, buffer_at, planned.offset);
+            buffer.extend_from_slice(&record::encode_head(&encode, self.binding(planned.offset)));
+            if planned.payload.len() < COPY_BYTES_MAX {
+                buffer.extend_from_slice(&planned.payload);
+            } else {
+                self.tail.file.write_at(&buffer, buffer_at)?;
+                buffer_at += buffer.len() as u64;
+                self.tail.file.write_at(&planned.payload, buffer_at)?;
+                buffer_at += planned.payload.len() as u64;
+                buffer.clear();
+            }
+        }
+        pad_to(&mut buffer, buffer_at, commit_at);
+        buffer.extend_from_slice(commit);
+        self.tail.file.write_at(&buffer, buffer_at)
+    }
+}
+
+/// Grows `buffer`, which begins at `buffer_at`, with zeros up to `offset`.
+fn pad_to(buffer: &mut Vec<u8>, buffer_at: u64, offset: u64) {
+    let len = usize::try_from(offset - buffer_at).expect("a batch fits memory");
+    buffer.resize(len, 0);
+}
+
+/// Makes superblock `number`, durably, with `bytes` of space or, on a disk that is nearly full, less.
+///
+/// # Errors
+/// [`WriteError::DiskFull`] when it could not be made and nothing is left of the attempt.
+pub(crate) fn create_superblock<D: Disk>(
+    disk: &D,
+    head: &Head,
+    bytes: u64,
+    needed: u64,
+) -> Result<Tail<D::File>, WriteError> {
+    let name = superblock::file_name(head.number);
+    let failed = |error: &io::Error| WriteError::Failed {
+        error: format!("{name}: {error}"),
+    };
+    match try_create(disk, &name, head, bytes, needed) {
+        Ok((file, capacity)) => Ok(Tail {
+            number: head.number,
+            file: Arc::new(file),
+            salt: head.salt,
+            capacity,
+            end: RECORDS_AT,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            // A superblock that exists says that the one before it has ended, so this one may not stay.
+            match disk.remove(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
+                _ => disk.sync_dir().map_err(|error| failed(&error))?,
+            }
+            Err(WriteError::DiskFull)
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+fn try_create<D: Disk>(disk: &D, name: &str, head: &Head, bytes: u64, needed: u64) -> io::Result<(D::File, u64)> {
+    let file = disk.create(name)?;
+    let mut capacity = bytes;
+    let least = needed.max(SUPERBLOCK_BYTES_MIN);
+    while let Err(error) = file.preallocate(capacity) {
+        if error.kind() != io::ErrorKind::StorageFull || capacity / 2 < least {
+            return Err(error);
+        }
+        capacity = (capacity / 2).next_multiple_of(PAGE);
+    }
+    file.write_at(&head.encode(), 0)?;
+    file.sync_data()?;
+    disk.sync_dir()?;
+    Ok((file, capacity))
+}
+
+/// The salt of a superblock: unpredictable to who does not know `secret`, which is new at every start.
+pub(crate) fn salt(secret: [u8; 32], uuid: NodeUuid, number: u32) -> Salt {
+    let digest = Digest::of(&[&secret[..], uuid.as_bytes(), &number.to_le_bytes()].concat());
+    std::array::from_fn(|i| digest.as_bytes()[i])
+}

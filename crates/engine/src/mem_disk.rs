@@ -1,0 +1,460 @@
+//! A disk in memory that keeps what is synced apart from what is not, and fails on demand.
+//!
+//! Its rules are the worst that POSIX and real disks allow: unsynced writes survive a crash sector by sector,
+//! each or not, in any order; names survive as a prefix of what was done to the directory; a failed sync
+//! leaves the cache readable and clean, so that the next sync succeeds without writing anything.
+//! Everything random comes from the seed given to [`MemDisk::crash`].
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::disk::{Disk, DiskFile, Usage};
+
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// This change and everything after it fail, until [`MemDisk::crash`].
+    PowerCut,
+    /// This change fails, having done a part of it when it is a write.
+    Error,
+    /// This change finds no space.
+    Full,
+}
+
+#[derive(Debug, Clone)]
+enum Dirty {
+    Write { offset: usize, bytes: Vec<u8> },
+    Len(usize),
+}
+
+#[derive(Debug, Default)]
+struct FileState {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: Vec<Dirty>,
+}
+
+type FileId = u64;
+
+#[derive(Debug, Clone)]
+enum NameChange {
+    Add(String, FileId),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<FileId, FileState>,
+    names: BTreeMap<String, FileId>,
+    names_durable: BTreeMap<String, FileId>,
+    names_dirty: Vec<NameChange>,
+    next_file: FileId,
+    locked: bool,
+    changes: u64,
+    syncs: u64,
+    fault: Option<(u64, Fault)>,
+    down: bool,
+    capacity: Option<u64>,
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct MemDisk(Arc<Mutex<State>>);
+
+/// A file of a [`MemDisk`].
+#[derive(Debug)]
+pub struct MemFile {
+    disk: MemDisk,
+    file: FileId,
+}
+
+/// Frees the disk when dropped.
+#[derive(Debug)]
+pub struct MemLock(MemDisk);
+
+impl Drop for MemLock {
+    fn drop(&mut self) {
+        self.0.state().locked = false;
+    }
+}
+
+fn apply_names(names: &mut BTreeMap<String, FileId>, change: &NameChange) {
+    match change {
+        NameChange::Add(name, file) => {
+            names.insert(name.clone(), *file);
+        }
+        NameChange::Rename(from, to) => {
+            if let Some(file) = names.remove(from) {
+                names.insert(to.clone(), file);
+            }
+        }
+        NameChange::Remove(name) => {
+            names.remove(name);
+        }
+    }
+}
+
+fn apply_write(contents: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if contents.len() < end {
+        contents.resize(end, 0);
+    }
+    contents[offset..end].copy_from_slice(bytes);
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): enough for choosing what a crash keeps, and the same everywhere.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % (bound as u64)).unwrap_or(0)
+    }
+}
+
+impl State {
+    /// Counts a change and tells what is to go wrong with it.
+    fn change(&mut self) -> io::Result<Option<Fault>> {
+        if self.down {
+            return Err(io::Error::other("the disk lost power"));
+        }
+        self.changes += 1;
+        let fault = self.fault.filter(|(at, _)| *at == self.changes).map(|(_, fault)| fault);
+        match fault {
+            Some(Fault::PowerCut) => {
+                self.down = true;
+                Ok(fault)
+            }
+            Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::Error) | None => Ok(fault),
+        }
+    }
+
+    fn used(&self) -> u64 {
+        self.files.values().map(|file| file.cached.len() as u64).sum()
+    }
+
+    fn room_for(&self, more: usize) -> io::Result<()> {
+        match self.capacity {
+            Some(capacity) if self.used() + more as u64 > capacity => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&mut self, file: FileId) -> io::Result<&mut FileState> {
+        self.files.get_mut(&file).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn injected(fault: Option<Fault>) -> io::Result<()> {
+    match fault {
+        None => Ok(()),
+        Some(fault) => Err(io::Error::other(format!("injected {fault:?}"))),
+    }
+}
+
+impl MemDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes so far: writes, syncs, names made and removed. Reads do not count.
+    pub fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
+    /// Syncs of files so far.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
+    /// Lets the change number `at` (counted as by [`MemDisk::changes`], from 1) go wrong.
+    pub fn plan(&self, at: u64, fault: Fault) {
+        self.state().fault = Some((at, fault));
+    }
+
+    /// Bytes there is room for; none: without end.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    /// Power goes and comes back: of what was not synced, `seed` decides what is left. Forgets the planned fault
+    /// and the lock.
+    pub fn crash(&self, seed: u64) {
+        let mut chance = Chance(seed);
+        let mut state = self.state();
+        let kept_names = chance.below(state.names_dirty.len() + 1);
+        let changes: Vec<_> = state.names_dirty.drain(..).take(kept_names).collect();
+        for change in &changes {
+            apply_names(&mut state.names_durable, change);
+        }
+        state.names = state.names_durable.clone();
+        let style = chance.below(4);
+        for file in state.files.values_mut() {
+            crash_file(file, style, &mut chance);
+        }
+        let named: Vec<_> = state.names.values().copied().collect();
+        state.files.retain(|file, _| named.contains(file));
+        state.down = false;
+        state.fault = None;
+        state.locked = false;
+    }
+
+    /// The process goes and the machine stays: everything written is there, synced or not.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.down = false;
+        state.fault = None;
+        state.locked = false;
+    }
+
+    /// Changes a byte of a file behind everybody's back, in the cache and on the medium.
+    ///
+    /// # Panics
+    /// When there is no such byte.
+    pub fn flip(&self, name: &str, offset: usize) {
+        let mut state = self.state();
+        let file = state.names[name];
+        let file = state.files.get_mut(&file).expect("named files exist");
+        file.cached[offset] ^= 0x55;
+        file.durable[offset] ^= 0x55;
+    }
+
+    /// What a reader of `name` sees.
+    pub fn contents(&self, name: &str) -> Vec<u8> {
+        let state = self.state();
+        state
+            .names
+            .get(name)
+            .map(|file| state.files[file].cached.clone())
+            .unwrap_or_default()
+    }
+
+    /// Makes `name` hold exactly `bytes`, synced.
+    pub fn plant(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.state();
+        let file = FileState {
+            cached: bytes.to_vec(),
+            durable: bytes.to_vec(),
+            dirty: Vec::new(),
+        };
+        let id = state.next_file;
+        state.next_file += 1;
+        state.files.insert(id, file);
+        state.names.insert(name.to_owned(), id);
+        state.names_durable.insert(name.to_owned(), id);
+    }
+}
+
+/// `style` 0 keeps nothing, 1 everything, 2 a prefix of the writes, 3 each sector by chance.
+fn crash_file(file: &mut FileState, style: usize, chance: &mut Chance) {
+    let dirty = std::mem::take(&mut file.dirty);
+    let keep = match style {
+        0 => 0,
+        2 => chance.below(dirty.len() + 1),
+        _ => dirty.len(),
+    };
+    for change in dirty.into_iter().take(keep) {
+        match change {
+            Dirty::Len(len) => file.durable.resize(len, 0),
+            Dirty::Write { offset, bytes } => {
+                let mut at = 0;
+                while at < bytes.len() {
+                    let sector_end = (offset + at) / SECTOR * SECTOR + SECTOR;
+                    let until = (sector_end - offset).min(bytes.len());
+                    if style != 3 || chance.next() & 1 == 0 {
+                        apply_write(&mut file.durable, offset + at, &bytes[at..until]);
+                    }
+                    at = until;
+                }
+            }
+        }
+    }
+    file.cached.clone_from(&file.durable);
+}
+
+impl Disk for MemDisk {
+    type File = MemFile;
+    type Lock = MemLock;
+
+    fn lock(&self) -> io::Result<MemLock> {
+        let mut state = self.state();
+        if state.locked {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.locked = true;
+        Ok(MemLock(self.clone()))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.state().names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<MemFile> {
+        let file = *self.state().names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(MemFile {
+            disk: self.clone(),
+            file,
+        })
+    }
+
+    fn create(&self, name: &str) -> io::Result<MemFile> {
+        let mut state = self.state();
+        if state.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        injected(state.change()?)?;
+        let file = state.next_file;
+        state.next_file += 1;
+        state.files.insert(file, FileState::default());
+        let change = NameChange::Add(name.to_owned(), file);
+        apply_names(&mut state.names, &change);
+        state.names_dirty.push(change);
+        Ok(MemFile {
+            disk: self.clone(),
+            file,
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        injected(state.change()?)?;
+        let change = NameChange::Rename(from.to_owned(), to.to_owned());
+        apply_names(&mut state.names, &change);
+        state.names_dirty.push(change);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        injected(state.change()?)?;
+        let change = NameChange::Remove(name.to_owned());
+        apply_names(&mut state.names, &change);
+        state.names_dirty.push(change);
+        // Its space comes back at once; a crash that forgets the removal brings back an empty file.
+        if let Ok(file) = state.file(file) {
+            file.cached.clear();
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.state();
+        injected(state.change()?)?;
+        state.names_dirty.clear();
+        state.names_durable = state.names.clone();
+        Ok(())
+    }
+
+    fn usage(&self) -> io::Result<Usage> {
+        let state = self.state();
+        let used_bytes = state.used();
+        Ok(Usage {
+            used_bytes,
+            total_bytes: state.capacity.unwrap_or(1 << 40),
+        })
+    }
+}
+
+fn position(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+impl MemFile {
+    fn resize(&self, len: u64, cut: bool) -> io::Result<()> {
+        let len = position(len)?;
+        let mut state = self.disk.state();
+        injected(state.change()?)?;
+        let current = state.file(self.file)?.cached.len();
+        if len < current && !cut {
+            return Ok(());
+        }
+        state.room_for(len.saturating_sub(current))?;
+        let file = state.file(self.file)?;
+        file.cached.resize(len, 0);
+        file.dirty.push(Dirty::Len(len));
+        Ok(())
+    }
+}
+
+impl DiskFile for MemFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.disk.state().file(self.file)?.cached.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let offset = position(offset)?;
+        let mut state = self.disk.state();
+        let contents = &state.file(self.file)?.cached;
+        let from = contents
+            .get(offset..offset.saturating_add(buffer.len()))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let offset = position(offset)?;
+        let mut state = self.disk.state();
+        let fault = state.change()?;
+        let done = if fault.is_some() { bytes.len() / 2 } else { bytes.len() };
+        let current = state.file(self.file)?.cached.len();
+        state.room_for((offset + done).saturating_sub(current))?;
+        let file = state.file(self.file)?;
+        apply_write(&mut file.cached, offset, &bytes[..done]);
+        file.dirty.push(Dirty::Write {
+            offset,
+            bytes: bytes[..done].to_vec(),
+        });
+        injected(fault)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.resize(len, true)
+    }
+
+    fn preallocate(&self, len: u64) -> io::Result<()> {
+        self.resize(len, false)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let fault = state.change()?;
+        state.syncs += 1;
+        let file = state.file(self.file)?;
+        match fault {
+            // Only what is marked dirty reaches the medium: what a failed sync dropped stays lost.
+            None => {
+                for change in std::mem::take(&mut file.dirty) {
+                    match change {
+                        Dirty::Len(len) => file.durable.resize(len, 0),
+                        Dirty::Write { offset, bytes } => apply_write(&mut file.durable, offset, &bytes),
+                    }
+                }
+            }
+            // The kernel reports the error once, drops the dirty marks and keeps the pages.
+            Some(Fault::Error) => file.dirty.clear(),
+            Some(Fault::PowerCut | Fault::Full) => {}
+        }
+        injected(fault)
+    }
+}

@@ -1,0 +1,175 @@
+//! What can be asked of the store's writing side, and what it answers.
+
+use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
+use vstack_types::{ChunkId, Digest, Monotonic, Timestamp};
+
+use std::time::Duration;
+
+use crate::item::Item;
+
+/// The time, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For measuring.
+    pub monotonic: Monotonic,
+    /// For records: staging and grace times outlive a restart.
+    pub wall: Timestamp,
+}
+
+/// How bytes come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutMode {
+    /// A plain PUT: refused when other bytes stand under the id.
+    Plain,
+    /// `PutBytes`: never a conflict, touches no vote.
+    Item,
+    /// With the owner's vote: bytes and register are one record.
+    Vote {
+        /// `(0, owner)`.
+        ballot: Ballot,
+        /// Version 1.
+        placement: Placement,
+    },
+}
+
+/// A request to the store. All of a batch are durable together, then answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Stores bytes.
+    Put {
+        /// Under which id.
+        id: ChunkId,
+        /// What.
+        item: Item,
+        /// In which way.
+        mode: PutMode,
+    },
+    /// A message to the acceptor: anything but `Put0`.
+    Paxos {
+        /// Of which register.
+        id: ChunkId,
+        /// What it says.
+        request: Request,
+    },
+    /// Decisions of many registers.
+    Decided {
+        /// Which register, in which ballot, what.
+        decisions: Vec<(ChunkId, Ballot, Placement)>,
+    },
+    /// Deletes what is staged under an id.
+    DeleteStaged {
+        /// Which.
+        id: ChunkId,
+    },
+    /// Deletes what nothing keeps: items that a decision names no more, after `grace`, and items without a vote,
+    /// after `staging_ttl`.
+    Collect {
+        /// Since the decision was learnt.
+        grace: Duration,
+        /// Since the item came.
+        staging_ttl: Duration,
+    },
+    /// A reader found an item damaged.
+    Quarantine {
+        /// Of which chunk.
+        id: ChunkId,
+        /// Of what its bytes should be.
+        sha256: Digest,
+    },
+}
+
+impl Op {
+    /// Bytes it brings.
+    pub fn payload_len(&self) -> usize {
+        match self {
+            Self::Put { item, .. } => item.bytes().len(),
+            _ => 0,
+        }
+    }
+}
+
+/// The answer to [`Op::Put`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// New here.
+    Stored {
+        /// Where.
+        superblock: u32,
+    },
+    /// The same bytes were here.
+    AlreadyThere {
+        /// Where.
+        superblock: u32,
+    },
+    /// Other bytes are staged or placed under the id.
+    Conflict,
+    /// The acceptor's answer to a PUT with a vote.
+    Voted {
+        /// What it says.
+        reply: Reply,
+        /// The bytes are new here.
+        stored: bool,
+    },
+}
+
+/// The answer to [`Op::DeleteStaged`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    /// They are gone.
+    Deleted,
+    /// A register names them, or may yet.
+    Placed,
+    /// There was nothing.
+    NotFound,
+}
+
+/// The answer to [`Op::Collect`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Items deleted.
+    pub items: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// There is more to delete: ask again.
+    pub more: bool,
+}
+
+/// The answer to an [`Op`], of the kind that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// To [`Op::Put`].
+    Put(PutOutcome),
+    /// To [`Op::Paxos`].
+    Reply(Reply),
+    /// To [`Op::Decided`].
+    Noted,
+    /// To [`Op::DeleteStaged`].
+    Deleted(DeleteOutcome),
+    /// To [`Op::Collect`].
+    Collected(Collected),
+    /// To [`Op::Quarantine`].
+    Quarantined,
+}
+
+/// Why nothing of an operation was done, or at least nothing is promised of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// No space, or past the share of the disk that may be used. Try elsewhere.
+    #[error("the disk is too full to take more bytes")]
+    DiskFull,
+    /// Does not fit a superblock.
+    #[error("{len} bytes do not fit a superblock")]
+    TooLarge {
+        /// Bytes of the item.
+        len: usize,
+    },
+    /// This write failed, and nothing more is written until the store is opened again.
+    #[error("a write or sync failed ({error}); restart the node to write again")]
+    Failed {
+        /// What the disk said.
+        error: String,
+    },
+    /// An earlier write failed, or the store is closing.
+    #[error("the store takes no writes until it is opened again")]
+    Closed,
+}

@@ -1,0 +1,110 @@
+//! Messages to the acceptor: every decision is [`vstack_chunkpaxos::acceptor::handle`]'s; here it learns what is
+//! held, and what it changed is written.
+
+use vstack_chunkpaxos::{Ballot, Placement, Register, Reply, Request, acceptor};
+use vstack_types::{ChunkId, Digest};
+
+use super::Store;
+use crate::{
+    disk::Disk,
+    op::{Now, WriteError},
+};
+
+impl<D: Disk> Store<D> {
+    pub(super) fn paxos(
+        &mut self,
+        id: &ChunkId,
+        request: &Request,
+        now: Now,
+        position: usize,
+    ) -> Result<Reply, WriteError> {
+        let proposed = match request {
+            Request::Put0 { placement, .. } | Request::Accept { placement, .. } => Some(placement),
+            Request::Prepare { .. } | Request::Decided { .. } | Request::Read => None,
+        };
+        if let Some(reply) = proposed.and_then(|placement| self.cannot_vote(placement)) {
+            return Ok(reply);
+        }
+        if matches!(request, Request::Prepare { .. }) && self.shared.votes_lost {
+            return Ok(Reply::Damaged);
+        }
+        let held = self.held_of(id, proposed, now, position)?;
+        let register = self.entry(id).register();
+        let outcome = acceptor::handle(&register, self.shared.me, |sha256| held.contains(&sha256), request);
+        if let Some(register) = outcome.persist {
+            let register = self.without_moot_damage(register, &held);
+            self.stage_vote(id, register, now, position)?;
+        }
+        Ok(match outcome.reply {
+            Reply::State {
+                promised,
+                accepted,
+                decided,
+                damaged,
+                holds,
+            } => Reply::State {
+                promised,
+                accepted,
+                decided,
+                damaged: damaged || self.shared.votes_lost,
+                holds,
+            },
+            reply => reply,
+        })
+    }
+
+    pub(super) fn decided(
+        &mut self,
+        decisions: Vec<(ChunkId, Ballot, Placement)>,
+        now: Now,
+        position: usize,
+    ) -> Result<(), WriteError> {
+        for (id, ballot, placement) in decisions {
+            self.paxos(&id, &Request::Decided { ballot, placement }, now, position)?;
+        }
+        Ok(())
+    }
+
+    /// Why this disk votes for no placement at all, or not for this one.
+    pub(super) fn cannot_vote(&self, placement: &Placement) -> Option<Reply> {
+        if self.shared.votes_lost {
+            return Some(Reply::Damaged);
+        }
+        // Acceptors are the nodes a placement names: a vote of anybody else could stand in for bytes nobody has.
+        (!placement.nodes().contains(&self.shared.me)).then_some(Reply::WrongNode)
+    }
+
+    /// Which items of the accepted and the proposed placement are here and verified. Finding one damaged changes
+    /// the register, so this comes before the register is looked at.
+    fn held_of(
+        &mut self,
+        id: &ChunkId,
+        proposed: Option<&Placement>,
+        now: Now,
+        position: usize,
+    ) -> Result<Vec<Digest>, WriteError> {
+        let accepted = self.entry(id).register().accepted.map(|vote| vote.placement);
+        let mut held = Vec::new();
+        for placement in accepted.iter().chain(proposed) {
+            for sha256 in placement.items_of(&placement.layout, self.shared.me) {
+                if !held.contains(&sha256) && self.holds(id, sha256, now, position)? {
+                    held.push(sha256);
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// Damage is that an item of the accepted layout is lost. A decision that assigns this node nothing, or only
+    /// what is here, ends it.
+    fn without_moot_damage(&self, register: Register, held: &[Digest]) -> Register {
+        let misses = register.accepted.as_ref().is_some_and(|vote| {
+            let mine = vote.placement.items_of(&vote.placement.layout, self.shared.me);
+            mine.iter().any(|sha256| !held.contains(sha256))
+        });
+        Register {
+            damaged: register.damaged && misses,
+            ..register
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Deleting: what is staged and unwanted, and what a decision names no more. Nothing else is ever deleted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use vstack_types::{ChunkId, Digest, NodeRef};
+
+use super::Store;
+use crate::{
+    disk::Disk,
+    index::Entry,
+    op::{Collected, DeleteOutcome, Now, WriteError},
+    record::{Change, Kind},
+};
+
+/// Items deleted by one operation: a batch that other writers wait for stays short.
+const COLLECT_ITEMS_MAX: usize = 512;
+
+/// Whether no vote stands or ever stood on the items: they vouch for nothing.
+fn is_staging(entry: &Entry) -> bool {
+    entry
+        .register
+        .as_ref()
+        .is_none_or(|stored| stored.register.accepted.is_none())
+}
+
+fn is_due(entry: &Entry, me: NodeRef, sha256: Digest, grace: Duration, staging_ttl: Duration, now: Now) -> bool {
+    let Some(item) = entry.item(sha256) else { return false };
+    if is_staging(entry) {
+        return now.wall.since(item.time) > staging_ttl;
+    }
+    entry.register.as_ref().is_some_and(|stored| {
+        stored.register.may_delete(me, sha256) && now.wall.since(stored.time.max(item.time)) > grace
+    })
+}
+
+impl<D: Disk> Store<D> {
+    pub(super) fn delete_staged(
+        &mut self,
+        id: &ChunkId,
+        now: Now,
+        position: usize,
+    ) -> Result<DeleteOutcome, WriteError> {
+        let entry = self.entry(id);
+        if entry.items.is_empty() {
+            return Ok(DeleteOutcome::NotFound);
+        }
+        let may_go = |sha256: Digest| is_staging(&entry) || entry.register().may_delete(self.shared.me, sha256);
+        if !entry.items.iter().all(|item| may_go(item.sha256)) {
+            return Ok(DeleteOutcome::Placed);
+        }
+        for item in &entry.items {
+            self.stage_tombstone(id, item.sha256, now, position)?;
+        }
+        Ok(DeleteOutcome::Deleted)
+    }
+
+    pub(super) fn collect(
+        &mut self,
+        grace: Duration,
+        staging_ttl: Duration,
+        now: Now,
+        position: usize,
+    ) -> Result<Collected, WriteError> {
+        let me = self.shared.me;
+        // From the durable index; what the batch changes is looked at again below.
+        let due: Vec<(ChunkId, Digest)> = self
+            .shared
+            .index()
+            .iter()
+            .flat_map(|(id, entry)| entry.items.iter().map(move |item| (id, entry, item.sha256)))
+            .filter(|(_, entry, sha256)| is_due(entry, me, *sha256, grace, staging_ttl, now))
+            .map(|(id, _, sha256)| (id.clone(), sha256))
+            .take(COLLECT_ITEMS_MAX + 1)
+            .collect();
+        let mut collected = Collected {
+            more: due.len() > COLLECT_ITEMS_MAX,
+            ..Collected::default()
+        };
+        for (id, sha256) in due.into_iter().take(COLLECT_ITEMS_MAX) {
+            let entry = self.entry(&id);
+            if is_due(&entry, me, sha256, grace, staging_ttl, now) {
+                collected.items += 1;
+                collected.bytes += entry.item(sha256).map_or(0, |item| u64::from(item.size));
+                self.stage_tombstone(&id, sha256, now, position)?;
+            }
+        }
+        Ok(collected)
+    }
+
+    fn stage_tombstone(&mut self, id: &ChunkId, sha256: Digest, now: Now, position: usize) -> Result<(), WriteError> {
+        let change = Change {
+            kind: Kind::Tombstone,
+            id: id.clone(),
+            sha256,
+            size: 0,
+            register: None,
+        };
+        self.stage(&change, &Bytes::new(), now, position)
+    }
+}

@@ -1,0 +1,208 @@
+//! Opening a store: the lock, the identity, recovery, and what recovery found to be written down.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, RwLock, atomic::Ordering},
+    time::Duration,
+};
+
+use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid};
+
+use super::Store;
+use crate::{
+    disk::Disk,
+    identity::{Identity, IdentityError},
+    log::{self, Log},
+    op::{Now, WriteError},
+    reader::{Counters, Shared},
+    recovery,
+    superblock::{FORMAT_VERSION, Head, SUPERBLOCK_BYTES_MIN, file_number},
+};
+
+/// How a store is to be opened. Plain data.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Space of a superblock file, in bytes. A change holds for new superblocks.
+    pub superblock_bytes: u64,
+    /// The UUID this disk gets when it has none.
+    pub new_uuid: NodeUuid,
+    /// Random, new at every start, known to nobody else: makes stored bytes unable to pose as records.
+    pub secret: [u8; 32],
+    /// An item read back and verified longer ago than this is verified again before it is served.
+    pub reverify_after: Duration,
+}
+
+impl StoreOptions {
+    /// 1 GiB superblocks, items verified again after a day, fresh randomness from the operating system.
+    pub fn new() -> Self {
+        let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+        let mut secret = [0; 32];
+        secret[..16].copy_from_slice(halves[0].as_bytes());
+        secret[16..].copy_from_slice(halves[1].as_bytes());
+        Self {
+            superblock_bytes: 1 << 30,
+            new_uuid: NodeUuid::random(),
+            secret,
+            reverify_after: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the data directory is in use by another process")]
+    Locked,
+    /// The disk fails.
+    #[error("the data directory cannot be read or written")]
+    Io(#[from] io::Error),
+    /// Its identity is of no use.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There are superblocks, and nothing says whose.
+    #[error(
+        "the data directory has superblocks but no identity file: restore it, or adopt the bytes under a new identity"
+    )]
+    IdentityMissing,
+    /// A newer vstack wrote it.
+    #[error(
+        "superblock {number} has disk format {version}, this vstack knows up to {FORMAT_VERSION}: use a newer vstack"
+    )]
+    Newer {
+        /// Which superblock.
+        number: u32,
+        /// Its format.
+        version: u32,
+    },
+    /// A superblock of another disk.
+    #[error("superblock {number} belongs to disk {uuid}: it was copied here from another data directory")]
+    Foreign {
+        /// Which superblock.
+        number: u32,
+        /// Whose it is.
+        uuid: NodeUuid,
+    },
+    /// A superblock that cannot follow the one before it.
+    #[error("superblock {number} begins before the one before it ends: the data directory was put together from parts")]
+    OutOfOrder {
+        /// Which superblock.
+        number: u32,
+    },
+    /// The superblock size asked for is of no use.
+    #[error("a superblock has at least {SUPERBLOCK_BYTES_MIN} bytes and at most 4 GiB")]
+    SuperblockSize,
+    /// What recovery found cannot be written down.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+pub(super) fn head(number: u32, uuid: NodeUuid, options: &StoreOptions, first_lsn: u64) -> Head {
+    Head {
+        number,
+        uuid,
+        salt: log::salt(options.secret, uuid, number),
+        first_lsn,
+    }
+}
+
+fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<NodeRef, OpenError> {
+    if let Some(identity) = Identity::load(disk)? {
+        return Ok(identity.node);
+    }
+    if disk.list()?.iter().any(|name| file_number(name).is_some()) {
+        return Err(OpenError::IdentityMissing);
+    }
+    let identity = Identity {
+        node: NodeRef::first(options.new_uuid),
+    };
+    identity.save(disk)?;
+    Ok(identity.node)
+}
+
+impl<D: Disk> Store<D> {
+    /// Opens the store of `disk`, making it when there is none.
+    ///
+    /// # Errors
+    /// When the directory is another's, of another format, in use, or cannot be read. Damage to records is no
+    /// error: see [`Store::report`].
+    pub fn open(disk: D, options: StoreOptions, now: Now) -> Result<Self, OpenError> {
+        if !(SUPERBLOCK_BYTES_MIN..=u64::from(u32::MAX)).contains(&options.superblock_bytes) {
+            return Err(OpenError::SuperblockSize);
+        }
+        let lock = disk.lock().map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked,
+            _ => OpenError::Io(error),
+        })?;
+        let me = identity(&disk, &options)?;
+        let mut found = recovery::recover(&disk, me.uuid, options.superblock_bytes)?;
+        let had_records = found.report.records > 0;
+        let tail = if let Some(tail) = found.tail {
+            tail
+        } else {
+            let head = head(found.next_number, me.uuid, &options, found.next_lsn);
+            let tail = log::create_superblock(&disk, &head, options.superblock_bytes, SUPERBLOCK_BYTES_MIN)?;
+            found.files.insert(tail.number, Arc::clone(&tail.file));
+            found.next_number += 1;
+            tail
+        };
+        let shared = Arc::new(Shared {
+            disk,
+            me,
+            index: RwLock::new(found.index),
+            files: RwLock::new(found.files),
+            counters: Counters::default(),
+            usage: Mutex::new(None),
+            reverify_after: options.reverify_after,
+            votes_lost: found.votes_lost,
+        });
+        let mut store = Self {
+            shared,
+            log: Log::new(tail, found.next_lsn),
+            options,
+            next_number: found.next_number,
+            pending: std::collections::HashMap::new(),
+            durable_ops: 0,
+            lost_batch: None,
+            failed: false,
+            unmarked: had_records,
+            report: found.report,
+            _lock: lock,
+        };
+        store
+            .shared
+            .counters
+            .log_seq
+            .store(store.log.last_lsn(), Ordering::Release);
+        store.write_down_losses(now)?;
+        match store.mark(now) {
+            // The log is as good as it was before; the next write says the same.
+            Ok(()) | Err(WriteError::DiskFull) => Ok(store),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A register that vouches for an item that is lost abstains, durably.
+    fn write_down_losses(&mut self, now: Now) -> Result<(), OpenError> {
+        let lost: Vec<(ChunkId, Digest)> = self
+            .shared
+            .index()
+            .iter()
+            .filter(|(_, entry)| !entry.register().damaged)
+            .flat_map(|(id, entry)| entry.items.iter().map(move |item| (id, entry, item)))
+            .filter(|(_, entry, item)| item.is_corrupt() && entry.vouches_for(self.shared.me, item.sha256))
+            .map(|(id, _, item)| (id.clone(), item.sha256))
+            .collect();
+        for (id, sha256) in lost {
+            self.quarantine(&id, sha256, now, 0)?;
+        }
+        self.seal(now)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! Storing bytes: plain, as an item, or with the owner's vote.
+
+use bytes::Bytes;
+use vstack_chunkpaxos::{Ballot, Placement, Register, Reply, Request, acceptor};
+use vstack_types::{ChunkId, Digest};
+
+use super::Store;
+use crate::{
+    disk::Disk,
+    index::Entry,
+    item::Item,
+    op::{Now, PutMode, PutOutcome, WriteError},
+    record::{Change, Kind},
+};
+
+impl<D: Disk> Store<D> {
+    pub(super) fn put(
+        &mut self,
+        id: &ChunkId,
+        item: &Item,
+        mode: PutMode,
+        now: Now,
+        position: usize,
+    ) -> Result<PutOutcome, WriteError> {
+        match mode {
+            PutMode::Plain if conflicts(&self.entry(id), item.sha256()) => Ok(PutOutcome::Conflict),
+            PutMode::Plain | PutMode::Item => self.put_item(id, item, now, position),
+            PutMode::Vote { ballot, placement } => self.put_vote(id, item, ballot, placement, now, position),
+        }
+    }
+
+    fn put_item(&mut self, id: &ChunkId, item: &Item, now: Now, position: usize) -> Result<PutOutcome, WriteError> {
+        let sha256 = item.sha256();
+        if self.holds(id, sha256, now, position)?
+            && let Some(stored) = self.entry(id).item(sha256)
+        {
+            return Ok(PutOutcome::AlreadyThere {
+                superblock: stored.place.superblock,
+            });
+        }
+        let register = self.restored_by(id, sha256, now, position)?;
+        self.stage_item(id, item, register, now, position)
+    }
+
+    /// The register without its damage, when `sha256` is the last item it misses.
+    fn restored_by(
+        &mut self,
+        id: &ChunkId,
+        sha256: Digest,
+        now: Now,
+        position: usize,
+    ) -> Result<Option<Register>, WriteError> {
+        let register = self.entry(id).register();
+        let Some(vote) = register.accepted.as_ref().filter(|_| register.damaged) else {
+            return Ok(None);
+        };
+        for other in vote.placement.items_of(&vote.placement.layout, self.shared.me) {
+            if other != sha256 && !self.holds(id, other, now, position)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Register {
+            damaged: false,
+            ..register
+        }))
+    }
+
+    fn put_vote(
+        &mut self,
+        id: &ChunkId,
+        item: &Item,
+        ballot: Ballot,
+        placement: Placement,
+        now: Now,
+        position: usize,
+    ) -> Result<PutOutcome, WriteError> {
+        let me = self.shared.me;
+        let refused = |reply| Ok(PutOutcome::Voted { reply, stored: false });
+        if let Some(reply) = self.cannot_vote(&placement) {
+            return refused(reply);
+        }
+        let mine = placement.items_of(&placement.layout, me);
+        if !mine.contains(&item.sha256()) {
+            return refused(Reply::NeedBytes { items: mine });
+        }
+        let mut held = vec![item.sha256()];
+        for sha256 in mine {
+            if self.holds(id, sha256, now, position)? {
+                held.push(sha256);
+            }
+        }
+        let here_already = held[1..].contains(&item.sha256());
+        let request = Request::Put0 { ballot, placement };
+        let register = self.entry(id).register();
+        let outcome = acceptor::handle(&register, me, |sha256| held.contains(&sha256), &request);
+        let Some(register) = outcome.persist else {
+            return refused(outcome.reply);
+        };
+        if here_already {
+            self.stage_vote(id, register, now, position)?;
+            return refused(outcome.reply);
+        }
+        self.stage_item(id, item, Some(register), now, position)?;
+        Ok(PutOutcome::Voted {
+            reply: outcome.reply,
+            stored: true,
+        })
+    }
+
+    fn stage_item(
+        &mut self,
+        id: &ChunkId,
+        item: &Item,
+        register: Option<Register>,
+        now: Now,
+        position: usize,
+    ) -> Result<PutOutcome, WriteError> {
+        if self.is_disk_full(now) {
+            return Err(WriteError::DiskFull);
+        }
+        let len = item.bytes().len();
+        let size = u32::try_from(len).map_err(|_| WriteError::TooLarge { len })?;
+        let change = Change {
+            kind: Kind::Item,
+            id: id.clone(),
+            sha256: item.sha256(),
+            size,
+            register,
+        };
+        self.stage(&change, item.bytes(), now, position)?;
+        let superblock = self
+            .entry(id)
+            .item(item.sha256())
+            .map_or(0, |stored| stored.place.superblock);
+        Ok(PutOutcome::Stored { superblock })
+    }
+
+    pub(super) fn stage_vote(
+        &mut self,
+        id: &ChunkId,
+        register: Register,
+        now: Now,
+        position: usize,
+    ) -> Result<(), WriteError> {
+        let change = Change {
+            kind: Kind::Vote,
+            id: id.clone(),
+            sha256: Digest::from_bytes([0; Digest::LEN]),
+            size: 0,
+            register: Some(register),
+        };
+        self.stage(&change, &Bytes::new(), now, position)
+    }
+}
+
+/// Whether a plain PUT of bytes with this digest contradicts what stands under the id: the accepted placement
+/// where there is one, else what is staged. A deleted chunk takes no bytes at all.
+fn conflicts(entry: &Entry, sha256: Digest) -> bool {
+    let accepted = entry
+        .register
+        .as_ref()
+        .and_then(|stored| stored.register.accepted.as_ref());
+    match accepted {
+        Some(vote) => vote.placement.layout.is_deleted() || vote.placement.sha256 != sha256,
+        None => entry.live().any(|item| item.sha256 != sha256),
+    }
+}

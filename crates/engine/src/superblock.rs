@@ -1,0 +1,189 @@
+//! The head of a superblock file, and the names of the files.
+//!
+//! The head is written twice, in two pages, and is durable before the first record is. That a superblock
+//! exists proves that everything in the one before it was synced. `docs/disk-format.md` has the tables.
+
+use vstack_types::NodeUuid;
+
+use crate::record::crc32c;
+
+/// Version of everything in a data directory. A directory of another version is refused.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Batches and the first record begin at multiples of this, so that a page once synced is never written again.
+pub(crate) const PAGE: u64 = 4096;
+
+/// Where the second copy of the head is.
+const COPY_AT: usize = 4096;
+
+/// Where the first record is.
+pub(crate) const RECORDS_AT: u64 = HEADS_LEN as u64;
+
+/// Length of both copies of the head, each in its page.
+const HEADS_LEN: usize = 2 * COPY_AT;
+
+/// Smallest superblock: enough for the heads and a vote of the largest size.
+pub(crate) const SUPERBLOCK_BYTES_MIN: u64 = 64 * 1024;
+
+const MAGIC: [u8; 8] = *b"VSTACKSB";
+const LEN: usize = 72;
+const VERSION_AT: usize = 8;
+const NUMBER_AT: usize = 12;
+const UUID_AT: usize = 16;
+const SALT_AT: usize = 32;
+const FIRST_LSN_AT: usize = 48;
+const CRC_AT: usize = 68;
+
+/// Makes the checksums of one superblock its own, so that a record is valid only where it was written, and bytes
+/// that a client sends cannot pose as a record.
+pub(crate) type Salt = [u8; 16];
+
+/// What the head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub number: u32,
+    pub uuid: NodeUuid,
+    pub salt: Salt,
+    /// Log sequence number of the first record.
+    pub first_lsn: u64,
+}
+
+/// What the first pages of a file turn out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadRead {
+    Valid { head: Head, copies: u8 },
+    Newer { version: u32 },
+    Invalid,
+}
+
+/// The file name of superblock `number`.
+pub(crate) fn file_name(number: u32) -> String {
+    format!("superblock_{number:06}.vsb")
+}
+
+/// The number in a file name; none when it is no superblock's.
+pub(crate) fn file_number(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("superblock_")?.strip_suffix(".vsb")?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
+}
+
+impl Head {
+    /// The two pages before the records.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut head = [0; LEN];
+        head[..8].copy_from_slice(&MAGIC);
+        head[VERSION_AT..NUMBER_AT].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        head[NUMBER_AT..UUID_AT].copy_from_slice(&self.number.to_le_bytes());
+        head[UUID_AT..SALT_AT].copy_from_slice(self.uuid.as_bytes());
+        head[SALT_AT..FIRST_LSN_AT].copy_from_slice(&self.salt);
+        head[FIRST_LSN_AT..FIRST_LSN_AT + 8].copy_from_slice(&self.first_lsn.to_le_bytes());
+        let crc = crc32c(&[&head[..CRC_AT]]);
+        head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        let mut pages = vec![0; HEADS_LEN];
+        pages[..LEN].copy_from_slice(&head);
+        pages[COPY_AT..COPY_AT + LEN].copy_from_slice(&head);
+        pages
+    }
+
+    /// Reads what [`Head::encode`] wrote, from either copy.
+    pub(crate) fn decode(pages: &[u8]) -> HeadRead {
+        let copies = [
+            Self::decode_one(pages),
+            Self::decode_one(pages.get(COPY_AT..).unwrap_or_default()),
+        ];
+        let valid: Vec<Head> = copies.iter().filter_map(|copy| copy.as_ref().ok().copied()).collect();
+        if let Some(head) = valid.first() {
+            return HeadRead::Valid {
+                head: *head,
+                copies: if valid.len() == 2 { 2 } else { 1 },
+            };
+        }
+        let newer = copies.into_iter().filter_map(|copy| copy.err().flatten()).next();
+        newer.map_or(HeadRead::Invalid, |version| HeadRead::Newer { version })
+    }
+
+    /// The error is the version of a whole head of another version.
+    fn decode_one(bytes: &[u8]) -> Result<Self, Option<u32>> {
+        let head: &[u8; LEN] = bytes.first_chunk().ok_or(None)?;
+        let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let sixteen = |at: usize| -> [u8; 16] { std::array::from_fn(|i| head[at + i]) };
+        if head[..8] != MAGIC || u32_at(CRC_AT) != crc32c(&[&head[..CRC_AT]]) {
+            return Err(None);
+        }
+        let version = u32_at(VERSION_AT);
+        if version != FORMAT_VERSION {
+            return Err(Some(version));
+        }
+        Ok(Self {
+            number: u32_at(NUMBER_AT),
+            uuid: NodeUuid::from_bytes(sixteen(UUID_AT)),
+            salt: sixteen(SALT_AT),
+            first_lsn: u64::from_le_bytes(std::array::from_fn(|i| head[FIRST_LSN_AT + i])),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        Head {
+            number: 7,
+            uuid: NodeUuid::from_bytes([3; 16]),
+            salt: [9; 16],
+            first_lsn: 1234,
+        }
+    }
+
+    #[test]
+    fn a_head_is_read_from_either_copy() {
+        let pages = head().encode();
+        assert_eq!(
+            Head::decode(&pages),
+            HeadRead::Valid {
+                head: head(),
+                copies: 2
+            }
+        );
+        for (damaged, left) in [(vec![3], 1), (vec![COPY_AT + 60], 1), (vec![3, COPY_AT + 60], 0)] {
+            let mut pages = pages.clone();
+            damaged.iter().for_each(|at| pages[*at] ^= 1);
+            let expected = if left == 1 {
+                HeadRead::Valid {
+                    head: head(),
+                    copies: 1,
+                }
+            } else {
+                HeadRead::Invalid
+            };
+            assert_eq!(Head::decode(&pages), expected, "{damaged:?}");
+        }
+        assert_eq!(Head::decode(&pages[..10]), HeadRead::Invalid);
+    }
+
+    #[test]
+    fn a_newer_head_says_so() {
+        let mut pages = head().encode();
+        pages[VERSION_AT] = 9;
+        let crc = crc32c(&[&pages[..CRC_AT]]);
+        pages[CRC_AT..LEN].copy_from_slice(&crc.to_le_bytes());
+        pages[COPY_AT] ^= 1;
+        assert_eq!(Head::decode(&pages), HeadRead::Newer { version: 9 });
+    }
+
+    #[test]
+    fn file_names_read_back() {
+        for number in [0, 7, 999_999, 1_000_000] {
+            assert_eq!(file_number(&file_name(number)), Some(number));
+        }
+        for other in [
+            "superblock_7.vsb",
+            "superblock_000001.vsb.bak",
+            "identity",
+            "superblock_+00001.vsb",
+        ] {
+            assert_eq!(file_number(other), None, "{other}");
+        }
+    }
+}

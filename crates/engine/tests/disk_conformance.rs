@@ -1,0 +1,145 @@
+//! What the engine relies on, shown for every disk it runs on: real files and the disk in memory.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::ErrorKind;
+
+use vstack_engine::{Disk, DiskFile, FileDisk, MemDisk};
+
+fn conforms<D: Disk>(disk: &D) {
+    names(disk);
+    contents(disk);
+    lengths(disk);
+    only_one_holds_the_lock(disk);
+    let usage = disk.usage().unwrap();
+    assert!(usage.total_bytes > 0 && usage.used_bytes <= usage.total_bytes);
+    assert!((0.0..=100.0).contains(&usage.percent()));
+}
+
+fn names<D: Disk>(disk: &D) {
+    assert!(disk.list().unwrap().is_empty());
+    assert_eq!(
+        disk.open("a").err().map(|error| error.kind()),
+        Some(ErrorKind::NotFound)
+    );
+    assert_eq!(
+        disk.remove("a").err().map(|error| error.kind()),
+        Some(ErrorKind::NotFound)
+    );
+    assert_eq!(
+        disk.rename("a", "b").err().map(|error| error.kind()),
+        Some(ErrorKind::NotFound)
+    );
+    drop(disk.create("b").unwrap());
+    let file = disk.create("a").unwrap();
+    assert_eq!(
+        disk.create("a").err().map(|error| error.kind()),
+        Some(ErrorKind::AlreadyExists)
+    );
+    assert_eq!(disk.list().unwrap(), ["a", "b"]);
+    file.write_at(b"from a", 0).unwrap();
+    disk.rename("a", "b").unwrap();
+    disk.sync_dir().unwrap();
+    assert_eq!(disk.list().unwrap(), ["b"]);
+    let mut buffer = [0; 6];
+    disk.open("b").unwrap().read_at(&mut buffer, 0).unwrap();
+    assert_eq!(&buffer, b"from a");
+    disk.remove("b").unwrap();
+    assert!(disk.list().unwrap().is_empty());
+}
+
+fn contents<D: Disk>(disk: &D) {
+    let file = disk.create("f").unwrap();
+    file.write_at(b"0123456789", 0).unwrap();
+    file.write_at(b"AB", 4).unwrap();
+    file.write_at(b"end", 20).unwrap();
+    file.sync_data().unwrap();
+    // Another handle of the same file sees the same, and a write behind the end leaves zeros between.
+    let again = disk.open("f").unwrap();
+    assert_eq!(again.size().unwrap(), 23);
+    let mut buffer = [9; 23];
+    again.read_at(&mut buffer, 0).unwrap();
+    assert_eq!(&buffer[..10], b"0123AB6789");
+    assert_eq!(&buffer[10..20], &[0; 10]);
+    assert_eq!(&buffer[20..], b"end");
+    let behind = again.read_at(&mut [0; 4], 20).unwrap_err();
+    assert_eq!(behind.kind(), ErrorKind::UnexpectedEof);
+    disk.remove("f").unwrap();
+}
+
+fn lengths<D: Disk>(disk: &D) {
+    const LEN: u64 = 1 << 20;
+    let file = disk.create("f").unwrap();
+    file.preallocate(LEN).unwrap();
+    assert_eq!(file.size().unwrap(), LEN);
+    file.preallocate(100).unwrap();
+    assert_eq!(file.size().unwrap(), LEN, "never shorter");
+    file.write_at(b"x", LEN / 2).unwrap();
+    file.sync_data().unwrap();
+    let data = file.data_from(0).unwrap();
+    assert!(data.is_some_and(|data| data <= LEN / 2), "{data:?}");
+    assert_eq!(file.data_from(LEN).unwrap(), None);
+    // Cut and extended again, nothing of what was there is left.
+    file.set_len(10).unwrap();
+    file.preallocate(LEN).unwrap();
+    let mut byte = [1];
+    file.read_at(&mut byte, LEN / 2).unwrap();
+    assert_eq!(byte, [0]);
+    disk.remove("f").unwrap();
+}
+
+fn only_one_holds_the_lock<D: Disk>(disk: &D) {
+    let held = disk.lock().unwrap();
+    assert_eq!(disk.lock().err().map(|error| error.kind()), Some(ErrorKind::WouldBlock));
+    drop(held);
+    drop(disk.lock().unwrap());
+}
+
+#[test]
+fn real_files_conform() {
+    let dir = tempfile::tempdir().unwrap();
+    conforms(&FileDisk::new(dir.path().join("made/on/demand")).unwrap());
+}
+
+#[test]
+fn the_disk_in_memory_conforms() {
+    conforms(&MemDisk::default());
+}
+
+#[test]
+fn a_crash_keeps_what_was_synced_and_any_part_of_the_rest() {
+    let mut survivors = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let disk = MemDisk::default();
+        let file = disk.create("f").unwrap();
+        file.write_at(&[1; 2048], 0).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir().unwrap();
+        file.write_at(&[2; 2048], 1024).unwrap();
+        disk.create("g").unwrap();
+        disk.crash(seed);
+        let contents = disk.contents("f");
+        assert_eq!(&contents[..1024], &[1; 1024], "seed {seed}");
+        assert!(contents[1024..].iter().all(|byte| matches!(byte, 0..=2)));
+        survivors.insert((contents, disk.list().unwrap()));
+    }
+    assert!(
+        survivors.len() > 10,
+        "a crash must be able to go many ways, got {}",
+        survivors.len()
+    );
+}
+
+#[test]
+fn what_a_failed_sync_dropped_is_not_saved_by_the_next_one() {
+    let disk = MemDisk::default();
+    let file = disk.create("f").unwrap();
+    disk.sync_dir().unwrap();
+    file.write_at(b"lost", 0).unwrap();
+    disk.plan(disk.changes() + 1, vstack_engine::Fault::Error);
+    file.sync_data().unwrap_err();
+    file.sync_data().unwrap();
+    assert_eq!(disk.contents("f"), b"lost", "still in the cache");
+    disk.crash(1);
+    assert_eq!(disk.contents("f"), b"");
+}

@@ -1,0 +1,141 @@
+//! What the store's tests share: a clock that stands still, placements, and short names for operations.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(unreachable_pub, missing_docs, reason = "a test's own module")]
+
+use std::time::Duration;
+
+use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply, Request};
+use vstack_engine::{
+    Disk, Item, Now, Op, Outcome, PutMode, PutOutcome, Reader, Store, StoreOptions, Which, WriteError,
+};
+use vstack_types::{ChunkId, Monotonic, NodeRef, NodeUuid, ProcessUuid, Timestamp};
+
+pub const DAY: Duration = Duration::from_secs(86_400);
+
+pub fn at(seconds: u64) -> Now {
+    Now {
+        monotonic: Monotonic::from_start(Duration::from_secs(seconds)),
+        wall: Timestamp(1_000_000_000_000 + i64::try_from(seconds).unwrap() * 1000),
+    }
+}
+
+pub fn options() -> StoreOptions {
+    StoreOptions {
+        superblock_bytes: 256 * 1024,
+        new_uuid: NodeUuid::from_bytes([1; 16]),
+        secret: [7; 32],
+        reverify_after: DAY,
+    }
+}
+
+pub fn open<D: Disk + Clone>(disk: &D) -> Store<D> {
+    Store::open(disk.clone(), options(), at(0)).unwrap()
+}
+
+pub fn me() -> NodeRef {
+    NodeRef::first(NodeUuid::from_bytes([1; 16]))
+}
+
+pub fn other() -> NodeRef {
+    NodeRef::first(NodeUuid::from_bytes([2; 16]))
+}
+
+pub fn id(text: &str) -> ChunkId {
+    text.parse().unwrap()
+}
+
+pub fn ballot(round: u64) -> Ballot {
+    Ballot {
+        round,
+        proposer: ProcessUuid::from_bytes([9; 16]),
+    }
+}
+
+pub fn placement(item: &Item, version: u64, nodes: &[NodeRef]) -> Placement {
+    Placement {
+        version,
+        size: item.bytes().len() as u64,
+        sha256: item.sha256(),
+        layout: Layout::Replicated { nodes: nodes.to_vec() },
+        prev: None,
+        back: false,
+    }
+}
+
+pub fn deleted(item: &Item, version: u64) -> Placement {
+    Placement {
+        layout: Layout::Deleted { nodes: vec![me()] },
+        ..placement(item, version, &[me()])
+    }
+}
+
+pub fn put(name: &str, item: &Item) -> Op {
+    Op::Put {
+        id: id(name),
+        item: item.clone(),
+        mode: PutMode::Plain,
+    }
+}
+
+pub fn put_item(name: &str, item: &Item) -> Op {
+    Op::Put {
+        id: id(name),
+        item: item.clone(),
+        mode: PutMode::Item,
+    }
+}
+
+pub fn put_vote(name: &str, item: &Item) -> Op {
+    let mode = PutMode::Vote {
+        ballot: ballot(0),
+        placement: placement(item, 1, &[me(), other()]),
+    };
+    Op::Put {
+        id: id(name),
+        item: item.clone(),
+        mode,
+    }
+}
+
+pub fn paxos(name: &str, request: Request) -> Op {
+    Op::Paxos { id: id(name), request }
+}
+
+/// Commits one operation.
+pub fn one<D: Disk>(store: &mut Store<D>, op: Op) -> Result<Outcome, WriteError> {
+    one_at(store, op, at(1))
+}
+
+pub fn one_at<D: Disk>(store: &mut Store<D>, op: Op, now: Now) -> Result<Outcome, WriteError> {
+    store.commit(vec![op], now).remove(0)
+}
+
+pub fn stored(outcome: Result<Outcome, WriteError>) -> bool {
+    matches!(outcome, Ok(Outcome::Put(PutOutcome::Stored { .. })))
+}
+
+pub fn voted(reply: Reply, stored: bool) -> Result<Outcome, WriteError> {
+    Ok(Outcome::Put(PutOutcome::Voted { reply, stored }))
+}
+
+/// What a GET of `name` would serve; none when it would not.
+pub fn served<D: Disk>(reader: &Reader<D>, name: &str) -> Option<Vec<u8>> {
+    let found = reader.find(&id(name), Which::Public).ok()?;
+    reader.read(&found, None, at(2).monotonic).ok()
+}
+
+/// `len` bytes that differ by `seed`.
+pub fn item(seed: u64, len: usize) -> Item {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let bytes: Vec<u8> = (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            u8::try_from(state & 0xff).unwrap()
+        })
+        .collect();
+    Item::new(bytes)
+}

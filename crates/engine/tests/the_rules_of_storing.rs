@@ -1,0 +1,450 @@
+//! Conflicts, votes, restoring, collecting: what each operation answers, and that a restart changes nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::*;
+use vstack_chunkpaxos::{Register, Reply, Request};
+use vstack_engine::{
+    Collected, DeleteOutcome, MemDisk, Missing, Op, Outcome, PutMode, PutOutcome, Store, Which, WriteError,
+};
+use vstack_types::{Digest, limits::CHUNK_BYTES_MAX};
+
+fn restarted(store: Store<MemDisk>, disk: &MemDisk) -> Store<MemDisk> {
+    drop(store);
+    let store = open(disk);
+    assert!(store.report().damage.is_empty(), "{:?}", store.report());
+    store
+}
+
+fn conflict() -> Result<Outcome, WriteError> {
+    Ok(Outcome::Put(PutOutcome::Conflict))
+}
+
+fn already_there() -> Result<Outcome, WriteError> {
+    Ok(Outcome::Put(PutOutcome::AlreadyThere { superblock: 0 }))
+}
+
+#[test]
+fn a_plain_put_never_changes_what_an_id_stands_for() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let (a, b) = (item(1, 1000), item(2, 1000));
+    for _ in 0..2 {
+        one(&mut store, put("staged", &a)).unwrap();
+        assert_eq!(one(&mut store, put("staged", &a)), already_there());
+        assert_eq!(one(&mut store, put("staged", &b)), conflict());
+        one(&mut store, put_vote("voted", &a)).unwrap();
+        assert_eq!(one(&mut store, put("voted", &a)), already_there());
+        assert_eq!(one(&mut store, put("voted", &b)), conflict());
+        assert_eq!(served(&store.reader(), "staged").as_deref(), Some(&a.bytes()[..]));
+        store = restarted(store, &disk);
+    }
+    // PutBytes never conflicts, and then only the register or the reader can choose.
+    assert!(stored(one(&mut store, put_item("staged", &b))));
+    assert_eq!(
+        store.reader().find(&id("staged"), Which::Public).unwrap_err(),
+        Missing::Ambiguous
+    );
+    let chosen = store.reader().find(&id("staged"), Which::Exact(b.sha256())).unwrap();
+    assert_eq!(store.reader().read(&chosen, None, at(3).monotonic).unwrap(), *b.bytes());
+    assert_eq!(one(&mut store, put("staged", &item(3, 5))), conflict());
+}
+
+#[test]
+fn operations_of_one_batch_see_each_other() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let (a, b) = (item(1, 10), item(2, 10));
+    let prepare = paxos("x", Request::Prepare { ballot: ballot(3) });
+    let results = store.commit(
+        vec![put("s", &a), put("s", &b), put("s", &a), prepare, put_vote("x", &a)],
+        at(1),
+    );
+    assert!(stored(results[0].clone()));
+    assert_eq!(results[1], conflict());
+    assert_eq!(results[2], already_there());
+    assert!(matches!(&results[3], Ok(Outcome::Reply(Reply::Promise { .. }))));
+    assert_eq!(
+        results[4],
+        voted(
+            Reply::Nack {
+                promised: Some(ballot(3))
+            },
+            false
+        )
+    );
+    assert!(
+        !store.reader().has_item(&id("x"), a.sha256()),
+        "a refused vote stores nothing"
+    );
+    assert_eq!(store.reader().stats().batches, 1);
+}
+
+#[test]
+fn a_vote_rides_on_its_bytes_and_outlives_a_restart() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 70_000);
+    let accepted = Reply::Accepted { ballot: ballot(0) };
+    assert_eq!(one(&mut store, put_vote("c", &a)), voted(accepted.clone(), true));
+    let register = store.reader().register(&id("c"));
+    assert_eq!(
+        register.accepted.as_ref().unwrap().placement,
+        placement(&a, 1, &[me(), other()])
+    );
+    store = restarted(store, &disk);
+    assert_eq!(store.reader().register(&id("c")), register);
+    assert_eq!(
+        one(&mut store, put_vote("c", &a)),
+        voted(accepted, false),
+        "the same vote again"
+    );
+    assert_eq!(
+        one(&mut store, put_vote("c", &item(2, 9))),
+        voted(
+            Reply::Nack {
+                promised: Some(ballot(0))
+            },
+            false
+        )
+    );
+    assert_eq!(served(&store.reader(), "c").as_deref(), Some(&a.bytes()[..]));
+}
+
+#[test]
+fn a_vote_needs_the_bytes_it_names_and_a_voter_it_names() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let (a, b) = (item(1, 10), item(2, 10));
+    let accept = |nodes: &[_]| {
+        paxos(
+            "c",
+            Request::Accept {
+                ballot: ballot(1),
+                placement: placement(&a, 1, nodes),
+            },
+        )
+    };
+    let need = Reply::NeedBytes {
+        items: vec![a.sha256()],
+    };
+    assert_eq!(one(&mut store, accept(&[me()])), Ok(Outcome::Reply(need.clone())));
+    assert_eq!(
+        one(&mut store, accept(&[other()])),
+        Ok(Outcome::Reply(Reply::WrongNode))
+    );
+    let mode = PutMode::Vote {
+        ballot: ballot(0),
+        placement: placement(&a, 1, &[me()]),
+    };
+    let wrong_bytes = Op::Put {
+        id: id("c"),
+        item: b,
+        mode,
+    };
+    assert_eq!(one(&mut store, wrong_bytes), voted(need, false));
+    assert_eq!(store.reader().register(&id("c")), Register::default());
+    one(&mut store, put_item("c", &a)).unwrap();
+    store = restarted(store, &disk);
+    // Not read since the start, so it is verified before it is vouched for.
+    assert_eq!(
+        one(&mut store, accept(&[me()])),
+        Ok(Outcome::Reply(Reply::Accepted { ballot: ballot(1) }))
+    );
+}
+
+#[test]
+fn decisions_of_many_registers_are_one_sync() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 10);
+    let names: Vec<String> = (0..100).map(|n| format!("c{n}")).collect();
+    store.commit(names.iter().map(|name| put_vote(name, &a)).collect(), at(1));
+    let syncs = store.reader().stats().syncs;
+    let decisions = names
+        .iter()
+        .map(|name| (id(name), ballot(0), placement(&a, 1, &[me(), other()])))
+        .collect();
+    assert_eq!(one(&mut store, Op::Decided { decisions }), Ok(Outcome::Noted));
+    assert_eq!(store.reader().stats().syncs, syncs + 1);
+    store = restarted(store, &disk);
+    assert!(names.iter().all(|name| store.reader().register(&id(name)).decided));
+}
+
+#[test]
+fn only_what_nothing_keeps_is_collected() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let (a, b) = (item(1, 100), item(2, 50));
+    let hour = Duration::from_secs(3600);
+    let collect = |store: &mut Store<MemDisk>, seconds| match one_at(
+        store,
+        Op::Collect {
+            grace: hour,
+            staging_ttl: DAY,
+        },
+        at(seconds),
+    ) {
+        Ok(Outcome::Collected(Collected { items, more: false, .. })) => items,
+        other => panic!("{other:?}"),
+    };
+    one(&mut store, put("staged", &a)).unwrap();
+    one(&mut store, put("prepared", &a)).unwrap();
+    one(&mut store, paxos("prepared", Request::Prepare { ballot: ballot(1) })).unwrap();
+    one(&mut store, put_vote("voted", &a)).unwrap();
+    one(&mut store, put_item("voted", &b)).unwrap();
+    one(&mut store, put_vote("gone", &a)).unwrap();
+    one(
+        &mut store,
+        paxos(
+            "gone",
+            Request::Accept {
+                ballot: ballot(1),
+                placement: deleted(&a, 2),
+            },
+        ),
+    )
+    .unwrap();
+    assert_eq!(
+        collect(&mut store, 3 * 3600),
+        0,
+        "a deletion that is not decided deletes nothing"
+    );
+    let decide = |placement, round| Request::Decided {
+        ballot: ballot(round),
+        placement,
+    };
+    one_at(&mut store, paxos("gone", decide(deleted(&a, 2), 1)), at(3 * 3600)).unwrap();
+    one_at(
+        &mut store,
+        paxos("voted", decide(placement(&a, 1, &[me()]), 0)),
+        at(3 * 3600),
+    )
+    .unwrap();
+    assert_eq!(collect(&mut store, 3 * 3600 + 60), 0, "the grace time");
+    assert_eq!(collect(&mut store, 5 * 3600), 2, "what the decisions name no more");
+    assert!(!store.reader().has_item(&id("gone"), a.sha256()));
+    assert!(!store.reader().has_item(&id("voted"), b.sha256()));
+    assert_eq!(collect(&mut store, 23 * 3600), 0);
+    assert_eq!(collect(&mut store, 25 * 3600), 2, "what no vote stands on");
+    store = restarted(store, &disk);
+    assert_eq!(served(&store.reader(), "voted").as_deref(), Some(&a.bytes()[..]));
+    assert_eq!(store.reader().stats().chunk_count, 1);
+    assert!(
+        store
+            .reader()
+            .register(&id("gone"))
+            .accepted
+            .unwrap()
+            .placement
+            .layout
+            .is_deleted(),
+        "a tombstone stays"
+    );
+    assert_eq!(
+        one(&mut store, put("gone", &a)),
+        conflict(),
+        "a deleted chunk takes no bytes"
+    );
+}
+
+#[test]
+fn staged_bytes_can_be_deleted_and_placed_ones_not() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 100);
+    let delete = |store: &mut Store<MemDisk>, name: &str| match one(store, Op::DeleteStaged { id: id(name) }) {
+        Ok(Outcome::Deleted(outcome)) => outcome,
+        other => panic!("{other:?}"),
+    };
+    one(&mut store, put("staged", &a)).unwrap();
+    one(&mut store, put_vote("voted", &a)).unwrap();
+    assert_eq!(delete(&mut store, "voted"), DeleteOutcome::Placed);
+    assert_eq!(delete(&mut store, "staged"), DeleteOutcome::Deleted);
+    assert_eq!(delete(&mut store, "staged"), DeleteOutcome::NotFound);
+    store = restarted(store, &disk);
+    assert_eq!(delete(&mut store, "staged"), DeleteOutcome::NotFound);
+    assert!(
+        stored(one(&mut store, put("staged", &item(2, 5)))),
+        "the id is free again"
+    );
+}
+
+#[test]
+fn superblocks_rotate_and_all_are_read_back() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let items: Vec<_> = (0..40)
+        .map(|n| item(n, 20_000 + usize::try_from(n).unwrap() * 100))
+        .collect();
+    let ops = items
+        .iter()
+        .enumerate()
+        .map(|(n, item)| put_vote(&format!("v-{n:02}"), item))
+        .collect();
+    for result in store.commit(ops, at(1)) {
+        assert_eq!(result, voted(Reply::Accepted { ballot: ballot(0) }, true));
+    }
+    assert!(store.reader().stats().superblocks >= 4);
+    let too_large = one(&mut store, put("big", &item(1, 300_000)));
+    assert_eq!(too_large, Err(WriteError::TooLarge { len: 300_000 }));
+    let before = store.reader().log_seq();
+    store = restarted(store, &disk);
+    assert!(store.reader().log_seq() > before);
+    for (n, item) in items.iter().enumerate() {
+        assert_eq!(
+            served(&store.reader(), &format!("v-{n:02}")).as_deref(),
+            Some(&item.bytes()[..]),
+            "{n}"
+        );
+    }
+}
+
+#[test]
+fn the_largest_chunk_fits_a_superblock_of_the_default_size() {
+    let mut options = options();
+    options.superblock_bytes = 8 << 20;
+    let disk = MemDisk::default();
+    let mut store = Store::open(disk, options, at(0)).unwrap();
+    assert!(stored(one(&mut store, put("c", &item(1, CHUNK_BYTES_MAX)))));
+}
+
+#[test]
+fn lists_are_in_log_order_and_pages_join() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 10);
+    for name in ["b-2", "a-1", "b-1", "c", "b"] {
+        one(&mut store, put_vote(name, &a)).unwrap();
+    }
+    one(&mut store, paxos("b-2", Request::Prepare { ballot: ballot(4) })).unwrap();
+    store = restarted(store, &disk);
+    let reader = store.reader();
+    let names = |limit: usize, prefix: Option<&str>| {
+        let (mut cursor, mut names) = (0, Vec::new());
+        loop {
+            let page = reader.list_items(cursor, limit, prefix.map(id).as_ref());
+            let Some(last) = page.last() else { return names };
+            cursor = last.lsn;
+            assert!(
+                page.iter()
+                    .all(|listed| listed.placed && listed.sha256 == a.sha256() && listed.size == 10)
+            );
+            names.extend(page.iter().map(|listed| listed.id.to_string()));
+        }
+    };
+    assert_eq!(names(100, None), ["b-2", "a-1", "b-1", "c", "b"]);
+    assert_eq!(names(2, None), names(100, None));
+    assert_eq!(names(1, Some("b-")), ["b-2", "b-1"]);
+    assert_eq!(names(10, Some("b")), ["b-2", "b-1", "b"]);
+    let registers = |prefix: Option<&str>| {
+        let page = reader.list_registers(0, 10, prefix.map(id).as_ref());
+        page.into_iter().map(|listed| listed.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        registers(None),
+        ["a-1", "b-1", "c", "b", "b-2"],
+        "a register that changed moves to the end"
+    );
+    assert_eq!(registers(Some("b-")), ["b-1", "b-2"]);
+}
+
+#[test]
+fn a_disk_past_its_share_takes_votes_and_deletions_but_no_bytes() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 100);
+    one(&mut store, put("staged", &a)).unwrap();
+    disk.set_capacity(Some(268 * 1024));
+    let later = at(10);
+    assert_eq!(one_at(&mut store, put("more", &a), later), Err(WriteError::DiskFull));
+    assert_eq!(
+        one_at(&mut store, put_vote("more", &a), later),
+        Err(WriteError::DiskFull)
+    );
+    assert!(one_at(&mut store, paxos("r", Request::Prepare { ballot: ballot(1) }), later).is_ok());
+    let deleted = one_at(&mut store, Op::DeleteStaged { id: id("staged") }, later);
+    assert_eq!(deleted, Ok(Outcome::Deleted(DeleteOutcome::Deleted)));
+    disk.set_capacity(None);
+    assert!(stored(one_at(&mut store, put("more", &a), at(20))), "space came back");
+}
+
+#[test]
+fn a_write_that_finds_no_space_is_refused_and_the_next_one_goes() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 1000);
+    one(&mut store, put("first", &a)).unwrap();
+    disk.plan(disk.changes() + 1, vstack_engine::Fault::Full);
+    assert_eq!(
+        store.commit(vec![put("x", &a), put_vote("y", &a)], at(2)),
+        vec![Err(WriteError::DiskFull); 2]
+    );
+    assert_eq!(served(&store.reader(), "x"), None);
+    assert_eq!(store.reader().register(&id("y")), Register::default());
+    assert!(!store.is_failed());
+    assert!(stored(one(&mut store, put("z", &a))));
+    store = restarted(store, &disk);
+    assert_eq!(served(&store.reader(), "first").as_deref(), Some(&a.bytes()[..]));
+    assert_eq!(served(&store.reader(), "z").as_deref(), Some(&a.bytes()[..]));
+    assert_eq!(served(&store.reader(), "x"), None);
+}
+
+#[test]
+fn a_failed_write_or_sync_ends_writing_until_the_store_is_opened_again() {
+    for step in 1..=2 {
+        let disk = MemDisk::default();
+        let mut store = open(&disk);
+        let a = item(1, 1000);
+        one(&mut store, put("first", &a)).unwrap();
+        disk.plan(disk.changes() + step, vstack_engine::Fault::Error);
+        assert!(
+            matches!(one(&mut store, put("x", &a)), Err(WriteError::Failed { .. })),
+            "step {step}"
+        );
+        assert_eq!(one(&mut store, put("y", &a)), Err(WriteError::Closed));
+        assert_eq!(
+            one(&mut store, paxos("y", Request::Prepare { ballot: ballot(1) })),
+            Err(WriteError::Closed)
+        );
+        assert_eq!(
+            served(&store.reader(), "first").as_deref(),
+            Some(&a.bytes()[..]),
+            "reads go on"
+        );
+        assert_eq!(served(&store.reader(), "x"), None);
+        drop(store);
+        // The process starts again on the same machine; then power goes. What the second life vouched for stays.
+        let mut store = open(&disk);
+        one(&mut store, put("second", &a)).unwrap();
+        let kept = served(&store.reader(), "x");
+        drop(store);
+        disk.crash(step);
+        let store = open(&disk);
+        assert!(store.report().damage.is_empty());
+        assert_eq!(
+            served(&store.reader(), "x"),
+            kept,
+            "what was served from the cache is on the medium too"
+        );
+        assert_eq!(served(&store.reader(), "second").as_deref(), Some(&a.bytes()[..]));
+    }
+}
+
+#[test]
+fn a_store_answers_reads_of_what_is_not_there() {
+    let store = open(&MemDisk::default());
+    assert_eq!(
+        store.reader().find(&id("nothing"), Which::Public).unwrap_err(),
+        Missing::NotFound
+    );
+    assert_eq!(
+        store.reader().find(&id("nothing-frag-1"), Which::Public).unwrap_err(),
+        Missing::NotFound
+    );
+    assert!(!store.reader().has_item(&id("nothing"), Digest::of(b"")));
+}

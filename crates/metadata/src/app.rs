@@ -1,0 +1,96 @@
+//! What handlers and workers share.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use vstack_api::{ErrorCode, metadata::VideoStatus};
+use vstack_chunkpaxos::{Layout, Placement};
+use vstack_client::NodeClient;
+use vstack_service::{ApiError, ApiResult};
+use vstack_types::{ChunkId, Clock, NodeRef, Timestamp, VideoId};
+
+use crate::{
+    Settings,
+    events::{Event, Events},
+    reaper::ReaperPace,
+    registry,
+    store::{Group, Node, Store, StoreError, Video},
+};
+
+/// State of the service: nothing but ways to it.
+pub(crate) struct App {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) nodes: NodeClient,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) events: Events,
+    pub(crate) pace: ReaperPace,
+    /// Wakes the reaper before its next look.
+    pub(crate) reap_now: tokio::sync::Notify,
+    pub(crate) shutdown: CancellationToken,
+}
+
+pub(crate) type Shared = Arc<App>;
+
+/// A store's failure as an answer.
+pub(crate) fn store_error(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Unavailable(cause) => {
+            tracing::warn!(%cause, "the database does not answer");
+            ApiError::new(ErrorCode::Unavailable, "the database does not answer; try again")
+                .retry_after(Duration::from_secs(1))
+        }
+        StoreError::Exists { what } => ApiError::new(ErrorCode::Conflict, format!("this {what} exists already")),
+        error @ StoreError::Unreadable { .. } => ApiError::internal(error),
+    }
+}
+
+/// 404 for a video.
+pub(crate) fn no_such_video(id: VideoId) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is no video {id}"))
+}
+
+/// The group that chunk `sequence` of a video belongs to; the init segment belongs to the first.
+pub(crate) fn group_of(groups: &[Group], sequence: Option<u32>) -> Option<&Group> {
+    match sequence {
+        None => groups.first(),
+        Some(sequence) => groups.iter().rev().find(|group| group.from_seq <= sequence),
+    }
+}
+
+impl App {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    pub(crate) async fn video(&self, id: VideoId) -> ApiResult<Video> {
+        self.store.video(id).await.map_err(store_error)?.ok_or_else(|| no_such_video(id))
+    }
+
+    pub(crate) async fn registered(&self) -> ApiResult<Vec<Node>> {
+        self.store.nodes().await.map_err(store_error)
+    }
+
+    pub(crate) fn tell_node(&self, node: &Node) {
+        let info = registry::info(node, self.now(), self.settings.node_timeout());
+        self.events.tell(Event::Node(Box::new(info)));
+    }
+
+    pub(crate) fn tell_status(&self, video_id: VideoId, status: VideoStatus, reason: Option<String>) {
+        self.events.tell(Event::Upload { video_id, status, reason });
+        if matches!(status, VideoStatus::Failed | VideoStatus::Deleted) {
+            self.reap_now.notify_one();
+        }
+    }
+
+    pub(crate) fn tell_placement(&self, video_id: VideoId, chunk_id: &ChunkId, placement: &Placement) {
+        let nodes = match &placement.layout {
+            Layout::Deleted { .. } => Vec::new(),
+            Layout::Replicated { .. } | Layout::Coded { .. } => {
+                placement.nodes().iter().map(NodeRef::to_string).collect()
+            }
+        };
+        let (chunk_id, version) = (chunk_id.clone(), placement.version);
+        self.events.tell(Event::Placement { video_id, chunk_id, version, nodes });
+    }
+}

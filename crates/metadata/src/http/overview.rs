@@ -1,0 +1,52 @@
+//! `/`, `/health`, `/stats`.
+
+use axum::extract::State;
+use vstack_api::metadata::{MetadataHealth, ServiceMessage, Stats};
+use vstack_service::{ApiResult, Json, VERSION};
+
+use crate::{
+    app::{Shared, store_error},
+    registry,
+};
+
+/// What this is.
+#[utoipa::path(get, path = "/", responses((status = 200, body = ServiceMessage)))]
+pub(super) async fn root() -> Json<ServiceMessage> {
+    Json(ServiceMessage { message: "V-Stack metadata service".into(), version: VERSION.into() })
+}
+
+/// Liveness and details.
+#[utoipa::path(get, path = "/health", responses((status = 200, body = MetadataHealth)))]
+pub(super) async fn health(State(app): State<Shared>) -> Json<MetadataHealth> {
+    let nodes = match app.store.ping().await {
+        Ok(()) => app.store.nodes().await,
+        Err(error) => Err(error),
+    };
+    let (nodes, database_status) = match nodes {
+        Ok(nodes) => (nodes, "connected".to_owned()),
+        Err(error) => (Vec::new(), error.to_string()),
+    };
+    let healthy_nodes = registry::summary(&nodes, app.now(), app.settings.node_timeout()).healthy;
+    let well = database_status == "connected" && healthy_nodes >= app.settings.replication_factor;
+    Json(MetadataHealth {
+        status: if well { "healthy" } else { "degraded" }.into(),
+        service: "metadata-service".into(),
+        healthy_nodes,
+        total_nodes: nodes.len(),
+        database_status,
+    })
+}
+
+/// Sums.
+#[utoipa::path(get, path = "/stats", responses((status = 200, body = Stats)))]
+pub(super) async fn stats(State(app): State<Shared>) -> ApiResult<Json<Stats>> {
+    let totals = app.store.totals().await.map_err(store_error)?;
+    let nodes = app.registered().await?;
+    Ok(Json(Stats {
+        total_videos: totals.active_videos,
+        total_chunks: totals.active_chunks,
+        total_replicas: totals.active_replicas,
+        healthy_nodes: registry::summary(&nodes, app.now(), app.settings.node_timeout()).healthy,
+        service_version: VERSION.into(),
+    }))
+}

@@ -1,0 +1,222 @@
+//! Videos: create, list, status, delete, views.
+
+use axum::{
+    extract::State,
+    http::{HeaderName, HeaderValue},
+    response::IntoResponse,
+};
+use serde::Deserialize;
+use vstack_api::{
+    ErrorCode, WallTime, headers,
+    metadata::{
+        CreateVideo, Popularity, SetStatus, StatusSet, VideoCreated, VideoInfo, VideoStatus, ViewCounted,
+    },
+};
+use vstack_service::{ApiError, ApiResult, Json, Path, Query};
+use vstack_types::{VideoId, limits::TITLE_CHARS_MAX};
+
+use crate::{
+    app::{App, Shared, no_such_video, store_error},
+    lifecycle::may_become,
+    store::{CompletionOutcome, Listing, NewVideo, Sort, SortKey, StatusChange, VideoQuery},
+};
+
+/// Most videos on one page.
+const LIST_MAX: u32 = 1_000;
+
+/// Announces a video whose chunks are going to come.
+#[utoipa::path(post, path = "/video", request_body = CreateVideo, responses((status = 200, body = VideoCreated), (status = 400, body = vstack_api::ErrorBody)))]
+pub(super) async fn create(
+    State(app): State<Shared>,
+    Json(request): Json<CreateVideo>,
+) -> ApiResult<Json<VideoCreated>> {
+    let title = request.title.trim();
+    if title.is_empty() || title.chars().count() > TITLE_CHARS_MAX {
+        let detail = format!("a title has 1 to {TITLE_CHARS_MAX} characters");
+        return Err(ApiError::new(ErrorCode::Malformed, detail));
+    }
+    if !request.duration_sec.is_finite() || request.duration_sec < 0.0 {
+        return Err(ApiError::new(ErrorCode::Malformed, "duration_sec is a number of seconds, 0 while unknown"));
+    }
+    let video = NewVideo {
+        id: VideoId::generate(),
+        title: title.to_owned(),
+        duration_sec: request.duration_sec,
+        owner: request.owner,
+        created_at: app.now(),
+    };
+    let video_id = video.id;
+    app.store.create_video(video).await.map_err(store_error)?;
+    app.tell_status(video_id, VideoStatus::Uploading, None);
+    Ok(Json(VideoCreated { video_id, upload_url: format!("/video/{video_id}") }))
+}
+
+/// Which videos to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// At most so many; 1000 are the most.
+    #[serde(default = "default_limit")]
+    limit: u32,
+    /// Without the first so many.
+    #[serde(default)]
+    offset: u64,
+    /// In the title, whatever the case.
+    q: Option<String>,
+    /// `active` when absent.
+    status: Option<VideoStatus>,
+    /// `created_at`, `title`, `view_count` or `duration_sec`, from low to high; after `-` from high to low. Newest
+    /// first when absent.
+    sort: Option<String>,
+}
+
+const fn default_limit() -> u32 {
+    100
+}
+
+fn sort(text: Option<&str>) -> ApiResult<Sort> {
+    let text = text.unwrap_or("-created_at");
+    let (word, descending) = text.strip_prefix('-').map_or((text, false), |word| (word, true));
+    let key = match word {
+        "created_at" => SortKey::CreatedAt,
+        "title" => SortKey::Title,
+        "view_count" => SortKey::ViewCount,
+        "duration_sec" => SortKey::Duration,
+        _ => {
+            let detail = "sort is created_at, title, view_count or duration_sec, with - before it for high to low";
+            return Err(ApiError::new(ErrorCode::Malformed, detail));
+        }
+    };
+    Ok(Sort { key, descending })
+}
+
+fn info(listing: Listing) -> VideoInfo {
+    VideoInfo {
+        video_id: listing.video.id,
+        title: listing.video.title,
+        duration_sec: listing.video.duration_sec,
+        status: listing.video.status,
+        total_chunks: listing.chunk_count,
+        size_bytes: listing.size_bytes,
+        view_count: listing.video.view_count,
+        created_at: WallTime(listing.video.created_at),
+    }
+}
+
+/// A page of videos; `X-Total-Count` says how many there are on all pages.
+#[utoipa::path(get, path = "/videos", params(ListQuery), responses((status = 200, body = Vec<VideoInfo>)))]
+pub(super) async fn list(
+    State(app): State<Shared>,
+    Query(query): Query<ListQuery>,
+) -> ApiResult<impl IntoResponse> {
+    let query = VideoQuery {
+        status: query.status.unwrap_or(VideoStatus::Active),
+        text: query.q.filter(|text| !text.is_empty()),
+        sort: sort(query.sort.as_deref())?,
+        limit: query.limit.min(LIST_MAX),
+        offset: query.offset,
+    };
+    let page = app.store.list_videos(query).await.map_err(store_error)?;
+    let total = (HeaderName::from_static(headers::TOTAL_COUNT), HeaderValue::from(page.total));
+    Ok(([total], Json(page.videos.into_iter().map(info).collect::<Vec<_>>())))
+}
+
+/// Changes the status by hand: forward only.
+#[utoipa::path(patch, path = "/video/{id}/status", params(("id" = String, Path)), request_body = SetStatus, responses((status = 200, body = StatusSet), (status = 404, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
+pub(super) async fn set_status(
+    State(app): State<Shared>,
+    Path(id): Path<VideoId>,
+    Json(SetStatus { status }): Json<SetStatus>,
+) -> ApiResult<Json<StatusSet>> {
+    change_status(&app, id, status, None).await.map(Json)
+}
+
+/// Takes a video out; its bytes go in the background.
+#[utoipa::path(delete, path = "/video/{id}", params(("id" = String, Path)), responses((status = 200, body = StatusSet), (status = 404, body = vstack_api::ErrorBody)))]
+pub(super) async fn delete(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<StatusSet>> {
+    change_status(&app, id, VideoStatus::Deleted, None).await.map(Json)
+}
+
+/// Steps to `to` if that is a legal step from where the video stands; standing there already is success.
+pub(super) async fn change_status(
+    app: &App,
+    video_id: VideoId,
+    to: VideoStatus,
+    reason: Option<String>,
+) -> ApiResult<StatusSet> {
+    loop {
+        let video = app.video(video_id).await?;
+        let from = video.status;
+        if from == to {
+            return Ok(StatusSet { video_id, status: to });
+        }
+        if !may_become(from, to, video.owner.is_some()) {
+            let owned = video.owner.is_some() && from == VideoStatus::Uploading && to == VideoStatus::Active;
+            let detail = if owned {
+                "the video becomes active when its uploader has stored all of it".to_owned()
+            } else {
+                format!("a video that is {} cannot become {}", from.as_str(), to.as_str())
+            };
+            return Err(ApiError::new(ErrorCode::Conflict, detail));
+        }
+        if to == VideoStatus::Active {
+            refuse_gaps(app, video_id).await?;
+        }
+        let change = StatusChange { from, to, reason: reason.clone(), at: app.now() };
+        if app.store.change_status(video_id, change).await.map_err(store_error)? {
+            app.tell_status(video_id, to, reason);
+            return Ok(StatusSet { video_id, status: to });
+        }
+        // Somebody was faster. Statuses only go forward, so this ends.
+    }
+}
+
+/// A script's video may have any number of chunks, but none may be missing between them.
+async fn refuse_gaps(app: &App, id: VideoId) -> ApiResult<()> {
+    let mut after = Some(None);
+    let mut expected = 0;
+    loop {
+        let page = app.store.video_chunks(id, after, LIST_MAX).await.map_err(store_error)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.place.map(|place| place.sequence_num));
+        for place in page.iter().filter_map(|chunk| chunk.place) {
+            if place.sequence_num != expected {
+                let detail = format!("chunk {expected} is missing: commit it first");
+                return Err(ApiError::new(ErrorCode::Conflict, detail));
+            }
+            expected += 1;
+        }
+    }
+}
+
+/// Views counted.
+#[utoipa::path(get, path = "/video/{id}/popularity", params(("id" = String, Path)), responses((status = 200, body = Popularity), (status = 404, body = vstack_api::ErrorBody)))]
+pub(super) async fn popularity(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<Popularity>> {
+    let video = app.video(id).await?;
+    Ok(Json(Popularity { video_id: id, view_count: video.view_count }))
+}
+
+/// Counts a view. Our players send one per session, after 10 s or half of the video.
+#[utoipa::path(post, path = "/video/{id}/view", params(("id" = String, Path)), responses((status = 200, body = ViewCounted), (status = 404, body = vstack_api::ErrorBody)))]
+pub(super) async fn count_view(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<ViewCounted>> {
+    if !app.store.count_view(id).await.map_err(store_error)? {
+        return Err(no_such_video(id));
+    }
+    Ok(Json(ViewCounted { status: "success".into(), message: format!("counted a view of {id}") }))
+}
+
+/// What came of completing, as an answer.
+pub(super) fn completed(video_id: VideoId, outcome: CompletionOutcome, total: u32) -> ApiResult<StatusSet> {
+    let conflict = |detail: String| Err(ApiError::new(ErrorCode::Conflict, detail));
+    match outcome {
+        CompletionOutcome::Completed | CompletionOutcome::Stands(VideoStatus::Active) => {
+            Ok(StatusSet { video_id, status: VideoStatus::Active })
+        }
+        CompletionOutcome::Stands(status) => conflict(format!("the video is {}", status.as_str())),
+        CompletionOutcome::InitMissing => conflict("the init segment was not told of".into()),
+        CompletionOutcome::ChunksMissing { learned } => {
+            conflict(format!("{learned} chunks were told of, not exactly those from 0 to below {total}"))
+        }
+        CompletionOutcome::Unknown => Err(no_such_video(video_id)),
+    }
+}

@@ -1,0 +1,109 @@
+//! Starts the service: database, listener, workers; stops them together.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, sync::Notify};
+use tokio_util::sync::CancellationToken;
+use vstack_client::{ClientError, HttpClient, NodeClient, Timeouts};
+use vstack_service::{Service, bind, serve};
+use vstack_types::{Clock, SystemClock};
+
+use crate::{
+    Settings,
+    app::App,
+    events::Events,
+    http,
+    reaper::{self, ReaperPace},
+    store::{DatabaseUrl, OpenError, SqliteStore, Store},
+    watch,
+};
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The database.
+    #[error("the metadata database at {path} cannot be used")]
+    Database {
+        /// Where.
+        path: String,
+        /// Why not.
+        source: OpenError,
+    },
+    /// The listener.
+    #[error(transparent)]
+    Serve(#[from] vstack_service::ServeError),
+    /// The cluster secret.
+    #[error(transparent)]
+    Secret(#[from] vstack_service::settings::SecretSettingError),
+    /// The HTTP client.
+    #[error("no HTTP client")]
+    Client(#[from] ClientError),
+}
+
+/// What the service is made of, so that simulations and tests can bring their own.
+pub struct Parts {
+    /// Where requests arrive.
+    pub listener: TcpListener,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// When deleted chunks are looked for.
+    pub pace: ReaperPace,
+}
+
+/// Runs the service until `shutdown`, on the database and port of `settings`.
+///
+/// # Errors
+/// When the database, the secret or the port cannot be used.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
+    let DatabaseUrl::Sqlite(path) = &settings.database_url;
+    let store = SqliteStore::open(path)
+        .await
+        .map_err(|source| RunError::Database { path: path.display().to_string(), source })?;
+    let listener = bind(SocketAddr::new(settings.common.bind_address, settings.port)).await?;
+    tracing::info!(address = ?listener.local_addr().ok(), database = %path.display(), "metadata service");
+    let parts = Parts {
+        listener,
+        store: Arc::new(store.clone()),
+        clock: Arc::new(SystemClock::start()),
+        pace: ReaperPace::default(),
+    };
+    let served = serve_with(parts, settings, shutdown).await;
+    store.close().await;
+    served
+}
+
+/// Runs the service until `shutdown` on what it is given; of the settings, database, address and port are not used.
+///
+/// # Errors
+/// When the secret cannot be used.
+pub async fn serve_with(parts: Parts, settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
+    let secret = settings.common.secret()?;
+    if secret.is_none() {
+        tracing::warn!("no CLUSTER_SECRET: no node can prove itself, so nothing can be placed");
+    }
+    let nodes = NodeClient::new(HttpClient::new(secret.clone(), Timeouts::default())?);
+    let app = Arc::new(App {
+        store: parts.store,
+        nodes,
+        clock: parts.clock,
+        settings,
+        events: Events::new(),
+        pace: parts.pace,
+        reap_now: Notify::new(),
+        shutdown: shutdown.clone(),
+    });
+    let router = Service::new("metadata-service")
+        .secret(secret)
+        .openapi(http::openapi())
+        .router(http::routes(Arc::clone(&app)));
+    let workers = [tokio::spawn(reaper::run(Arc::clone(&app))), tokio::spawn(watch::run(app))];
+    serve(parts.listener, router, shutdown).await;
+    for worker in workers {
+        if let Err(error) = worker.await {
+            tracing::error!(%error, "a worker ended badly");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! The service's settings: flags and environment variables.
+
+use std::time::Duration;
+
+use vstack_api::metadata::RedundancyConfig;
+use vstack_types::limits::LAYOUT_NODES_MAX;
+
+use crate::{redundancy, store::DatabaseUrl};
+
+/// Settings of the metadata service.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// Address, logs, secret.
+    #[command(flatten)]
+    pub common: vstack_service::Common,
+    /// Port to listen on.
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    pub port: u16,
+    /// Where the database is: a file path or sqlite://<path>.
+    #[arg(long, env = "DATABASE_URL", default_value = "data/metadata.db", value_name = "URL")]
+    pub database_url: DatabaseUrl,
+    /// Seconds between the heartbeats of a storage node, and between looks after nodes that send none.
+    #[arg(long, env = "HEARTBEAT_INTERVAL", default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub heartbeat_interval: u32,
+    /// Seconds of silence after which a storage node is down; degraded after half of them.
+    #[arg(long, env = "NODE_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(2..=86_400))]
+    pub node_timeout: u32,
+    /// Seconds of silence after which the uploads of a process have failed.
+    #[arg(long, env = "OWNER_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub owner_timeout: u32,
+    /// Views past which a video is hot.
+    #[arg(long, env = "POPULARITY_THRESHOLD", default_value_t = 1_000, value_name = "VIEWS")]
+    pub popularity_threshold: u64,
+    /// Copies of a replicated chunk.
+    #[arg(long, env = "REPLICATION_FACTOR", default_value_t = 3, value_name = "COPIES", value_parser = replication_factor)]
+    pub replication_factor: usize,
+    /// URLs of nodes to look for besides those that register, separated by commas.
+    #[arg(long, env = "STORAGE_NODES", value_delimiter = ',', value_name = "URL,...")]
+    pub storage_nodes: Vec<String>,
+}
+
+fn replication_factor(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(copies) if (1..=LAYOUT_NODES_MAX).contains(&copies) => Ok(copies),
+        _ => Err(format!("a number from 1 to {LAYOUT_NODES_MAX}")),
+    }
+}
+
+impl Settings {
+    /// After so much silence a node is down.
+    pub fn node_timeout(&self) -> Duration {
+        Duration::from_secs(self.node_timeout.into())
+    }
+
+    /// After so much silence the uploads of a process have failed.
+    pub fn owner_timeout(&self) -> Duration {
+        Duration::from_secs(self.owner_timeout.into())
+    }
+
+    /// Between looks after the nodes.
+    pub fn heartbeat_interval(&self) -> Duration {
+        Duration::from_secs(self.heartbeat_interval.into())
+    }
+
+    /// The redundancy parameters in force.
+    pub const fn redundancy(&self) -> RedundancyConfig {
+        RedundancyConfig {
+            popularity_threshold: self.popularity_threshold,
+            replication_factor: self.replication_factor,
+            erasure_data_shards: redundancy::DATA_SHARDS,
+            erasure_parity_shards: redundancy::PARITY_SHARDS,
+            erasure_total_shards: redundancy::DATA_SHARDS + redundancy::PARITY_SHARDS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
+        Command::try_parse_from(std::iter::once(&"metadata").chain(args)).map(|command| command.settings)
+    }
+
+    #[test]
+    fn flags_are_read_and_nonsense_is_refused_with_its_name() {
+        let settings = parse(&["--storage-nodes", "http://a:1,http://b:2", "--node-timeout", "8"]).unwrap();
+        assert_eq!(settings.storage_nodes, ["http://a:1", "http://b:2"]);
+        assert_eq!(settings.node_timeout(), Duration::from_secs(8));
+        for bad in [
+            ["--database-url", "postgres://u@h/db"],
+            ["--replication-factor", "0"],
+            ["--node-timeout", "0"],
+            ["--port", "70000"],
+        ] {
+            let error = parse(&bad).expect_err(bad[1]).to_string();
+            assert!(error.contains(bad[0]), "{error}");
+        }
+        let error = parse(&["--database-url", "postgres://u@h/db"]).expect_err("refused").to_string();
+        assert!(error.contains("PostgreSQL is not supported by this version"), "{error}");
+    }
+}

@@ -1,0 +1,110 @@
+//! The store on SQLite: embedded, in write-ahead mode, every commit synced.
+//!
+//! One connection writes, in transactions that take the write lock at their start: a transaction that read first and
+//! then found the lock taken could only fail. Others read, each seeing one consistent state.
+
+mod chunks;
+mod location;
+mod nodes;
+mod rows;
+mod videos;
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    migrate::MigrateError,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{Answer, Store, StoreError};
+
+pub use location::{DatabaseUrl, DatabaseUrlError};
+
+/// Connections that only read. Queries take milliseconds and the machine is shared with storage nodes.
+const READERS: u32 = 4;
+/// How long a call waits for a connection or a lock before it gives up.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// A store in one file (and its write-ahead log beside it).
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory cannot be made.
+    #[error("cannot make the directory of the database")]
+    Directory(#[source] std::io::Error),
+    /// The file cannot be opened, or is none of SQLite's.
+    #[error("cannot open the database")]
+    Open(#[source] sqlx::Error),
+    /// Its tables cannot be brought to this version's form.
+    #[error("cannot migrate the database")]
+    Migrate(#[source] MigrateError),
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, makes it when it is not there, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When it cannot be made, opened or migrated.
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        if let Some(directory) = path.parent() {
+            tokio::fs::create_dir_all(directory).await.map_err(OpenError::Directory)?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(WAIT_MAX)
+            .foreign_keys(true);
+        let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
+        let writer = pool().max_connections(1).connect_with(options.clone()).await.map_err(OpenError::Open)?;
+        sqlx::migrate!().run(&writer).await.map_err(OpenError::Migrate)?;
+        let readers = pool()
+            .max_connections(READERS)
+            .connect_with(options.create_if_missing(false).read_only(true))
+            .await
+            .map_err(OpenError::Open)?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Closes every connection once its query is done, and folds the log into the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.readers.begin().await?)
+    }
+}
+
+impl Store for SqliteStore {
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            sqlx::query("SELECT 1").execute(&self.readers).await?;
+            Ok(())
+        })
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { index, source } => {
+                Self::Unreadable { what: "column", found: format!("{index}: {source}") }
+            }
+            error => Self::Unavailable(error.into()),
+        }
+    }
+}

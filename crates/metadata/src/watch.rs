@@ -1,0 +1,171 @@
+//! Looks after the registry: admits nodes, looks for those that do not register by themselves, asks again those that
+//! could not prove themselves before, and tells watchers when a node's state changes.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::future::join_all;
+use vstack_api::{ErrorCode, metadata::{NodeStatus, RegisterNode}};
+use vstack_client::ClientError;
+use vstack_service::{ApiError, ApiResult};
+
+use crate::{
+    app::{App, Shared, store_error},
+    registry::{self, Proof, Refusal},
+    store::{Node, NodeBeat, StoreError},
+};
+
+/// A node that does not answer a challenge by then is silent.
+const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between looks at who fell silent: no finer than people notice.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+async fn challenge(app: &App, url: &str) -> Proof {
+    match tokio::time::timeout(CHALLENGE_TIMEOUT, app.nodes.challenge(url)).await {
+        Ok(Ok(node)) => Proof::Given(node),
+        Ok(Err(error @ (ClientError::Unreachable { .. } | ClientError::Timeout { .. }))) => {
+            tracing::debug!(url, %error, "a node could not be asked for its proof");
+            Proof::Silent
+        }
+        Ok(Err(error)) => {
+            tracing::info!(url, %error, "a node did not prove that it knows the cluster secret");
+            Proof::Wrong
+        }
+        Err(_elapsed) => Proof::Silent,
+    }
+}
+
+fn refused(refusal: &Refusal) -> ApiError {
+    let code = match refusal {
+        Refusal::Label | Refusal::Url(_) | Refusal::Zone => ErrorCode::Malformed,
+        Refusal::LabelTaken(_) | Refusal::UrlTaken(_) | Refusal::DiskTaken(_) | Refusal::WentBack { .. } => {
+            ErrorCode::Conflict
+        }
+        Refusal::TooMany => ErrorCode::Unavailable,
+    };
+    ApiError::new(code, refusal.to_string())
+}
+
+/// Registers a node, after asking it for its proof at the URL it gave.
+pub(crate) async fn register(app: &App, request: RegisterNode) -> ApiResult<Node> {
+    let request = registry::checked(request).map_err(|refusal| refused(&refusal))?;
+    let proof = match registry::claimed(&request) {
+        Some(_) => challenge(app, &request.node_url).await,
+        None => Proof::Silent,
+    };
+    // Read after the proof, which took its time.
+    let known = app.registered().await?;
+    let node = registry::admit(&known, &request, proof, app.now(), app.settings.node_timeout());
+    let node = node.map_err(|refusal| {
+        tracing::warn!(node = request.node_id, url = request.node_url, %refusal, "a node was not registered");
+        refused(&refusal)
+    })?;
+    app.store.put_node(node.clone()).await.map_err(store_error)?;
+    tracing::info!(node = node.label, url = node.url, trusted = node.trusted, "node registered");
+    app.tell_node(&node);
+    Ok(node)
+}
+
+/// Works until the service stops.
+pub(crate) async fn run(app: Shared) {
+    let mut states = HashMap::new();
+    let mut next_scouting = app.clock.monotonic();
+    loop {
+        if app.clock.monotonic() >= next_scouting {
+            next_scouting = app.clock.monotonic() + app.settings.heartbeat_interval();
+            tokio::select! {
+                () = app.shutdown.cancelled() => return,
+                () = scout(&app) => {}
+            }
+        }
+        if let Err(error) = tell_changes(&app, &mut states).await {
+            tracing::warn!(%error, "the registry cannot be read");
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Tells watchers of every node whose state differs from the last look; nodes seen for the first time told
+/// themselves.
+async fn tell_changes(app: &App, states: &mut HashMap<String, NodeStatus>) -> Result<(), StoreError> {
+    let (now, timeout) = (app.now(), app.settings.node_timeout());
+    let nodes = app.store.nodes().await?;
+    for node in &nodes {
+        let status = registry::status(node, now, timeout);
+        if states.get(&node.label).is_some_and(|before| *before != status) {
+            tracing::info!(node = node.label, ?status, "a node's state changed");
+            app.tell_node(node);
+        }
+    }
+    *states = nodes.iter().map(|node| (node.label.clone(), registry::status(node, now, timeout))).collect();
+    Ok(())
+}
+
+async fn scout(app: &App) {
+    let nodes = match app.store.nodes().await {
+        Ok(nodes) => nodes,
+        Err(error) => {
+            tracing::warn!(%error, "the registry cannot be read");
+            return;
+        }
+    };
+    let (now, timeout) = (app.now(), app.settings.node_timeout());
+    let live = |node: &&Node| registry::status(node, now, timeout) != NodeStatus::Down;
+    join_all(nodes.iter().filter(live).map(|node| ask_again(app, node))).await;
+    join_all(app.settings.storage_nodes.iter().map(|url| look_for(app, &nodes, url))).await;
+}
+
+/// A node may have been registered before it could be reached, or before it had the secret.
+async fn ask_again(app: &App, node: &Node) {
+    let Some(acceptor) = node.acceptor.filter(|_| !node.trusted) else { return };
+    if challenge(app, &node.url).await != Proof::Given(acceptor) {
+        return;
+    }
+    match app.store.set_trusted(node.label.clone(), acceptor.uuid, true).await {
+        Ok(true) => app.tell_node(&Node { trusted: true, ..node.clone() }),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(node = node.label, %error, "a node's proof could not be written down"),
+    }
+}
+
+/// Stands in for the registration and heartbeats of a node that was only named in the settings.
+async fn look_for(app: &App, nodes: &[Node], url: &str) {
+    let url = registry::normal_url(url);
+    let known = registry::by_url(nodes, url);
+    let fresh = |node: &Node| {
+        node.last_heartbeat.is_some_and(|last| app.now().since(last) < app.settings.heartbeat_interval())
+    };
+    if url.is_empty() || known.is_some_and(fresh) {
+        return;
+    }
+    let Ok(Ok(health)) = tokio::time::timeout(CHALLENGE_TIMEOUT, app.nodes.health(url)).await else { return };
+    let same = known.filter(|node| node.acceptor.is_some_and(|acceptor| acceptor.uuid == health.disk_uuid));
+    let label = match same {
+        Some(node) => node.label.clone(),
+        None => {
+            let Proof::Given(acceptor) = challenge(app, url).await else { return };
+            let request = RegisterNode {
+                node_url: url.to_owned(),
+                node_id: health.node_id,
+                version: health.version,
+                public_url: None,
+                zone: None,
+                disk_uuid: Some(acceptor.uuid),
+                incarnation: acceptor.incarnation.0,
+                log_seq: 0,
+            };
+            match register(app, request).await {
+                Ok(node) => node.label,
+                // Logged where it was refused.
+                Err(_refused) => return,
+            }
+        }
+    };
+    let beat =
+        NodeBeat { disk_percent: health.disk_usage, chunk_count: health.chunk_count, log_seq: 0, at: app.now() };
+    if let Err(error) = app.store.beat(label, beat).await {
+        tracing::warn!(url, %error, "a node's sign of life could not be written down");
+    }
+}

@@ -1,0 +1,386 @@
+//! One video being played: ties monitor, selector, scheduler and buffer together.
+//!
+//! The shell reports what happened with [`Session::handle`], then asks [`Session::poll`] until it has nothing more,
+//! then waits for an input or for [`Session::deadline`]. All inputs that are already there should be handled before
+//! polling: silence is only judged in `poll`.
+
+use std::{collections::VecDeque, time::Duration};
+
+use rand::rngs::StdRng;
+use vstack_types::{Monotonic, VideoId};
+
+use crate::{
+    Begin, Buffer, Failure, NodeUrl, PieceId, PingId, Plan, Selector, Settings, Speed, TransferId, Verdict,
+    history::History, scheduler::Scheduler,
+};
+
+/// A view counts when so much was played, or half of a shorter video.
+const VIEW_AFTER: Duration = Duration::from_secs(10);
+/// The manifest is asked for again at most this often.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// A transfer is called too slow only when another node would be this many times as fast: estimates are rough, and
+/// what was already received is thrown away.
+const SLOW_FACTOR: u32 = 3;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A ping came back, or failed (`None`).
+    Pinged {
+        /// Which.
+        ping: PingId,
+        /// How long it took.
+        rtt: Option<Duration>,
+    },
+    /// Bytes arrived; 0 for an answer's head.
+    Progress {
+        /// Of which transfer.
+        transfer: TransferId,
+        /// How many since the last time.
+        bytes: u64,
+    },
+    /// A piece arrived whole and its SHA-256 is right.
+    Done {
+        /// By which transfer.
+        transfer: TransferId,
+    },
+    /// A transfer gave nothing usable.
+    Failed {
+        /// Which.
+        transfer: TransferId,
+        /// Why.
+        failure: Failure,
+    },
+    /// The sink took a delivered piece.
+    Consumed {
+        /// Which.
+        piece: PieceId,
+    },
+    /// A newer manifest says who holds the pieces.
+    Replicas {
+        /// Those that are named anew.
+        pieces: Vec<(PieceId, Vec<NodeUrl>)>,
+    },
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send a ping and report [`Input::Pinged`].
+    Ping {
+        /// Its name.
+        ping: PingId,
+        /// To whom.
+        node: NodeUrl,
+    },
+    /// Start a transfer and report its progress and its end.
+    Fetch {
+        /// Its name.
+        transfer: TransferId,
+        /// What.
+        piece: PieceId,
+        /// From whom.
+        node: NodeUrl,
+    },
+    /// Stop a transfer; what it still reports is ignored.
+    Cancel {
+        /// Which.
+        transfer: TransferId,
+    },
+    /// Hand a piece to the sink and report [`Input::Consumed`]. Comes once for each, in order.
+    Deliver {
+        /// Which.
+        piece: PieceId,
+    },
+    /// Ask for a newer manifest: all replicas of a piece failed.
+    RefreshManifest,
+    /// Count a view. Comes at most once.
+    CountView,
+    /// It is over; nothing comes after this.
+    Finished(End),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Everything was played.
+    Played,
+    /// This piece could not be had from any replica for too long.
+    Unavailable {
+        /// Which.
+        piece: PieceId,
+    },
+}
+
+/// A video being played.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) video_id: VideoId,
+    pub(crate) selector: Selector,
+    pub(crate) buffer: Buffer,
+    pub(crate) history: History,
+    pub(crate) ended: Option<End>,
+    /// Bytes of verified pieces, and how long transfers ran.
+    pub(crate) verified_bytes: u64,
+    pub(crate) busy: Duration,
+    settings: Settings,
+    scheduler: Scheduler,
+    actions: VecDeque<Action>,
+    /// Apart from the others, because nothing may come after it.
+    last_action: Option<Action>,
+    now: Monotonic,
+    view_counted: bool,
+    refreshed_at: Option<Monotonic>,
+}
+
+impl Session {
+    /// play() is called `now`.
+    pub fn new(settings: Settings, speed: Speed, plan: Plan, rng: StdRng, now: Monotonic) -> Self {
+        let durations: Vec<Duration> = plan.chunks.iter().map(|chunk| chunk.duration).collect();
+        let mut selector = Selector::new(settings.monitor, settings.scheduler, rng);
+        for piece in plan.init.iter().chain(&plan.chunks) {
+            selector.know(now, &piece.replicas);
+        }
+        Self {
+            video_id: plan.video_id,
+            selector,
+            buffer: Buffer::new(settings.buffer, speed, &durations, now),
+            history: History::new(now),
+            ended: None,
+            verified_bytes: 0,
+            busy: Duration::ZERO,
+            settings,
+            scheduler: Scheduler::new(settings.scheduler, speed, plan),
+            actions: VecDeque::new(),
+            last_action: None,
+            now,
+            view_counted: false,
+            refreshed_at: None,
+        }
+    }
+
+    /// Takes note of what happened.
+    pub fn handle(&mut self, now: Monotonic, input: Input) {
+        self.advance(now);
+        if self.ended.is_some() {
+            return;
+        }
+        match input {
+            Input::Pinged { ping, rtt } => self.selector.pinged(self.now, ping, rtt),
+            Input::Progress { transfer, bytes } => self.progress(transfer, bytes),
+            Input::Done { transfer } => self.done(transfer),
+            Input::Failed { transfer, failure } => self.failed(transfer, failure),
+            Input::Consumed { piece } => {
+                if self.scheduler.consume(piece) && piece != PieceId::Init {
+                    self.buffer.chunk_consumed();
+                }
+            }
+            Input::Replicas { pieces } => {
+                for (piece, replicas) in pieces {
+                    self.selector.know(self.now, &replicas);
+                    self.scheduler.replace_replicas(piece, replicas);
+                }
+            }
+        }
+    }
+
+    /// The next thing to do; to be asked until there is none.
+    pub fn poll(&mut self, now: Monotonic) -> Option<Action> {
+        self.advance(now);
+        if self.actions.is_empty() && self.ended.is_none() {
+            self.give_up_silent();
+            self.start_transfers();
+            self.send_pings();
+            self.end_if_played();
+        }
+        self.actions.pop_front().or_else(|| self.last_action.take())
+    }
+
+    /// When to poll again without an input.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        if self.ended.is_some() {
+            return None;
+        }
+        let running = self.selector.running();
+        [
+            self.selector.deadline(),
+            self.scheduler.deadline(self.now, &self.buffer, running),
+            self.buffer.deadline(),
+            self.view_deadline(),
+            Some(self.history.due()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// How it ended, once it has.
+    pub fn ended(&self) -> Option<End> {
+        self.ended
+    }
+
+    fn advance(&mut self, now: Monotonic) {
+        let now = self.now.max(now);
+        if self.selector.running() > 0 {
+            self.busy += now.since(self.now);
+        }
+        self.now = now;
+        if self.ended.is_some() {
+            return;
+        }
+        self.buffer.advance(now);
+        self.history.sample(now, self.buffer.level(), self.selector.monitor());
+        if !self.view_counted && !self.buffer.position().is_zero() && self.buffer.position() >= self.view_position() {
+            self.view_counted = true;
+            self.actions.push_back(Action::CountView);
+        }
+    }
+
+    fn view_position(&self) -> Duration {
+        VIEW_AFTER.min(self.buffer.total() / 2)
+    }
+
+    fn view_deadline(&self) -> Option<Monotonic> {
+        // A moment later than exactly, so that a position rounded down does not ask for the same moment again.
+        let moment = self.buffer.played_at(self.view_position())? + Duration::from_millis(1);
+        (!self.view_counted).then_some(moment)
+    }
+
+    fn progress(&mut self, transfer: TransferId, bytes: u64) {
+        self.history.received(bytes);
+        self.selector.progress(self.now, transfer, bytes);
+        let Some(index) = self.scheduler.running(transfer) else {
+            return;
+        };
+        if self.is_too_slow(transfer, index) {
+            self.scheduler.piece_mut(index).attempts.rescue();
+            self.actions.push_back(Action::Cancel { transfer });
+            self.failed(transfer, Failure::Slow);
+        }
+    }
+
+    /// It will not be there in time, and another node would be much faster. At most once for each piece, so that a
+    /// slow access link does not make it start over and over.
+    fn is_too_slow(&self, transfer: TransferId, index: usize) -> bool {
+        let piece = self.scheduler.piece(index);
+        if piece.attempts.was_rescued() {
+            return false;
+        }
+        let Some(remaining) = self.selector.remaining(self.now, transfer, piece.bytes) else {
+            return false;
+        };
+        if remaining <= self.buffer.slack(self.scheduler.chunk_of(index)) {
+            return false;
+        }
+        let elsewhere = self
+            .selector
+            .elsewhere(self.now, transfer, piece.bytes, &piece.replicas, &piece.attempts);
+        elsewhere.is_some_and(|needed| needed.saturating_mul(SLOW_FACTOR) < remaining)
+    }
+
+    fn done(&mut self, transfer: TransferId) {
+        if !self.selector.finished(self.now, transfer) {
+            return;
+        }
+        let Some(index) = self.scheduler.running(transfer) else {
+            return;
+        };
+        self.verified_bytes = self.verified_bytes.saturating_add(self.scheduler.piece(index).bytes);
+        self.scheduler.arrived(index);
+        while let Some(piece) = self.scheduler.deliver() {
+            self.actions.push_back(Action::Deliver { piece });
+            if piece != PieceId::Init {
+                self.buffer.chunk_ready();
+            }
+        }
+    }
+
+    fn failed(&mut self, transfer: TransferId, failure: Failure) {
+        let Some(index) = self.scheduler.running(transfer) else {
+            return;
+        };
+        let piece = self.scheduler.piece_mut(index);
+        let verdict = self
+            .selector
+            .failed(self.now, transfer, failure, &piece.replicas, &mut piece.attempts);
+        self.scheduler.stopped(index);
+        if let Some(Verdict::WaitUntil(_)) = verdict {
+            self.round_failed(index);
+        }
+    }
+
+    /// Every replica of a piece failed.
+    fn round_failed(&mut self, index: usize) {
+        let hopeless = self.scheduler.piece(index).attempts.hopeless_for(self.now);
+        let settings = &self.settings.scheduler;
+        let limit = if self.verified_bytes == 0 {
+            settings.give_up_at_start
+        } else {
+            settings.give_up_after
+        };
+        if self.scheduler.is_head(index) && hopeless >= limit {
+            self.end(End::Unavailable {
+                piece: self.scheduler.id(index),
+            });
+        } else if self
+            .refreshed_at
+            .is_none_or(|at| self.now.since(at) >= REFRESH_INTERVAL)
+        {
+            self.refreshed_at = Some(self.now);
+            self.actions.push_back(Action::RefreshManifest);
+        }
+    }
+
+    fn give_up_silent(&mut self) {
+        while let Some(transfer) = self.selector.stuck(self.now) {
+            self.actions.push_back(Action::Cancel { transfer });
+            self.failed(transfer, Failure::Stalled);
+        }
+    }
+
+    fn start_transfers(&mut self) {
+        while self.ended.is_none() {
+            let running = self.selector.running();
+            let Some((index, explore)) = self.scheduler.next(self.now, &self.buffer, running) else {
+                return;
+            };
+            let piece = self.scheduler.piece_mut(index);
+            match self
+                .selector
+                .begin(self.now, &piece.replicas, &mut piece.attempts, explore)
+            {
+                Begin::Started(transfer, node) => {
+                    self.scheduler.started(index, transfer);
+                    let piece = self.scheduler.id(index);
+                    self.actions.push_back(Action::Fetch { transfer, piece, node });
+                }
+                // Nobody is left to ask: the round is over, and the piece now waits.
+                Begin::WaitUntil(_) => self.round_failed(index),
+            }
+        }
+    }
+
+    fn send_pings(&mut self) {
+        while self.ended.is_none() {
+            let Some((ping, node)) = self.selector.poll_ping(self.now) else {
+                return;
+            };
+            self.actions.push_back(Action::Ping { ping, node });
+        }
+    }
+
+    fn end_if_played(&mut self) {
+        if self.ended.is_none() && self.buffer.has_ended() && self.scheduler.all_consumed() {
+            self.end(End::Played);
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        for transfer in self.scheduler.transfers() {
+            self.selector.abandon(self.now, transfer);
+            self.actions.push_back(Action::Cancel { transfer });
+        }
+        self.ended = Some(end);
+        self.last_action = Some(Action::Finished(end));
+    }
+}

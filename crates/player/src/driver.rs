@@ -1,0 +1,388 @@
+//! Runs a playback session: does what it says, tells it what happened. One task owns everything.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+use vstack_api::{
+    metadata::{Manifest, VideoStatus},
+    web::{PlayerMetrics, PlayerPerformance, PlayerStats, PlayerStatus},
+};
+use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient};
+use vstack_playback::{Action, End, Input, PieceId, Session, Settings, Speed, TransferId};
+use vstack_types::{Clock as _, SystemClock, VideoId};
+
+use crate::{
+    catalog::{Catalog, CatalogError},
+    downloads::{Downloads, Report},
+    sink::{Sink, SinkError, Target},
+};
+
+/// Reports handled before the session is asked what to do: bounds how long it can be kept from deciding.
+const REPORTS_AT_ONCE: usize = 256;
+/// Between two snapshots.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
+/// A count or a manifest still under way when playback ends gets this long.
+const CALLS_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a video could not be played to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// Options that cannot go together.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// There is no such video.
+    #[error("there is no video {video}; `vstack ls` lists those there are")]
+    UnknownVideo {
+        /// The one asked for.
+        video: VideoId,
+    },
+    /// It is not there yet, or no longer.
+    #[error("video {video} cannot be played: its status is {}", status.as_str())]
+    NotActive {
+        /// The one asked for.
+        video: VideoId,
+        /// Where it stands.
+        status: VideoStatus,
+    },
+    /// The metadata service did not give the manifest.
+    #[error("cannot get the manifest from {url}: {source}")]
+    Metadata {
+        /// Who was asked.
+        url: String,
+        /// Why not.
+        source: ClientError,
+    },
+    /// The manifest cannot be played.
+    #[error(transparent)]
+    Manifest(#[from] CatalogError),
+    /// Nobody gave anything.
+    #[error("none of the nodes that hold the video can be reached: {}", nodes.join(", "))]
+    NoNode {
+        /// Who was asked.
+        nodes: Vec<String>,
+    },
+    /// Somewhere on the way every replica of a piece failed for too long.
+    #[error("no replica of {piece} could be read; {} of {chunks} chunks were played", played)]
+    Unavailable {
+        /// Which.
+        piece: PieceId,
+        /// How far it came.
+        played: u32,
+        /// Of how many.
+        chunks: usize,
+    },
+    /// The output could not be written.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// No HTTP client could be made.
+    #[error("cannot set up HTTP: {0}")]
+    Http(ClientError),
+}
+
+/// A session at a moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// `/api/status`.
+    pub status: PlayerStatus,
+    /// `/api/stats`.
+    pub stats: PlayerStats,
+    /// `/api/metrics`.
+    pub metrics: PlayerMetrics,
+    /// `/api/performance`.
+    pub performance: PlayerPerformance,
+}
+
+impl Snapshot {
+    fn of(session: &Session) -> Arc<Self> {
+        Arc::new(Self {
+            status: session.status(),
+            stats: session.stats(),
+            metrics: session.metrics(),
+            performance: session.performance(),
+        })
+    }
+}
+
+/// How it ended, other than by an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Played,
+    Interrupted,
+}
+
+/// The services a session needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Services {
+    pub(crate) http: HttpClient,
+    pub(crate) metadata: MetadataClient,
+}
+
+impl Services {
+    pub(crate) fn new(metadata_url: &str) -> Result<Self, PlayError> {
+        let http = HttpClient::new(None, vstack_client::Timeouts::default()).map_err(PlayError::Http)?;
+        let metadata = MetadataClient::new(http.clone(), metadata_url);
+        Ok(Self { http, metadata })
+    }
+
+    /// The manifest of a video that can be played.
+    pub(crate) async fn manifest(&self, video: VideoId) -> Result<Manifest, PlayError> {
+        match self.metadata.manifest(video).await {
+            Ok(manifest) if manifest.status == VideoStatus::Active => Ok(manifest),
+            Ok(manifest) => Err(PlayError::NotActive {
+                video,
+                status: manifest.status,
+            }),
+            Err(error) if error.status() == Some(404) => Err(PlayError::UnknownVideo { video }),
+            Err(source) => Err(PlayError::Metadata {
+                url: self.metadata.url().to_owned(),
+                source,
+            }),
+        }
+    }
+}
+
+/// What is played, how, and where to.
+pub(crate) struct Order {
+    pub(crate) manifest: Manifest,
+    pub(crate) settings: Settings,
+    pub(crate) speed: Speed,
+    pub(crate) target: Target,
+}
+
+/// Plays until the end, an error, or `shutdown`.
+pub(crate) async fn drive(
+    services: Services,
+    order: Order,
+    snapshots: &watch::Sender<Arc<Snapshot>>,
+    shutdown: &CancellationToken,
+) -> Result<Outcome, PlayError> {
+    let clock = SystemClock::start();
+    let (catalog, plan) = Catalog::read(&order.manifest)?;
+    let chunks = plan.chunks.len();
+    let sink = Sink::open(order.target, order.settings.scheduler.pieces_ahead_max).await?;
+    let session = Session::new(
+        order.settings,
+        order.speed,
+        plan,
+        rand::make_rng::<StdRng>(),
+        clock.monotonic(),
+    );
+    let downloads = Downloads::new(NodeClient::new(services.http.clone()));
+    let driver = Driver {
+        clock,
+        services,
+        catalog,
+        session,
+        downloads,
+        sink,
+        here: HashMap::new(),
+        pieces: HashMap::new(),
+        calls: JoinSet::new(),
+        snapshots,
+        snapshot_due: Instant::now(),
+    };
+    driver.run(chunks, shutdown).await
+}
+
+/// What a call to the metadata service brought.
+enum Called {
+    Manifest(Option<Box<Manifest>>),
+    ViewCounted,
+}
+
+/// Why the loop ended.
+enum Stop {
+    Ended(End),
+    Interrupted,
+    SinkFailed,
+}
+
+struct Driver<'a> {
+    clock: SystemClock,
+    services: Services,
+    catalog: Catalog,
+    session: Session,
+    downloads: Downloads,
+    sink: Sink,
+    /// Verified pieces that are not yet handed to the sink.
+    here: HashMap<PieceId, Bytes>,
+    /// What each transfer under way brings.
+    pieces: HashMap<TransferId, PieceId>,
+    calls: JoinSet<Called>,
+    snapshots: &'a watch::Sender<Arc<Snapshot>>,
+    snapshot_due: Instant,
+}
+
+impl Driver<'_> {
+    async fn run(mut self, chunks: usize, shutdown: &CancellationToken) -> Result<Outcome, PlayError> {
+        let stop = loop {
+            if let Some(stop) = self.act() {
+                break stop;
+            }
+            self.publish();
+            if let Some(stop) = self.wait(shutdown).await {
+                break stop;
+            }
+        };
+        self.snapshots.send_replace(Snapshot::of(&self.session));
+        let Self {
+            session, sink, calls, ..
+        } = self;
+        match stop {
+            Stop::Ended(End::Played) => {
+                finish_calls(calls).await;
+                sink.finish().await?;
+                Ok(Outcome::Played)
+            }
+            Stop::Ended(End::Unavailable { piece }) => {
+                sink.abandon().await;
+                Err(unavailable(&session, piece, chunks))
+            }
+            Stop::Interrupted => {
+                sink.abandon().await;
+                Ok(Outcome::Interrupted)
+            }
+            Stop::SinkFailed => Err(sink.failure().await.into()),
+        }
+    }
+
+    /// Does all the session asks for.
+    fn act(&mut self) -> Option<Stop> {
+        while let Some(action) = self.session.poll(self.clock.monotonic()) {
+            match action {
+                Action::Ping { ping, node } => self.downloads.ping(ping, node),
+                Action::Fetch { transfer, piece, node } => {
+                    if let Some(source) = self.catalog.source(piece) {
+                        self.pieces.insert(transfer, piece);
+                        self.downloads.fetch(transfer, node, source.clone());
+                    }
+                }
+                Action::Cancel { transfer } => {
+                    self.pieces.remove(&transfer);
+                    self.downloads.cancel(transfer);
+                }
+                Action::Deliver { piece } => {
+                    let delivered = self
+                        .here
+                        .remove(&piece)
+                        .is_some_and(|bytes| self.sink.put(piece, bytes));
+                    if !delivered {
+                        return Some(Stop::SinkFailed);
+                    }
+                }
+                Action::RefreshManifest => self.refresh(),
+                Action::CountView => self.count_view(),
+                Action::Finished(end) => return Some(Stop::Ended(end)),
+            }
+        }
+        None
+    }
+
+    /// Waits for something to happen, and takes in all that already has.
+    async fn wait(&mut self, shutdown: &CancellationToken) -> Option<Stop> {
+        let now = self.clock.monotonic();
+        let pause = self
+            .session
+            .deadline()
+            .map_or(SNAPSHOT_INTERVAL, |deadline| deadline.since(now));
+        let wake = (Instant::now() + pause).min(self.snapshot_due);
+        tokio::select! {
+            () = shutdown.cancelled() => return Some(Stop::Interrupted),
+            report = self.downloads.next() => self.take(report),
+            taken = self.sink.taken() => match taken {
+                Some(piece) => self.session.handle(self.clock.monotonic(), Input::Consumed { piece }),
+                None => return Some(Stop::SinkFailed),
+            },
+            Some(called) = self.calls.join_next() => self.called(called.ok()),
+            () = tokio::time::sleep_until(wake) => {}
+        }
+        for _ in 0..REPORTS_AT_ONCE {
+            let Some(report) = self.downloads.try_next() else { break };
+            self.take(report);
+        }
+        None
+    }
+
+    fn take(&mut self, report: Report) {
+        let input = match report {
+            Report::Pinged { ping, rtt } => Input::Pinged { ping, rtt },
+            Report::Progress { transfer, bytes } => Input::Progress { transfer, bytes },
+            Report::Done { transfer, body } => {
+                if let Some(piece) = self.pieces.remove(&transfer) {
+                    self.here.insert(piece, body);
+                }
+                Input::Done { transfer }
+            }
+            Report::Failed { transfer, failure } => {
+                self.pieces.remove(&transfer);
+                Input::Failed { transfer, failure }
+            }
+        };
+        self.session.handle(self.clock.monotonic(), input);
+    }
+
+    fn refresh(&mut self) {
+        let (metadata, video) = (self.services.metadata.clone(), self.catalog.video);
+        self.calls.spawn(async move {
+            match metadata.manifest(video).await {
+                Ok(manifest) => Called::Manifest(Some(Box::new(manifest))),
+                Err(error) => {
+                    tracing::warn!(%video, %error, "no newer manifest");
+                    Called::Manifest(None)
+                }
+            }
+        });
+    }
+
+    fn count_view(&mut self) {
+        let (metadata, video) = (self.services.metadata.clone(), self.catalog.video);
+        self.calls.spawn(async move {
+            if let Err(error) = metadata.count_view(video).await {
+                tracing::warn!(%video, %error, "the view was not counted");
+            }
+            Called::ViewCounted
+        });
+    }
+
+    fn called(&mut self, called: Option<Called>) {
+        if let Some(Called::Manifest(Some(manifest))) = called {
+            let pieces = self.catalog.holders(&manifest);
+            self.session.handle(self.clock.monotonic(), Input::Replicas { pieces });
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = Instant::now();
+        if now >= self.snapshot_due {
+            self.snapshot_due = now + SNAPSHOT_INTERVAL;
+            self.snapshots.send_replace(Snapshot::of(&self.session));
+        }
+    }
+}
+
+async fn finish_calls(mut calls: JoinSet<Called>) {
+    let all = async { while calls.join_next().await.is_some() {} };
+    if tokio::time::timeout(CALLS_END_TIMEOUT, all).await.is_err() {
+        tracing::debug!("calls still under way were dropped");
+    }
+}
+
+fn unavailable(session: &Session, piece: PieceId, chunks: usize) -> PlayError {
+    let nodes = session.stats().nodes;
+    if nodes
+        .values()
+        .all(|node| node.chunks == 0 && node.network.latency_ms == 0.0)
+    {
+        return PlayError::NoNode {
+            nodes: nodes.into_keys().collect(),
+        };
+    }
+    PlayError::Unavailable {
+        piece,
+        played: session.stats().buffer.total_chunks_played,
+        chunks,
+    }
+}

@@ -1,0 +1,326 @@
+//! Single verified chunks for the gateway: the best node first, the next at once when it fails, one transfer for all
+//! who want the same chunk at the same time, the last chunks kept for a while.
+//!
+//! One task owns the [`Selector`]; callers talk to it over a bounded channel.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use vstack_api::metadata::{ManifestChunk, ManifestInit};
+use vstack_client::{HttpClient, NodeClient};
+use vstack_playback::{
+    Attempts, Begin, Explore, Failure, MonitorSettings, NodeUrl, SchedulerSettings, Selector, TransferId,
+};
+use vstack_types::{ChunkId, Clock as _, SystemClock};
+
+use crate::{
+    cache::Cache,
+    catalog::{CatalogError, Source, nodes},
+    downloads::{Downloads, Report},
+};
+
+/// Requests that wait for the task to look at them.
+const REQUESTS_MAX: usize = 64;
+
+/// While chunks are wanted, whoever wants them is looked after this often: a reader that went away does not say so.
+const WAITERS_CHECK: Duration = Duration::from_millis(100);
+const IDLE_WAIT: Duration = Duration::from_secs(60);
+
+/// Limits of a [`ChunkSource`].
+#[derive(Debug, Clone, Copy)]
+pub struct FetchSettings {
+    /// Most transfers at a time: with 2 MiB each this bounds memory, and more would only share the same link.
+    pub parallel_max: usize,
+    /// Most chunks wanted at a time; more are refused as [`FetchError::Busy`].
+    pub wanted_max: usize,
+    /// Bytes of chunks kept for the next reader.
+    pub cache_bytes: usize,
+    /// Longest wait for one chunk.
+    pub deadline: Duration,
+    /// So often every replica may fail before the chunk is called unavailable.
+    pub rounds_max: u32,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self {
+            parallel_max: 16,
+            wanted_max: 256,
+            cache_bytes: 64 * 1024 * 1024,
+            deadline: Duration::from_secs(15),
+            rounds_max: 3,
+        }
+    }
+}
+
+/// Why there is no chunk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The manifest's entry cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] CatalogError),
+    /// Every replica failed, several times.
+    #[error("no replica of {chunk} could be read")]
+    Unavailable {
+        /// Which.
+        chunk: ChunkId,
+    },
+    /// It took too long.
+    #[error("{chunk} did not arrive in time")]
+    TimedOut {
+        /// Which.
+        chunk: ChunkId,
+    },
+    /// Too much is wanted at a time: try again.
+    #[error("too many chunks are wanted at a time")]
+    Busy,
+    /// The service is going down.
+    #[error("the service is stopping")]
+    Stopped,
+}
+
+struct Request {
+    source: Source,
+    replicas: Vec<NodeUrl>,
+    answer: oneshot::Sender<Result<Bytes, FetchError>>,
+}
+
+/// Gives verified chunks. Cheap to clone; all clones share transfers, cache and what is known of the nodes.
+#[derive(Debug, Clone)]
+pub struct ChunkSource {
+    requests: mpsc::Sender<Request>,
+    deadline: Duration,
+}
+
+impl ChunkSource {
+    /// Starts the task behind it, which ends with `shutdown` or with the last clone. To be called in a tokio runtime.
+    pub fn start(http: HttpClient, settings: FetchSettings, shutdown: CancellationToken) -> Self {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let scheduler = SchedulerSettings {
+            parallel_max: settings.parallel_max,
+            ..SchedulerSettings::default()
+        };
+        let fetcher = Fetcher {
+            settings,
+            clock: SystemClock::start(),
+            selector: Selector::new(MonitorSettings::default(), scheduler, rand::make_rng::<StdRng>()),
+            downloads: Downloads::new(NodeClient::new(http)),
+            cache: Cache::new(settings.cache_bytes),
+            jobs: Vec::new(),
+        };
+        tokio::spawn(fetcher.run(requests, shutdown));
+        Self {
+            requests: sender,
+            deadline: settings.deadline,
+        }
+    }
+
+    /// The whole chunk, verified.
+    ///
+    /// # Errors
+    /// When it cannot be had in time from any of the replicas that the manifest names.
+    pub async fn chunk(&self, chunk: &ManifestChunk) -> Result<Bytes, FetchError> {
+        self.fetch(Source::of_chunk(chunk)?, nodes(&chunk.replicas)).await
+    }
+
+    /// The whole init segment, verified.
+    ///
+    /// # Errors
+    /// As [`Self::chunk`].
+    pub async fn init(&self, init: &ManifestInit) -> Result<Bytes, FetchError> {
+        self.fetch(Source::of_init(init)?, nodes(&init.replicas)).await
+    }
+
+    async fn fetch(&self, source: Source, replicas: Vec<NodeUrl>) -> Result<Bytes, FetchError> {
+        let chunk = source.chunk.clone();
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.requests
+                .send(Request {
+                    source,
+                    replicas,
+                    answer,
+                })
+                .await
+                .map_err(|_| FetchError::Stopped)?;
+            answered.await.map_err(|_| FetchError::Stopped)?
+        };
+        tokio::time::timeout(self.deadline, asked)
+            .await
+            .unwrap_or(Err(FetchError::TimedOut { chunk }))
+    }
+}
+
+/// A chunk that somebody wants.
+struct Job {
+    source: Source,
+    replicas: Vec<NodeUrl>,
+    attempts: Attempts,
+    transfer: Option<TransferId>,
+    waiters: Vec<oneshot::Sender<Result<Bytes, FetchError>>>,
+}
+
+struct Fetcher {
+    settings: FetchSettings,
+    clock: SystemClock,
+    selector: Selector,
+    downloads: Downloads,
+    cache: Cache,
+    /// In the order they were wanted; at most `wanted_max`.
+    jobs: Vec<Job>,
+}
+
+impl Fetcher {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, shutdown: CancellationToken) {
+        loop {
+            self.act();
+            let wake = self.wake();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                request = requests.recv() => match request {
+                    Some(request) => self.want(request),
+                    None => return,
+                },
+                report = self.downloads.next() => self.take(report),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            while let Some(report) = self.downloads.try_next() {
+                self.take(report);
+            }
+        }
+    }
+
+    fn want(&mut self, request: Request) {
+        if let Some(bytes) = self.cache.get(&request.source.digest) {
+            // Whoever asked may be gone by now; so everywhere below.
+            let _gone = request.answer.send(Ok(bytes));
+            return;
+        }
+        if let Some(job) = self
+            .jobs
+            .iter_mut()
+            .find(|job| job.source.digest == request.source.digest)
+        {
+            let new = request
+                .replicas
+                .into_iter()
+                .filter(|node| !job.replicas.contains(node))
+                .collect::<Vec<_>>();
+            job.replicas.extend(new);
+            job.waiters.push(request.answer);
+        } else if self.jobs.len() >= self.settings.wanted_max {
+            let _gone = request.answer.send(Err(FetchError::Busy));
+        } else {
+            self.jobs.push(Job {
+                source: request.source,
+                replicas: request.replicas,
+                attempts: Attempts::default(),
+                transfer: None,
+                waiters: vec![request.answer],
+            });
+        }
+    }
+
+    fn act(&mut self) {
+        let now = self.clock.monotonic();
+        while let Some(transfer) = self.selector.stuck(now) {
+            self.downloads.cancel(transfer);
+            self.failed(transfer, Failure::Stalled);
+        }
+        self.drop_unwanted();
+        for job in &mut self.jobs {
+            if self.selector.running() >= self.settings.parallel_max {
+                break;
+            }
+            if job.transfer.is_none()
+                && let Begin::Started(transfer, node) =
+                    self.selector.begin(now, &job.replicas, &mut job.attempts, Explore::All)
+            {
+                job.transfer = Some(transfer);
+                self.downloads.fetch(transfer, node, job.source.clone());
+            }
+        }
+        self.give_up_hopeless();
+        while let Some((ping, node)) = self.selector.poll_ping(now) {
+            self.downloads.ping(ping, node);
+        }
+    }
+
+    fn wake(&self) -> Instant {
+        let now = self.clock.monotonic();
+        let retries = self
+            .jobs
+            .iter()
+            .filter(|job| job.transfer.is_none())
+            .map(|job| job.attempts.retry_at());
+        let next = retries.filter(|at| *at > now).chain(self.selector.deadline()).min();
+        let longest = if self.jobs.is_empty() { IDLE_WAIT } else { WAITERS_CHECK };
+        Instant::now() + next.map_or(longest, |at| at.since(now).min(longest))
+    }
+
+    fn take(&mut self, report: Report) {
+        let now = self.clock.monotonic();
+        match report {
+            Report::Progress { transfer, bytes } => self.selector.progress(now, transfer, bytes),
+            Report::Pinged { ping, rtt } => self.selector.pinged(now, ping, rtt),
+            Report::Failed { transfer, failure } => self.failed(transfer, failure),
+            Report::Done { transfer, body } => {
+                self.selector.finished(now, transfer);
+                if let Some(at) = self.jobs.iter().position(|job| job.transfer == Some(transfer)) {
+                    let job = self.jobs.remove(at);
+                    self.cache.put(job.source.digest, body.clone());
+                    answer(job, &Ok(body));
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, transfer: TransferId, failure: Failure) {
+        let now = self.clock.monotonic();
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.transfer == Some(transfer)) {
+            job.transfer = None;
+            self.selector
+                .failed(now, transfer, failure, &job.replicas, &mut job.attempts);
+        }
+    }
+
+    /// Chunks that nobody waits for any more are not fetched to their end.
+    fn drop_unwanted(&mut self) {
+        let now = self.clock.monotonic();
+        for job in &mut self.jobs {
+            job.waiters.retain(|waiter| !waiter.is_closed());
+            if job.waiters.is_empty()
+                && let Some(transfer) = job.transfer.take()
+            {
+                self.selector.abandon(now, transfer);
+                self.downloads.cancel(transfer);
+            }
+        }
+        self.jobs.retain(|job| !job.waiters.is_empty());
+    }
+
+    fn give_up_hopeless(&mut self) {
+        let rounds_max = self.settings.rounds_max;
+        let hopeless = self
+            .jobs
+            .extract_if(.., |job| job.transfer.is_none() && job.attempts.rounds() >= rounds_max);
+        for job in hopeless {
+            let error = FetchError::Unavailable {
+                chunk: job.source.chunk.clone(),
+            };
+            answer(job, &Err(error));
+        }
+    }
+}
+
+fn answer(job: Job, result: &Result<Bytes, FetchError>) {
+    for waiter in job.waiters {
+        let _gone = waiter.send(result.clone());
+    }
+}

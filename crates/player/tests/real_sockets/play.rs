@@ -1,0 +1,304 @@
+//! `vstack play`: what comes out is what was put in, or nothing.
+
+use std::{path::Path, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use vstack_api::{metadata::VideoStatus, web::BufferState};
+use vstack_playback::{Settings, Speed};
+use vstack_player::{PlayError, PlayOptions, PlayReport, play, play_with};
+use vstack_types::VideoId;
+
+use crate::fake::{Cluster, FakeMetadata, FakeNode, Fault, Video, nobody, soon};
+
+fn options(video: VideoId, metadata: &FakeMetadata, output: Option<&Path>) -> PlayOptions {
+    PlayOptions {
+        video_id: video,
+        output: output.map(Path::to_owned),
+        speed: Speed::Max,
+        json: false,
+        quiet: true,
+        metadata_url: metadata.server.url.clone(),
+    }
+}
+
+async fn save(cluster: &Cluster, directory: &Path) -> Result<PlayReport, PlayError> {
+    let output = directory.join("out.mp4");
+    soon(play(
+        options(cluster.video.id, &cluster.metadata, Some(&output)),
+        CancellationToken::new(),
+    ))
+    .await
+}
+
+/// Gives up in half a second instead of ten.
+fn impatient() -> Settings {
+    let mut settings = Settings::default();
+    settings.scheduler.give_up_at_start = Duration::from_millis(500);
+    settings.scheduler.give_up_after = Duration::from_millis(500);
+    settings
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_output_is_the_video_byte_for_byte() {
+    let cluster = Cluster::start(Video::new(20, 300_000, 4.0), &[Fault::None; 3]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let report = save(&cluster, directory.path()).await.unwrap();
+    assert!(std::fs::read(directory.path().join("out.mp4")).unwrap() == cluster.video.whole());
+    assert_eq!(files(directory.path()), ["out.mp4"]);
+    assert!(report.completed);
+    assert_eq!(report.status.buffer.state, BufferState::Ended);
+    assert_eq!(
+        (report.performance.chunks_played, report.performance.rebuffering_events),
+        (20, 0)
+    );
+    assert!((report.status.playback_duration - 80.0).abs() < 1e-6);
+    assert_eq!(report.status.scheduler_stats.total_downloads, 21);
+    assert_eq!(report.status.network_stats.len(), 3);
+    assert_eq!(cluster.metadata.views(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_of_two_nodes_is_survived_by_the_third() {
+    let faults = [
+        Fault::BreaksOff,
+        Fault::StallsMidway,
+        Fault::Silent,
+        Fault::FlipsABit,
+        Fault::Missing,
+        Fault::Refuses,
+    ];
+    for fault in faults {
+        let cluster = Cluster::start(Video::new(6, 100_000, 4.0), &[fault, Fault::None, fault]).await;
+        let directory = tempfile::tempdir().unwrap();
+        let report = save(&cluster, directory.path()).await.unwrap();
+        let output = std::fs::read(directory.path().join("out.mp4")).unwrap();
+        assert!(output == cluster.video.whole(), "{fault:?}");
+        assert!(report.completed, "{fault:?}");
+        let asked_bad = cluster.nodes[0].gets().len() + cluster.nodes[2].gets().len();
+        assert_eq!(
+            report.status.scheduler_stats.failover_count > 0,
+            asked_bad > 0,
+            "{fault:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_node_is_left_for_another_within_two_seconds() {
+    let cluster = Cluster::start(Video::new(4, 100_000, 4.0), &[Fault::Silent, Fault::None]).await;
+    let directory = tempfile::tempdir().unwrap();
+    save(&cluster, directory.path()).await.unwrap();
+    let answered = cluster.nodes[1].gets();
+    for (chunk, asked) in cluster.nodes[0].gets() {
+        let next = answered
+            .iter()
+            .find(|(other, at)| *other == chunk && *at > asked)
+            .expect("another was asked")
+            .1;
+        // The exact limit of 2 s is shown in virtual time; here the machine may be busy.
+        assert!(next - asked < Duration::from_secs(3), "{:?}", next - asked);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_transfer_closes_its_connection() {
+    let cluster = Cluster::start(Video::new(4, 400_000, 4.0), &[Fault::StallsMidway, Fault::None]).await;
+    // So that the stalling node is asked at all, it is the only one at first.
+    cluster.nodes[1].set(Fault::Missing);
+    let mut stalling = cluster.nodes[0].stalling();
+    let playing = tokio::spawn(play(
+        options(cluster.video.id, &cluster.metadata, None),
+        CancellationToken::new(),
+    ));
+    soon(stalling.wait_for(|open| *open > 0)).await.unwrap();
+    cluster.nodes[1].set(Fault::None);
+    // The server sees the connection go while playback goes on or has ended well.
+    soon(stalling.wait_for(|open| *open == 0)).await.unwrap();
+    assert!(soon(playing).await.unwrap().unwrap().completed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn corrupt_chunks_never_reach_the_output() {
+    let cluster = Cluster::start(Video::new(3, 100_000, 4.0), &[Fault::FlipsABit; 2]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.mp4");
+    let options = options(cluster.video.id, &cluster.metadata, Some(&output));
+    let error = soon(play_with(options, impatient(), CancellationToken::new()))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PlayError::Unavailable { .. }), "{error}");
+    assert!(files(directory.path()).is_empty(), "neither the file nor a part of it");
+    assert_eq!(cluster.metadata.views(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_save_leaves_an_older_file_as_it_was() {
+    let cluster = Cluster::start(Video::new(3, 100_000, 4.0), &[Fault::Missing]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.mp4");
+    std::fs::write(&output, "older").unwrap();
+    let options = options(cluster.video.id, &cluster.metadata, Some(&output));
+    soon(play_with(options, impatient(), CancellationToken::new()))
+        .await
+        .unwrap_err();
+    assert_eq!(std::fs::read(&output).unwrap(), b"older");
+    assert_eq!(files(directory.path()), ["out.mp4"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_manifest_is_asked_for_when_all_replicas_fail() {
+    let video = Video::new(5, 100_000, 4.0);
+    let node = FakeNode::start(&video, Fault::None).await;
+    let (old, new) = (
+        video.manifest(&[nobody().await]),
+        video.manifest(&[node.server.url.clone()]),
+    );
+    let metadata = FakeMetadata::start(vec![old, new]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.mp4");
+    let report = soon(play(
+        options(video.id, &metadata, Some(&output)),
+        CancellationToken::new(),
+    ))
+    .await
+    .unwrap();
+    assert!(report.completed && std::fs::read(&output).unwrap() == video.whole());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_time_takes_as_long_as_the_video() {
+    let cluster = Cluster::start(Video::new(5, 50_000, 0.3), &[Fault::None; 3]).await;
+    let started = std::time::Instant::now();
+    let mut options = options(cluster.video.id, &cluster.metadata, None);
+    options.speed = Speed::RealTime;
+    let report = soon(play(options, CancellationToken::new())).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(
+        (report.performance.rebuffering_events, report.performance.chunks_played),
+        (0, 5)
+    );
+    assert_eq!(cluster.metadata.views(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interruption_is_no_error_and_leaves_nothing() {
+    let cluster = Cluster::start(Video::new(3, 100_000, 4.0), &[Fault::StallsMidway]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.mp4");
+    let shutdown = CancellationToken::new();
+    let mut stalling = cluster.nodes[0].stalling();
+    let playing = tokio::spawn(play(
+        options(cluster.video.id, &cluster.metadata, Some(&output)),
+        shutdown.clone(),
+    ));
+    soon(stalling.wait_for(|open| *open > 0)).await.unwrap();
+    shutdown.cancel();
+    assert!(!soon(playing).await.unwrap().unwrap().completed);
+    assert!(files(directory.path()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_say_what_is_wrong() {
+    let video = Video::new(2, 1000, 1.0);
+    let stranger = VideoId::generate();
+    let metadata = FakeMetadata::start(vec![video.manifest(&[])]).await;
+    let error = play(options(stranger, &metadata, None), CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, PlayError::UnknownVideo { video } if video == stranger),
+        "{error}"
+    );
+
+    let mut uploading = video.manifest(&[]);
+    uploading.status = VideoStatus::Uploading;
+    let metadata = FakeMetadata::start(vec![uploading]).await;
+    let error = play(options(video.id, &metadata, None), CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PlayError::NotActive {
+                status: VideoStatus::Uploading,
+                ..
+            }
+        ),
+        "{error}"
+    );
+
+    let gone = nobody().await;
+    let metadata = FakeMetadata::start(vec![video.manifest(std::slice::from_ref(&gone))]).await;
+    let playing = play_with(
+        options(video.id, &metadata, None),
+        impatient(),
+        CancellationToken::new(),
+    );
+    let error = soon(playing).await.unwrap_err();
+    assert!(
+        matches!(&error, PlayError::NoNode { nodes } if *nodes == [gone]),
+        "{error}"
+    );
+
+    let mut unreachable = options(video.id, &metadata, None);
+    unreachable.metadata_url = nobody().await;
+    let error = play(unreachable, CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, PlayError::Metadata { .. }), "{error}");
+
+    let mut both = options(video.id, &metadata, Some(Path::new("-")));
+    both.json = true;
+    assert!(matches!(
+        play(both, CancellationToken::new()).await,
+        Err(PlayError::Usage(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_that_cannot_be_is_refused() {
+    let video = Video::new(2, 1000, 1.0);
+    let node = FakeNode::start(&video, Fault::None).await;
+    let good = video.manifest(&[node.server.url.clone()]);
+    let mut bad = vec![good.clone(); 5];
+    bad[0].chunks[1].checksum = "md5:1".to_owned();
+    bad[1].chunks[1].size_bytes = u64::MAX;
+    bad[2].chunks[1].duration_sec = -1.0;
+    bad[3].chunks[1].sequence_num = 7;
+    bad[4].chunks.clear();
+    for manifest in bad {
+        let metadata = FakeMetadata::start(vec![manifest.clone()]).await;
+        let error = soon(play(options(video.id, &metadata, None), CancellationToken::new()))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, PlayError::Manifest(_)), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_written_to_and_not_replaced() {
+    use std::os::unix::fs::FileTypeExt as _;
+    let cluster = Cluster::start(Video::new(2, 1000, 1.0), &[Fault::None]).await;
+    let options = options(cluster.video.id, &cluster.metadata, Some(Path::new("/dev/null")));
+    soon(play(options, CancellationToken::new())).await.unwrap();
+    assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_that_cannot_be_written_is_an_error() {
+    let cluster = Cluster::start(Video::new(3, 100_000, 1.0), &[Fault::None]).await;
+    // A device that is always full, a directory, and a file in a directory that is not there.
+    for path in ["/dev/full", "/tmp", "/nonexistent/out.mp4"] {
+        let options = options(cluster.video.id, &cluster.metadata, Some(Path::new(path)));
+        let error = soon(play(options, CancellationToken::new())).await.unwrap_err();
+        assert!(
+            matches!(error, PlayError::Sink(_)) && error.to_string().contains(path),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! What the parts of the uploader share.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use vstack_client::{MetadataClient, NodeClient};
+use vstack_media::cutter::CutLimits;
+use vstack_types::{ProcessUuid, SystemClock};
+
+use crate::{completer::Completer, sessions::Sessions, spool::SpoolRoot};
+
+/// Files looked at by ffprobe at a time; each may take up to 2 GiB of address space.
+pub const PROBES_MAX: usize = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub struct App {
+    /// Owner of round 0 of all videos made here; new at every start.
+    pub owner: ProcessUuid,
+    pub metadata: MetadataClient,
+    pub nodes: NodeClient,
+    pub sessions: Sessions,
+    pub spool: SpoolRoot,
+    pub completer: Completer,
+    pub clock: SystemClock,
+    /// Pipelines and what they leave running.
+    pub tasks: TaskTracker,
+    pub shutdown: CancellationToken,
+    pub probes: Semaphore,
+    pub cut: CutLimits,
+    /// Largest file taken, in bytes.
+    pub upload_bytes_max: u64,
+    /// Space left free on the spool's disk, in bytes.
+    pub free_bytes_min: u64,
+}
+
+/// Shared by handlers and tasks.
+pub type SharedApp = Arc<App>;

@@ -1,0 +1,271 @@
+//! One chunk: the bytes and the owner's vote to all its nodes at once, until a majority has both.
+//!
+//! Three nodes: three requests and three answers up to the decision. A node that does not answer is asked again while
+//! the chunk is open, because the owner may repeat its vote, and never waited for once the chunk is decided. When round
+//! 0 can no longer decide, the classic path does.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+use vstack_api::metadata::ChunkPlace;
+use vstack_chunkpaxos::{Ballot, Change, Layout, Outcome as Ending, Placement, Proposer, Reply, Request, Vote};
+use vstack_client::{ClientError, Holder, NodeUrls, propose};
+use vstack_types::{ChunkId, Digest, NodeUuid, ProcessUuid};
+
+use crate::{
+    app::SharedApp,
+    completer::{MissingChunk, MissingCopy},
+    failure::{UploadFailure, chain},
+    session::Session,
+    tally::{Outcome, Stand, Tally},
+};
+
+/// A chunk without a majority by then fails its upload.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(60);
+/// The classic path's share of that, after round 0.
+const CLASSIC_DEADLINE: Duration = Duration::from_secs(30);
+/// A node has this long for a chunk.
+const PUT_TIMEOUT: Duration = Duration::from_secs(15);
+/// First and last wait before a node is asked again.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_LAST: Duration = Duration::from_secs(2);
+/// How long late answers are waited for after the decision, before the copy is made by a pull.
+const STRAGGLER_WAIT: Duration = Duration::from_secs(10);
+
+/// A chunk to be stored.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    pub chunk: ChunkId,
+    pub bytes: Bytes,
+    pub sha256: Digest,
+    /// None for the init segment.
+    pub place: Option<ChunkPlace>,
+}
+
+/// What commits of one upload share.
+#[derive(Debug)]
+pub struct Commits {
+    pub app: SharedApp,
+    pub session: Arc<Session>,
+    /// Bounds the late answers waited for, and with them the bytes held for them.
+    pub stragglers: Arc<Semaphore>,
+    /// The tasks that wait for them.
+    pub waiting: TaskTracker,
+    /// Nodes that failed a request; when it is full, enough is known.
+    pub suspects: mpsc::Sender<NodeUuid>,
+}
+
+type Answer = Result<Reply, PutFailure>;
+
+#[derive(Debug)]
+enum PutFailure {
+    Client(ClientError),
+    Late,
+}
+
+impl PutFailure {
+    /// Another try does not help: a full disk (507) is final too, because nothing makes room within a minute.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Late => false,
+            Self::Client(error) => !error.is_transient(),
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Client(error) => chain(error),
+            Self::Late => format!("no answer within {} s", PUT_TIMEOUT.as_secs()),
+        }
+    }
+}
+
+struct Round0<'a> {
+    commits: &'a Commits,
+    piece: &'a Piece,
+    request: Arc<Request>,
+    tally: Tally,
+    tries: BTreeMap<NodeUuid, u32>,
+    words: BTreeMap<NodeUuid, String>,
+    puts: JoinSet<(Holder, Answer)>,
+}
+
+/// Stores `piece` on `group`; returns when it is decided.
+///
+/// # Errors
+/// When no majority could be had.
+pub async fn commit(commits: &Commits, piece: Piece, group: Arc<Vec<Holder>>) -> Result<Vote, UploadFailure> {
+    let nodes: Vec<_> = group.iter().map(|holder| holder.node).collect();
+    let placement = Placement {
+        version: 1,
+        size: piece.bytes.len() as u64,
+        sha256: piece.sha256,
+        layout: Layout::Replicated { nodes },
+        prev: None,
+        back: false,
+    };
+    let ballot = Ballot::zero(commits.app.owner);
+    let mut round = Round0 {
+        commits,
+        piece: &piece,
+        request: Arc::new(Request::Put0 { ballot, placement: placement.clone() }),
+        tally: Tally::new(ballot, placement.clone()),
+        tries: BTreeMap::new(),
+        words: BTreeMap::new(),
+        puts: JoinSet::new(),
+    };
+    group.iter().for_each(|holder| round.put(holder.clone()));
+    let (vote, accepted) = match round.run().await {
+        Outcome::Decided => (Vote { ballot, placement }, round.tally.nodes(Stand::Accepted)),
+        Outcome::Classic => {
+            let vote = classic(commits, &piece, &group).await?;
+            // Who of them has the bytes is not known here; a pull where they are already costs nothing.
+            (vote, Vec::new())
+        }
+        Outcome::Open | Outcome::Impossible => {
+            let reason = round.words.into_values().collect::<Vec<_>>().join("; ");
+            return Err(UploadFailure::NoMajority { chunk: piece.chunk.clone(), nodes: group.len(), reason });
+        }
+    };
+    let late: Vec<_> = group.iter().filter(|holder| !accepted.contains(&holder.node)).cloned().collect();
+    let puts = round.puts;
+    if !late.is_empty() {
+        complete_later(commits, piece.chunk, vote.clone(), &group, late, puts);
+    }
+    Ok(vote)
+}
+
+impl Round0<'_> {
+    async fn run(&mut self) -> Outcome {
+        let deadline = Instant::now() + COMMIT_DEADLINE;
+        loop {
+            let outcome = self.tally.outcome();
+            if outcome != Outcome::Open {
+                return outcome;
+            }
+            match timeout_at(deadline, self.puts.join_next()).await {
+                Ok(Some(Ok((holder, answer)))) => self.on_answer(holder, answer),
+                Ok(Some(Err(error))) => tracing::error!(%error, "sending a chunk ended badly"),
+                Ok(None) | Err(_) => return outcome,
+            }
+        }
+    }
+
+    fn on_answer(&mut self, holder: Holder, answer: Answer) {
+        match answer {
+            Ok(reply) => {
+                self.tally.on_reply(holder.node, &reply);
+                if self.tally.stand(holder.node) != Some(Stand::Accepted) {
+                    self.words.insert(holder.node.uuid, format!("{} answered {reply:?}", holder.url));
+                }
+            }
+            Err(failure) => {
+                let _when_full_enough_is_known = self.commits.suspects.try_send(holder.node.uuid);
+                tracing::debug!(chunk = %self.piece.chunk, url = holder.url, reason = failure.words(), "a node failed a chunk");
+                self.words.insert(holder.node.uuid, failure.words());
+                if failure.is_final() {
+                    self.tally.on_refusal(holder.node);
+                }
+            }
+        }
+        if self.tally.stand(holder.node) == Some(Stand::Open) {
+            self.put(holder);
+        }
+    }
+
+    fn put(&mut self, holder: Holder) {
+        let tries = self.tries.entry(holder.node.uuid).or_default();
+        let wait = match *tries {
+            0 => Duration::ZERO,
+            tries => AGAIN_FIRST.saturating_mul(1 << tries.min(10)).min(AGAIN_LAST),
+        };
+        *tries += 1;
+        let nodes = self.commits.app.nodes.clone();
+        let (chunk, bytes, request) = (self.piece.chunk.clone(), self.piece.bytes.clone(), Arc::clone(&self.request));
+        self.puts.spawn(async move {
+            sleep(wait).await;
+            let answer = match timeout(PUT_TIMEOUT, nodes.put_vote(&holder, &chunk, &request, bytes)).await {
+                Ok(answer) => answer.map_err(PutFailure::Client),
+                Err(_elapsed) => Err(PutFailure::Late),
+            };
+            (holder, answer)
+        });
+    }
+}
+
+/// Another proposer was there first. The bytes go to all nodes without a vote; then the register is completed.
+async fn classic(commits: &Commits, piece: &Piece, group: &[Holder]) -> Result<Vote, UploadFailure> {
+    let nodes = &commits.app.nodes;
+    tracing::info!(chunk = %piece.chunk, "round 0 was overtaken; taking the classic path");
+    let mut puts = JoinSet::new();
+    for holder in group {
+        let (nodes, holder, chunk) = (nodes.clone(), holder.clone(), piece.chunk.clone());
+        let (bytes, sha256) = (piece.bytes.clone(), piece.sha256);
+        puts.spawn(async move { timeout(PUT_TIMEOUT, nodes.put_item(&holder, &chunk, sha256, bytes)).await });
+    }
+    puts.join_all().await;
+    let urls: NodeUrls = group.iter().map(|holder| (holder.node.uuid, holder.url.clone())).collect();
+    let size = piece.bytes.len() as u64;
+    let wish = Change::Create { size, sha256: piece.sha256 };
+    // A proposer of its own name: ballots of one name carry one value each.
+    let initial = group.iter().map(|holder| holder.node).collect();
+    let proposer = Proposer::new(ProcessUuid::random(), initial, wish);
+    let chunk = || piece.chunk.clone();
+    match propose(nodes, &urls, &piece.chunk, size, proposer, CLASSIC_DEADLINE).await {
+        Ok(Ending::Decided(vote)) => Ok(vote),
+        Ok(Ending::Refused(refusal)) => Err(UploadFailure::Contested { chunk: chunk(), reason: chain(&refusal) }),
+        Ok(Ending::Nothing) => Err(UploadFailure::Contested { chunk: chunk(), reason: "nothing was decided".to_owned() }),
+        Err(error) => {
+            Err(UploadFailure::NoMajority { chunk: chunk(), nodes: group.len(), reason: chain(&error) })
+        }
+    }
+}
+
+/// Sees to the copies of `late`: by the requests under way when there is room to wait for them, else by pulls.
+fn complete_later(
+    commits: &Commits,
+    chunk: ChunkId,
+    vote: Vote,
+    group: &Arc<Vec<Holder>>,
+    late: Vec<Holder>,
+    mut puts: JoinSet<(Holder, Answer)>,
+) {
+    let (group, app, session) = (Arc::clone(group), Arc::clone(&commits.app), Arc::clone(&commits.session));
+    let hand_over = move |late: Vec<Holder>| {
+        if late.is_empty() {
+            return;
+        }
+        let missing = MissingChunk::new(session);
+        for to in late {
+            let from = group.iter().filter(|holder| **holder != to).cloned().collect();
+            let (chunk, vote, missing) = (chunk.clone(), vote.clone(), Arc::clone(&missing));
+            app.completer.add(MissingCopy { to, chunk, vote, from, missing });
+        }
+    };
+    let Ok(permit) = Arc::clone(&commits.stragglers).try_acquire_owned() else {
+        return hand_over(late);
+    };
+    commits.waiting.spawn(async move {
+        let mut late = late;
+        let deadline = Instant::now() + STRAGGLER_WAIT;
+        while !late.is_empty()
+            && let Ok(Some(answer)) = timeout_at(deadline, puts.join_next()).await
+        {
+            if let Ok((holder, Ok(Reply::Accepted { .. }))) = answer {
+                late.retain(|missing| *missing != holder);
+            }
+        }
+        drop(permit);
+        hand_over(late);
+    });
+}

@@ -1,0 +1,42 @@
+//! What a later process must know of an upload that this one did not bring to its end.
+
+use std::{fs::File, io, io::Write as _};
+
+use serde::{Deserialize, Serialize};
+use vstack_api::WallTime;
+use vstack_types::VideoId;
+
+use crate::spool::Spool;
+
+const NAME: &str = "session.json";
+
+/// An upload in progress. There from before its first chunk is sent until it has ended and everyone knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// The video it makes.
+    pub video: VideoId,
+    /// Of the video.
+    pub title: String,
+    /// As the sender named the file.
+    pub filename: String,
+    /// When the request came.
+    pub started_at: WallTime,
+}
+
+impl Journal {
+    /// Writes it, durably and whole or not at all.
+    pub fn write(&self, spool: &Spool) -> io::Result<()> {
+        let new = spool.dir().join("session.json.new");
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()?;
+        std::fs::rename(new, spool.dir().join(NAME))?;
+        File::open(spool.dir())?.sync_all()
+    }
+
+    /// Reads it; none when the upload was not that far.
+    pub fn read(spool: &Spool) -> Option<Self> {
+        let text = std::fs::read(spool.dir().join(NAME)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}

@@ -1,0 +1,370 @@
+//! One upload from its spooled file to its end.
+//!
+//! ffmpeg cuts, up to [`WINDOW`] chunks are on their way to the nodes at a time, and decisions are told in batches, all
+//! at once. Backwards, each waits for the next: when the nodes are slow the window is full, then the cutter's channel,
+//! then ffmpeg's pipe. What is held in memory is the window, the late answers and two chunks of the cutter.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use vstack_api::{
+    metadata::{ChunkPlace, CompleteVideo, Group, RequestGroup},
+    uploader::UploadStage,
+};
+use vstack_client::Holder;
+use vstack_media::{
+    Limits,
+    cutter::CutChunk,
+    fmp4::InitSegment,
+    ingest::{IngestError, Job, Output, Summary, ingest},
+    verdict::{Plan, VideoPlan},
+};
+use vstack_types::{ChunkId, Clock as _, Digest};
+
+use crate::{
+    app::SharedApp,
+    commit::{Commits, Piece, commit},
+    failure::{UploadFailure, chain},
+    groups::GroupKeeper,
+    news::{Decision, NEWS_MAX, persist, tell},
+    session::{Change, Session},
+    sessions::Admission,
+    spool::Spool,
+};
+
+/// Chunks of one upload on their way to the nodes at a time.
+const WINDOW: usize = 8;
+/// Chunks of one upload whose late answers are waited for.
+const STRAGGLERS_MAX: usize = 8;
+/// Pieces between the cutter and the window.
+const CUT_AHEAD: usize = 2;
+/// How long the metadata service may be away when it is needed to go on.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+/// How long the last late answers may delay the end.
+const LATE_WAIT: Duration = Duration::from_secs(5);
+/// How long requests under way are waited for when an upload fails, so that none arrives after the failure was told.
+const DRAIN_WAIT: Duration = Duration::from_secs(5);
+/// How long the end of a failed upload waits for the metadata service to know.
+const TELL_WAIT: Duration = Duration::from_secs(3);
+
+/// An upload that was accepted.
+#[derive(Debug)]
+pub struct Upload {
+    pub session: Arc<Session>,
+    pub spool: Spool,
+    pub plan: Plan,
+    /// Bytes of the file.
+    pub size_bytes: u64,
+    /// Given back at the end.
+    pub admission: Admission,
+}
+
+/// Takes an upload to its end, whatever it is.
+pub async fn run(app: SharedApp, upload: Upload) {
+    let session = Arc::clone(&upload.session);
+    let place = app.sessions.place(&session).await;
+    let ending = match place {
+        Some(_) => process(&app, &upload).await,
+        None => Err(UploadFailure::Cancelled),
+    };
+    match ending {
+        Ok(chunks) => {
+            let manifest_url = format!("{}/manifest/{}", app.metadata.url(), session.video);
+            tracing::info!(session = %session.id, video = %session.video, chunks, "upload completed");
+            drop(upload.spool);
+            session.change(Change::Completed { chunks, manifest_url });
+        }
+        Err(failure) => fail(&app, &session, upload.spool, failure).await,
+    }
+    drop(upload.admission);
+    app.sessions.over(session.id, app.clock.monotonic());
+}
+
+/// Cleans up, tells the metadata service, and only then its owner: who reads `failed` finds nothing left.
+async fn fail(app: &SharedApp, session: &Session, spool: Spool, failure: UploadFailure) {
+    let failure = match failure {
+        UploadFailure::Cancelled | UploadFailure::Ingest(IngestError::Cancelled) if app.shutdown.is_cancelled() => {
+            UploadFailure::Stopped
+        }
+        UploadFailure::Ingest(IngestError::Cancelled) => UploadFailure::Cancelled,
+        other => other,
+    };
+    let reason = chain(&failure);
+    tracing::warn!(session = %session.id, video = %session.video, reason, "upload failed");
+    spool.shrink();
+    match timeout(TELL_WAIT, told_failed(app, session.video, &reason)).await {
+        Ok(()) => drop(spool),
+        Err(_elapsed) if app.shutdown.is_cancelled() => spool.leave(),
+        Err(_elapsed) => {
+            let (app, video, reason) = (Arc::clone(app), session.video, reason.clone());
+            app.clone().tasks.spawn(async move {
+                tokio::select! {
+                    () = told_failed(&app, video, &reason) => drop(spool),
+                    () = app.shutdown.cancelled() => spool.leave(),
+                }
+            });
+        }
+    }
+    session.change(Change::Failed(reason));
+}
+
+/// Returns when the metadata service knows that `video` failed, or says that it does not know the video.
+pub async fn told_failed(app: &SharedApp, video: vstack_types::VideoId, reason: &str) {
+    let week = Duration::from_secs(7 * 24 * 3600);
+    if let Err(failure) = persist(week, "did not take a failure", || app.metadata.fail(video, reason)).await {
+        tracing::warn!(%video, reason = chain(&failure), "the metadata service refused to fail a video");
+    }
+}
+
+/// Cuts and stores everything; gives the number of chunks.
+async fn process(app: &SharedApp, upload: &Upload) -> Result<u32, UploadFailure> {
+    let session = &upload.session;
+    session.change(Change::Stage(UploadStage::Processing));
+    upload.plan.warnings.iter().for_each(|warning| session.change(Change::Warning(warning.clone())));
+    session.change(Change::Stage(UploadStage::Registering));
+    let group = or_cancelled(session, first_group(app, session)).await?;
+    let (news, decisions) = mpsc::channel(NEWS_MAX);
+    let telling = AbortOnDropHandle::new(tokio::spawn(tell(Arc::clone(app), session.video, decisions)));
+    session.change(Change::Stage(UploadStage::Chunking));
+    let (pieces, cutting) = start_cutting(app, upload);
+    let mut sending = Sending::new(app, upload, group, news);
+    let sent = or_cancelled(session, sending.run(pieces, telling)).await;
+    let sent = match sent {
+        // The cutter's error is the cause when its channel ended early.
+        Ok(telling) => match cutting.await {
+            Ok(Ok(summary)) => Ok((summary, telling)),
+            Ok(Err(error)) => Err(UploadFailure::Ingest(error)),
+            Err(_panicked) => Err(UploadFailure::IngestTask),
+        },
+        Err(failure) => {
+            drop(cutting);
+            Err(failure)
+        }
+    };
+    let (summary, telling) = match sent {
+        Ok(sent) => sent,
+        Err(failure) => {
+            sending.drain().await;
+            return Err(failure);
+        }
+    };
+    or_cancelled(session, finalize(app, session, sending, summary, telling)).await
+}
+
+async fn or_cancelled<T>(
+    session: &Session,
+    work: impl Future<Output = Result<T, UploadFailure>>,
+) -> Result<T, UploadFailure> {
+    tokio::select! {
+        done = work => done,
+        () = session.cancel.cancelled() => Err(UploadFailure::Cancelled),
+    }
+}
+
+fn holders(group: Group) -> Vec<Holder> {
+    group.members.into_iter().map(|member| Holder { node: member.node, url: member.url }).collect()
+}
+
+async fn first_group(app: &SharedApp, session: &Session) -> Result<Vec<Holder>, UploadFailure> {
+    let request = RequestGroup { owner: app.owner, from_seq: 0, avoid: Vec::new() };
+    let ask = || app.metadata.request_group(session.video, &request);
+    persist(AWAY_MAX, "named no nodes to store the video on", ask).await.map(holders)
+}
+
+type Cutting = AbortOnDropHandle<Result<Summary, IngestError>>;
+
+fn start_cutting(app: &SharedApp, upload: &Upload) -> (mpsc::Receiver<Output>, Cutting) {
+    let (output, pieces) = mpsc::channel(CUT_AHEAD);
+    let (input, work_dir) = (upload.spool.source(), upload.spool.work_dir());
+    let (plan, cut, cancel) = (upload.plan.clone(), app.cut, upload.session.cancel.clone());
+    let cutting = tokio::spawn(async move {
+        let job = Job { input: &input, work_dir: &work_dir, plan: &plan, limits: Limits::INGEST, cut };
+        ingest(job, output, watch::Sender::new(0.0), cancel).await
+    });
+    (pieces, AbortOnDropHandle::new(cutting))
+}
+
+type Telling = AbortOnDropHandle<Result<(), UploadFailure>>;
+
+/// Chunks on their way to the nodes.
+struct Sending<'a> {
+    app: &'a SharedApp,
+    upload: &'a Upload,
+    commits: Arc<Commits>,
+    groups: GroupKeeper,
+    suspects: mpsc::Receiver<vstack_types::NodeUuid>,
+    news: Option<mpsc::Sender<Decision>>,
+    under_way: JoinSet<Result<Stored, UploadFailure>>,
+    init: Option<InitSegment>,
+    cut: u32,
+    stored_sec: f64,
+    stored_bytes: u64,
+}
+
+struct Stored {
+    decision: Decision,
+    bytes: u64,
+}
+
+impl<'a> Sending<'a> {
+    fn new(app: &'a SharedApp, upload: &'a Upload, group: Vec<Holder>, news: mpsc::Sender<Decision>) -> Self {
+        let (suspect, suspects) = mpsc::channel(64);
+        let commits = Commits {
+            app: Arc::clone(app),
+            session: Arc::clone(&upload.session),
+            stragglers: Arc::new(Semaphore::new(STRAGGLERS_MAX)),
+            waiting: TaskTracker::new(),
+            suspects: suspect,
+        };
+        Self {
+            app,
+            upload,
+            commits: Arc::new(commits),
+            groups: GroupKeeper::new(group),
+            suspects,
+            news: Some(news),
+            under_way: JoinSet::new(),
+            init: None,
+            cut: 0,
+            stored_sec: 0.0,
+            stored_bytes: 0,
+        }
+    }
+
+    /// Sends all pieces; returns when every one is decided and handed on to be told.
+    async fn run(&mut self, mut pieces: mpsc::Receiver<Output>, mut telling: Telling) -> Result<Telling, UploadFailure> {
+        let mut more = true;
+        while more || !self.under_way.is_empty() {
+            tokio::select! {
+                piece = pieces.recv(), if more && self.under_way.len() < WINDOW => match piece {
+                    Some(piece) => self.send(piece).await,
+                    None => more = false,
+                },
+                Some(stored) = self.under_way.join_next() => {
+                    let stored = stored.map_err(|_panicked| UploadFailure::IngestTask)??;
+                    self.on_stored(stored).await;
+                }
+                // It ends early only when it failed.
+                told = &mut telling => told.unwrap_or(Err(UploadFailure::IngestTask))?,
+            }
+        }
+        self.news = None;
+        Ok(telling)
+    }
+
+    async fn send(&mut self, piece: Output) {
+        let video = self.upload.session.video;
+        let piece = match piece {
+            Output::Init(init) => {
+                let (bytes, sha256) = (init.bytes.clone(), Digest::of(&init.bytes));
+                self.init = Some(init);
+                Piece { chunk: ChunkId::init_of_video(video), bytes, sha256, place: None }
+            }
+            Output::Chunk(chunk) => {
+                self.upload.session.change(Change::Stage(UploadStage::UploadingChunks));
+                self.renew_group(chunk.index).await;
+                self.cut = chunk.index + 1;
+                let place = place_of(&chunk);
+                let id = ChunkId::of_video(video, chunk.index);
+                Piece { chunk: id, bytes: chunk.bytes, sha256: chunk.sha256, place: Some(place) }
+            }
+        };
+        let (commits, group) = (Arc::clone(&self.commits), self.groups.current());
+        self.under_way.spawn(async move {
+            let (chunk, place, bytes) = (piece.chunk.clone(), piece.place, piece.bytes.len() as u64);
+            let vote = commit(&commits, piece, Arc::clone(&group)).await?;
+            Ok(Stored { decision: Decision { chunk, vote, place, group }, bytes })
+        });
+    }
+
+    /// Asks for other nodes from chunk `next` on when a member fails. Without an answer the group stays.
+    async fn renew_group(&mut self, next: u32) {
+        let now = std::time::Instant::now();
+        while let Ok(node) = self.suspects.try_recv() {
+            self.groups.suspect(node, now);
+        }
+        // The first chunk's group is the init segment's, which may be on its way.
+        if next == 0 {
+            return;
+        }
+        let Some(avoid) = self.groups.wants_new(now) else { return };
+        let request = RequestGroup { owner: self.app.owner, from_seq: next, avoid: avoid.clone() };
+        match self.app.metadata.request_group(self.upload.session.video, &request).await {
+            Ok(group) => self.groups.replace(avoid, holders(group)),
+            Err(error) => tracing::debug!(%error, "no new group; the old one stays"),
+        }
+    }
+
+    async fn on_stored(&mut self, stored: Stored) {
+        self.stored_sec += stored.decision.place.map_or(0.0, |place| place.duration_sec);
+        self.stored_bytes += stored.bytes;
+        let share = self.share();
+        self.upload.session.change(Change::Stored { chunks: self.cut, share });
+        if let Some(news) = &self.news {
+            // Refused only when the teller ended, whose own error is then the reason.
+            let _told = news.send(stored.decision).await;
+        }
+    }
+
+    /// How much of the video is stored, 0 to 1: by time; by bytes when the length is not known.
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    fn share(&self) -> f64 {
+        let plan = &self.upload.plan;
+        match plan.expected_sec {
+            Some(expected) => self.stored_sec / expected,
+            None if plan.video == VideoPlan::Copy => self.stored_bytes as f64 / self.upload.size_bytes.max(1) as f64,
+            // A transcoded video has another size than its source: halfway at the source's, never whole.
+            None => {
+                let stored = self.stored_bytes as f64;
+                stored / (stored + self.upload.size_bytes.max(1) as f64)
+            }
+        }
+    }
+
+    /// Lets requests under way end, so that none arrives later.
+    async fn drain(&mut self) {
+        let drain = async { while self.under_way.join_next().await.is_some() {} };
+        let _rest_is_aborted = timeout(DRAIN_WAIT, drain).await;
+        self.under_way.shutdown().await;
+    }
+}
+
+fn place_of(chunk: &CutChunk) -> ChunkPlace {
+    ChunkPlace {
+        sequence_num: chunk.index,
+        segment: chunk.segment,
+        start_sec: chunk.start_sec,
+        duration_sec: chunk.duration_sec,
+        independent: chunk.independent,
+    }
+}
+
+async fn finalize(
+    app: &SharedApp,
+    session: &Session,
+    sending: Sending<'_>,
+    summary: Summary,
+    telling: Telling,
+) -> Result<u32, UploadFailure> {
+    session.change(Change::Stage(UploadStage::Finalizing));
+    summary.warnings.into_iter().for_each(|warning| session.change(Change::Warning(warning)));
+    sending.commits.waiting.close();
+    let _late_ones_go_on = timeout(LATE_WAIT, sending.commits.waiting.wait()).await;
+    telling.await.unwrap_or(Err(UploadFailure::IngestTask))?;
+    let video = sending.init.as_ref().and_then(InitSegment::video);
+    let body = CompleteVideo {
+        owner: app.owner,
+        total_chunks: summary.totals.chunks,
+        duration_sec: summary.totals.duration_sec,
+        codecs: sending.init.as_ref().map(InitSegment::codecs).unwrap_or_default(),
+        width: video.map_or(0, |track| track.width),
+        height: video.map_or(0, |track| track.height),
+    };
+    persist(AWAY_MAX, "did not complete the video", || app.metadata.complete(session.video, &body)).await?;
+    Ok(summary.totals.chunks)
+}

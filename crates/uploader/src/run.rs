@@ -1,0 +1,106 @@
+//! Starting and stopping the service.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use vstack_client::{HttpClient, MetadataClient, NodeClient, Timeouts};
+use vstack_media::cutter::CutLimits;
+use vstack_service::{Cors, Service, bind, serve};
+use vstack_types::{ProcessUuid, SystemClock};
+
+use crate::{
+    Settings,
+    app::{App, PROBES_MAX, SharedApp},
+    completer::Completer,
+    recovery::recover,
+    routes::{Api, routes},
+    sessions::Sessions,
+    spool::SpoolRoot,
+};
+
+/// How often the metadata service hears that this process lives. Its patience is a multiple of that.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+/// How long uploads may take to fail when the process stops.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// Runs the uploader until `shutdown`.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = bind(SocketAddr::new(settings.common.bind_address, settings.port)).await?;
+    run_on(listener, settings, shutdown).await
+}
+
+/// Runs the uploader on `listener` until `shutdown`.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run_on(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let secret = settings.common.secret()?;
+    anyhow::ensure!(
+        secret.is_some(),
+        "the uploader votes for chunks and needs the cluster's secret: set CLUSTER_SECRET or CLUSTER_SECRET_FILE"
+    );
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(2),
+        control: Duration::from_secs(10),
+        bytes: Duration::from_secs(15),
+    };
+    let http = HttpClient::new(secret.clone(), timeouts)?;
+    let nodes = NodeClient::new(http.clone());
+    let app: SharedApp = Arc::new(App {
+        owner: ProcessUuid::random(),
+        metadata: MetadataClient::new(http, &settings.metadata_service_url),
+        completer: Completer::start(nodes.clone(), shutdown.clone()),
+        nodes,
+        sessions: Sessions::new(usize::from(settings.max_concurrent_uploads)),
+        spool: SpoolRoot::open(&settings.temp_dir)?,
+        clock: SystemClock::start(),
+        tasks: TaskTracker::new(),
+        shutdown: shutdown.clone(),
+        probes: Semaphore::new(PROBES_MAX),
+        cut: CutLimits {
+            chunk_bytes_max: settings.chunk_size as usize,
+            nominal_sec: f64::from(settings.chunk_duration),
+        },
+        upload_bytes_max: settings.max_upload_bytes,
+        free_bytes_min: settings.min_free_bytes,
+    });
+    recover(&app).context("cannot read what an earlier process left in TEMP_DIR")?;
+    tokio::spawn(stay_alive(Arc::clone(&app)));
+    let router = Service::new("uploader-service")
+        .secret(secret)
+        .cors(Cors {
+            origins: settings.cors_origins,
+            methods: vec![axum::http::Method::GET, axum::http::Method::POST, axum::http::Method::DELETE],
+            expose: Vec::new(),
+        })
+        .openapi(<Api as utoipa::OpenApi>::openapi())
+        .router(routes(Arc::clone(&app)));
+    tracing::info!(address = %listener.local_addr()?, owner = %app.owner, "uploader listening");
+    serve(listener, router, shutdown).await;
+    app.tasks.close();
+    if timeout(STOP_WAIT, app.tasks.wait()).await.is_err() {
+        tracing::warn!("uploads were cut off; the next start reports them failed");
+    }
+    Ok(())
+}
+
+/// Keeps the metadata service from failing the videos in the works.
+async fn stay_alive(app: SharedApp) {
+    loop {
+        let videos = app.sessions.videos_in_works();
+        if !videos.is_empty()
+            && let Err(error) = app.metadata.alive(app.owner, videos).await
+        {
+            tracing::debug!(%error, "the metadata service did not hear of us");
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(ALIVE_EVERY) => {}
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Counting the votes of one chunk's round 0. Pure.
+//!
+//! Only acceptances of round 0 in the owner's own ballot are counted, each acceptor once; an acceptor that refused or
+//! cannot answer may still be asked again as long as the chunk is open, because the owner may repeat its vote.
+
+use std::collections::BTreeMap;
+
+use vstack_chunkpaxos::{Ballot, Placement, Reply};
+use vstack_types::NodeRef;
+
+/// How an acceptor stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stand {
+    /// Not heard of, or it may yet answer otherwise.
+    Open,
+    /// Its vote counts.
+    Accepted,
+    /// Another proposer was there: round 0 is over for this acceptor.
+    Outvoted,
+    /// It will not take this chunk from us, whoever proposes.
+    Unable,
+}
+
+/// How the chunk stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Votes are still to come.
+    Open,
+    /// A majority accepted.
+    Decided,
+    /// Round 0 can no longer decide; the classic path may.
+    Classic,
+    /// No majority is able to take the chunk.
+    Impossible,
+}
+
+/// The votes for one placement.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    ballot: Ballot,
+    placement: Placement,
+    stands: BTreeMap<NodeRef, Stand>,
+}
+
+impl Tally {
+    /// Before any vote.
+    pub fn new(ballot: Ballot, placement: Placement) -> Self {
+        let stands = placement.nodes().into_iter().map(|node| (node, Stand::Open)).collect();
+        Self { ballot, placement, stands }
+    }
+
+    /// Notes what `node` said. Strangers are ignored, and a vote once cast stays cast.
+    pub fn on_reply(&mut self, node: NodeRef, reply: &Reply) {
+        let stand = match reply {
+            Reply::Accepted { ballot } if *ballot == self.ballot => Stand::Accepted,
+            Reply::Nack { .. } => Stand::Outvoted,
+            Reply::Damaged | Reply::WrongNode => Stand::Unable,
+            // The bytes travel with the vote: whoever still lacks them did not keep them, and may the next time.
+            _ => Stand::Open,
+        };
+        self.set(node, stand);
+    }
+
+    /// `node` refused the bytes for a reason that another try does not change.
+    pub fn on_refusal(&mut self, node: NodeRef) {
+        self.set(node, Stand::Unable);
+    }
+
+    fn set(&mut self, node: NodeRef, stand: Stand) {
+        if let Some(known) = self.stands.get_mut(&node)
+            && *known != Stand::Accepted
+        {
+            *known = stand;
+        }
+    }
+
+    /// How `node` stands.
+    pub fn stand(&self, node: NodeRef) -> Option<Stand> {
+        self.stands.get(&node).copied()
+    }
+
+    /// Those whose stand is `stand`.
+    pub fn nodes(&self, stand: Stand) -> Vec<NodeRef> {
+        self.stands.iter().filter(|(_, known)| **known == stand).map(|(node, _)| *node).collect()
+    }
+
+    /// How the chunk stands now.
+    pub fn outcome(&self) -> Outcome {
+        let quorum = |stands: &[Stand]| self.placement.quorum(|node| self.stand(node).is_some_and(|s| stands.contains(&s)));
+        if quorum(&[Stand::Accepted]) {
+            Outcome::Decided
+        } else if !quorum(&[Stand::Accepted, Stand::Open, Stand::Outvoted]) {
+            Outcome::Impossible
+        } else if quorum(&[Stand::Accepted, Stand::Open]) {
+            Outcome::Open
+        } else {
+            Outcome::Classic
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_chunkpaxos::Layout;
+    use vstack_types::{Digest, NodeUuid, ProcessUuid};
+
+    use super::*;
+
+    fn node(n: u8) -> NodeRef {
+        NodeRef::first(NodeUuid::from_bytes([n; 16]))
+    }
+
+    fn tally(nodes: u8) -> (Tally, Ballot) {
+        let ballot = Ballot::zero(ProcessUuid::from_bytes([9; 16]));
+        let layout = Layout::Replicated { nodes: (1..=nodes).map(node).collect() };
+        let sha256 = Digest::of(b"x");
+        (Tally::new(ballot, Placement { version: 1, size: 1, sha256, layout, prev: None, back: false }), ballot)
+    }
+
+    #[test]
+    fn a_majority_decides_and_nothing_less() {
+        let yes = |ballot| Some(Reply::Accepted { ballot });
+        let own = tally(3).1;
+        let other = Ballot { round: 1, ..own };
+        let nack = || Some(Reply::Nack { promised: Some(other) });
+        // None stands for a refusal of the bytes.
+        let table: [(u8, Vec<(u8, Option<Reply>)>, Outcome); 12] = [
+            (3, vec![], Outcome::Open),
+            (3, vec![(1, yes(own))], Outcome::Open),
+            (3, vec![(1, yes(own)), (1, yes(own))], Outcome::Open),
+            (3, vec![(1, yes(own)), (3, yes(own))], Outcome::Decided),
+            (3, vec![(1, yes(own)), (3, yes(other))], Outcome::Open),
+            (3, vec![(1, yes(own)), (7, yes(own))], Outcome::Open),
+            (3, vec![(1, yes(own)), (2, nack())], Outcome::Open),
+            (3, vec![(1, nack()), (2, nack())], Outcome::Classic),
+            (3, vec![(1, None), (2, Some(Reply::Damaged))], Outcome::Impossible),
+            (3, vec![(1, None), (2, nack())], Outcome::Classic),
+            (3, vec![(1, yes(own)), (2, yes(own)), (1, nack())], Outcome::Decided),
+            (1, vec![(1, yes(own))], Outcome::Decided),
+        ];
+        for (nodes, answers, expected) in table {
+            let (mut tally, _) = tally(nodes);
+            for (from, reply) in &answers {
+                match reply {
+                    Some(reply) => tally.on_reply(node(*from), reply),
+                    None => tally.on_refusal(node(*from)),
+                }
+            }
+            assert_eq!(tally.outcome(), expected, "{nodes} nodes, {answers:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_missing_is_known() {
+        let (mut tally, ballot) = tally(3);
+        tally.on_reply(node(2), &Reply::Accepted { ballot });
+        tally.on_refusal(node(3));
+        assert_eq!(tally.nodes(Stand::Accepted), [node(2)]);
+        assert_eq!(tally.nodes(Stand::Open), [node(1)]);
+        assert_eq!(tally.nodes(Stand::Unable), [node(3)]);
+    }
+}

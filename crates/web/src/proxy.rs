@@ -1,0 +1,148 @@
+//! The page's API, as far as another service answers it. Ids are checked here, so that nothing but the paths written
+//! below can be reached through this service.
+
+use std::str::FromStr;
+
+use axum::{
+    extract::{RawQuery, State},
+    http::{HeaderMap, Method},
+    response::Response,
+};
+use serde::Deserialize;
+use vstack_api::{
+    ErrorBody,
+    metadata::{ConsensusState, Manifest, StatusSet, VideoInfo, ViewCounted},
+    redundancy::EfficiencyReport,
+    uploader::UploadStatus,
+};
+use vstack_service::{ApiResult, Path};
+use vstack_types::{ChunkId, VideoId};
+
+use crate::{
+    service::App,
+    upstream::{Upstream, passed_on},
+};
+
+/// The name of an upload: 1 to 100 letters, digits and hyphens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct SessionId(String);
+
+/// Not the name of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an upload session is named by 1 to 100 letters, digits and hyphens")]
+pub(crate) struct BadSessionId;
+
+impl FromStr for SessionId {
+    type Err = BadSessionId;
+    fn from_str(text: &str) -> Result<Self, BadSessionId> {
+        let good = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if good && (1..=100).contains(&text.len()) { Ok(Self(text.to_owned())) } else { Err(BadSessionId) }
+    }
+}
+
+impl TryFrom<String> for SessionId {
+    type Error = BadSessionId;
+    fn try_from(text: String) -> Result<Self, BadSessionId> {
+        text.parse()
+    }
+}
+
+async fn pass(service: &Upstream, method: Method, path: &str, headers: &HeaderMap) -> ApiResult<Response> {
+    Ok(service.call(method, path, passed_on(headers)).await?.into_response())
+}
+
+/// Videos; the query is that of the metadata service: `limit`, `offset`, `q`, `status`, `sort`.
+#[utoipa::path(get, path = "/api/videos", responses((status = 200, body = Vec<VideoInfo>), (status = 503, body = ErrorBody)))]
+pub(crate) async fn videos(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> ApiResult<Response> {
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    pass(&app.metadata, Method::GET, &format!("/videos{query}"), &headers).await
+}
+
+/// A video's manifest, with the URLs by which browsers reach the nodes.
+#[utoipa::path(get, path = "/api/manifest/{id}", params(("id" = String, Path)), responses(
+    (status = 200, body = Manifest), (status = 404, body = ErrorBody)))]
+pub(crate) async fn manifest(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    pass(&app.metadata, Method::GET, &format!("/manifest/{video}"), &headers).await
+}
+
+/// Takes a video out.
+#[utoipa::path(delete, path = "/api/video/{id}", params(("id" = String, Path)), responses(
+    (status = 200, body = StatusSet), (status = 404, body = ErrorBody)))]
+pub(crate) async fn delete_video(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    app.gateway.forget(video);
+    pass(&app.metadata, Method::DELETE, &format!("/video/{video}"), &headers).await
+}
+
+/// Counts a view.
+#[utoipa::path(post, path = "/api/video/{id}/view", params(("id" = String, Path)), responses(
+    (status = 200, body = ViewCounted), (status = 404, body = ErrorBody)))]
+pub(crate) async fn count_view(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    pass(&app.metadata, Method::POST, &format!("/video/{video}/view"), &headers).await
+}
+
+/// What each acceptor says of a chunk.
+#[utoipa::path(get, path = "/api/consensus/{chunk}", params(("chunk" = String, Path)), responses(
+    (status = 200, body = ConsensusState), (status = 404, body = ErrorBody)))]
+pub(crate) async fn consensus(
+    State(app): State<App>,
+    Path(chunk): Path<ChunkId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    pass(&app.metadata, Method::GET, &format!("/consensus/{chunk}"), &headers).await
+}
+
+/// What storing takes.
+#[utoipa::path(get, path = "/api/redundancy/efficiency", responses((status = 200, body = EfficiencyReport)))]
+pub(crate) async fn efficiency(State(app): State<App>, headers: HeaderMap) -> ApiResult<Response> {
+    pass(&app.metadata, Method::GET, "/redundancy/efficiency", &headers).await
+}
+
+/// Where an upload stands.
+#[utoipa::path(get, path = "/api/upload/status/{session}", params(("session" = String, Path)), responses(
+    (status = 200, body = UploadStatus), (status = 404, body = ErrorBody)))]
+pub(crate) async fn upload_status(
+    State(app): State<App>,
+    Path(SessionId(session)): Path<SessionId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    pass(&app.uploader, Method::GET, &format!("/upload/status/{session}"), &headers).await
+}
+
+/// Gives an upload up.
+#[utoipa::path(delete, path = "/api/upload/{session}", params(("session" = String, Path)), responses(
+    (status = 200, body = UploadStatus), (status = 404, body = ErrorBody)))]
+pub(crate) async fn cancel_upload(
+    State(app): State<App>,
+    Path(SessionId(session)): Path<SessionId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    pass(&app.uploader, Method::DELETE, &format!("/upload/{session}"), &headers).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_cannot_lead_elsewhere() {
+        for good in ["a", "0190-ab", &"x".repeat(100)] {
+            assert!(good.parse::<SessionId>().is_ok(), "{good}");
+        }
+        for bad in ["", "../health", "a?b", "a%2fb", "a b", &"x".repeat(101)] {
+            assert_eq!(bad.parse::<SessionId>().err(), Some(BadSessionId), "{bad}");
+        }
+    }
+}

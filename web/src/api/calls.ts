@@ -1,0 +1,45 @@
+/** The calls the pages make, one function each. */
+import { getJson, send } from './http';
+import type {
+  ConsensusState,
+  Efficiency,
+  Manifest,
+  SystemHealth,
+  SystemStats,
+  UploadStatus,
+  VideoInfo,
+} from './types';
+
+const part = encodeURIComponent;
+
+export interface VideoPage {
+  videos: VideoInfo[];
+  /** How many there are in all. */
+  total: number;
+}
+
+export async function videos(limit: number, query: string): Promise<VideoPage> {
+  const search = new URLSearchParams({ limit: String(limit), offset: '0' });
+  if (query) search.set('q', query);
+  const { body, headers } = await getJson<VideoInfo[]>(`/api/videos?${search}`);
+  const total = Number(headers.get('x-total-count') ?? body.length);
+  return { videos: body, total: Number.isFinite(total) ? total : body.length };
+}
+
+export const manifest = async (id: string) => (await getJson<Manifest>(`/api/manifest/${part(id)}`)).body;
+export const health = async () => (await getJson<SystemHealth>('/api/health')).body;
+export const stats = async () => (await getJson<SystemStats>('/api/stats')).body;
+export const efficiency = async () => (await getJson<Efficiency>('/api/redundancy/efficiency')).body;
+export const consensus = async (chunk: string) =>
+  (await getJson<ConsensusState>(`/api/consensus/${part(chunk)}`)).body;
+export const uploadStatus = async (session: string) =>
+  (await getJson<UploadStatus>(`/api/upload/status/${part(session)}`)).body;
+
+export const cancelUpload = (session: string) => send('DELETE', `/api/upload/${part(session)}`);
+export const deleteVideo = (id: string) => send('DELETE', `/api/video/${part(id)}`);
+export const countView = (id: string) => send('POST', `/api/video/${part(id)}/view`);
+
+export const downloadUrl = (id: string) => `/video/${part(id)}/download?attachment=1`;
+export const streamUrl = (id: string) => `/video/${part(id)}/download`;
+export const playlistUrl = (id: string) => `/hls/${part(id)}/master.m3u8`;
+export const gatewayUrl = (id: string, chunk: string) => `/gateway/${part(id)}/${part(chunk)}`;

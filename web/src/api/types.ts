@@ -1,0 +1,159 @@
+/** The JSON of the services, as `crates/api` defines it. */
+
+export type VideoStatus = 'uploading' | 'active' | 'failed' | 'deleted';
+
+export interface VideoInfo {
+  video_id: string;
+  title: string;
+  duration_sec: number;
+  status: VideoStatus;
+  total_chunks: number;
+  size_bytes: number;
+  view_count: number;
+  created_at: string;
+}
+
+export interface ManifestInit {
+  chunk_id: string;
+  size_bytes: number;
+  checksum: string;
+  replicas: string[];
+  replica_ids: string[];
+}
+
+export interface ManifestChunk extends ManifestInit {
+  sequence_num: number;
+  redundancy_mode: 'replication' | 'erasure_coding';
+  segment: number;
+  start_sec: number;
+  duration_sec: number;
+  independent: boolean;
+}
+
+export interface Manifest {
+  video_id: string;
+  title: string;
+  duration_sec: number;
+  total_chunks: number;
+  chunk_duration_sec: number;
+  chunk_size_bytes: number;
+  created_at: string;
+  status: VideoStatus;
+  version: number;
+  codecs: string;
+  width: number;
+  height: number;
+  init: ManifestInit | null;
+  chunks: ManifestChunk[];
+}
+
+export type NodeStatus = 'healthy' | 'degraded' | 'down';
+
+export interface NodeInfo {
+  node_url: string;
+  node_id: string;
+  last_heartbeat: string | null;
+  disk_usage_percent: number;
+  chunk_count: number;
+  status: NodeStatus;
+  version: string;
+  public_url: string;
+  zone: string;
+  trusted: boolean;
+}
+
+export interface ServiceHealth {
+  status: string;
+  latency_ms: number | null;
+}
+
+export interface SystemHealth {
+  status: 'healthy' | 'degraded' | 'unhealthy';
+  services: Record<string, ServiceHealth>;
+  nodes: NodeInfo[];
+}
+
+export interface SystemStats {
+  total_videos: number;
+  total_chunks: number;
+  total_replicas: number;
+  healthy_nodes: number;
+  service_version: string;
+  active_uploads: number;
+  queued_uploads: number;
+}
+
+export type UploadStage =
+  | 'queued'
+  | 'uploading'
+  | 'processing'
+  | 'chunking'
+  | 'registering'
+  | 'uploading_chunks'
+  | 'finalizing'
+  | 'completed'
+  | 'failed';
+
+export interface UploadAccepted {
+  video_id: string;
+  upload_session_id: string;
+  title: string;
+  status: UploadStage;
+  message: string;
+  status_url: string;
+}
+
+export interface UploadStatus {
+  video_id: string;
+  upload_session_id: string;
+  title: string;
+  filename: string;
+  status: UploadStage;
+  progress: number;
+  started_at: string;
+  total_chunks: number;
+  error: string | null;
+  warnings: string[];
+  queue_position?: number;
+  under_replicated: number;
+}
+
+export interface AcceptorState {
+  node: string;
+  node_url: string | null;
+  reachable: boolean;
+  promised: string | null;
+  accepted: string | null;
+  version: number | null;
+  decided: boolean;
+  damaged: boolean;
+  holds: boolean;
+}
+
+export interface ConsensusState {
+  chunk_id: string;
+  promised_ballot: number | null;
+  accepted_ballot: number | null;
+  accepted_value: string | null;
+  phase: 'none' | 'prepare' | 'accept' | 'committed';
+  acceptors: AcceptorState[];
+}
+
+export interface ModeFigures {
+  overhead_factor: number;
+  storage_efficiency: number;
+  storage_per_chunk_mb: number;
+  nodes_required: number;
+  failures_tolerated: number;
+}
+
+export interface Efficiency {
+  efficiency: {
+    storage_savings_percent: number;
+    total_logical_bytes: number;
+    total_physical_bytes: number;
+    replication_overhead_factor: number;
+    erasure_coding_overhead_factor: number;
+  };
+  mode_comparison: { replication: ModeFigures; erasure_coding: ModeFigures };
+}

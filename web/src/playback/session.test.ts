@@ -1,0 +1,176 @@
+import { describe, expect, it } from 'vitest';
+import { type Behaviour, chunkBytes, makeManifest, NODES, World } from './testing';
+import { NoSource } from './chunk_source';
+import { PlaybackSession } from './session';
+import { Cancelled, patienceMs } from './transfer';
+
+const SIZE = 20_000;
+const never = new AbortController().signal;
+
+/** Every address has every chunk, unless `override` says otherwise. */
+function worldWith(override: (url: string) => Behaviour | undefined = () => undefined): World {
+  return new World((url) => {
+    const id = url.split('/').pop()!;
+    const size = id === 'v-init' ? 700 : SIZE;
+    return override(url) ?? { kind: 'bytes', bytes: chunkBytes(id, size) };
+  });
+}
+
+function sessionIn(world: World, segments = [1, 2, 3], playhead = () => 0) {
+  const options = { gateway: (id: string) => `/gateway/v/${id}`, playhead, bufferedSec: () => 0 };
+  return new PlaybackSession(makeManifest(segments, SIZE), world, options);
+}
+
+const whole = (...sequence: number[]) =>
+  Buffer.concat(sequence.map((n) => chunkBytes(`v-chunk-${String(n).padStart(3, '0')}`, SIZE)));
+
+const nodeOf = (url: string) => NODES.find((node) => url.startsWith(node));
+
+describe('a session', () => {
+  it('gives segments whole and in order, from the nodes, verified', async () => {
+    const world = worldWith();
+    const session = sessionIn(world);
+    let received = 0;
+    const loaded = await session.load(2, never, (count) => (received += count));
+    expect(Buffer.from(loaded.data).equals(whole(3, 4, 5))).toBe(true);
+    expect(received).toBe(3 * SIZE);
+    expect(world.requests.every((url) => nodeOf(url))).toBe(true);
+    expect(session.totals).toMatchObject({ chunks: 3, verifiedBytes: 3 * SIZE, failovers: 0, gatewayChunks: 0 });
+    const init = await session.load('init', never, () => {});
+    expect(Buffer.from(init.data).equals(Buffer.from(chunkBytes('v-init', 700)))).toBe(true);
+  });
+
+  it('spreads over the nodes, four transfers at most, and fetches no chunk twice', async () => {
+    const world = worldWith();
+    const session = sessionIn(world, [9, 2]);
+    await session.load(0, never, () => {});
+    await session.load(1, never, () => {});
+    expect(world.openMax).toBe(4);
+    expect(new Set(world.requests.map(nodeOf)).size).toBe(3);
+    expect(world.requests.length).toBe(11);
+  });
+
+  it('fetches ahead what begins within 30 s of the playhead, and the next segment in any case', async () => {
+    let playhead = 0;
+    const world = worldWith();
+    const session = sessionIn(world, [1, 1, 1, 1, 1, 1], () => playhead);
+    await session.load(0, never, () => {});
+    await world.settle();
+    expect(session.cells.filter((cell) => cell.state === 'done').map((cell) => cell.sequence)).toEqual([0, 1, 2]);
+    await session.load(3, never, () => {});
+    await world.settle();
+    expect(session.cells.find((cell) => cell.sequence === 4)!.state).toBe('done');
+    expect(session.cells.find((cell) => cell.sequence === 5)!.state).toBe('idle');
+    playhead = 25;
+    await session.load(4, never, () => {});
+    await world.settle();
+    expect(session.cells.find((cell) => cell.sequence === 5)!.state).toBe('done');
+  });
+
+  it('goes to another replica at once when a node refuses, is gone, or gives other bytes', async () => {
+    const bad: Behaviour[] = [
+      { kind: 'unreachable' },
+      { kind: 'status', status: 503 },
+      { kind: 'status', status: 404 },
+      { kind: 'bytes', bytes: chunkBytes('another', SIZE) },
+      { kind: 'bytes', bytes: chunkBytes('v-chunk-000', SIZE - 1) },
+      { kind: 'bytes', bytes: chunkBytes('v-chunk-000', SIZE + 1) },
+    ];
+    for (const behaviour of bad) {
+      const world = worldWith((url) => (url.startsWith(NODES[0]!) ? behaviour : undefined));
+      const session = sessionIn(world, [6]);
+      const loaded = await session.load(0, never, () => {});
+      expect(Buffer.from(loaded.data).equals(whole(0, 1, 2, 3, 4, 5))).toBe(true);
+      expect(session.totals.failovers).toBeGreaterThan(0);
+      expect(session.cells.some((cell) => cell.from === 'node-a')).toBe(false);
+      expect(session.errors).toEqual([]);
+      expect(world.now(), 'no time passed').toBe(0);
+    }
+  });
+
+  it.each([{ kind: 'silent' }, { kind: 'hangs after', bytes: chunkBytes('v-chunk-000', 100) }] as Behaviour[])(
+    'leaves a node that is $kind within two seconds',
+    async (behaviour) => {
+      const world = worldWith((url) => (url.startsWith(NODES[1]!) ? behaviour : undefined));
+      const session = sessionIn(world, [3]);
+      const loading = session.load(0, never, () => {});
+      await world.pass(1_999);
+      expect(Buffer.from((await loading).data).equals(whole(0, 1, 2))).toBe(true);
+      expect(session.events.some((event) => event.text.includes('node-b stalled'))).toBe(true);
+    },
+  );
+
+  it('does not blame a node for a page that was held up itself', async () => {
+    const world = worldWith((url) => (url.startsWith(NODES[1]!) ? { kind: 'silent' } : undefined));
+    const session = sessionIn(world, [3]);
+    const loading = session.load(0, never, () => {});
+    await world.settle();
+    world.freeze(5_000);
+    await world.pass(1);
+    expect(session.totals.failovers).toBe(0);
+    await world.pass(patienceMs(null));
+    expect(session.totals.failovers).toBe(1);
+    await loading;
+  });
+
+  it('leaves a dead node alone for a while instead of trying it for every chunk', async () => {
+    const world = worldWith((url) => (url.startsWith(NODES[2]!) ? { kind: 'unreachable' } : undefined));
+    const session = sessionIn(world, [20]);
+    await session.load(0, never, () => {});
+    expect(world.requests.filter((url) => url.startsWith(NODES[2]!)).length).toBeLessThanOrEqual(4);
+    const view = session.nodes().find((node) => node.id === 'node-c')!;
+    expect(view.state).toBe('backing_off');
+    expect(view.reliability).toBe(0);
+  });
+
+  it('falls back to the gateway when every replica fails, and verifies that too', async () => {
+    const world = worldWith((url) => (nodeOf(url) ? { kind: 'unreachable' } : undefined));
+    const session = sessionIn(world, [2]);
+    const loaded = await session.load(0, never, () => {});
+    expect(Buffer.from(loaded.data).equals(whole(0, 1))).toBe(true);
+    expect(session.totals.gatewayChunks).toBe(2);
+    expect(session.cells.filter((cell) => cell.from === 'gateway').length).toBe(2);
+
+    const lying = worldWith((url) =>
+      nodeOf(url) ? { kind: 'unreachable' } : { kind: 'bytes', bytes: chunkBytes('another', SIZE) },
+    );
+    await expect(sessionIn(lying, [1]).load(0, never, () => {})).rejects.toBeInstanceOf(NoSource);
+  });
+
+  it('can be asked again after a failure, and keeps what it already has', async () => {
+    let broken = true;
+    const world = worldWith((url) => (broken && url.endsWith('chunk-001') ? { kind: 'status', status: 503 } : undefined));
+    const session = sessionIn(world, [2]);
+    await expect(session.load(0, never, () => {})).rejects.toBeInstanceOf(NoSource);
+    expect(session.errors.length).toBe(1);
+    broken = false;
+    await world.pass(10_000);
+    const loaded = await session.load(0, never, () => {});
+    expect(Buffer.from(loaded.data).equals(whole(0, 1))).toBe(true);
+    expect(world.requests.filter((url) => url.endsWith('chunk-000')).length).toBe(1);
+  });
+
+  it('takes a cancelled segment up where it was', async () => {
+    const world = worldWith((url) => (url.startsWith(NODES[0]!) ? { kind: 'silent' } : undefined));
+    const session = sessionIn(world, [3]);
+    const controller = new AbortController();
+    const loading = session.load(0, controller.signal, () => {});
+    controller.abort();
+    await expect(loading).rejects.toBeInstanceOf(Cancelled);
+    const again = session.load(0, never, () => {});
+    await world.pass(2_000);
+    expect(Buffer.from((await again).data).equals(whole(0, 1, 2))).toBe(true);
+    expect(world.requests.length).toBe(4);
+  });
+
+  it('pings every node every three seconds until it is closed', async () => {
+    const world = worldWith();
+    const session = sessionIn(world);
+    session.start();
+    await world.pass(6_100);
+    expect(world.pings.length).toBe(9);
+    session.close();
+    await world.pass(10_000);
+    expect(world.pings.length).toBe(9);
+  });
+});

@@ -1,0 +1,258 @@
+/**
+ * One playback: the manifest as segments, the store that fetches them, the pings that measure the nodes, and the
+ * record of what happened. hls.js sits on top of it (`fragment_loader`), the live panel reads it.
+ */
+import type { Manifest, ManifestInit } from '../api/types';
+import { ChunkSource, type Located, type Origin } from './chunk_source';
+import { NodeBook, type NodeView } from './node_book';
+import type { Explore } from './score';
+import { type Segment, type SegmentLoaded, SegmentStore } from './segment_store';
+import { Cancelled, type Environment } from './transfer';
+
+/** How far ahead of the playhead segments are fetched, in seconds. */
+export const AHEAD_SEC = 30;
+/** Above this the buffer is healthy, in seconds. */
+export const HEALTHY_SEC = 15;
+/** How often nodes are pinged, and how long an answer may take, in ms. */
+export const PING_EVERY_MS = 3_000;
+const PING_TIMEOUT_MS = 2_000;
+const EVENTS_MAX = 60;
+
+export type ChunkState = 'idle' | 'loading' | 'done' | 'failed';
+
+/** A chunk in the strip. */
+export interface ChunkCell {
+  readonly id: string;
+  /** -1 for the init segment. */
+  readonly sequence: number;
+  state: ChunkState;
+  /** Id of the node that gave it, or `gateway`. */
+  from: string | null;
+}
+
+export interface PlaybackEvent {
+  atMs: number;
+  kind: 'info' | 'warn' | 'error';
+  text: string;
+}
+
+export interface Totals {
+  verifiedBytes: number;
+  chunks: number;
+  failovers: number;
+  gatewayChunks: number;
+}
+
+/** The manifest's `sha256:<hex>`, without the name. */
+function digestOf(checksum: string): string {
+  return checksum.replace(/^sha256:/, '').toLowerCase();
+}
+
+function located(entry: ManifestInit): Located {
+  return {
+    id: entry.chunk_id,
+    sizeBytes: entry.size_bytes,
+    sha256: digestOf(entry.checksum),
+    replicas: entry.replicas.map((url) => url.replace(/\/+$/, '')),
+  };
+}
+
+interface TimedSegment extends Segment {
+  startSec: number;
+}
+
+function segmentsOf(manifest: Manifest): TimedSegment[] {
+  const segments: (TimedSegment & { chunks: Located[] })[] = [];
+  for (const chunk of manifest.chunks) {
+    const segment = (segments[chunk.segment] ??= {
+      key: `segment-${chunk.segment}`,
+      startSec: chunk.start_sec,
+      chunks: [],
+    });
+    segment.chunks.push(located(chunk));
+  }
+  return segments;
+}
+
+export interface SessionOptions {
+  gateway(chunkId: string): string;
+  /** Seconds into the video. */
+  playhead(): number;
+  /** Seconds that can be played without another byte. */
+  bufferedSec(): number;
+  /** Told when a cell of the strip changed. */
+  onCell?(cell: ChunkCell): void;
+}
+
+export class PlaybackSession {
+  readonly cells: ChunkCell[];
+  readonly totals: Totals = { verifiedBytes: 0, chunks: 0, failovers: 0, gatewayChunks: 0 };
+  /** Newest last. */
+  readonly events: PlaybackEvent[] = [];
+  /** Everything that went wrong for good, in words. */
+  readonly errors: string[] = [];
+
+  #env: Environment;
+  #options: SessionOptions;
+  #book: NodeBook;
+  #store: SegmentStore;
+  #init: Segment | null;
+  #segments: TimedSegment[];
+  #cellById = new Map<string, ChunkCell>();
+  #idByUrl = new Map<string, string>();
+  #startedAt: number;
+  #stopPinging = () => {};
+  #closed = false;
+
+  constructor(manifest: Manifest, env: Environment, options: SessionOptions) {
+    this.#env = env;
+    this.#options = options;
+    this.#startedAt = env.now();
+    this.#book = new NodeBook(() => env.chance());
+    this.#init = manifest.init ? { key: 'init', chunks: [located(manifest.init)] } : null;
+    this.#segments = segmentsOf(manifest);
+    const all = [...(manifest.init ? [{ ...manifest.init, sequence_num: -1 }] : []), ...manifest.chunks];
+    for (const entry of all) {
+      entry.replicas.forEach((url, index) => this.#meet(url.replace(/\/+$/, ''), entry.replica_ids[index] ?? url));
+    }
+    this.cells = all.map((entry) => ({ id: entry.chunk_id, sequence: entry.sequence_num, state: 'idle', from: null }));
+    for (const cell of this.cells) this.#cellById.set(cell.id, cell);
+    const source = new ChunkSource(env, this.#book, (id) => options.gateway(id), {
+      transferStarted: (chunk) => this.#setCell(chunk.id, 'loading', null),
+      transferFailed: (chunk, origin, kind, message) => {
+        this.totals.failovers += 1;
+        this.#note('warn', `${this.#name(origin)} ${kind}: ${this.#short(chunk.id)} (${message})`);
+      },
+    });
+    this.#store = new SegmentStore(source, (demanded) => this.#explore(demanded), {
+      arrived: (chunk, fetched) => {
+        this.totals.verifiedBytes += chunk.sizeBytes;
+        this.totals.chunks += 1;
+        if (fetched.origin === 'gateway') this.totals.gatewayChunks += 1;
+        this.#setCell(chunk.id, 'done', this.#name(fetched.origin));
+        if (fetched.failures > 0) this.#note('info', `${this.#short(chunk.id)} came from ${this.#name(fetched.origin)} instead`);
+      },
+      dropped: (chunk, error) => {
+        if (error instanceof Cancelled) {
+          this.#setCell(chunk.id, 'idle', null);
+          return;
+        }
+        const text = error instanceof Error ? error.message : String(error);
+        this.#setCell(chunk.id, 'failed', null);
+        this.errors.push(text);
+        this.#note('error', text);
+      },
+    });
+  }
+
+  get segmentCount(): number {
+    return this.#segments.length;
+  }
+
+  /** Begins to measure the nodes and to fetch the beginning, before anybody asked. */
+  start(): void {
+    this.#store.prefetch(this.#ahead(-1));
+    this.#pingAll();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#stopPinging();
+    this.#store.close();
+  }
+
+  /** The size of a segment in bytes; none when there is no such segment. `'init'` names the init segment. */
+  segment(which: number | 'init'): { segment: Segment; sizeBytes: number } | null {
+    const segment = which === 'init' ? this.#init : this.#segments[which];
+    if (!segment) return null;
+    return { segment, sizeBytes: segment.chunks.reduce((sum, chunk) => sum + chunk.sizeBytes, 0) };
+  }
+
+  /** Loads a segment, and what follows it ahead. */
+  load(which: number | 'init', signal: AbortSignal, onBytes: (count: number) => void): Promise<SegmentLoaded> {
+    const found = this.segment(which);
+    if (!found) return Promise.reject(new Error(`there is no segment ${which}`));
+    const loading = this.#store.load(found.segment, signal, onBytes);
+    this.#store.prefetch(this.#ahead(which === 'init' ? -1 : which));
+    return loading;
+  }
+
+  nodes(): NodeView[] {
+    return this.#book.view(this.#env.now());
+  }
+
+  /** Adds a line to the record. */
+  remark(kind: PlaybackEvent['kind'], text: string): void {
+    if (kind === 'error') this.errors.push(text);
+    this.#note(kind, text);
+  }
+
+  /** The next segment at least, and those that begin within `AHEAD_SEC` of the playhead. */
+  #ahead(current: number): Segment[] {
+    const horizon = this.#options.playhead() + AHEAD_SEC;
+    const segments = this.#segments.filter(
+      (segment, index) => index === current + 1 || (index > current && segment.startSec < horizon),
+    );
+    return current < 0 && this.#init ? [this.#init, ...segments] : segments;
+  }
+
+  /** A healthy buffer bears a slow answer; an empty one does not. */
+  #explore(demanded: boolean): Explore {
+    if (this.#options.bufferedSec() >= HEALTHY_SEC) return 'all';
+    return demanded ? 'no' : 'unmeasured';
+  }
+
+  #meet(url: string, id: string): void {
+    this.#book.meet(url, id);
+    this.#idByUrl.set(url, id);
+  }
+
+  #pingAll(): void {
+    if (this.#closed) return;
+    for (const url of this.#book.urls()) void this.#ping(url);
+    this.#stopPinging = this.#env.after(PING_EVERY_MS, () => this.#pingAll());
+  }
+
+  async #ping(url: string): Promise<void> {
+    const controller = new AbortController();
+    const stop = this.#env.after(PING_TIMEOUT_MS, () => controller.abort());
+    const sentAt = this.#env.now();
+    try {
+      const response = await this.#env.fetch(`${url}/ping`, {
+        method: 'HEAD',
+        mode: 'cors',
+        credentials: 'omit',
+        cache: 'no-store',
+        signal: controller.signal,
+      });
+      if (response.ok) this.#book.pingAnswered(url, this.#env.now() - sentAt);
+      else this.#book.pingFailed(url, this.#env.now());
+    } catch {
+      if (!this.#closed) this.#book.pingFailed(url, this.#env.now());
+    } finally {
+      stop();
+    }
+  }
+
+  #name(origin: Origin): string {
+    return origin === 'gateway' ? 'gateway' : (this.#idByUrl.get(origin.node) ?? origin.node);
+  }
+
+  /** A chunk's name without the video's id in front. */
+  #short(chunkId: string): string {
+    return chunkId.replace(/^[0-9a-f-]{36}-/, '');
+  }
+
+  #setCell(id: string, state: ChunkState, from: string | null): void {
+    const cell = this.#cellById.get(id);
+    if (!cell) return;
+    cell.state = state;
+    cell.from = from;
+    this.#options.onCell?.(cell);
+  }
+
+  #note(kind: PlaybackEvent['kind'], text: string): void {
+    this.events.push({ atMs: this.#env.now() - this.#startedAt, kind, text });
+    if (this.events.length > EVENTS_MAX) this.events.splice(0, this.events.length - EVENTS_MAX);
+  }
+}
