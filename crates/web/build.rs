@@ -1,7 +1,12 @@
-//! Puts the page where it is embedded from: `web/dist` as `npm run build` made it, or, so that the service compiles
-//! without Node.js, one page that says how to build the real one.
+//! Makes the page a table in the binary: `web/dist` as `npm run build` left it, or, so that the service compiles without
+//! Node.js, one page that says how to build the real one.
 
-use std::{env, fs, io, path::Path};
+use std::{
+    env,
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 const MISSING: &str = "<!doctype html>
 <html lang=\"en\">
@@ -14,30 +19,41 @@ The API under <code>/api</code>, the streams under <code>/hls</code> and the dow
 
 fn main() -> io::Result<()> {
     let root = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
-    let out = env::var("OUT_DIR").map_err(io::Error::other)?;
+    let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
     let dist = Path::new(&root).join("../../web/dist");
-    let page = Path::new(&out).join("page");
     println!("cargo:rerun-if-changed=build.rs");
-    // The index names every hashed asset, so it changes with each of them. While it is missing, cargo looks again at
-    // every build.
-    println!("cargo:rerun-if-changed={}", dist.join("index.html").display());
-    if page.exists() {
-        fs::remove_dir_all(&page)?;
+    // While the folder is missing, cargo looks again at every build.
+    println!("cargo:rerun-if-changed={}", dist.display());
+    let mut files = Vec::new();
+    if dist.join("index.html").is_file() {
+        collect(&fs::canonicalize(dist)?, "", &mut files)?;
+    } else {
+        let placeholder = out.join("index.html");
+        fs::write(&placeholder, MISSING)?;
+        files.push(("index.html".to_owned(), placeholder));
     }
-    if dist.join("index.html").is_file() { copy_tree(&dist, &page) } else { write_placeholder(&page) }
+    files.sort();
+    fs::write(out.join("files.rs"), table(&files))
 }
 
-fn write_placeholder(page: &Path) -> io::Result<()> {
-    fs::create_dir_all(page)?;
-    fs::write(page.join("index.html"), MISSING)
-}
-
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
+fn collect(directory: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() { copy_tree(&entry.path(), &target)? } else { fs::write(&target, fs::read(entry.path())?)? }
+        let name = format!("{prefix}{}", entry.file_name().display());
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &format!("{name}/"), files)?;
+        } else {
+            files.push((name, entry.path()));
+        }
     }
     Ok(())
+}
+
+fn table(files: &[(String, PathBuf)]) -> String {
+    let mut text = "&[\n".to_owned();
+    for (name, path) in files {
+        let _infallible = writeln!(text, "    ({name:?}, include_bytes!({:?})),", path.display().to_string());
+    }
+    text.push_str("]\n");
+    text
 }

@@ -53,6 +53,8 @@ codes! {
     Coded = "coded", 404;
     /// No such method on this path.
     MethodNotAllowed = "method_not_allowed", 405;
+    /// The body did not arrive in time.
+    RequestTimeout = "request_timeout", 408;
     /// Something else stands there already.
     Conflict = "conflict", 409;
     /// Several byte strings are staged under the id: choose one with `?sha256=`.

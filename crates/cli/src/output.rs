@@ -26,7 +26,7 @@ pub fn duration(seconds: f64) -> String {
 /// A table with a header and nothing but space between columns.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
     table
 }
 

@@ -14,6 +14,6 @@ mod uploader;
 pub use error::ClientError;
 pub use http::{HttpClient, Timeouts};
 pub use metadata::MetadataClient;
-pub use node::{Holder, NodeClient, Ping};
+pub use node::{Holder, NodeClient, Ping, Pull};
 pub use propose::{NodeUrls, ProposeError, propose};
 pub use uploader::UploaderClient;

@@ -3,7 +3,12 @@
 //! The thread takes everything that waits, up to a limit, commits it as one batch with one sync, and answers all:
 //! the more wait, the fewer syncs each costs. Reads go beside it on tokio's blocking threads.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -58,7 +63,8 @@ pub struct Engine<D: Disk = FileDisk> {
     clock: Arc<dyn Clock>,
     commands: mpsc::Sender<Command>,
     report: OpenReport,
-    thread: Option<thread::JoinHandle<()>>,
+    /// Taken by whoever closes first.
+    thread: std::sync::Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 fn now(clock: &dyn Clock) -> Now {
@@ -88,7 +94,7 @@ impl<D: Disk> Engine<D> {
             clock,
             commands,
             report,
-            thread: Some(thread),
+            thread: std::sync::Mutex::new(Some(thread)),
         })
     }
 
@@ -190,10 +196,12 @@ impl<D: Disk> Engine<D> {
         result
     }
 
-    /// Ends the thread after all that waits is done and marked, and frees the data directory.
-    pub async fn close(mut self) {
+    /// Ends the thread after all that waits is done and marked, and frees the data directory. Reads of handles that
+    /// others still have go on; their writes are refused.
+    pub async fn close(&self) {
         let asked = self.commands.send(Command::Close).await;
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
             if asked.is_err() || !joined.unwrap_or(false) {
                 tracing::error!("the writer thread ended before it was asked to");

@@ -104,8 +104,9 @@ fn every_flipped_byte_of_a_small_log_is_survived() {
     let accepted = store.reader().register(&id("rides"));
     store.mark(at(2)).unwrap();
     drop(store);
-    let end = written(&disk, FIRST);
-    for at in 0..end {
+    let contents = disk.contents(FIRST);
+    // Every byte that says something, and samples of the padding.
+    for at in (0..written(&disk, FIRST)).filter(|at| contents[*at] != 0 || at % 61 == 0) {
         let copy = copy_of(&disk);
         copy.flip(FIRST, at);
         let mut store = open(&copy);

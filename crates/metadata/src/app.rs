@@ -64,7 +64,11 @@ impl App {
     }
 
     pub(crate) async fn video(&self, id: VideoId) -> ApiResult<Video> {
-        self.store.video(id).await.map_err(store_error)?.ok_or_else(|| no_such_video(id))
+        self.store
+            .video(id)
+            .await
+            .map_err(store_error)?
+            .ok_or_else(|| no_such_video(id))
     }
 
     pub(crate) async fn registered(&self) -> ApiResult<Vec<Node>> {
@@ -77,7 +81,11 @@ impl App {
     }
 
     pub(crate) fn tell_status(&self, video_id: VideoId, status: VideoStatus, reason: Option<String>) {
-        self.events.tell(Event::Upload { video_id, status, reason });
+        self.events.tell(Event::Upload {
+            video_id,
+            status,
+            reason,
+        });
         if matches!(status, VideoStatus::Failed | VideoStatus::Deleted) {
             self.reap_now.notify_one();
         }
@@ -91,6 +99,11 @@ impl App {
             }
         };
         let (chunk_id, version) = (chunk_id.clone(), placement.version);
-        self.events.tell(Event::Placement { video_id, chunk_id, version, nodes });
+        self.events.tell(Event::Placement {
+            video_id,
+            chunk_id,
+            version,
+            nodes,
+        });
     }
 }

@@ -62,11 +62,20 @@ pub(crate) async fn commit(app: &App, chunk: ChunkId, request: CommitChunk) -> A
     check(&chunk, &request)?;
     let video = app.video(request.video_id).await?;
     if !matches!(video.status, VideoStatus::Uploading | VideoStatus::Active) {
-        return Err(conflict(format!("the video is {} and takes no chunks", video.status.as_str())));
+        return Err(conflict(format!(
+            "the video is {} and takes no chunks",
+            video.status.as_str()
+        )));
     }
     let nodes = app.registered().await?;
     let urls = registry::node_urls(&nodes);
-    let commit = Commit { app, chunk, request, nodes, urls };
+    let commit = Commit {
+        app,
+        chunk,
+        request,
+        nodes,
+        urls,
+    };
     let named = commit.named_nodes()?;
     if let Some(placement) = commit.known().await? {
         return commit.compare(&placement, &named);
@@ -94,10 +103,15 @@ fn check(chunk: &ChunkId, request: &CommitChunk) -> ApiResult<()> {
         return malformed("sequence_num is beyond the longest video");
     }
     if request.redundancy_mode == Some(RedundancyMode::ErasureCoding) {
-        return Err(unprocessable("new chunks are committed as replicas; leave redundancy_mode out"));
+        return Err(unprocessable(
+            "new chunks are committed as replicas; leave redundancy_mode out",
+        ));
     }
     if chunk.video().is_some_and(|video| video != request.video_id) {
-        return Err(conflict(format!("{chunk} belongs to another video than {}", request.video_id)));
+        return Err(conflict(format!(
+            "{chunk} belongs to another video than {}",
+            request.video_id
+        )));
     }
     Ok(())
 }
@@ -109,7 +123,9 @@ impl Commit<'_> {
             let node = registry::by_url(&self.nodes, url)
                 .ok_or_else(|| unprocessable(format!("no node is registered at {url}; see /nodes/all")))?;
             let acceptor = node.acceptor.filter(|_| node.trusted).ok_or_else(|| {
-                unprocessable(format!("the node at {url} has not proved that it knows the cluster secret"))
+                unprocessable(format!(
+                    "the node at {url} has not proved that it knows the cluster secret"
+                ))
             })?;
             if !named.contains(&acceptor) {
                 named.push(acceptor);
@@ -132,7 +148,10 @@ impl Commit<'_> {
             return Ok(Some(known.placement));
         }
         let before = Some(sequence.checked_sub(1));
-        let there = store.video_chunks(self.request.video_id, before, 1).await.map_err(store_error)?;
+        let there = store
+            .video_chunks(self.request.video_id, before, 1)
+            .await
+            .map_err(store_error)?;
         match there.first() {
             Some(other) if other.place.is_some_and(|place| place.sequence_num == sequence) => {
                 Err(conflict(format!("chunk {sequence} of the video is {}", other.id)))
@@ -163,12 +182,16 @@ impl Commit<'_> {
         if let Some(group) = group_of(&groups, Some(self.request.sequence_num)) {
             return Ok(group.clone());
         }
-        let first = Group { from_seq: 0, members: named.to_vec() };
+        let first = Group {
+            from_seq: 0,
+            members: named.to_vec(),
+        };
         match store.insert_group(video, first).await.map_err(store_error)? {
             GroupOutcome::Stands(group) => Ok(group),
-            GroupOutcome::Closed(status) => {
-                Err(conflict(format!("the video is {} and takes no chunks", status.as_str())))
-            }
+            GroupOutcome::Closed(status) => Err(conflict(format!(
+                "the video is {} and takes no chunks",
+                status.as_str()
+            ))),
             GroupOutcome::Behind | GroupOutcome::TooMany => Err(conflict("the video's groups begin after this chunk")),
             GroupOutcome::Unknown => Err(no_such_video(video)),
         }
@@ -178,8 +201,17 @@ impl Commit<'_> {
     async fn bring_bytes(&self, group: &[NodeRef], named: &[NodeRef]) -> ApiResult<()> {
         let mut asked = group.to_vec();
         asked.extend(named.iter().filter(|node| !group.contains(node)));
-        let found: Vec<_> = asked.iter().copied().zip(join_all(asked.iter().map(|node| self.look(*node))).await).collect();
-        let of = |node: &NodeRef| found.iter().find(|(asked, _)| asked == node).map(|(_, holding)| *holding);
+        let found: Vec<_> = asked
+            .iter()
+            .copied()
+            .zip(join_all(asked.iter().map(|node| self.look(*node))).await)
+            .collect();
+        let of = |node: &NodeRef| {
+            found
+                .iter()
+                .find(|(asked, _)| asked == node)
+                .map(|(_, holding)| *holding)
+        };
         let answered = group.iter().filter(|node| of(node) != Some(Holding::Silent)).count();
         if answered <= group.len() / 2 {
             return Err(not_now(format!(
@@ -207,24 +239,46 @@ impl Commit<'_> {
                 ))
             });
         }
-        let pulls = group.iter().filter_map(|node| self.urls.holder(*node)).map(|to| self.pull(to, &outside));
+        let pulls = group
+            .iter()
+            .filter_map(|node| self.urls.holder(*node))
+            .map(|to| self.pull(to, &outside));
         if join_all(pulls).await.contains(&true) {
             Ok(())
         } else {
-            Err(not_now("the bytes could not be copied to the nodes of the chunk's group; try again"))
+            Err(not_now(
+                "the bytes could not be copied to the nodes of the chunk's group; try again",
+            ))
         }
     }
 
     async fn look(&self, node: NodeRef) -> Holding {
-        let Some(url) = self.urls.url(node.uuid) else { return Holding::Silent };
+        let Some(url) = self.urls.url(node.uuid) else {
+            return Holding::Silent;
+        };
         let url = format!("{url}/chunk/{}?sha256={}", self.chunk, self.request.checksum);
-        let answer = self.app.nodes.http().transport().head(url).timeout(LOOK_TIMEOUT).send().await;
+        let answer = self
+            .app
+            .nodes
+            .http()
+            .transport()
+            .head(url)
+            .timeout(LOOK_TIMEOUT)
+            .send()
+            .await;
         let Ok(answer) = answer else { return Holding::Silent };
         if answer.status().is_server_error() {
             return Holding::Silent;
         }
-        let tag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).unwrap_or_default();
-        let length = answer.headers().get("x-chunk-size").and_then(|size| size.to_str().ok()?.parse().ok());
+        let tag = answer
+            .headers()
+            .get("etag")
+            .and_then(|tag| tag.to_str().ok())
+            .unwrap_or_default();
+        let length = answer
+            .headers()
+            .get("x-chunk-size")
+            .and_then(|size| size.to_str().ok()?.parse().ok());
         let these = tag.trim_matches('"') == self.request.checksum.to_string();
         if answer.status().is_success() && these && length == Some(self.request.size_bytes) {
             Holding::Has
@@ -240,14 +294,26 @@ impl Commit<'_> {
     }
 
     async fn propose(&self, proposer: Proposer) -> ApiResult<Outcome> {
-        propose(&self.app.nodes, &self.urls, &self.chunk, self.request.size_bytes, proposer, DEADLINE)
-            .await
-            .map_err(|error| not_now(error.to_string()))
+        propose(
+            &self.app.nodes,
+            &self.urls,
+            &self.chunk,
+            self.request.size_bytes,
+            proposer,
+            DEADLINE,
+        )
+        .await
+        .map_err(|error| not_now(error.to_string()))
     }
 
     async fn create(&self, video: &Video, initial: &[NodeRef]) -> ApiResult<Placement> {
-        let change = Change::Create { size: self.request.size_bytes, sha256: self.request.checksum };
-        let outcome = self.propose(Proposer::new(ProcessUuid::random(), initial.to_vec(), change)).await?;
+        let change = Change::Create {
+            size: self.request.size_bytes,
+            sha256: self.request.checksum,
+        };
+        let outcome = self
+            .propose(Proposer::new(ProcessUuid::random(), initial.to_vec(), change))
+            .await?;
         match outcome {
             Outcome::Decided(vote) => {
                 self.learn(video, &vote.placement).await?;
@@ -255,7 +321,10 @@ impl Commit<'_> {
             }
             Outcome::Refused(Refusal::Taken(placement)) => {
                 self.learn(video, &placement).await?;
-                Err(self.compare(&placement, &[]).err().unwrap_or_else(|| conflict("another placement was decided")))
+                Err(self
+                    .compare(&placement, &[])
+                    .err()
+                    .unwrap_or_else(|| conflict("another placement was decided")))
             }
             Outcome::Refused(refusal) => Err(conflict(refusal.to_string())),
             Outcome::Nothing => Err(ApiError::internal("a proposal to create ended with nothing")),
@@ -265,7 +334,12 @@ impl Commit<'_> {
     /// Moves the chunk to `to` and settles there; none when that did not work out, which loses nothing.
     async fn move_to(&self, video: &Video, from: &Placement, to: Vec<NodeRef>) -> Option<Placement> {
         let mut current = from.clone();
-        for change in [Change::Move { to: Layout::Replicated { nodes: to } }, Change::Settle] {
+        for change in [
+            Change::Move {
+                to: Layout::Replicated { nodes: to },
+            },
+            Change::Settle,
+        ] {
             let proposer = Proposer::new(ProcessUuid::random(), from.nodes(), change)
                 .knowing(current.clone())
                 .expecting(current.version);
@@ -283,20 +357,32 @@ impl Commit<'_> {
 
     async fn learn(&self, video: &Video, placement: &Placement) -> ApiResult<()> {
         let place = nominal_place(self.request.sequence_num, video.duration_sec);
-        let chunk = Chunk { id: self.chunk.clone(), place: Some(place), placement: placement.clone() };
+        let chunk = Chunk {
+            id: self.chunk.clone(),
+            place: Some(place),
+            placement: placement.clone(),
+        };
         learned(self.app, video.id, vec![chunk]).await
     }
 
     fn node_urls(&self, placement: &Placement) -> Vec<String> {
         let by_disk = ByDisk::new(&self.nodes);
         let nodes = placement.layout.nodes();
-        nodes.iter().filter_map(|node| by_disk.get(node.uuid)).map(|node| node.url.clone()).collect()
+        nodes
+            .iter()
+            .filter_map(|node| by_disk.get(node.uuid))
+            .map(|node| node.url.clone())
+            .collect()
     }
 
     fn committed(&self, placement: &Placement) -> Committed {
         let committed_nodes = self.node_urls(placement);
         let message = format!("{} is committed on {} nodes", self.chunk, committed_nodes.len());
-        Committed { success: true, committed_nodes, message }
+        Committed {
+            success: true,
+            committed_nodes,
+            message,
+        }
     }
 }
 
@@ -305,14 +391,19 @@ pub(crate) async fn learned(app: &App, video: VideoId, chunks: Vec<Chunk>) -> Ap
     match app.store.learn(video, chunks.clone()).await.map_err(store_error)? {
         Learned::Known { changed } => {
             if changed > 0 {
-                chunks.iter().for_each(|chunk| app.tell_placement(video, &chunk.id, &chunk.placement));
+                chunks
+                    .iter()
+                    .for_each(|chunk| app.tell_placement(video, &chunk.id, &chunk.placement));
             }
             Ok(())
         }
-        Learned::Closed(status) => Err(conflict(format!("the video is {} and takes no chunks", status.as_str()))),
-        Learned::Conflict(chunk) => {
-            Err(conflict(format!("{chunk} or its place in the video is taken by something else")))
-        }
+        Learned::Closed(status) => Err(conflict(format!(
+            "the video is {} and takes no chunks",
+            status.as_str()
+        ))),
+        Learned::Conflict(chunk) => Err(conflict(format!(
+            "{chunk} or its place in the video is taken by something else"
+        ))),
         Learned::Unknown => Err(no_such_video(video)),
     }
 }

@@ -31,7 +31,10 @@ struct Heard {
 
 /// The sequence number in an id of the form our uploader gives; none for the init segment and any other form.
 pub(crate) fn sequence_of(chunk: &ChunkId) -> Option<u32> {
-    chunk.as_str().rsplit_once("-chunk-").and_then(|(_, digits)| digits.parse().ok())
+    chunk
+        .as_str()
+        .rsplit_once("-chunk-")
+        .and_then(|(_, digits)| digits.parse().ok())
 }
 
 /// Reads every acceptor the chunk is known to have.
@@ -45,7 +48,11 @@ pub(crate) async fn state(app: &App, chunk: ChunkId) -> ApiResult<ConsensusState
     };
     let mut heard = BTreeMap::<NodeRef, Option<Heard>>::new();
     for _ in 0..WIDENINGS_MAX {
-        let new: Vec<_> = acceptors.iter().copied().filter(|node| !heard.contains_key(node)).collect();
+        let new: Vec<_> = acceptors
+            .iter()
+            .copied()
+            .filter(|node| !heard.contains_key(node))
+            .collect();
         if new.is_empty() {
             break;
         }
@@ -66,7 +73,12 @@ pub(crate) async fn state(app: &App, chunk: ChunkId) -> ApiResult<ConsensusState
         serde_json::Value::from(urls).to_string()
     });
     Ok(ConsensusState {
-        promised_ballot: heard.values().flatten().filter_map(|heard| heard.promised).max().map(|ballot| ballot.round),
+        promised_ballot: heard
+            .values()
+            .flatten()
+            .filter_map(|heard| heard.promised)
+            .max()
+            .map(|ballot| ballot.round),
         accepted_ballot: vote.as_ref().map(|vote| vote.ballot.round),
         accepted_value: value,
         phase: phase(&heard, vote.as_ref(), learned.as_ref()).to_owned(),
@@ -80,18 +92,32 @@ pub(crate) async fn state(app: &App, chunk: ChunkId) -> ApiResult<ConsensusState
 
 /// Those who would be asked first about a chunk of which nothing was learned.
 async fn initial(app: &App, chunk: &ChunkId) -> ApiResult<Vec<NodeRef>> {
-    let Some(video) = chunk.video() else { return Ok(Vec::new()) };
+    let Some(video) = chunk.video() else {
+        return Ok(Vec::new());
+    };
     let groups = app.store.groups(video).await.map_err(store_error)?;
-    Ok(group_of(&groups, sequence_of(chunk)).map(|group| group.members.clone()).unwrap_or_default())
+    Ok(group_of(&groups, sequence_of(chunk))
+        .map(|group| group.members.clone())
+        .unwrap_or_default())
 }
 
 async fn read(app: &App, urls: &NodeUrls, chunk: &ChunkId, node: NodeRef) -> Option<Heard> {
     let holder = urls.holder(node)?;
     let reply = tokio::time::timeout(ANSWER_TIMEOUT, app.nodes.paxos(&holder, chunk, &Request::Read)).await;
     match reply.ok()?.ok()? {
-        Reply::State { promised, accepted, decided, damaged, holds } => {
-            Some(Heard { promised, accepted, decided, damaged, holds })
-        }
+        Reply::State {
+            promised,
+            accepted,
+            decided,
+            damaged,
+            holds,
+        } => Some(Heard {
+            promised,
+            accepted,
+            decided,
+            damaged,
+            holds,
+        }),
         _ => None,
     }
 }
@@ -103,21 +129,30 @@ fn highest(heard: &BTreeMap<NodeRef, Option<Heard>>) -> Option<Vote> {
 
 /// `committed` when the highest value is known to be decided: by an acceptor, by the votes themselves, or by what
 /// was learned before.
-fn phase(
-    heard: &BTreeMap<NodeRef, Option<Heard>>,
-    vote: Option<&Vote>,
-    learned: Option<&Placement>,
-) -> &'static str {
+fn phase(heard: &BTreeMap<NodeRef, Option<Heard>>, vote: Option<&Vote>, learned: Option<&Placement>) -> &'static str {
     let Some(vote) = vote else {
-        return if heard.values().flatten().any(|heard| heard.promised.is_some()) { "prepare" } else { "none" };
+        return if heard.values().flatten().any(|heard| heard.promised.is_some()) {
+            "prepare"
+        } else {
+            "none"
+        };
     };
     let of = |node: NodeRef| heard.get(&node).and_then(Option::as_ref);
-    let counted = vote.placement.quorum(|node| of(node).is_some_and(|heard| heard.accepted.as_ref() == Some(vote)));
-    let told = heard
-        .values()
-        .flatten()
-        .any(|heard| heard.decided && heard.accepted.as_ref().is_some_and(|known| known.placement == vote.placement));
-    if counted || told || learned == Some(&vote.placement) { "committed" } else { "accept" }
+    let counted = vote
+        .placement
+        .quorum(|node| of(node).is_some_and(|heard| heard.accepted.as_ref() == Some(vote)));
+    let told = heard.values().flatten().any(|heard| {
+        heard.decided
+            && heard
+                .accepted
+                .as_ref()
+                .is_some_and(|known| known.placement == vote.placement)
+    });
+    if counted || told || learned == Some(&vote.placement) {
+        "committed"
+    } else {
+        "accept"
+    }
 }
 
 fn acceptor_state(node: NodeRef, node_url: Option<String>, heard: Option<&Heard>) -> AcceptorState {
@@ -147,15 +182,36 @@ mod tests {
     }
 
     fn vote(round: u64) -> Vote {
-        let layout = Layout::Replicated { nodes: vec![node(1), node(2), node(3)] };
-        let placement = Placement { version: 1, size: 1, sha256: Digest::of(b""), layout, prev: None, back: false };
-        Vote { ballot: Ballot { round, proposer: vstack_types::ProcessUuid::from_bytes([9; 16]) }, placement }
+        let layout = Layout::Replicated {
+            nodes: vec![node(1), node(2), node(3)],
+        };
+        let placement = Placement {
+            version: 1,
+            size: 1,
+            sha256: Digest::of(b""),
+            layout,
+            prev: None,
+            back: false,
+        };
+        Vote {
+            ballot: Ballot {
+                round,
+                proposer: vstack_types::ProcessUuid::from_bytes([9; 16]),
+            },
+            placement,
+        }
     }
 
     fn heard(accepted: Option<u64>, decided: bool) -> Option<Heard> {
         let accepted = accepted.map(vote);
         let promised = accepted.as_ref().map(|vote| vote.ballot);
-        Some(Heard { promised, accepted, decided, damaged: false, holds: true })
+        Some(Heard {
+            promised,
+            accepted,
+            decided,
+            damaged: false,
+            holds: true,
+        })
     }
 
     #[test]
@@ -173,19 +229,23 @@ mod tests {
             assert_eq!(phase(&heard, highest(&heard).as_ref(), None), expected, "{heard:?}");
         }
         let one: BTreeMap<_, _> = [(node(1), heard(Some(1), false))].into();
-        assert_eq!(phase(&one, highest(&one).as_ref(), Some(&vote(1).placement)), "committed");
-        let promised = Heard { promised: Some(vote(3).ballot), ..heard(None, false).unwrap() };
+        assert_eq!(
+            phase(&one, highest(&one).as_ref(), Some(&vote(1).placement)),
+            "committed"
+        );
+        let promised = Heard {
+            promised: Some(vote(3).ballot),
+            ..heard(None, false).unwrap()
+        };
         assert_eq!(phase(&[(node(1), Some(promised))].into(), None, None), "prepare");
     }
 
     #[test]
     fn a_sequence_number_is_read_from_an_id_of_our_form() {
         let of = |id: &str| sequence_of(&id.parse().unwrap());
-        assert_eq!([of("x-chunk-007"), of("x-chunk-12345"), of("x-init"), of("x-chunk-7r1")], [
-            Some(7),
-            Some(12_345),
-            None,
-            None
-        ]);
+        assert_eq!(
+            [of("x-chunk-007"), of("x-chunk-12345"), of("x-init"), of("x-chunk-7r1")],
+            [Some(7), Some(12_345), None, None]
+        );
     }
 }

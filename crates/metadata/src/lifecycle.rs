@@ -11,7 +11,10 @@ pub const fn may_become(from: VideoStatus, to: VideoStatus, owned: bool) -> bool
         | (VideoStatus::Uploading | VideoStatus::Active | VideoStatus::Failed, VideoStatus::Deleted) => true,
         // What was whole or gone stays so; what failed has lost chunks.
         (_, VideoStatus::Uploading)
-        | (VideoStatus::Active | VideoStatus::Failed | VideoStatus::Deleted, VideoStatus::Active | VideoStatus::Failed)
+        | (
+            VideoStatus::Active | VideoStatus::Failed | VideoStatus::Deleted,
+            VideoStatus::Active | VideoStatus::Failed,
+        )
         | (VideoStatus::Deleted, VideoStatus::Deleted) => false,
     }
 }
@@ -24,10 +27,20 @@ mod tests {
     fn a_video_only_ever_goes_forward() {
         use VideoStatus::{Active, Deleted, Failed, Uploading};
         let all = [Uploading, Active, Failed, Deleted];
-        let legal = [(Uploading, Active), (Uploading, Failed), (Uploading, Deleted), (Active, Deleted), (Failed, Deleted)];
+        let legal = [
+            (Uploading, Active),
+            (Uploading, Failed),
+            (Uploading, Deleted),
+            (Active, Deleted),
+            (Failed, Deleted),
+        ];
         for from in all {
             for to in all {
-                assert_eq!(may_become(from, to, false), legal.contains(&(from, to)), "{from:?} {to:?}");
+                assert_eq!(
+                    may_become(from, to, false),
+                    legal.contains(&(from, to)),
+                    "{from:?} {to:?}"
+                );
                 let owned = legal[1..].contains(&(from, to));
                 assert_eq!(may_become(from, to, true), owned, "{from:?} {to:?}");
             }

@@ -48,7 +48,10 @@ pub fn replicas(placement: &Placement, nodes: &ByDisk<'_>, urls: UrlKind) -> (Ve
         }
     }
     let known = || holders.iter().filter_map(|holder| nodes.get(holder.uuid));
-    (known().map(|node| urls.of(node).to_owned()).collect(), known().map(|node| node.label.clone()).collect())
+    (
+        known().map(|node| urls.of(node).to_owned()).collect(),
+        known().map(|node| node.label.clone()).collect(),
+    )
 }
 
 /// The mode a placement is in, or on its way to; none when it is deleted.
@@ -63,7 +66,10 @@ pub const fn mode(placement: &Placement) -> Option<RedundancyMode> {
 /// The manifest of `video`. `chunks` are in playing order, the init segment first; the manifest names those that can
 /// be played now: without gaps from the first one on, and for an upload of ours not before the init segment is there.
 pub fn build(video: &Video, chunks: &[Chunk], nodes: &ByDisk<'_>, urls: UrlKind) -> Manifest {
-    let init = chunks.iter().find(|chunk| chunk.place.is_none()).filter(|chunk| mode(&chunk.placement).is_some());
+    let init = chunks
+        .iter()
+        .find(|chunk| chunk.place.is_none())
+        .filter(|chunk| mode(&chunk.placement).is_some());
     let init = init.map(|chunk| {
         let (replicas, replica_ids) = replicas(&chunk.placement, nodes, urls);
         ManifestInit {
@@ -78,7 +84,9 @@ pub fn build(video: &Video, chunks: &[Chunk], nodes: &ByDisk<'_>, urls: UrlKind)
     if init.is_some() || video.owner.is_none() {
         let placed = chunks.iter().filter_map(|chunk| Some((chunk, chunk.place?)));
         for (expected, (chunk, place)) in (0..).zip(placed) {
-            let Some(mode) = mode(&chunk.placement).filter(|_| place.sequence_num == expected) else { break };
+            let Some(mode) = mode(&chunk.placement).filter(|_| place.sequence_num == expected) else {
+                break;
+            };
             listed.push(entry(chunk, place, mode, nodes, urls));
         }
     }
@@ -170,7 +178,10 @@ mod tests {
     }
 
     fn placement(nodes: &[u8]) -> Placement {
-        let nodes = nodes.iter().map(|n| NodeRef::first(NodeUuid::from_bytes([*n; 16]))).collect();
+        let nodes = nodes
+            .iter()
+            .map(|n| NodeRef::first(NodeUuid::from_bytes([*n; 16])))
+            .collect();
         Placement {
             version: 1,
             size: 9,
@@ -183,16 +194,31 @@ mod tests {
 
     fn video(owner: Option<ProcessUuid>) -> Video {
         let id = VideoId::from_bytes([7; 16]);
-        NewVideo { id, title: "t".into(), duration_sec: 25.0, owner, created_at: Timestamp(0) }.begin()
+        NewVideo {
+            id,
+            title: "t".into(),
+            duration_sec: 25.0,
+            owner,
+            created_at: Timestamp(0),
+        }
+        .begin()
     }
 
     fn chunk(sequence: u32) -> Chunk {
         let id = ChunkId::of_video(VideoId::from_bytes([7; 16]), sequence);
-        Chunk { id, place: Some(nominal_place(sequence, 25.0)), placement: placement(&[3, 1, 9]) }
+        Chunk {
+            id,
+            place: Some(nominal_place(sequence, 25.0)),
+            placement: placement(&[3, 1, 9]),
+        }
     }
 
     fn init() -> Chunk {
-        Chunk { id: ChunkId::init_of_video(VideoId::from_bytes([7; 16])), place: None, placement: placement(&[1]) }
+        Chunk {
+            id: ChunkId::init_of_video(VideoId::from_bytes([7; 16])),
+            place: None,
+            placement: placement(&[1]),
+        }
     }
 
     #[test]
@@ -200,11 +226,17 @@ mod tests {
         let nodes = [node(1), node(2), node(3)];
         let by_disk = ByDisk::new(&nodes);
         let (urls, ids) = replicas(&placement(&[3, 1, 9]), &by_disk, UrlKind::Public);
-        assert_eq!((urls, ids), (
-            vec!["http://out:3".to_owned(), "http://out:1".to_owned()],
-            vec!["node-3".to_owned(), "node-1".to_owned()]
-        ));
-        let joint = Placement { prev: Some(placement(&[2, 3]).layout), ..placement(&[1, 2]) };
+        assert_eq!(
+            (urls, ids),
+            (
+                vec!["http://out:3".to_owned(), "http://out:1".to_owned()],
+                vec!["node-3".to_owned(), "node-1".to_owned()]
+            )
+        );
+        let joint = Placement {
+            prev: Some(placement(&[2, 3]).layout),
+            ..placement(&[1, 2])
+        };
         let (urls, _) = replicas(&joint, &by_disk, UrlKind::Internal);
         assert_eq!(urls, ["http://in:1", "http://in:2", "http://in:3"]);
     }
@@ -217,15 +249,40 @@ mod tests {
         let (script, owned) = (video(None), video(Some(ProcessUuid::random())));
         assert_eq!(listed(&script, &[chunk(0), chunk(1), chunk(3)]), 2);
         assert_eq!(listed(&script, &[chunk(1)]), 0);
-        assert_eq!(listed(&owned, &[chunk(0), chunk(1)]), 0, "nothing decodes without the init segment");
+        assert_eq!(
+            listed(&owned, &[chunk(0), chunk(1)]),
+            0,
+            "nothing decodes without the init segment"
+        );
         assert_eq!(listed(&owned, &[init(), chunk(0), chunk(1)]), 2);
-        let tombstone = Placement { layout: Layout::Deleted { nodes: vec![] }, ..placement(&[1]) };
-        assert_eq!(listed(&owned, &[init(), chunk(0), Chunk { placement: tombstone, ..chunk(1) }]), 1);
+        let tombstone = Placement {
+            layout: Layout::Deleted { nodes: vec![] },
+            ..placement(&[1])
+        };
+        assert_eq!(
+            listed(
+                &owned,
+                &[
+                    init(),
+                    chunk(0),
+                    Chunk {
+                        placement: tombstone,
+                        ..chunk(1)
+                    }
+                ]
+            ),
+            1
+        );
     }
 
     #[test]
     fn nominal_places_end_with_the_video() {
-        let shown = |sequence| (nominal_place(sequence, 25.0).start_sec, nominal_place(sequence, 25.0).duration_sec);
+        let shown = |sequence| {
+            (
+                nominal_place(sequence, 25.0).start_sec,
+                nominal_place(sequence, 25.0).duration_sec,
+            )
+        };
         assert_eq!([shown(0), shown(2), shown(3)], [(0.0, 10.0), (20.0, 5.0), (30.0, 10.0)]);
     }
 
@@ -236,9 +293,15 @@ mod tests {
         assert!(before.starts_with("\"3-"));
         assert_ne!(before, tag(4, &[node(1), node(2)], UrlKind::Public));
         assert_ne!(before, tag(3, &[node(1), node(2)], UrlKind::Internal));
-        let moved = Node { public_url: "http://elsewhere".into(), ..node(2) };
+        let moved = Node {
+            public_url: "http://elsewhere".into(),
+            ..node(2)
+        };
         assert_ne!(before, tag(3, &[node(1), moved], UrlKind::Public));
-        let busier = Node { chunk_count: 9, ..node(2) };
+        let busier = Node {
+            chunk_count: 9,
+            ..node(2)
+        };
         assert_eq!(before, tag(3, &[node(1), busier], UrlKind::Public));
     }
 }

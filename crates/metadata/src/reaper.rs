@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use vstack_api::metadata::VideoStatus;
-use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Refusal};
+use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Refusal, Request, Vote};
 use vstack_client::{ClientError, NodeUrls, propose};
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, Timestamp, VideoId, limits::VIDEO_CHUNKS_MAX};
 
@@ -102,7 +102,10 @@ async fn fail_silent(app: &App, started: Timestamp) -> Result<(), StoreError> {
     if now.since(started) < patience {
         return Ok(());
     }
-    let before = Timestamp(now.0.saturating_sub(i64::try_from(patience.as_millis()).unwrap_or(i64::MAX)));
+    let before = Timestamp(
+        now.0
+            .saturating_sub(i64::try_from(patience.as_millis()).unwrap_or(i64::MAX)),
+    );
     for video in app.store.silent_owners(before, SILENT_PER_LOOK).await? {
         let change = StatusChange {
             from: VideoStatus::Uploading,
@@ -132,6 +135,8 @@ struct Left {
     learned: Option<Placement>,
     /// Bytes of the chunk, for copies between nodes.
     size: u64,
+    /// Nodes that have a register of it not known there to be deleted.
+    seen_at: Vec<NodeRef>,
 }
 
 async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
@@ -147,8 +152,11 @@ async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
     });
     let found = survey.left.len();
     let urls = registry::node_urls(&nodes);
-    let deletions: Vec<_> =
-        survey.left.iter().map(|(chunk, left)| delete(app, &urls, &groups, job.video, chunk, left)).collect();
+    let deletions: Vec<_> = survey
+        .left
+        .iter()
+        .map(|(chunk, left)| delete(app, &urls, &groups, job.video, chunk, left))
+        .collect();
     let deleted = stream::iter(deletions)
         .buffer_unordered(CHUNKS_AT_ONCE)
         .filter(|deleted| std::future::ready(*deleted))
@@ -168,31 +176,58 @@ async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
 /// What follows a pass.
 fn next_step(job: ReapJob, survey: &Survey, deleted: usize, now: Timestamp, pace: &ReaperPace) -> Reap {
     let attempts = job.attempts.saturating_add(1);
-    let due = |wait: Duration| Reap::Due { attempts, next_at: now.plus(wait) };
+    let due = |wait: Duration| Reap::Due {
+        attempts,
+        next_at: now.plus(wait),
+    };
     let found = survey.left.len();
     if found == 0 && survey.complete {
-        return if job.attempts == 0 { due(pace.confirm_after) } else { Reap::Done };
+        return if job.attempts == 0 {
+            due(pace.confirm_after)
+        } else {
+            Reap::Done
+        };
     }
     if found > 0 && deleted == found {
-        return due(if survey.complete { pace.confirm_after } else { pace.retry_first });
+        return due(if survey.complete {
+            pace.confirm_after
+        } else {
+            pace.retry_first
+        });
     }
-    due(pace.retry_first.saturating_mul(1 << job.attempts.min(16)).min(pace.retry_max))
+    due(pace
+        .retry_first
+        .saturating_mul(1 << job.attempts.min(16))
+        .min(pace.retry_max))
 }
 
 async fn survey(app: &App, video: VideoId, nodes: &[Node]) -> Result<Survey, StoreError> {
-    let mut survey = Survey { left: BTreeMap::new(), complete: true };
+    let mut survey = Survey {
+        left: BTreeMap::new(),
+        complete: true,
+    };
     let mut after = None;
     loop {
-        let page = app.store.video_chunks(video, after, u32::try_from(PAGE).unwrap_or(u32::MAX)).await?;
+        let page = app
+            .store
+            .video_chunks(video, after, u32::try_from(PAGE).unwrap_or(u32::MAX))
+            .await?;
         let Some(last) = page.last() else { break };
         after = Some(last.place.map(|place| place.sequence_num));
         for chunk in page.into_iter().filter(|chunk| !chunk.placement.layout.is_deleted()) {
-            let left = Left { size: chunk.placement.size, learned: Some(chunk.placement) };
+            let left = Left {
+                size: chunk.placement.size,
+                learned: Some(chunk.placement),
+                seen_at: Vec::new(),
+            };
             survey.left.insert(chunk.id, left);
         }
     }
     let now = app.now();
-    let trusted: Vec<_> = nodes.iter().filter(|node| node.trusted && node.acceptor.is_some()).collect();
+    let trusted: Vec<_> = nodes
+        .iter()
+        .filter(|node| node.trusted && node.acceptor.is_some())
+        .collect();
     let answers = join_all(trusted.iter().map(|node| registers_of(app, &node.url, video))).await;
     for (node, answer) in trusted.into_iter().zip(answers) {
         let registers = match answer {
@@ -207,6 +242,7 @@ async fn survey(app: &App, video: VideoId, nodes: &[Node]) -> Result<Survey, Sto
         for (chunk, size) in registers {
             let left = survey.left.entry(chunk).or_default();
             left.size = left.size.max(size);
+            left.seen_at.extend(node.acceptor);
         }
     }
     let mut dropped = 0;
@@ -230,7 +266,9 @@ async fn registers_of(app: &App, url: &str, video: VideoId) -> Result<Vec<(Chunk
     let mut cursor: Option<String> = None;
     for _ in 0..=VIDEO_CHUNKS_MAX / PAGE {
         let page = app.nodes.registers(url, Some(video), cursor.as_deref(), PAGE);
-        let page = tokio::time::timeout(PAGE_TIMEOUT, page).await.map_err(|_elapsed| silent())??;
+        let page = tokio::time::timeout(PAGE_TIMEOUT, page)
+            .await
+            .map_err(|_elapsed| silent())??;
         for entry in page.registers {
             // A register that was only ever asked to promise places nothing, here or elsewhere by its own doing.
             let places = !matches!(entry.layout.as_str(), "deleted" | "none");
@@ -247,7 +285,10 @@ async fn registers_of(app: &App, url: &str, video: VideoId) -> Result<Vec<(Chunk
             return Ok(found);
         }
     }
-    Err(ClientError::BadAnswer { url: url.to_owned(), reason: "more registers than a video can have".to_owned() })
+    Err(ClientError::BadAnswer {
+        url: url.to_owned(),
+        reason: "more registers than a video can have".to_owned(),
+    })
 }
 
 /// The nodes of a chunk's first placement: those of its group. Nobody may guess them; none when its group is not
@@ -255,16 +296,23 @@ async fn registers_of(app: &App, url: &str, video: VideoId) -> Result<Vec<(Chunk
 fn first_acceptors(groups: &[Group], video: VideoId, chunk: &ChunkId) -> Option<Vec<NodeRef>> {
     let sequence = sequence_of(chunk).filter(|sequence| *chunk == ChunkId::of_video(video, *sequence));
     let of_our_form = sequence.is_some() || *chunk == ChunkId::init_of_video(video);
-    let group = if of_our_form || groups.len() == 1 { group_of(groups, sequence) } else { None };
+    let group = if of_our_form || groups.len() == 1 {
+        group_of(groups, sequence)
+    } else {
+        None
+    };
     group.map(|group| group.members.clone())
 }
 
 /// Has the deletion of one chunk decided, and told to those who can be reached.
 async fn delete(app: &App, urls: &NodeUrls, groups: &[Group], video: VideoId, chunk: &ChunkId, left: &Left) -> bool {
     let first = first_acceptors(groups, video, chunk);
-    let Some(initial) = first.or_else(|| left.learned.as_ref().map(Placement::nodes)) else { return false };
+    let Some(initial) = first.or_else(|| left.learned.as_ref().map(Placement::nodes)) else {
+        return false;
+    };
     match run_change(app, urls, chunk, left, &initial, Change::Delete).await {
         Some(Outcome::Decided(vote)) if vote.placement.layout.is_deleted() => {
+            tell_others(app, urls, chunk, left, &vote).await;
             match app.store.learn_deleted(chunk.clone(), vote.placement.clone()).await {
                 Ok(true) => app.tell_placement(video, chunk, &vote.placement),
                 Ok(false) => {}
@@ -284,6 +332,21 @@ async fn delete(app: &App, urls: &NodeUrls, groups: &[Group], video: VideoId, ch
             false
         }
         _ => false,
+    }
+}
+
+/// Tells nodes that have a register of the chunk but are no acceptors of it any more, since it was moved away from
+/// them: the proposer tells only those the decision names.
+async fn tell_others(app: &App, urls: &NodeUrls, chunk: &ChunkId, left: &Left, vote: &Vote) {
+    let news = Request::Decided {
+        ballot: vote.ballot,
+        placement: vote.placement.clone(),
+    };
+    for node in left.seen_at.iter().filter(|node| !vote.placement.layout.names(**node)) {
+        if let Some(holder) = urls.holder(*node) {
+            let told = app.nodes.paxos(&holder, chunk, &news);
+            let _the_next_pass_finds_it_again = tokio::time::timeout(PAGE_TIMEOUT, told).await;
+        }
     }
 }
 
@@ -313,10 +376,19 @@ async fn run_change(
 async fn discard_staged(app: &App, video: VideoId, nodes: &[Node]) {
     for node in nodes.iter().filter(|node| node.trusted) {
         let page = app.nodes.chunks(&node.url, Some(video), None, PAGE);
-        let Ok(Ok(page)) = tokio::time::timeout(PAGE_TIMEOUT, page).await else { continue };
+        let Ok(Ok(page)) = tokio::time::timeout(PAGE_TIMEOUT, page).await else {
+            continue;
+        };
         for item in page.chunks.into_iter().filter(|item| !item.placed) {
             let url = format!("{}/chunk/{}", node.url, item.id);
-            let _saves_space_only = app.nodes.http().transport().delete(url).timeout(PAGE_TIMEOUT).send().await;
+            let _saves_space_only = app
+                .nodes
+                .http()
+                .transport()
+                .delete(url)
+                .timeout(PAGE_TIMEOUT)
+                .send()
+                .await;
         }
     }
 }
@@ -330,11 +402,19 @@ mod tests {
         let pace = ReaperPace::default();
         let now = Timestamp(1_000_000);
         let step = |attempts, found: u32, deleted, complete| {
-            let left = (0..found).map(|n| (format!("c{n}").parse().unwrap(), Left::default())).collect();
-            let job = ReapJob { video: VideoId::from_bytes([1; 16]), attempts };
+            let left = (0..found)
+                .map(|n| (format!("c{n}").parse().unwrap(), Left::default()))
+                .collect();
+            let job = ReapJob {
+                video: VideoId::from_bytes([1; 16]),
+                attempts,
+            };
             next_step(job, &Survey { left, complete }, deleted, now, &pace)
         };
-        let due = |attempts, seconds| Reap::Due { attempts, next_at: now.plus(Duration::from_secs(seconds)) };
+        let due = |attempts, seconds| Reap::Due {
+            attempts,
+            next_at: now.plus(Duration::from_secs(seconds)),
+        };
         assert_eq!(step(0, 0, 0, true), due(1, 10), "the first look never is the last");
         assert_eq!(step(0, 3, 3, true), due(1, 10));
         assert_eq!(step(1, 0, 0, true), Reap::Done);

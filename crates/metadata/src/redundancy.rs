@@ -38,7 +38,10 @@ pub const fn mode_config(mode: RedundancyMode, config: &RedundancyConfig) -> Mod
         min_shards_for_recovery: None,
     };
     match mode {
-        RedundancyMode::Replication => ModeConfig { replication_factor: Some(config.replication_factor), ..none },
+        RedundancyMode::Replication => ModeConfig {
+            replication_factor: Some(config.replication_factor),
+            ..none
+        },
         RedundancyMode::ErasureCoding => ModeConfig {
             data_shards: Some(config.erasure_data_shards),
             parity_shards: Some(config.erasure_parity_shards),
@@ -51,7 +54,11 @@ pub const fn mode_config(mode: RedundancyMode, config: &RedundancyConfig) -> Mod
 
 /// Nodes that may be lost, whichever they are, with shards spread evenly over `nodes` of them and all still readable.
 pub const fn coded_failures_tolerated(nodes: usize, config: &RedundancyConfig) -> usize {
-    let nodes = if nodes < config.erasure_total_shards { nodes } else { config.erasure_total_shards };
+    let nodes = if nodes < config.erasure_total_shards {
+        nodes
+    } else {
+        config.erasure_total_shards
+    };
     if nodes == 0 {
         return 0;
     }
@@ -77,20 +84,31 @@ pub const fn coded_nodes_min(config: &RedundancyConfig) -> usize {
     nodes
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share of bytes needs no more than the 52 bits a float has")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share of bytes needs no more than the 52 bits a float has"
+)]
 const fn float(value: u64) -> f64 {
     value as f64
 }
 
 fn factor(mode: &ModeTotals) -> f64 {
-    if mode.logical_bytes == 0 { 0.0 } else { float(mode.physical_bytes) / float(mode.logical_bytes) }
+    if mode.logical_bytes == 0 {
+        0.0
+    } else {
+        float(mode.physical_bytes) / float(mode.logical_bytes)
+    }
 }
 
 fn savings_percent(totals: &Totals, replication_factor: usize) -> f64 {
     let logical = totals.replicated.logical_bytes + totals.coded.logical_bytes;
     let physical = totals.replicated.physical_bytes + totals.coded.physical_bytes;
     let replicated = float(logical) * float(replication_factor as u64);
-    if logical == 0 { 0.0 } else { 100.0 * (1.0 - float(physical) / replicated) }
+    if logical == 0 {
+        0.0
+    } else {
+        100.0 * (1.0 - float(physical) / replicated)
+    }
 }
 
 /// What everything stored takes.
@@ -131,7 +149,11 @@ pub fn comparison(nodes: usize, config: &RedundancyConfig) -> ModeComparison {
     let shards = float(config.erasure_total_shards as u64) / float(config.erasure_data_shards.max(1) as u64);
     ModeComparison {
         replication: figures(float(copies as u64), copies, copies.min(nodes).saturating_sub(1)),
-        erasure_coding: figures(shards, config.erasure_total_shards, coded_failures_tolerated(nodes, config)),
+        erasure_coding: figures(
+            shards,
+            config.erasure_total_shards,
+            coded_failures_tolerated(nodes, config),
+        ),
     }
 }
 
@@ -168,16 +190,32 @@ mod tests {
         assert_eq!(tolerated, [0, 0, 0, 1, 1, 2, 2, 2]);
         assert_eq!(coded_nodes_min(&CONFIG), 3);
         let comparison = comparison(3, &CONFIG);
-        assert_eq!((comparison.replication.failures_tolerated, comparison.replication.overhead_factor), (2, 3.0));
+        assert_eq!(
+            (
+                comparison.replication.failures_tolerated,
+                comparison.replication.overhead_factor
+            ),
+            (2, 3.0)
+        );
         assert!((comparison.erasure_coding.storage_efficiency - 60.0).abs() < 1e-9);
     }
 
     #[test]
     fn savings_are_measured_against_full_replication() {
-        let mode = |logical_bytes, physical_bytes| ModeTotals { chunks: 1, logical_bytes, physical_bytes };
-        let replicated = Totals { replicated: mode(100, 300), ..Totals::default() };
+        let mode = |logical_bytes, physical_bytes| ModeTotals {
+            chunks: 1,
+            logical_bytes,
+            physical_bytes,
+        };
+        let replicated = Totals {
+            replicated: mode(100, 300),
+            ..Totals::default()
+        };
         assert!(efficiency(&replicated, &CONFIG).storage_savings_percent.abs() < 1e-9);
-        let mixed = Totals { coded: mode(300, 500), ..replicated };
+        let mixed = Totals {
+            coded: mode(300, 500),
+            ..replicated
+        };
         let figures = efficiency(&mixed, &CONFIG);
         assert!((figures.storage_savings_percent - 100.0 * (1.0 - 800.0 / 1_200.0)).abs() < 1e-9);
         assert_eq!(overhead(&mixed, &CONFIG).erasure_overhead_bytes, 200);

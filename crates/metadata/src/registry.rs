@@ -53,7 +53,9 @@ pub enum Refusal {
     #[error("this disk is registered at {0}, and the node at the given URL did not prove to have it")]
     DiskTaken(String),
     /// The data directory is older than the one that registered before.
-    #[error("the data directory went back in time: its log ends at {given}, it was at {known} before. It looks like a restored snapshot or a copy; `vstack node adopt` gives it an identity of its own")]
+    #[error(
+        "the data directory went back in time: its log ends at {given}, it was at {known} before. It looks like a restored snapshot or a copy; `vstack node adopt` gives it an identity of its own"
+    )]
     WentBack {
         /// What it says now.
         given: u64,
@@ -72,9 +74,16 @@ pub fn normal_url(url: &str) -> &str {
 
 fn checked_url(url: &str, what: &'static str) -> Result<String, Refusal> {
     let url = normal_url(url);
-    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).unwrap_or_default();
+    let host = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"))
+        .unwrap_or_default();
     let printable = url.chars().all(|c| c.is_ascii_graphic());
-    if host.is_empty() || url.len() > URL_CHARS_MAX || !printable { Err(Refusal::Url(what)) } else { Ok(url.into()) }
+    if host.is_empty() || url.len() > URL_CHARS_MAX || !printable {
+        Err(Refusal::Url(what))
+    } else {
+        Ok(url.into())
+    }
 }
 
 /// Checks what is given by itself, before anybody is asked for a proof; gives it in normal form.
@@ -87,18 +96,34 @@ pub fn checked(request: RegisterNode) -> Result<RegisterNode, Refusal> {
     if label.is_empty() || label.len() > LABEL_CHARS_MAX || !label.chars().all(label_chars) {
         return Err(Refusal::Label);
     }
-    if request.zone.as_ref().is_some_and(|zone| zone.chars().count() > LABEL_CHARS_MAX) {
+    if request
+        .zone
+        .as_ref()
+        .is_some_and(|zone| zone.chars().count() > LABEL_CHARS_MAX)
+    {
         return Err(Refusal::Zone);
     }
     let node_url = checked_url(&request.node_url, "node_url")?;
-    let public_url = request.public_url.as_deref().map(|url| checked_url(url, "public_url")).transpose()?;
+    let public_url = request
+        .public_url
+        .as_deref()
+        .map(|url| checked_url(url, "public_url"))
+        .transpose()?;
     let version = request.version.chars().take(LABEL_CHARS_MAX).collect();
-    Ok(RegisterNode { node_url, public_url, version, ..request })
+    Ok(RegisterNode {
+        node_url,
+        public_url,
+        version,
+        ..request
+    })
 }
 
 /// The acceptor a registration claims to be.
 pub fn claimed(request: &RegisterNode) -> Option<NodeRef> {
-    request.disk_uuid.map(|uuid| NodeRef { uuid, incarnation: Incarnation(request.incarnation) })
+    request.disk_uuid.map(|uuid| NodeRef {
+        uuid,
+        incarnation: Incarnation(request.incarnation),
+    })
 }
 
 /// Decides a registration that passed [`checked`]; gives the node to write down in place of every other with its
@@ -119,16 +144,28 @@ pub fn admit(
     let same_disk = |node: &&Node| acceptor.is_some() && disk(node) == acceptor.map(|acceptor| acceptor.uuid);
     let live = |node: &Node| status(node, now, node_timeout) != NodeStatus::Down;
 
-    let itself = known.iter().find(|node| node.label == request.node_id && node.url == request.node_url);
+    let itself = known
+        .iter()
+        .find(|node| node.label == request.node_id && node.url == request.node_url);
     if let (Some(itself), None) = (itself, acceptor) {
         // A script repeats what a node said better, or is the only sign of life of a node without a disk.
-        let heard = if itself.acceptor.is_none() { Some(now) } else { itself.last_heartbeat };
-        return Ok(Node { last_heartbeat: heard, ..itself.clone() });
+        let heard = if itself.acceptor.is_none() {
+            Some(now)
+        } else {
+            itself.last_heartbeat
+        };
+        return Ok(Node {
+            last_heartbeat: heard,
+            ..itself.clone()
+        });
     }
     let before = known.iter().find(same_disk);
     if let Some(before) = before {
         if request.log_seq < before.log_seq {
-            return Err(Refusal::WentBack { given: request.log_seq, known: before.log_seq });
+            return Err(Refusal::WentBack {
+                given: request.log_seq,
+                known: before.log_seq,
+            });
         }
         let moved = before.label != request.node_id || before.url != request.node_url;
         if moved && before.trusted && !proved {
@@ -138,7 +175,11 @@ pub fn admit(
     for other in known.iter().filter(|node| !same_disk(node)) {
         // Who answers at a URL with a proof is there; whatever was there before is not. A label is only a name, and
         // a live node keeps its own.
-        let displaced = if other.url == request.node_url { proved } else { proved && !live(other) };
+        let displaced = if other.url == request.node_url {
+            proved
+        } else {
+            proved && !live(other)
+        };
         let unclaimed = !other.trusted && !live(other);
         if displaced || unclaimed {
             continue;
@@ -232,13 +273,18 @@ pub fn candidates(nodes: &[Node], now: Timestamp, node_timeout: Duration) -> Vec
 /// Where the trusted nodes are reached by services.
 pub fn node_urls(nodes: &[Node]) -> NodeUrls {
     let trusted = nodes.iter().filter(|node| node.trusted);
-    trusted.filter_map(|node| Some((node.acceptor?.uuid, node.url.clone()))).collect()
+    trusted
+        .filter_map(|node| Some((node.acceptor?.uuid, node.url.clone())))
+        .collect()
 }
 
 /// Looks nodes up by any URL they are known under.
 pub fn by_url<'a>(nodes: &'a [Node], url: &str) -> Option<&'a Node> {
     let url = normal_url(url);
-    nodes.iter().find(|node| node.url == url).or_else(|| nodes.iter().find(|node| node.public_url == url))
+    nodes
+        .iter()
+        .find(|node| node.url == url)
+        .or_else(|| nodes.iter().find(|node| node.public_url == url))
 }
 
 /// Looks nodes up by their disk.
@@ -247,7 +293,12 @@ pub struct ByDisk<'a>(HashMap<NodeUuid, &'a Node>);
 impl<'a> ByDisk<'a> {
     /// Over these.
     pub fn new(nodes: &'a [Node]) -> Self {
-        Self(nodes.iter().filter_map(|node| Some((node.acceptor?.uuid, node))).collect())
+        Self(
+            nodes
+                .iter()
+                .filter_map(|node| Some((node.acceptor?.uuid, node)))
+                .collect(),
+        )
     }
 
     /// The node with this disk.
@@ -291,12 +342,20 @@ mod tests {
 
     #[test]
     fn only_a_proof_of_the_claimed_disk_makes_a_node_trusted() {
-        let trusted = |proof| admit(&[], &request("a", 1, Some(1), 0), proof, NOW, TIMEOUT).unwrap().trusted;
+        let trusted = |proof| {
+            admit(&[], &request("a", 1, Some(1), 0), proof, NOW, TIMEOUT)
+                .unwrap()
+                .trusted
+        };
         assert!(trusted(given(1)));
         assert!(!trusted(given(2)));
         assert!(!trusted(Proof::Wrong));
         assert!(!trusted(Proof::Silent));
-        assert!(!admit(&[], &request("a", 1, None, 0), given(1), NOW, TIMEOUT).unwrap().trusted);
+        assert!(
+            !admit(&[], &request("a", 1, None, 0), given(1), NOW, TIMEOUT)
+                .unwrap()
+                .trusted
+        );
     }
 
     #[test]
@@ -306,7 +365,10 @@ mod tests {
         assert!(again(Proof::Silent).trusted);
         assert!(!again(Proof::Wrong).trusted);
         assert!(!again(given(2)).trusted);
-        let reborn = RegisterNode { incarnation: 1, ..request("a", 1, Some(1), 10) };
+        let reborn = RegisterNode {
+            incarnation: 1,
+            ..request("a", 1, Some(1), 10)
+        };
         assert!(!admit(&known, &reborn, Proof::Silent, NOW, TIMEOUT).unwrap().trusted);
     }
 
@@ -314,15 +376,27 @@ mod tests {
     fn a_url_is_its_nodes_until_another_proves_to_be_there() {
         let known = [node("a", 1, 1, 5)];
         let other = request("b", 1, Some(2), 0);
-        assert_eq!(admit(&known, &other, Proof::Wrong, NOW, TIMEOUT), Err(Refusal::UrlTaken("http://host:1".into())));
-        assert_eq!(admit(&known, &other, given(1), NOW, TIMEOUT), Err(Refusal::UrlTaken("http://host:1".into())));
+        assert_eq!(
+            admit(&known, &other, Proof::Wrong, NOW, TIMEOUT),
+            Err(Refusal::UrlTaken("http://host:1".into()))
+        );
+        assert_eq!(
+            admit(&known, &other, given(1), NOW, TIMEOUT),
+            Err(Refusal::UrlTaken("http://host:1".into()))
+        );
         assert!(admit(&known, &other, given(2), NOW, TIMEOUT).is_ok());
         // Long silent, but once trusted: still only a proof displaces it.
         let silent = [node("a", 1, 1, 500)];
         assert!(admit(&silent, &other, Proof::Silent, NOW, TIMEOUT).is_err());
-        let untrusted = [Node { trusted: false, ..node("a", 1, 1, 500) }];
+        let untrusted = [Node {
+            trusted: false,
+            ..node("a", 1, 1, 500)
+        }];
         assert!(admit(&untrusted, &other, Proof::Silent, NOW, TIMEOUT).is_ok());
-        let untrusted_live = [Node { trusted: false, ..node("a", 1, 1, 5) }];
+        let untrusted_live = [Node {
+            trusted: false,
+            ..node("a", 1, 1, 5)
+        }];
         assert!(admit(&untrusted_live, &other, Proof::Silent, NOW, TIMEOUT).is_err());
     }
 
@@ -332,9 +406,21 @@ mod tests {
         let other = request("a", 2, Some(2), 0);
         assert_eq!(admit(&[node("a", 1, 1, 5)], &other, given(2), NOW, TIMEOUT), taken);
         assert!(admit(&[node("a", 1, 1, 500)], &other, given(2), NOW, TIMEOUT).is_ok());
-        assert_eq!(admit(&[node("a", 1, 1, 500)], &other, Proof::Silent, NOW, TIMEOUT), taken);
+        assert_eq!(
+            admit(&[node("a", 1, 1, 500)], &other, Proof::Silent, NOW, TIMEOUT),
+            taken
+        );
         // A new disk in the same machine, under the same name and URL.
-        assert!(admit(&[node("a", 1, 1, 5)], &request("a", 1, Some(2), 0), given(2), NOW, TIMEOUT).is_ok());
+        assert!(
+            admit(
+                &[node("a", 1, 1, 5)],
+                &request("a", 1, Some(2), 0),
+                given(2),
+                NOW,
+                TIMEOUT
+            )
+            .is_ok()
+        );
     }
 
     #[test]
@@ -344,7 +430,10 @@ mod tests {
         assert_eq!(back, Err(Refusal::WentBack { given: 9, known: 10 }));
         let moved = request("b", 2, Some(1), 11);
         assert!(admit(&known, &moved, given(1), NOW, TIMEOUT).is_ok());
-        assert_eq!(admit(&known, &moved, Proof::Wrong, NOW, TIMEOUT), Err(Refusal::DiskTaken("http://host:1".into())));
+        assert_eq!(
+            admit(&known, &moved, Proof::Wrong, NOW, TIMEOUT),
+            Err(Refusal::DiskTaken("http://host:1".into()))
+        );
     }
 
     #[test]
@@ -358,28 +447,44 @@ mod tests {
 
     #[test]
     fn what_is_given_is_checked_and_brought_to_one_form() {
-        let good = RegisterNode { node_url: " http://host:1/ ".into(), ..request("Node_1.a-b", 1, None, 0) };
+        let good = RegisterNode {
+            node_url: " http://host:1/ ".into(),
+            ..request("Node_1.a-b", 1, None, 0)
+        };
         assert_eq!(checked(good).unwrap().node_url, "http://host:1");
         for url in ["", "host:1", "ftp://host", "http://", "http://ho st", "http://häst"] {
-            let bad = RegisterNode { node_url: url.into(), ..request("a", 1, None, 0) };
+            let bad = RegisterNode {
+                node_url: url.into(),
+                ..request("a", 1, None, 0)
+            };
             assert_eq!(checked(bad).err(), Some(Refusal::Url("node_url")), "{url}");
         }
         for label in ["", "a b", "a/b", &"x".repeat(101)] {
-            assert_eq!(checked(request(label, 1, None, 0)).err(), Some(Refusal::Label), "{label}");
+            assert_eq!(
+                checked(request(label, 1, None, 0)).err(),
+                Some(Refusal::Label),
+                "{label}"
+            );
         }
     }
 
     #[test]
     fn silence_makes_a_node_degraded_then_down() {
         let after = |seconds| status(&node("a", 1, 1, seconds), NOW, TIMEOUT);
-        assert_eq!([0, 15, 16, 30, 31].map(after), [
-            NodeStatus::Healthy,
-            NodeStatus::Healthy,
-            NodeStatus::Degraded,
-            NodeStatus::Degraded,
-            NodeStatus::Down
-        ]);
-        let never = Node { last_heartbeat: None, ..node("a", 1, 1, 0) };
+        assert_eq!(
+            [0, 15, 16, 30, 31].map(after),
+            [
+                NodeStatus::Healthy,
+                NodeStatus::Healthy,
+                NodeStatus::Degraded,
+                NodeStatus::Degraded,
+                NodeStatus::Down
+            ]
+        );
+        let never = Node {
+            last_heartbeat: None,
+            ..node("a", 1, 1, 0)
+        };
         assert_eq!(status(&never, NOW, TIMEOUT), NodeStatus::Down);
     }
 }

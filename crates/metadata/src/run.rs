@@ -58,9 +58,10 @@ pub struct Parts {
 /// When the database, the secret or the port cannot be used.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
     let DatabaseUrl::Sqlite(path) = &settings.database_url;
-    let store = SqliteStore::open(path)
-        .await
-        .map_err(|source| RunError::Database { path: path.display().to_string(), source })?;
+    let store = SqliteStore::open(path).await.map_err(|source| RunError::Database {
+        path: path.display().to_string(),
+        source,
+    })?;
     let listener = bind(SocketAddr::new(settings.common.bind_address, settings.port)).await?;
     tracing::info!(address = ?listener.local_addr().ok(), database = %path.display(), "metadata service");
     let parts = Parts {
@@ -98,7 +99,10 @@ pub async fn serve_with(parts: Parts, settings: Settings, shutdown: Cancellation
         .secret(secret)
         .openapi(http::openapi())
         .router(http::routes(Arc::clone(&app)));
-    let workers = [tokio::spawn(reaper::run(Arc::clone(&app))), tokio::spawn(watch::run(app))];
+    let workers = [
+        tokio::spawn(reaper::run(Arc::clone(&app))),
+        tokio::spawn(watch::run(app)),
+    ];
     serve(parts.listener, router, shutdown).await;
     for worker in workers {
         if let Err(error) = worker.await {

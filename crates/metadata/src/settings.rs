@@ -104,7 +104,9 @@ mod tests {
             let error = parse(&bad).expect_err(bad[1]).to_string();
             assert!(error.contains(bad[0]), "{error}");
         }
-        let error = parse(&["--database-url", "postgres://u@h/db"]).expect_err("refused").to_string();
+        let error = parse(&["--database-url", "postgres://u@h/db"])
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("PostgreSQL is not supported by this version"), "{error}");
     }
 }

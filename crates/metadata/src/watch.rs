@@ -4,7 +4,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::join_all;
-use vstack_api::{ErrorCode, metadata::{NodeStatus, RegisterNode}};
+use vstack_api::{
+    ErrorCode,
+    metadata::{NodeStatus, RegisterNode},
+};
 use vstack_client::ClientError;
 use vstack_service::{ApiError, ApiResult};
 
@@ -16,19 +19,20 @@ use crate::{
 
 /// A node that does not answer a challenge by then is silent.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between looks at who fell silent: no finer than people notice.
+/// Between looks at who fell silent and who is still to be trusted: no finer than people notice.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Untrusted nodes asked again in one look; those after them have their turn in the next.
+const ASKED_PER_LOOK: usize = 16;
 
 async fn challenge(app: &App, url: &str) -> Proof {
     match tokio::time::timeout(CHALLENGE_TIMEOUT, app.nodes.challenge(url)).await {
         Ok(Ok(node)) => Proof::Given(node),
-        Ok(Err(error @ (ClientError::Unreachable { .. } | ClientError::Timeout { .. }))) => {
-            tracing::debug!(url, %error, "a node could not be asked for its proof");
-            Proof::Silent
-        }
         Ok(Err(error)) => {
-            tracing::info!(url, %error, "a node did not prove that it knows the cluster secret");
-            Proof::Wrong
+            tracing::debug!(url, %error, "no proof that this node knows the cluster secret");
+            match error {
+                ClientError::Unreachable { .. } | ClientError::Timeout { .. } => Proof::Silent,
+                _ => Proof::Wrong,
+            }
         }
         Err(_elapsed) => Proof::Silent,
     }
@@ -60,7 +64,13 @@ pub(crate) async fn register(app: &App, request: RegisterNode) -> ApiResult<Node
         refused(&refusal)
     })?;
     app.store.put_node(node.clone()).await.map_err(store_error)?;
-    tracing::info!(node = node.label, url = node.url, trusted = node.trusted, "node registered");
+    tracing::info!(
+        node = node.label,
+        url = node.url,
+        trusted = node.trusted,
+        ?proof,
+        "node registered"
+    );
     app.tell_node(&node);
     Ok(node)
 }
@@ -69,16 +79,18 @@ pub(crate) async fn register(app: &App, request: RegisterNode) -> ApiResult<Node
 pub(crate) async fn run(app: Shared) {
     let mut states = HashMap::new();
     let mut next_scouting = app.clock.monotonic();
+    let mut turn = 0;
     loop {
-        if app.clock.monotonic() >= next_scouting {
+        let scouting = app.clock.monotonic() >= next_scouting;
+        if scouting {
             next_scouting = app.clock.monotonic() + app.settings.heartbeat_interval();
-            tokio::select! {
-                () = app.shutdown.cancelled() => return,
-                () = scout(&app) => {}
-            }
         }
-        if let Err(error) = tell_changes(&app, &mut states).await {
-            tracing::warn!(%error, "the registry cannot be read");
+        let look = look(&app, &mut states, &mut turn, scouting);
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            looked = look => if let Err(error) = looked {
+                tracing::warn!(%error, "the registry cannot be read");
+            }
         }
         tokio::select! {
             () = app.shutdown.cancelled() => return,
@@ -99,32 +111,57 @@ async fn tell_changes(app: &App, states: &mut HashMap<String, NodeStatus>) -> Re
             app.tell_node(node);
         }
     }
-    *states = nodes.iter().map(|node| (node.label.clone(), registry::status(node, now, timeout))).collect();
+    *states = nodes
+        .iter()
+        .map(|node| (node.label.clone(), registry::status(node, now, timeout)))
+        .collect();
     Ok(())
 }
 
-async fn scout(app: &App) {
-    let nodes = match app.store.nodes().await {
-        Ok(nodes) => nodes,
-        Err(error) => {
-            tracing::warn!(%error, "the registry cannot be read");
-            return;
-        }
-    };
+async fn look(
+    app: &App,
+    states: &mut HashMap<String, NodeStatus>,
+    turn: &mut usize,
+    scouting: bool,
+) -> Result<(), StoreError> {
+    tell_changes(app, states).await?;
+    let nodes = app.store.nodes().await?;
     let (now, timeout) = (app.now(), app.settings.node_timeout());
     let live = |node: &&Node| registry::status(node, now, timeout) != NodeStatus::Down;
-    join_all(nodes.iter().filter(live).map(|node| ask_again(app, node))).await;
-    join_all(app.settings.storage_nodes.iter().map(|url| look_for(app, &nodes, url))).await;
+    let mut untrusted: Vec<_> = nodes
+        .iter()
+        .filter(|node| !node.trusted && node.acceptor.is_some())
+        .filter(live)
+        .collect();
+    if !untrusted.is_empty() {
+        let first = *turn % untrusted.len();
+        untrusted.rotate_left(first);
+        *turn = turn.wrapping_add(ASKED_PER_LOOK);
+    }
+    join_all(
+        untrusted
+            .into_iter()
+            .take(ASKED_PER_LOOK)
+            .map(|node| ask_again(app, node)),
+    )
+    .await;
+    if scouting {
+        join_all(app.settings.storage_nodes.iter().map(|url| look_for(app, &nodes, url))).await;
+    }
+    Ok(())
 }
 
 /// A node may have been registered before it could be reached, or before it had the secret.
 async fn ask_again(app: &App, node: &Node) {
-    let Some(acceptor) = node.acceptor.filter(|_| !node.trusted) else { return };
+    let Some(acceptor) = node.acceptor else { return };
     if challenge(app, &node.url).await != Proof::Given(acceptor) {
         return;
     }
     match app.store.set_trusted(node.label.clone(), acceptor.uuid, true).await {
-        Ok(true) => app.tell_node(&Node { trusted: true, ..node.clone() }),
+        Ok(true) => app.tell_node(&Node {
+            trusted: true,
+            ..node.clone()
+        }),
         Ok(false) => {}
         Err(error) => tracing::warn!(node = node.label, %error, "a node's proof could not be written down"),
     }
@@ -135,17 +172,22 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
     let url = registry::normal_url(url);
     let known = registry::by_url(nodes, url);
     let fresh = |node: &Node| {
-        node.last_heartbeat.is_some_and(|last| app.now().since(last) < app.settings.heartbeat_interval())
+        node.last_heartbeat
+            .is_some_and(|last| app.now().since(last) < app.settings.heartbeat_interval())
     };
     if url.is_empty() || known.is_some_and(fresh) {
         return;
     }
-    let Ok(Ok(health)) = tokio::time::timeout(CHALLENGE_TIMEOUT, app.nodes.health(url)).await else { return };
+    let Ok(Ok(health)) = tokio::time::timeout(CHALLENGE_TIMEOUT, app.nodes.health(url)).await else {
+        return;
+    };
     let same = known.filter(|node| node.acceptor.is_some_and(|acceptor| acceptor.uuid == health.disk_uuid));
     let label = match same {
         Some(node) => node.label.clone(),
         None => {
-            let Proof::Given(acceptor) = challenge(app, url).await else { return };
+            let Proof::Given(acceptor) = challenge(app, url).await else {
+                return;
+            };
             let request = RegisterNode {
                 node_url: url.to_owned(),
                 node_id: health.node_id,
@@ -163,8 +205,12 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
             }
         }
     };
-    let beat =
-        NodeBeat { disk_percent: health.disk_usage, chunk_count: health.chunk_count, log_seq: 0, at: app.now() };
+    let beat = NodeBeat {
+        disk_percent: health.disk_usage,
+        chunk_count: health.chunk_count,
+        log_seq: 0,
+        at: app.now(),
+    };
     if let Err(error) = app.store.beat(label, beat).await {
         tracing::warn!(url, %error, "a node's sign of life could not be written down");
     }

@@ -4,14 +4,16 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::{SECRET, Service, TestNode, eventually};
+use cluster::{SECRET, Service, TestNode, eventually, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use vstack_api::metadata::NodeStatus;
 use vstack_types::VideoId;
 
 async fn create(service: &Service, title: &str) -> String {
-    let (status, created) = service.post("/video", json!({ "title": title, "duration_sec": 25.0 })).await;
+    let (status, created) = service
+        .post("/video", json!({ "title": title, "duration_sec": 25.0 }))
+        .await;
     assert_eq!(status, StatusCode::OK, "{created}");
     let id = created["video_id"].as_str().expect("an id").to_owned();
     assert_eq!(created["upload_url"], format!("/video/{id}"));
@@ -19,13 +21,24 @@ async fn create(service: &Service, title: &str) -> String {
 }
 
 async fn set_status(service: &Service, id: &str, status: &str) -> StatusCode {
-    service.call(Method::PATCH, &format!("/video/{id}/status"), Some(json!({ "status": status }))).await.0
+    service
+        .call(
+            Method::PATCH,
+            &format!("/video/{id}/status"),
+            Some(json!({ "status": status })),
+        )
+        .await
+        .0
 }
 
 async fn titles(service: &Service, query: &str) -> Vec<String> {
     let (status, list) = service.get(&format!("/videos{query}")).await;
     assert_eq!(status, StatusCode::OK, "{list}");
-    list.as_array().expect("a list").iter().map(|video| video["title"].as_str().unwrap_or_default().to_owned()).collect()
+    list.as_array()
+        .expect("a list")
+        .iter()
+        .map(|video| video["title"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -35,10 +48,16 @@ async fn the_service_says_what_it_is() {
     assert!(root["message"].is_string() && root["version"].is_string());
     let (_, health) = service.get("/health").await;
     assert_eq!(health["status"], "degraded", "no node, nothing can be stored");
-    assert_eq!((&health["service"], &health["database_status"]), (&json!("metadata-service"), &json!("connected")));
+    assert_eq!(
+        (&health["service"], &health["database_status"]),
+        (&json!("metadata-service"), &json!("connected"))
+    );
     let nodes = service.with_nodes(3).await;
     let (_, health) = service.get("/health").await;
-    assert_eq!((&health["status"], &health["healthy_nodes"], &health["total_nodes"]), (&json!("healthy"), &json!(3), &json!(3)));
+    assert_eq!(
+        (&health["status"], &health["healthy_nodes"], &health["total_nodes"]),
+        (&json!("healthy"), &json!(3), &json!(3))
+    );
     let (_, stats) = service.get("/stats").await;
     for field in ["total_videos", "total_chunks", "total_replicas"] {
         assert_eq!(stats[field], 0, "{stats}");
@@ -53,10 +72,16 @@ async fn the_service_says_what_it_is() {
 #[tokio::test]
 async fn only_whole_videos_are_listed_unless_others_are_asked_for() {
     let service = Service::start().await;
-    let (one, two, three) =
-        (create(&service, "one").await, create(&service, "two").await, create(&service, "three").await);
+    let (one, two, three) = (
+        create(&service, "one").await,
+        create(&service, "two").await,
+        create(&service, "three").await,
+    );
     assert!(titles(&service, "").await.is_empty());
-    assert_eq!(titles(&service, "?status=uploading&sort=title").await, ["one", "three", "two"]);
+    assert_eq!(
+        titles(&service, "?status=uploading&sort=title").await,
+        ["one", "three", "two"]
+    );
     assert_eq!(set_status(&service, &one, "active").await, StatusCode::OK);
     assert_eq!(set_status(&service, &two, "failed").await, StatusCode::OK);
     assert_eq!(set_status(&service, &three, "deleted").await, StatusCode::OK);
@@ -64,10 +89,19 @@ async fn only_whole_videos_are_listed_unless_others_are_asked_for() {
     assert_eq!(titles(&service, "?q=ONE").await, ["one"]);
     assert!(titles(&service, "?q=two").await.is_empty());
     assert_eq!(titles(&service, "?status=failed").await, ["two"]);
-    let response = service.http.get(format!("{}/videos?limit=0", service.url)).send().await.expect("an answer");
+    let response = service
+        .http
+        .get(format!("{}/videos?limit=0", service.url))
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(response.headers()["x-total-count"], "1");
     for bad in ["?limit=-1", "?limit=x", "?status=gone", "?sort=colour"] {
-        assert_eq!(service.get(&format!("/videos{bad}")).await.0, StatusCode::BAD_REQUEST, "{bad}");
+        assert_eq!(
+            service.get(&format!("/videos{bad}")).await.0,
+            StatusCode::BAD_REQUEST,
+            "{bad}"
+        );
     }
     service.stop().await;
 }
@@ -76,10 +110,18 @@ async fn only_whole_videos_are_listed_unless_others_are_asked_for() {
 async fn a_status_only_goes_forward() {
     let service = Service::start().await;
     let id = create(&service, "one").await;
-    assert_eq!(set_status(&service, &id, "uploading").await, StatusCode::OK, "it stands there");
+    assert_eq!(
+        set_status(&service, &id, "uploading").await,
+        StatusCode::OK,
+        "it stands there"
+    );
     assert_eq!(set_status(&service, &id, "active").await, StatusCode::OK);
     for illegal in ["uploading", "failed"] {
-        assert_eq!(set_status(&service, &id, illegal).await, StatusCode::CONFLICT, "{illegal}");
+        assert_eq!(
+            set_status(&service, &id, illegal).await,
+            StatusCode::CONFLICT,
+            "{illegal}"
+        );
     }
     assert_eq!(set_status(&service, &id, "nonsense").await, StatusCode::BAD_REQUEST);
     let unknown = VideoId::generate().to_string();
@@ -105,18 +147,24 @@ async fn what_is_sent_is_checked() {
     for body in bad {
         let (status, answer) = service.post("/video", body).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
-        assert!(answer["detail"].is_string() && answer["code"] == "malformed", "{answer}");
+        assert!(
+            answer["detail"].is_string() && answer["code"] == "malformed",
+            "{answer}"
+        );
     }
     service.stop().await;
 }
 
 #[tokio::test]
 async fn views_are_counted_and_decide_the_mode() {
-    let service = Service::on(std::sync::Arc::default_memory(), &["--popularity-threshold", "1"]).await;
+    let service = Service::on(memory(), &["--popularity-threshold", "1"]).await;
     let id = create(&service, "one").await;
     let mode = async || service.get(&format!("/redundancy/recommend/{id}")).await.1;
     let cold = mode().await;
-    assert_eq!((&cold["recommended_mode"], &cold["config"]["total_shards"]), (&json!("erasure_coding"), &json!(5)));
+    assert_eq!(
+        (&cold["recommended_mode"], &cold["config"]["total_shards"]),
+        (&json!("erasure_coding"), &json!(5))
+    );
     for _ in 0..2 {
         let (status, counted) = service.post(&format!("/video/{id}/view"), json!(null)).await;
         assert_eq!((status, &counted["status"]), (StatusCode::OK, &json!("success")));
@@ -127,10 +175,16 @@ async fn views_are_counted_and_decide_the_mode() {
     assert_eq!(hot["recommended_mode"], "replication");
     assert_eq!(hot["config"], json!({ "mode": "replication", "replication_factor": 3 }));
     let unknown = VideoId::generate();
-    for path in [format!("/video/{unknown}/popularity"), format!("/redundancy/recommend/{unknown}")] {
+    for path in [
+        format!("/video/{unknown}/popularity"),
+        format!("/redundancy/recommend/{unknown}"),
+    ] {
         assert_eq!(service.get(&path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
-    assert_eq!(service.post(&format!("/video/{unknown}/view"), json!(null)).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        service.post(&format!("/video/{unknown}/view"), json!(null)).await.0,
+        StatusCode::NOT_FOUND
+    );
     service.stop().await;
 }
 
@@ -144,15 +198,33 @@ async fn a_mode_can_be_asked_for_where_there_are_nodes_for_it() {
     assert_eq!(ask("raid").await.0, StatusCode::BAD_REQUEST);
     let (status, refused) = ask("erasure_coding").await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(refused["detail"].as_str().expect("why").contains("3 nodes"), "{refused}");
+    assert!(
+        refused["detail"].as_str().expect("why").contains("3 nodes"),
+        "{refused}"
+    );
     let _nodes = service.with_nodes(3).await;
     let (status, set) = ask("erasure_coding").await;
-    assert_eq!((status, &set["override_mode"], &set["status"]), (StatusCode::OK, &json!("erasure_coding"), &json!("success")));
+    assert_eq!(
+        (status, &set["override_mode"], &set["status"]),
+        (StatusCode::OK, &json!("erasure_coding"), &json!("success"))
+    );
     let (status, cleared) = service.call(Method::DELETE, &path, None).await;
-    assert!(status == StatusCode::OK && cleared.get("override_mode").is_none(), "{cleared}");
+    assert!(
+        status == StatusCode::OK && cleared.get("override_mode").is_none(),
+        "{cleared}"
+    );
     let unknown = format!("/redundancy/override/{}", VideoId::generate());
-    assert_eq!(service.call(Method::DELETE, &unknown, None).await.0, StatusCode::NOT_FOUND);
-    assert_eq!(service.call(Method::POST, &format!("{unknown}?mode=replication"), None).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        service.call(Method::DELETE, &unknown, None).await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        service
+            .call(Method::POST, &format!("{unknown}?mode=replication"), None)
+            .await
+            .0,
+        StatusCode::NOT_FOUND
+    );
     let (_, config) = service.get("/redundancy/config").await;
     assert_eq!(config["erasure_total_shards"], 5);
     let (_, efficiency) = service.get("/redundancy/efficiency").await;
@@ -161,19 +233,12 @@ async fn a_mode_can_be_asked_for_where_there_are_nodes_for_it() {
     service.stop().await;
 }
 
-trait DefaultMemory {
-    fn default_memory() -> Self;
-}
-
-impl DefaultMemory for std::sync::Arc<dyn vstack_metadata::store::Store> {
-    fn default_memory() -> Self {
-        std::sync::Arc::new(vstack_metadata::store::MemoryStore::default())
-    }
-}
-
 async fn node_states(service: &Service) -> Vec<(String, NodeStatus, bool)> {
     let nodes = service.cluster().nodes().await.expect("the nodes");
-    nodes.into_iter().map(|node| (node.node_id, node.status, node.trusted)).collect()
+    nodes
+        .into_iter()
+        .map(|node| (node.node_id, node.status, node.trusted))
+        .collect()
 }
 
 #[tokio::test]
@@ -184,37 +249,65 @@ async fn silence_degrades_a_node_and_a_heartbeat_brings_it_back() {
     let summary = async || service.get("/nodes/health-summary").await.1;
     assert_eq!(summary().await, json!({ "healthy": 2, "degraded": 0, "down": 0 }));
     service.clock.advance(Duration::from_secs(20));
-    assert_eq!(service.post("/nodes/node-1/heartbeat", beat.clone()).await.0, StatusCode::OK);
+    assert_eq!(
+        service.post("/nodes/node-1/heartbeat", beat.clone()).await.0,
+        StatusCode::OK
+    );
     assert_eq!(summary().await, json!({ "healthy": 1, "degraded": 1, "down": 0 }));
     service.clock.advance(Duration::from_secs(12));
     assert_eq!(summary().await, json!({ "healthy": 1, "degraded": 0, "down": 1 }));
     let (_, healthy) = service.get("/nodes/healthy").await;
     let healthy = healthy.as_array().expect("a list");
     assert_eq!(healthy.len(), 1);
-    assert_eq!((&healthy[0]["node_id"], &healthy[0]["chunk_count"]), (&json!("node-1"), &json!(7)));
-    assert_eq!(service.post("/nodes/node-9/heartbeat", beat).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        (&healthy[0]["node_id"], &healthy[0]["chunk_count"]),
+        (&json!("node-1"), &json!(7))
+    );
+    assert_eq!(
+        service.post("/nodes/node-9/heartbeat", beat).await.0,
+        StatusCode::NOT_FOUND
+    );
     let nonsense = json!({ "disk_usage_percent": 140.0, "chunk_count": 7 });
-    assert_eq!(service.post("/nodes/node-1/heartbeat", nonsense).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        service.post("/nodes/node-1/heartbeat", nonsense).await.0,
+        StatusCode::BAD_REQUEST
+    );
     service.stop().await;
 }
 
 #[tokio::test]
 async fn a_node_is_trusted_once_it_proved_itself() {
-    let service = Service::on(std::sync::Arc::default_memory(), &["--heartbeat-interval", "1"]).await;
+    let service = Service::on(memory(), &["--heartbeat-interval", "1"]).await;
     let stranger = TestNode::start(7, "another secret altogether").await;
-    let ack = service.cluster().register_node(&stranger.registration(1)).await.expect("registered");
+    let ack = service
+        .cluster()
+        .register_node(&stranger.registration(1))
+        .await
+        .expect("registered");
     assert!(!ack.trusted);
     // Registered before it listens: asked again, and trusted then.
     let mut late = TestNode::start(8, SECRET).await;
     late.stop().await;
-    let ack = service.cluster().register_node(&late.registration(1)).await.expect("registered");
+    let ack = service
+        .cluster()
+        .register_node(&late.registration(1))
+        .await
+        .expect("registered");
     assert!(!ack.trusted);
     late.restart().await;
     eventually("the late node is trusted", async || {
-        node_states(&service).await.iter().any(|(label, _, trusted)| label == "node-8" && *trusted).then_some(())
+        node_states(&service)
+            .await
+            .iter()
+            .any(|(label, _, trusted)| label == "node-8" && *trusted)
+            .then_some(())
     })
     .await;
-    assert!(node_states(&service).await.contains(&("node-7".into(), NodeStatus::Healthy, false)));
+    assert!(
+        node_states(&service)
+            .await
+            .contains(&("node-7".into(), NodeStatus::Healthy, false))
+    );
     service.stop().await;
 }
 
@@ -223,13 +316,21 @@ async fn a_registration_that_cannot_be_is_refused() {
     let service = Service::start().await;
     let nodes = service.with_nodes(2).await;
     let refused = async |registration| {
-        let error = service.cluster().register_node(&registration).await.expect_err("refused");
+        let error = service
+            .cluster()
+            .register_node(&registration)
+            .await
+            .expect_err("refused");
         error.status().expect("a status")
     };
     let mut back = nodes[0].registration(0);
     assert_eq!(refused(back.clone()).await, 409, "its log went back");
     back.log_seq = 5;
-    service.cluster().register_node(&back).await.expect("the same node again");
+    service
+        .cluster()
+        .register_node(&back)
+        .await
+        .expect("the same node again");
     let mut thief = nodes[0].registration(9);
     thief.node_id = "thief".into();
     thief.disk_uuid = None;
@@ -241,8 +342,15 @@ async fn a_registration_that_cannot_be_is_refused() {
     assert_eq!(refused(thief).await, 400);
     let script = format!("/nodes/register?node_url={}&node_id=node-1&version=1.0", nodes[0].url);
     let (status, ack) = service.call(Method::POST, &script, None).await;
-    assert_eq!((status, &ack["status"]), (StatusCode::OK, &json!("registered")), "{ack}");
-    assert!(node_states(&service).await.iter().all(|(_, _, trusted)| *trusted), "a script takes nobody's trust away");
+    assert_eq!(
+        (status, &ack["status"]),
+        (StatusCode::OK, &json!("registered")),
+        "{ack}"
+    );
+    assert!(
+        node_states(&service).await.iter().all(|(_, _, trusted)| *trusted),
+        "a script takes nobody's trust away"
+    );
     service.stop().await;
 }
 
@@ -250,7 +358,7 @@ async fn a_registration_that_cannot_be_is_refused() {
 async fn nodes_of_the_settings_are_looked_for() {
     let node = TestNode::start(3, SECRET).await;
     let args = ["--storage-nodes", &node.url, "--heartbeat-interval", "1"];
-    let service = Service::on(std::sync::Arc::default_memory(), &args).await;
+    let service = Service::on(memory(), &args).await;
     eventually("the node is found", async || {
         let found = node_states(&service).await;
         (found == [("node-3".to_owned(), NodeStatus::Healthy, true)]).then_some(())
@@ -259,7 +367,9 @@ async fn nodes_of_the_settings_are_looked_for() {
     let (_, all) = service.get("/nodes/all").await;
     let disk = eventually("its figures", async || {
         let (_, all) = service.get("/nodes/all").await;
-        all["nodes"][0]["disk_usage_percent"].as_f64().filter(|percent| *percent > 0.0)
+        all["nodes"][0]["disk_usage_percent"]
+            .as_f64()
+            .filter(|percent| *percent > 0.0)
     })
     .await;
     assert!((disk - 12.5).abs() < 1e-9, "{all}");
@@ -275,22 +385,43 @@ async fn nodes_of_the_settings_are_looked_for() {
 #[tokio::test]
 async fn events_tell_what_happens() {
     let service = Service::start().await;
-    let mut stream = service.http.get(format!("{}/events", service.url)).send().await.expect("a stream");
+    let mut stream = service
+        .http
+        .get(format!("{}/events", service.url))
+        .send()
+        .await
+        .expect("a stream");
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let id = create(&service, "one").await;
     let _node = service.with_nodes(1).await;
     set_status(&service, &id, "failed").await;
     let mut text = String::new();
     while !text.contains("failed") {
-        let part = tokio::time::timeout(Duration::from_secs(10), stream.chunk()).await.expect("in time");
+        let part = tokio::time::timeout(Duration::from_secs(10), stream.chunk())
+            .await
+            .expect("in time");
         text.push_str(&String::from_utf8_lossy(&part.expect("a part").expect("not the end")));
     }
-    let events: Vec<_> = text.split("\n\n").filter_map(|event| event.strip_prefix("event: ")?.split_once("\ndata: ")).collect();
-    let data: Vec<(&str, Value)> =
-        events.iter().map(|(name, data)| (*name, serde_json::from_str(data).expect("JSON"))).collect();
+    let events: Vec<_> = text
+        .split("\n\n")
+        .filter_map(|event| event.strip_prefix("event: ")?.split_once("\ndata: "))
+        .collect();
+    let data: Vec<(&str, Value)> = events
+        .iter()
+        .map(|(name, data)| (*name, serde_json::from_str(data).expect("JSON")))
+        .collect();
     assert_eq!(data[0], ("uploads", json!({ "video_id": id, "status": "uploading" })));
-    assert!(data.iter().any(|(name, data)| *name == "nodes" && data["node_id"] == "node-1"), "{data:?}");
-    assert_eq!(data.last().expect("one"), &("uploads", json!({ "video_id": id, "status": "failed" })));
+    assert!(
+        data.iter()
+            .any(|(name, data)| *name == "nodes" && data["node_id"] == "node-1"),
+        "{data:?}"
+    );
+    assert_eq!(
+        data.last().expect("one"),
+        &("uploads", json!({ "video_id": id, "status": "failed" }))
+    );
     // An open stream does not hold up a stop.
-    tokio::time::timeout(Duration::from_secs(4), service.stop()).await.expect("it stops");
+    tokio::time::timeout(Duration::from_secs(4), service.stop())
+        .await
+        .expect("it stops");
 }

@@ -28,7 +28,11 @@ fn on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(Shared) -> F) {
 }
 
 fn block_on(future: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime").block_on(future);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future);
 }
 
 macro_rules! conformance {
@@ -66,11 +70,20 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn acceptor(n: u8) -> NodeRef {
-    NodeRef { uuid: NodeUuid::from_bytes([n; 16]), incarnation: Incarnation(u32::from(n)) }
+    NodeRef {
+        uuid: NodeUuid::from_bytes([n; 16]),
+        incarnation: Incarnation(u32::from(n)),
+    }
 }
 
 fn new_video(title: &str) -> NewVideo {
-    NewVideo { id: VideoId::generate(), title: title.into(), duration_sec: 12.5, owner: None, created_at: at(0) }
+    NewVideo {
+        id: VideoId::generate(),
+        title: title.into(),
+        duration_sec: 12.5,
+        owner: None,
+        created_at: at(0),
+    }
 }
 
 async fn create(store: &Shared, title: &str) -> VideoId {
@@ -95,7 +108,9 @@ fn placement(version: u64, size: u64, nodes: &[u8]) -> Placement {
         version,
         size,
         sha256: Digest::of(&size.to_le_bytes()),
-        layout: Layout::Replicated { nodes: nodes.iter().copied().map(acceptor).collect() },
+        layout: Layout::Replicated {
+            nodes: nodes.iter().copied().map(acceptor).collect(),
+        },
         prev: None,
         back: false,
     }
@@ -110,11 +125,20 @@ fn chunk(video: VideoId, sequence: u32) -> Chunk {
 }
 
 fn init(video: VideoId) -> Chunk {
-    Chunk { id: ChunkId::init_of_video(video), place: None, placement: placement(1, 700, &[1, 2, 3]) }
+    Chunk {
+        id: ChunkId::init_of_video(video),
+        place: None,
+        placement: placement(1, 700, &[1, 2, 3]),
+    }
 }
 
 fn change(from: VideoStatus, to: VideoStatus) -> StatusChange {
-    StatusChange { from, to, reason: None, at: at(50) }
+    StatusChange {
+        from,
+        to,
+        reason: None,
+        at: at(50),
+    }
 }
 
 async fn learn(store: &Shared, video: VideoId, chunks: Vec<Chunk>) -> Learned {
@@ -128,22 +152,35 @@ async fn version(store: &Shared, video: VideoId) -> u64 {
 async fn a_video_reads_back_as_it_was_created(store: Shared) {
     store.ping().await.unwrap();
     let owner = ProcessUuid::random();
-    let new = NewVideo { owner: Some(owner), ..new_video("Ein „Titel“ with 'quotes' and 🎬") };
+    let new = NewVideo {
+        owner: Some(owner),
+        ..new_video("Ein „Titel“ with 'quotes' and 🎬")
+    };
     store.create_video(new.clone()).await.unwrap();
     assert_eq!(store.video(new.id).await.unwrap(), Some(new.clone().begin()));
     assert_eq!(store.video(VideoId::generate()).await.unwrap(), None);
-    assert!(matches!(store.create_video(new).await, Err(StoreError::Exists { what: "video" })));
+    assert!(matches!(
+        store.create_video(new).await,
+        Err(StoreError::Exists { what: "video" })
+    ));
 }
 
 async fn lists_are_filtered_sorted_and_paged(store: Shared) {
     let titles = ["beta", "ALPHA", "Über 100%", "alphabet", "gamma_"];
     let mut ids = Vec::new();
     for (n, title) in (0..).zip(titles) {
-        let new = NewVideo { duration_sec: f64::from(10 - n), created_at: at(i64::from(n)), ..new_video(title) };
+        let new = NewVideo {
+            duration_sec: f64::from(10 - n),
+            created_at: at(i64::from(n)),
+            ..new_video(title)
+        };
         ids.push(new.id);
         store.create_video(new).await.unwrap();
     }
-    assert_eq!(learn(&store, ids[0], vec![init(ids[0]), chunk(ids[0], 0)]).await, Learned::Known { changed: 2 });
+    assert_eq!(
+        learn(&store, ids[0], vec![init(ids[0]), chunk(ids[0], 0)]).await,
+        Learned::Known { changed: 2 }
+    );
     let sort = |key, descending| Sort { key, descending };
     let query = |text: Option<&str>, sort, limit, offset| VideoQuery {
         status: VideoStatus::Uploading,
@@ -154,9 +191,21 @@ async fn lists_are_filtered_sorted_and_paged(store: Shared) {
     };
     let oldest = sort(SortKey::CreatedAt, false);
     let table = [
-        (query(None, oldest, 10, 0), vec!["beta", "ALPHA", "Über 100%", "alphabet", "gamma_"], 5),
-        (query(None, sort(SortKey::CreatedAt, true), 2, 1), vec!["alphabet", "Über 100%"], 5),
-        (query(None, sort(SortKey::Title, false), 3, 0), vec!["ALPHA", "alphabet", "beta"], 5),
+        (
+            query(None, oldest, 10, 0),
+            vec!["beta", "ALPHA", "Über 100%", "alphabet", "gamma_"],
+            5,
+        ),
+        (
+            query(None, sort(SortKey::CreatedAt, true), 2, 1),
+            vec!["alphabet", "Über 100%"],
+            5,
+        ),
+        (
+            query(None, sort(SortKey::Title, false), 3, 0),
+            vec!["ALPHA", "alphabet", "beta"],
+            5,
+        ),
         (query(None, sort(SortKey::Duration, false), 1, 0), vec!["gamma_"], 5),
         (query(Some("alpha"), oldest, 10, 0), vec!["ALPHA", "alphabet"], 2),
         (query(Some("ÜBER"), oldest, 10, 0), vec!["Über 100%"], 1),
@@ -171,9 +220,16 @@ async fn lists_are_filtered_sorted_and_paged(store: Shared) {
         let titles: Vec<_> = page.videos.iter().map(|listing| listing.video.title.as_str()).collect();
         assert_eq!((titles, page.total), (expected, total), "{query:?}");
     }
-    let first = &store.list_videos(query(Some("beta"), oldest, 1, 0)).await.unwrap().videos[0];
+    let first = &store
+        .list_videos(query(Some("beta"), oldest, 1, 0))
+        .await
+        .unwrap()
+        .videos[0];
     assert_eq!((first.chunk_count, first.size_bytes), (1, 1_700));
-    let active = VideoQuery { status: VideoStatus::Active, ..query(None, oldest, 10, 0) };
+    let active = VideoQuery {
+        status: VideoStatus::Active,
+        ..query(None, oldest, 10, 0)
+    };
     assert_eq!(store.list_videos(active).await.unwrap().total, 0);
 }
 
@@ -183,28 +239,60 @@ async fn a_status_changes_only_from_where_it_was_expected(store: Shared) {
     assert!(store.change_status(id, to_active.clone()).await.unwrap());
     assert!(!store.change_status(id, to_active).await.unwrap());
     let video = store.video(id).await.unwrap().unwrap();
-    assert_eq!((video.status, video.version, video.reap), (VideoStatus::Active, 2, Reap::NotDue));
+    assert_eq!(
+        (video.status, video.version, video.reap),
+        (VideoStatus::Active, 2, Reap::NotDue)
+    );
     let unknown = VideoId::generate();
-    assert!(!store.change_status(unknown, change(VideoStatus::Uploading, VideoStatus::Failed)).await.unwrap());
+    assert!(
+        !store
+            .change_status(unknown, change(VideoStatus::Uploading, VideoStatus::Failed))
+            .await
+            .unwrap()
+    );
 }
 
 async fn ending_a_video_makes_its_chunks_due(store: Shared) {
     let id = create(&store, "one").await;
-    let failed = StatusChange { reason: Some("no audio".into()), ..change(VideoStatus::Uploading, VideoStatus::Failed) };
+    let failed = StatusChange {
+        reason: Some("no audio".into()),
+        ..change(VideoStatus::Uploading, VideoStatus::Failed)
+    };
     assert!(store.change_status(id, failed).await.unwrap());
     let video = store.video(id).await.unwrap().unwrap();
     assert_eq!(video.fail_reason.as_deref(), Some("no audio"));
-    assert_eq!(video.reap, Reap::Due { attempts: 0, next_at: at(50) });
+    assert_eq!(
+        video.reap,
+        Reap::Due {
+            attempts: 0,
+            next_at: at(50)
+        }
+    );
     store.set_reap(id, Reap::Done).await.unwrap();
-    assert!(store.change_status(id, change(VideoStatus::Failed, VideoStatus::Deleted)).await.unwrap());
+    assert!(
+        store
+            .change_status(id, change(VideoStatus::Failed, VideoStatus::Deleted))
+            .await
+            .unwrap()
+    );
     let video = store.video(id).await.unwrap().unwrap();
-    assert_eq!((video.reap, video.fail_reason.as_deref()), (Reap::Done, Some("no audio")));
+    assert_eq!(
+        (video.reap, video.fail_reason.as_deref()),
+        (Reap::Done, Some("no audio"))
+    );
 }
 
 async fn reaping_is_taken_up_in_order_and_ends(store: Shared) {
-    let (first, second, third) = (create(&store, "1").await, create(&store, "2").await, create(&store, "3").await);
+    let (first, second, third) = (
+        create(&store, "1").await,
+        create(&store, "2").await,
+        create(&store, "3").await,
+    );
     for (id, seconds) in [(first, 30), (second, 10), (third, 20)] {
-        let failed = StatusChange { at: at(seconds), ..change(VideoStatus::Uploading, VideoStatus::Failed) };
+        let failed = StatusChange {
+            at: at(seconds),
+            ..change(VideoStatus::Uploading, VideoStatus::Failed)
+        };
         assert!(store.change_status(id, failed).await.unwrap());
     }
     let due = async |seconds, limit| -> Vec<_> {
@@ -213,7 +301,16 @@ async fn reaping_is_taken_up_in_order_and_ends(store: Shared) {
     };
     assert_eq!(due(20, 10).await, [(second, 0), (third, 0)]);
     assert_eq!(due(100, 2).await, [(second, 0), (third, 0)]);
-    store.set_reap(second, Reap::Due { attempts: 1, next_at: at(60) }).await.unwrap();
+    store
+        .set_reap(
+            second,
+            Reap::Due {
+                attempts: 1,
+                next_at: at(60),
+            },
+        )
+        .await
+        .unwrap();
     store.set_reap(third, Reap::Done).await.unwrap();
     assert_eq!(due(100, 10).await, [(first, 0), (second, 1)]);
     assert_eq!(due(59, 10).await, [(first, 0)]);
@@ -223,18 +320,30 @@ async fn only_the_owner_keeps_its_videos_alive(store: Shared) {
     let (owner, other) = (ProcessUuid::random(), ProcessUuid::random());
     let mut ids = Vec::new();
     for n in 0..3 {
-        let new = NewVideo { owner: Some(owner), created_at: at(n), ..new_video("owned") };
+        let new = NewVideo {
+            owner: Some(owner),
+            created_at: at(n),
+            ..new_video("owned")
+        };
         ids.push(new.id);
         store.create_video(new).await.unwrap();
     }
     create(&store, "a script's").await;
     assert_eq!(store.silent_owners(at(2), 10).await.unwrap(), ids[..2]);
     assert_eq!(store.silent_owners(at(2), 1).await.unwrap(), ids[..1]);
-    store.owner_alive(owner, vec![ids[0], VideoId::generate()], at(40)).await.unwrap();
+    store
+        .owner_alive(owner, vec![ids[0], VideoId::generate()], at(40))
+        .await
+        .unwrap();
     store.owner_alive(owner, vec![ids[0]], at(20)).await.unwrap();
     store.owner_alive(other, vec![ids[1]], at(40)).await.unwrap();
     assert_eq!(store.silent_owners(at(40), 10).await.unwrap(), ids[1..]);
-    assert!(store.change_status(ids[1], change(VideoStatus::Uploading, VideoStatus::Failed)).await.unwrap());
+    assert!(
+        store
+            .change_status(ids[1], change(VideoStatus::Uploading, VideoStatus::Failed))
+            .await
+            .unwrap()
+    );
     assert_eq!(store.silent_owners(at(60), 10).await.unwrap(), [ids[2], ids[0]]);
 }
 
@@ -242,9 +351,17 @@ async fn views_and_overrides_stay(store: Shared) {
     let id = create(&store, "one").await;
     assert!(store.count_view(id).await.unwrap());
     assert!(store.count_view(id).await.unwrap());
-    assert!(store.set_override(id, Some(RedundancyMode::ErasureCoding)).await.unwrap());
+    assert!(
+        store
+            .set_override(id, Some(RedundancyMode::ErasureCoding))
+            .await
+            .unwrap()
+    );
     let video = store.video(id).await.unwrap().unwrap();
-    assert_eq!((video.view_count, video.override_mode), (2, Some(RedundancyMode::ErasureCoding)));
+    assert_eq!(
+        (video.view_count, video.override_mode),
+        (2, Some(RedundancyMode::ErasureCoding))
+    );
     assert_eq!(video.version, 1, "neither is in the manifest");
     assert!(store.set_override(id, None).await.unwrap());
     assert_eq!(store.video(id).await.unwrap().unwrap().override_mode, None);
@@ -254,7 +371,10 @@ async fn views_and_overrides_stay(store: Shared) {
 }
 
 fn group(from_seq: u32, members: &[u8]) -> Group {
-    Group { from_seq, members: members.iter().copied().map(acceptor).collect() }
+    Group {
+        from_seq,
+        members: members.iter().copied().map(acceptor).collect(),
+    }
 }
 
 async fn the_first_group_stands(store: Shared) {
@@ -264,23 +384,50 @@ async fn the_first_group_stands(store: Shared) {
     assert_eq!(store.insert_group(id, first.clone()).await.unwrap(), stands);
     assert_eq!(store.insert_group(id, group(0, &[4, 5, 6])).await.unwrap(), stands);
     assert_eq!(store.groups(id).await.unwrap(), [first.clone()]);
-    assert_eq!(store.insert_group(VideoId::generate(), first.clone()).await.unwrap(), GroupOutcome::Unknown);
-    assert!(store.change_status(id, change(VideoStatus::Uploading, VideoStatus::Failed)).await.unwrap());
+    assert_eq!(
+        store.insert_group(VideoId::generate(), first.clone()).await.unwrap(),
+        GroupOutcome::Unknown
+    );
+    assert!(
+        store
+            .change_status(id, change(VideoStatus::Uploading, VideoStatus::Failed))
+            .await
+            .unwrap()
+    );
     let closed = GroupOutcome::Closed(VideoStatus::Failed);
     assert_eq!(store.insert_group(id, group(9, &[1])).await.unwrap(), closed);
-    assert_eq!(store.insert_group(id, group(0, &[4])).await.unwrap(), stands, "what stands can always be read");
+    assert_eq!(
+        store.insert_group(id, group(0, &[4])).await.unwrap(),
+        stands,
+        "what stands can always be read"
+    );
 }
 
 async fn a_group_never_changes_acceptors_of_chunks_before_it(store: Shared) {
     let id = create(&store, "one").await;
     for group in [group(0, &[1, 2, 3]), group(7, &[1, 2, 4])] {
-        assert_eq!(store.insert_group(id, group.clone()).await.unwrap(), GroupOutcome::Stands(group));
+        assert_eq!(
+            store.insert_group(id, group.clone()).await.unwrap(),
+            GroupOutcome::Stands(group)
+        );
     }
-    assert_eq!(store.insert_group(id, group(5, &[1, 2, 5])).await.unwrap(), GroupOutcome::Behind);
-    assert_eq!(learn(&store, id, vec![chunk(id, 9)]).await, Learned::Known { changed: 1 });
-    assert_eq!(store.insert_group(id, group(9, &[1, 2, 5])).await.unwrap(), GroupOutcome::Behind);
+    assert_eq!(
+        store.insert_group(id, group(5, &[1, 2, 5])).await.unwrap(),
+        GroupOutcome::Behind
+    );
+    assert_eq!(
+        learn(&store, id, vec![chunk(id, 9)]).await,
+        Learned::Known { changed: 1 }
+    );
+    assert_eq!(
+        store.insert_group(id, group(9, &[1, 2, 5])).await.unwrap(),
+        GroupOutcome::Behind
+    );
     let next = group(10, &[1, 2, 5]);
-    assert_eq!(store.insert_group(id, next.clone()).await.unwrap(), GroupOutcome::Stands(next));
+    assert_eq!(
+        store.insert_group(id, next.clone()).await.unwrap(),
+        GroupOutcome::Stands(next)
+    );
     assert_eq!(store.groups(id).await.unwrap().len(), 3);
 }
 
@@ -298,20 +445,43 @@ async fn racing_groups_agree_on_one(store: Shared) {
     }
     let winner = store.groups(id).await.unwrap();
     assert_eq!(winner.len(), 1);
-    assert!(outcomes.iter().all(|outcome| *outcome == GroupOutcome::Stands(winner[0].clone())), "{outcomes:?}");
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| *outcome == GroupOutcome::Stands(winner[0].clone())),
+        "{outcomes:?}"
+    );
 }
 
 async fn a_placement_is_replaced_only_by_a_higher_version(store: Shared) {
     let id = create(&store, "one").await;
     let first = chunk(id, 0);
-    let moved = Chunk { placement: Placement { version: 4, ..placement(4, 1_000, &[1, 2, 4]) }, ..first.clone() };
-    assert_eq!(learn(&store, id, vec![first.clone()]).await, Learned::Known { changed: 1 });
+    let moved = Chunk {
+        placement: Placement {
+            version: 4,
+            ..placement(4, 1_000, &[1, 2, 4])
+        },
+        ..first.clone()
+    };
+    assert_eq!(
+        learn(&store, id, vec![first.clone()]).await,
+        Learned::Known { changed: 1 }
+    );
     assert_eq!(version(&store, id).await, 2);
-    assert_eq!(learn(&store, id, vec![first.clone()]).await, Learned::Known { changed: 0 });
+    assert_eq!(
+        learn(&store, id, vec![first.clone()]).await,
+        Learned::Known { changed: 0 }
+    );
     assert_eq!(version(&store, id).await, 2, "old news changes nothing");
     // The newer placement comes with another notion of when the chunk is shown: its place stays.
-    let late = ChunkPlace { start_sec: 99.0, ..place(0) };
-    let told = Chunk { place: Some(late), ..moved.clone() };
+    let late = ChunkPlace {
+        start_sec: 99.0,
+        ..place(0)
+    };
+    let told = Chunk {
+        place: Some(late),
+        ..moved.clone()
+    };
     assert_eq!(learn(&store, id, vec![told]).await, Learned::Known { changed: 1 });
     assert_eq!(learn(&store, id, vec![first]).await, Learned::Known { changed: 0 });
     assert_eq!(store.chunk(moved.id.clone()).await.unwrap(), Some((id, moved)));
@@ -320,21 +490,44 @@ async fn a_placement_is_replaced_only_by_a_higher_version(store: Shared) {
 
 async fn a_conflict_teaches_nothing_of_its_batch(store: Shared) {
     let (id, other) = (create(&store, "one").await, create(&store, "other").await);
-    assert_eq!(learn(&store, id, vec![chunk(id, 0), init(id)]).await, Learned::Known { changed: 2 });
+    assert_eq!(
+        learn(&store, id, vec![chunk(id, 0), init(id)]).await,
+        Learned::Known { changed: 2 }
+    );
     let before = version(&store, id).await;
     let strange: ChunkId = "strange".parse().unwrap();
     let conflicts = [
         // Another chunk in a taken place.
-        Chunk { id: strange.clone(), ..chunk(id, 0) },
+        Chunk {
+            id: strange.clone(),
+            ..chunk(id, 0)
+        },
         // A known chunk in another place.
-        Chunk { place: Some(place(5)), ..chunk(id, 0) },
-        Chunk { place: None, ..chunk(id, 0) },
+        Chunk {
+            place: Some(place(5)),
+            ..chunk(id, 0)
+        },
+        Chunk {
+            place: None,
+            ..chunk(id, 0)
+        },
         // A second init segment.
-        Chunk { id: strange.clone(), place: None, ..chunk(id, 0) },
+        Chunk {
+            id: strange.clone(),
+            place: None,
+            ..chunk(id, 0)
+        },
         // Two truths about one version.
-        Chunk { placement: placement(1, 1_000, &[4, 5, 6]), ..chunk(id, 0) },
+        Chunk {
+            placement: placement(1, 1_000, &[4, 5, 6]),
+            ..chunk(id, 0)
+        },
         // Two chunks of the same batch in one place.
-        Chunk { id: strange, place: Some(place(1)), ..chunk(id, 1) },
+        Chunk {
+            id: strange,
+            place: Some(place(1)),
+            ..chunk(id, 1)
+        },
     ];
     for conflict in conflicts {
         let outcome = learn(&store, id, vec![chunk(id, 1), conflict.clone(), chunk(id, 2)]).await;
@@ -342,23 +535,55 @@ async fn a_conflict_teaches_nothing_of_its_batch(store: Shared) {
         assert_eq!(store.chunk(ChunkId::of_video(id, 1)).await.unwrap(), None);
         assert_eq!(version(&store, id).await, before);
     }
-    assert_eq!(learn(&store, other, vec![chunk(id, 0)]).await, Learned::Conflict(ChunkId::of_video(id, 0)));
+    assert_eq!(
+        learn(&store, other, vec![chunk(id, 0)]).await,
+        Learned::Conflict(ChunkId::of_video(id, 0))
+    );
     assert_eq!(learn(&store, VideoId::generate(), vec![]).await, Learned::Unknown);
 }
 
 async fn a_closed_video_learns_nothing_but_deletions(store: Shared) {
     let id = create(&store, "one").await;
     let known = chunk(id, 0);
-    assert_eq!(learn(&store, id, vec![known.clone()]).await, Learned::Known { changed: 1 });
-    assert!(store.change_status(id, change(VideoStatus::Uploading, VideoStatus::Failed)).await.unwrap());
-    assert_eq!(learn(&store, id, vec![chunk(id, 1)]).await, Learned::Closed(VideoStatus::Failed));
-    let layout = Layout::Deleted { nodes: vec![acceptor(1), acceptor(2), acceptor(3)] };
-    let tombstone = Placement { version: 2, layout, size: 0, ..known.placement.clone() };
+    assert_eq!(
+        learn(&store, id, vec![known.clone()]).await,
+        Learned::Known { changed: 1 }
+    );
+    assert!(
+        store
+            .change_status(id, change(VideoStatus::Uploading, VideoStatus::Failed))
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        learn(&store, id, vec![chunk(id, 1)]).await,
+        Learned::Closed(VideoStatus::Failed)
+    );
+    let layout = Layout::Deleted {
+        nodes: vec![acceptor(1), acceptor(2), acceptor(3)],
+    };
+    let tombstone = Placement {
+        version: 2,
+        layout,
+        size: 0,
+        ..known.placement.clone()
+    };
     assert!(store.learn_deleted(known.id.clone(), tombstone.clone()).await.unwrap());
     assert!(!store.learn_deleted(known.id.clone(), tombstone.clone()).await.unwrap());
-    assert!(!store.learn_deleted(ChunkId::of_video(id, 8), tombstone.clone()).await.unwrap());
+    assert!(
+        !store
+            .learn_deleted(ChunkId::of_video(id, 8), tombstone.clone())
+            .await
+            .unwrap()
+    );
     let (_, stored) = store.chunk(known.id.clone()).await.unwrap().unwrap();
-    assert_eq!(stored.placement, Placement { size: known.placement.size, ..tombstone });
+    assert_eq!(
+        stored.placement,
+        Placement {
+            size: known.placement.size,
+            ..tombstone
+        }
+    );
     assert_eq!(store.totals().await.unwrap().replicated, ModeTotals::default());
 }
 
@@ -413,7 +638,12 @@ async fn chunks_are_forgotten_only_once_the_video_ended(store: Shared) {
     learn(&store, other, vec![chunk(other, 0)]).await;
     learn(&store, id, vec![init(id), chunk(id, 0)]).await;
     assert_eq!(store.forget_chunks(id).await.unwrap(), 0);
-    assert!(store.change_status(id, change(VideoStatus::Uploading, VideoStatus::Deleted)).await.unwrap());
+    assert!(
+        store
+            .change_status(id, change(VideoStatus::Uploading, VideoStatus::Deleted))
+            .await
+            .unwrap()
+    );
     assert_eq!(store.forget_chunks(id).await.unwrap(), 2);
     assert_eq!(store.forget_chunks(id).await.unwrap(), 0);
     assert_eq!(store.video_chunks(id, None, 10).await.unwrap(), []);
@@ -424,36 +654,87 @@ async fn chunks_are_forgotten_only_once_the_video_ended(store: Shared) {
 async fn totals_are_those_of_the_placements(store: Shared) {
     let (whole, begun) = (create(&store, "whole").await, create(&store, "begun").await);
     learn(&store, whole, vec![init(whole), chunk(whole, 0), chunk(whole, 1)]).await;
-    let shards = (0..3).map(|index| Shard { index, node: acceptor(index + 1), sha256: Digest::of(&[index]) }).collect();
+    let shards = (0..3)
+        .map(|index| Shard {
+            index,
+            node: acceptor(index + 1),
+            sha256: Digest::of(&[index]),
+        })
+        .collect();
     let coded = Placement {
-        layout: Layout::Coded { data: 2, parity: 1, shards },
+        layout: Layout::Coded {
+            data: 2,
+            parity: 1,
+            shards,
+        },
         ..placement(1, 1_001, &[])
     };
     assert_eq!(
         Footprint::of(&coded),
-        Footprint { mode: StoredMode::ErasureCoding, copies: 3, physical_bytes: 3 * 501 }
+        Footprint {
+            mode: StoredMode::ErasureCoding,
+            copies: 3,
+            physical_bytes: 3 * 501
+        }
     );
     let joint = Placement {
-        prev: Some(Layout::Replicated { nodes: vec![acceptor(2), acceptor(4)] }),
+        prev: Some(Layout::Replicated {
+            nodes: vec![acceptor(2), acceptor(4)],
+        }),
         ..placement(1, 100, &[1, 2])
     };
     assert_eq!(
         Footprint::of(&joint),
-        Footprint { mode: StoredMode::Replication, copies: 3, physical_bytes: 300 }
+        Footprint {
+            mode: StoredMode::Replication,
+            copies: 3,
+            physical_bytes: 300
+        }
     );
-    let shown = [Chunk { placement: coded, ..chunk(begun, 0) }, Chunk { placement: joint, ..chunk(begun, 1) }];
+    let shown = [
+        Chunk {
+            placement: coded,
+            ..chunk(begun, 0)
+        },
+        Chunk {
+            placement: joint,
+            ..chunk(begun, 1)
+        },
+    ];
     learn(&store, begun, shown.to_vec()).await;
-    let completion =
-        Completion { total_chunks: 2, duration_sec: 1.0, codecs: String::new(), width: 0, height: 0 };
-    assert_eq!(store.complete_video(whole, completion).await.unwrap(), CompletionOutcome::Completed);
+    let completion = Completion {
+        total_chunks: 2,
+        duration_sec: 1.0,
+        codecs: String::new(),
+        width: 0,
+        height: 0,
+    };
+    assert_eq!(
+        store.complete_video(whole, completion).await.unwrap(),
+        CompletionOutcome::Completed
+    );
     let totals = store.totals().await.unwrap();
-    assert_eq!((totals.active_videos, totals.active_chunks, totals.active_replicas), (1, 2, 6));
+    assert_eq!(
+        (totals.active_videos, totals.active_chunks, totals.active_replicas),
+        (1, 2, 6)
+    );
     let copies = 700 + 1_000 + 1_001;
     assert_eq!(
         totals.replicated,
-        ModeTotals { chunks: 4, logical_bytes: copies + 100, physical_bytes: 3 * copies + 300 }
+        ModeTotals {
+            chunks: 4,
+            logical_bytes: copies + 100,
+            physical_bytes: 3 * copies + 300
+        }
     );
-    assert_eq!(totals.coded, ModeTotals { chunks: 1, logical_bytes: 1_001, physical_bytes: 1_503 });
+    assert_eq!(
+        totals.coded,
+        ModeTotals {
+            chunks: 1,
+            logical_bytes: 1_001,
+            physical_bytes: 1_503
+        }
+    );
 }
 
 fn node(label: &str, port: u16, disk: Option<u8>) -> Node {
@@ -473,7 +754,13 @@ fn node(label: &str, port: u16, disk: Option<u8>) -> Node {
 }
 
 async fn labels(store: &Shared) -> Vec<String> {
-    store.nodes().await.unwrap().into_iter().map(|node| node.label).collect()
+    store
+        .nodes()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|node| node.label)
+        .collect()
 }
 
 async fn a_node_stands_for_its_label_its_url_and_its_disk(store: Shared) {
@@ -485,12 +772,21 @@ async fn a_node_stands_for_its_label_its_url_and_its_disk(store: Shared) {
     assert_eq!(store.node("node-b".into()).await.unwrap(), Some(first.clone()));
     assert_eq!(store.node("node-x".into()).await.unwrap(), None);
     // The disk under a new label and URL: its log does not go back.
-    let moved = Node { log_seq: 4, ..node("node-d", 4, Some(1)) };
+    let moved = Node {
+        log_seq: 4,
+        ..node("node-d", 4, Some(1))
+    };
     store.put_node(moved.clone()).await.unwrap();
     assert_eq!(labels(&store).await, ["node-a", "node-c", "node-d"]);
-    assert_eq!(store.node("node-d".into()).await.unwrap(), Some(Node { log_seq: 10, ..moved }));
+    assert_eq!(
+        store.node("node-d".into()).await.unwrap(),
+        Some(Node { log_seq: 10, ..moved })
+    );
     // A new disk under the label of the old: a log of its own.
-    let replaced = Node { log_seq: 2, ..node("node-d", 4, Some(2)) };
+    let replaced = Node {
+        log_seq: 2,
+        ..node("node-d", 4, Some(2))
+    };
     store.put_node(replaced.clone()).await.unwrap();
     assert_eq!(store.node("node-d".into()).await.unwrap(), Some(replaced));
     // Another node at a URL.
@@ -499,27 +795,69 @@ async fn a_node_stands_for_its_label_its_url_and_its_disk(store: Shared) {
 }
 
 async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
-    let beat = |seconds, log_seq| NodeBeat { disk_percent: 50.0, chunk_count: 77, log_seq, at: at(seconds) };
+    let beat = |seconds, log_seq| NodeBeat {
+        disk_percent: 50.0,
+        chunk_count: 77,
+        log_seq,
+        at: at(seconds),
+    };
     assert_eq!(store.beat("node-a".into(), beat(1, 1)).await.unwrap(), None);
     let known = node("node-a", 1, Some(1));
     store.put_node(known.clone()).await.unwrap();
-    let refreshed =
-        Node { disk_percent: 50.0, chunk_count: 77, log_seq: 20, last_heartbeat: Some(at(9)), ..known };
-    assert_eq!(store.beat("node-a".into(), beat(9, 20)).await.unwrap(), Some(refreshed.clone()));
-    assert_eq!(store.beat("node-a".into(), beat(3, 15)).await.unwrap(), Some(refreshed.clone()));
+    let refreshed = Node {
+        disk_percent: 50.0,
+        chunk_count: 77,
+        log_seq: 20,
+        last_heartbeat: Some(at(9)),
+        ..known
+    };
+    assert_eq!(
+        store.beat("node-a".into(), beat(9, 20)).await.unwrap(),
+        Some(refreshed.clone())
+    );
+    assert_eq!(
+        store.beat("node-a".into(), beat(3, 15)).await.unwrap(),
+        Some(refreshed.clone())
+    );
     assert_eq!(store.node("node-a".into()).await.unwrap(), Some(refreshed));
 }
 
 async fn trust_belongs_to_the_disk(store: Shared) {
-    store.put_node(Node { trusted: false, ..node("node-a", 1, Some(1)) }).await.unwrap();
+    store
+        .put_node(Node {
+            trusted: false,
+            ..node("node-a", 1, Some(1))
+        })
+        .await
+        .unwrap();
     let trusted = async || store.node("node-a".into()).await.unwrap().unwrap().trusted;
-    assert!(!store.set_trusted("node-a".into(), acceptor(2).uuid, true).await.unwrap());
+    assert!(
+        !store
+            .set_trusted("node-a".into(), acceptor(2).uuid, true)
+            .await
+            .unwrap()
+    );
     assert!(!trusted().await);
-    assert!(store.set_trusted("node-a".into(), acceptor(1).uuid, true).await.unwrap());
+    assert!(
+        store
+            .set_trusted("node-a".into(), acceptor(1).uuid, true)
+            .await
+            .unwrap()
+    );
     assert!(trusted().await);
-    assert!(store.set_trusted("node-a".into(), acceptor(1).uuid, false).await.unwrap());
+    assert!(
+        store
+            .set_trusted("node-a".into(), acceptor(1).uuid, false)
+            .await
+            .unwrap()
+    );
     assert!(!trusted().await);
-    assert!(!store.set_trusted("node-x".into(), acceptor(1).uuid, true).await.unwrap());
+    assert!(
+        !store
+            .set_trusted("node-x".into(), acceptor(1).uuid, true)
+            .await
+            .unwrap()
+    );
 }
 
 /// Beyond conformance: what only a durable store promises.
@@ -537,7 +875,10 @@ fn sqlite_keeps_everything_over_a_restart() {
         // Not closed: the process is gone with its connections, the log stays behind.
         drop((shared, store));
         let again: Shared = Arc::new(SqliteStore::open(&path).await.expect("the same database"));
-        assert_eq!(again.video_chunks(id, None, 10).await.unwrap(), [init(id), chunk(id, 0)]);
+        assert_eq!(
+            again.video_chunks(id, None, 10).await.unwrap(),
+            [init(id), chunk(id, 0)]
+        );
         assert_eq!(again.groups(id).await.unwrap(), [group(0, &[1, 2, 3])]);
         assert_eq!(labels(&again).await, ["node-a"]);
         assert_eq!(version(&again, id).await, 2);
@@ -551,6 +892,10 @@ fn a_file_that_is_no_database_is_refused() {
     std::fs::write(&path, vec![b'x'; 8_192]).expect("a file");
     block_on(async {
         assert!(SqliteStore::open(&path).await.is_err());
-        assert_eq!(std::fs::read(&path).expect("the file").len(), 8_192, "and left as it was");
+        assert_eq!(
+            std::fs::read(&path).expect("the file").len(),
+            8_192,
+            "and left as it was"
+        );
     });
 }

@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The storage node: a disk's chunks and votes over HTTP.
+//!
+//! Handlers translate: headers and bodies to engine operations, outcomes to statuses. Which votes are cast is
+//! decided in `vstack-chunkpaxos`, what is durable in `vstack-engine`; `docs/wire.md` binds their messages to HTTP.
+//! Refusals are made from headers and memory before a body is read.
+//!
+//! Knows nothing of videos, manifests or other nodes, except those that a signed pull names. Works alone; with a
+//! metadata service it registers and sends heartbeats, and serves on when that is away.
+
+mod app;
+mod body;
+mod cluster;
+mod delete;
+mod get;
+mod housekeeping;
+mod lists;
+mod membership;
+mod metrics;
+mod openapi;
+mod put;
+mod reply;
+mod routes;
+mod run;
+mod settings;
+mod status;
+
+pub use run::{Node, RunError, run};
+pub use settings::Settings;

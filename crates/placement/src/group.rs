@@ -54,7 +54,8 @@ pub struct GroupRequest<'a> {
 /// - Among equals a video's draw decides, so that every video has its own order and free disks get more.
 pub fn choose_group(candidates: &[Candidate], request: GroupRequest<'_>) -> Vec<NodeRef> {
     let ranked = ranked(candidates, request.video);
-    let up = |candidate: &Candidate| candidate.liveness != Liveness::Down && !request.avoid.contains(&candidate.node.uuid);
+    let up =
+        |candidate: &Candidate| candidate.liveness != Liveness::Down && !request.avoid.contains(&candidate.node.uuid);
     let roomy = |candidate: &Candidate| candidate.disk_percent <= DISK_PERCENT_FULL;
     let subset = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<&Candidate> {
         ranked.iter().copied().filter(|candidate| keep(candidate)).collect()
@@ -132,26 +133,45 @@ mod tests {
     }
 
     fn candidate(n: u8) -> Candidate {
-        Candidate { node: node(n), zone: String::new(), disk_percent: 10.0, liveness: Liveness::Healthy, trusted: true }
+        Candidate {
+            node: node(n),
+            zone: String::new(),
+            disk_percent: 10.0,
+            liveness: Liveness::Healthy,
+            trusted: true,
+        }
     }
 
     fn choose(candidates: &[Candidate], avoid: &[NodeUuid]) -> Vec<NodeRef> {
         let mut group = choose_group(
             candidates,
-            GroupRequest { video: VideoId::from_bytes([7; 16]), replication_factor: 3, avoid },
+            GroupRequest {
+                video: VideoId::from_bytes([7; 16]),
+                replication_factor: 3,
+                avoid,
+            },
         );
         group.sort_unstable();
         group
     }
 
     fn down(n: u8) -> Candidate {
-        Candidate { liveness: Liveness::Down, ..candidate(n) }
+        Candidate {
+            liveness: Liveness::Down,
+            ..candidate(n)
+        }
     }
 
     #[test]
     fn a_dead_node_stays_a_member_only_where_no_other_can_stand_in() {
-        assert_eq!(choose(&[candidate(1), candidate(2), down(3)], &[]), [node(1), node(2), node(3)]);
-        assert_eq!(choose(&[candidate(1), candidate(2), down(3), candidate(4)], &[]), [node(1), node(2), node(4)]);
+        assert_eq!(
+            choose(&[candidate(1), candidate(2), down(3)], &[]),
+            [node(1), node(2), node(3)]
+        );
+        assert_eq!(
+            choose(&[candidate(1), candidate(2), down(3), candidate(4)], &[]),
+            [node(1), node(2), node(4)]
+        );
         // Two of three down: a group of three could decide nothing.
         assert_eq!(choose(&[candidate(1), down(2), down(3)], &[]), [node(1)]);
         // Two up and two down: one of them may be waited for, not both.
@@ -177,24 +197,42 @@ mod tests {
 
     #[test]
     fn full_disks_are_the_last_resort() {
-        let full = |n| Candidate { disk_percent: 96.0, ..candidate(n) };
+        let full = |n| Candidate {
+            disk_percent: 96.0,
+            ..candidate(n)
+        };
         assert_eq!(choose(&[full(1), candidate(2), full(3)], &[]), [node(2)]);
         assert_eq!(choose(&[full(1), full(2), full(3)], &[]), [node(1), node(2), node(3)]);
     }
 
     #[test]
     fn zones_come_before_draws() {
-        let zoned = |n, zone: &str| Candidate { zone: zone.into(), ..candidate(n) };
-        let nodes = [zoned(1, "a"), zoned(2, "a"), zoned(3, "a"), zoned(4, "b"), zoned(5, "c")];
+        let zoned = |n, zone: &str| Candidate {
+            zone: zone.into(),
+            ..candidate(n)
+        };
+        let nodes = [
+            zoned(1, "a"),
+            zoned(2, "a"),
+            zoned(3, "a"),
+            zoned(4, "b"),
+            zoned(5, "c"),
+        ];
         let group = choose(&nodes, &[]);
         assert!(group.contains(&node(4)) && group.contains(&node(5)), "{group:?}");
     }
 
     #[test]
     fn a_degraded_node_gives_way_to_a_healthy_one() {
-        let degraded = |n| Candidate { liveness: Liveness::Degraded, ..candidate(n) };
+        let degraded = |n| Candidate {
+            liveness: Liveness::Degraded,
+            ..candidate(n)
+        };
         let nodes = [degraded(1), candidate(2), candidate(3), candidate(4)];
         assert_eq!(choose(&nodes, &[]), [node(2), node(3), node(4)]);
-        assert_eq!(choose(&[degraded(1), candidate(2), candidate(3)], &[]), [node(1), node(2), node(3)]);
+        assert_eq!(
+            choose(&[degraded(1), candidate(2), candidate(3)], &[]),
+            [node(1), node(2), node(3)]
+        );
     }
 }

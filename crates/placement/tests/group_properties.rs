@@ -6,12 +6,22 @@ use vstack_types::{Incarnation, NodeRef, NodeUuid, VideoId, limits::DISK_PERCENT
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     let liveness = prop_oneof![4 => Just(Liveness::Healthy), 1 => Just(Liveness::Degraded), 2 => Just(Liveness::Down)];
-    let one = (0_u8..10, 0_u32..2, 0_u8..4, 0.0..100.0_f64, liveness, prop::bool::weighted(0.8));
+    let one = (
+        0_u8..10,
+        0_u32..2,
+        0_u8..4,
+        0.0..100.0_f64,
+        liveness,
+        prop::bool::weighted(0.8),
+    );
     prop::collection::vec(one, 0..10).prop_map(|drawn| {
         drawn
             .into_iter()
             .map(|(disk, incarnation, zone, disk_percent, liveness, trusted)| Candidate {
-                node: NodeRef { uuid: NodeUuid::from_bytes([disk; 16]), incarnation: Incarnation(incarnation) },
+                node: NodeRef {
+                    uuid: NodeUuid::from_bytes([disk; 16]),
+                    incarnation: Incarnation(incarnation),
+                },
                 zone: format!("zone-{zone}"),
                 disk_percent,
                 liveness,
@@ -23,7 +33,10 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
 
 /// As the candidates say of a member; a disk listed twice counts in its latest life, the first entry of it.
 fn entry(candidates: &[Candidate], node: NodeRef) -> &Candidate {
-    candidates.iter().find(|candidate| candidate.node == node && candidate.trusted).expect("a member is a candidate")
+    candidates
+        .iter()
+        .find(|candidate| candidate.node == node && candidate.trusted)
+        .expect("a member is a candidate")
 }
 
 fn distinct_disks(candidates: &[Candidate]) -> Vec<Candidate> {
@@ -116,7 +129,11 @@ fn videos_are_spread_over_equal_nodes() {
     for n in 0..3_000_u32 {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&n.to_le_bytes());
-        let request = GroupRequest { video: VideoId::from_bytes(bytes), replication_factor: 3, avoid: &[] };
+        let request = GroupRequest {
+            video: VideoId::from_bytes(bytes),
+            replication_factor: 3,
+            avoid: &[],
+        };
         for node in choose_group(&candidates, request) {
             chosen[usize::from(node.uuid.as_bytes()[0])] += 1;
         }

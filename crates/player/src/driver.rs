@@ -184,7 +184,8 @@ pub(crate) async fn drive(
         snapshots,
         snapshot_due: Instant::now(),
     };
-    driver.run(chunks, shutdown).await
+    // On the heap: whoever awaits this would otherwise carry some 10 KB of session in its own future.
+    Box::pin(driver.run(chunks, shutdown)).await
 }
 
 /// What a call to the metadata service brought.

@@ -98,7 +98,7 @@ pub async fn play_with(
     };
     let (snapshots, watching) = watch::channel(Arc::new(Snapshot::default()));
     let display = (!options.quiet).then(|| Display::start(watching.clone()));
-    let outcome = drive(services, order, &snapshots, &shutdown).await;
+    let outcome = Box::pin(drive(services, order, &snapshots, &shutdown)).await;
     drop(snapshots);
     if let Some(display) = display {
         display.finish().await;

@@ -8,7 +8,7 @@ use vstack_client::{MetadataClient, NodeClient};
 use vstack_media::cutter::CutLimits;
 use vstack_types::{ProcessUuid, SystemClock};
 
-use crate::{completer::Completer, sessions::Sessions, spool::SpoolRoot};
+use crate::{completer::Completer, records::Records, sessions::Sessions, spool::SpoolRoot};
 
 /// Files looked at by ffprobe at a time; each may take up to 2 GiB of address space.
 pub const PROBES_MAX: usize = 4;
@@ -22,6 +22,7 @@ pub struct App {
     pub nodes: NodeClient,
     pub sessions: Sessions,
     pub spool: SpoolRoot,
+    pub records: Records,
     pub completer: Completer,
     pub clock: SystemClock,
     /// Pipelines and what they leave running.

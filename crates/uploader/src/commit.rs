@@ -5,8 +5,8 @@
 //! 0 can no longer decide, the classic path does.
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vstack_api::metadata::ChunkPlace;
 use vstack_chunkpaxos::{Ballot, Change, Layout, Outcome as Ending, Placement, Proposer, Reply, Request, Vote};
 use vstack_client::{ClientError, Holder, NodeUrls, propose};
@@ -39,7 +39,9 @@ const PUT_TIMEOUT: Duration = Duration::from_secs(15);
 /// First and last wait before a node is asked again.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_LAST: Duration = Duration::from_secs(2);
-/// How long late answers are waited for after the decision, before the copy is made by a pull.
+/// A copy that is not there so long after the decision counts as missing.
+const MISSING_AFTER: Duration = Duration::from_secs(1);
+/// How long late answers are waited for after that, before the copy is made by a pull.
 const STRAGGLER_WAIT: Duration = Duration::from_secs(10);
 
 /// A chunk to be stored.
@@ -61,8 +63,35 @@ pub struct Commits {
     pub stragglers: Arc<Semaphore>,
     /// The tasks that wait for them.
     pub waiting: TaskTracker,
+    /// Cancelled when there is no more time to wait for them.
+    pub hurry: CancellationToken,
+    pub laggards: Laggards,
     /// Nodes that failed a request; when it is full, enough is known.
     pub suspects: mpsc::Sender<NodeUuid>,
+}
+
+/// Nodes with a copy that counts as missing. Nobody waits for them; for others that are a little late, a commit waits
+/// until there is room to, which slows an upload down to the pace of its slowest healthy node.
+#[derive(Debug, Default)]
+pub struct Laggards(Mutex<BTreeSet<NodeUuid>>);
+
+impl Laggards {
+    fn set(&self) -> MutexGuard<'_, BTreeSet<NodeUuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_late(&self, nodes: &[Holder]) {
+        self.set().extend(nodes.iter().map(|holder| holder.node.uuid));
+    }
+
+    fn note_answer(&self, node: NodeUuid) {
+        self.set().remove(&node);
+    }
+
+    fn are_all(&self, nodes: &[Holder]) -> bool {
+        let set = self.set();
+        nodes.iter().all(|holder| set.contains(&holder.node.uuid))
+    }
 }
 
 type Answer = Result<Reply, PutFailure>;
@@ -104,7 +133,7 @@ struct Round0<'a> {
 ///
 /// # Errors
 /// When no majority could be had.
-pub async fn commit(commits: &Commits, piece: Piece, group: Arc<Vec<Holder>>) -> Result<Vote, UploadFailure> {
+pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>>) -> Result<Vote, UploadFailure> {
     let nodes: Vec<_> = group.iter().map(|holder| holder.node).collect();
     let placement = Placement {
         version: 1,
@@ -140,7 +169,8 @@ pub async fn commit(commits: &Commits, piece: Piece, group: Arc<Vec<Holder>>) ->
     let late: Vec<_> = group.iter().filter(|holder| !accepted.contains(&holder.node)).cloned().collect();
     let puts = round.puts;
     if !late.is_empty() {
-        complete_later(commits, piece.chunk, vote.clone(), &group, late, puts);
+        let copies = LateCopies { commits, chunk: piece.chunk, vote: vote.clone(), group: &group };
+        complete_later(copies, late, puts).await;
     }
     Ok(vote)
 }
@@ -165,7 +195,9 @@ impl Round0<'_> {
         match answer {
             Ok(reply) => {
                 self.tally.on_reply(holder.node, &reply);
-                if self.tally.stand(holder.node) != Some(Stand::Accepted) {
+                if self.tally.stand(holder.node) == Some(Stand::Accepted) {
+                    self.commits.laggards.note_answer(holder.node.uuid);
+                } else {
                     self.words.insert(holder.node.uuid, format!("{} answered {reply:?}", holder.url));
                 }
             }
@@ -231,41 +263,73 @@ async fn classic(commits: &Commits, piece: &Piece, group: &[Holder]) -> Result<V
     }
 }
 
-/// Sees to the copies of `late`: by the requests under way when there is room to wait for them, else by pulls.
-fn complete_later(
-    commits: &Commits,
+struct LateCopies<'a> {
+    commits: &'a Arc<Commits>,
     chunk: ChunkId,
     vote: Vote,
-    group: &Arc<Vec<Holder>>,
-    late: Vec<Holder>,
-    mut puts: JoinSet<(Holder, Answer)>,
-) {
+    group: &'a Arc<Vec<Holder>>,
+}
+
+/// Sees to the copies of `late`: by the requests under way when there is room to wait for them, else by pulls.
+async fn complete_later(copies: LateCopies<'_>, late: Vec<Holder>, mut puts: JoinSet<(Holder, Answer)>) {
+    let LateCopies { commits, chunk, vote, group } = copies;
     let (group, app, session) = (Arc::clone(group), Arc::clone(&commits.app), Arc::clone(&commits.session));
-    let hand_over = move |late: Vec<Holder>| {
+    let put_off = move |late: Vec<Holder>, missing: Option<Arc<MissingChunk>>| {
         if late.is_empty() {
             return;
         }
-        let missing = MissingChunk::new(session);
+        let missing = missing.unwrap_or_else(|| MissingChunk::new(session));
         for to in late {
             let from = group.iter().filter(|holder| **holder != to).cloned().collect();
             let (chunk, vote, missing) = (chunk.clone(), vote.clone(), Arc::clone(&missing));
             app.completer.add(MissingCopy { to, chunk, vote, from, missing });
         }
     };
-    let Ok(permit) = Arc::clone(&commits.stragglers).try_acquire_owned() else {
-        return hand_over(late);
+    let room = Arc::clone(&commits.stragglers);
+    let permit = if commits.laggards.are_all(&late) {
+        room.try_acquire_owned().ok()
+    } else {
+        timeout(MISSING_AFTER, room.acquire_owned()).await.ok().and_then(Result::ok)
     };
-    commits.waiting.spawn(async move {
+    let Some(permit) = permit else {
+        commits.laggards.note_late(&late);
+        return put_off(late, None);
+    };
+    let commits = Arc::clone(commits);
+    commits.waiting.clone().spawn(async move {
         let mut late = late;
-        let deadline = Instant::now() + STRAGGLER_WAIT;
-        while !late.is_empty()
-            && let Ok(Some(answer)) = timeout_at(deadline, puts.join_next()).await
-        {
-            if let Ok((holder, Ok(Reply::Accepted { .. }))) = answer {
-                late.retain(|missing| *missing != holder);
+        let patience = Instant::now() + MISSING_AFTER;
+        let mut missing = None;
+        tokio::select! {
+            () = late_answers(&commits, &mut late, &mut puts, patience) => {}
+            () = commits.hurry.cancelled() => {}
+        }
+        if !late.is_empty() && !puts.is_empty() {
+            commits.laggards.note_late(&late);
+            missing = Some(MissingChunk::new(Arc::clone(&commits.session)));
+            tokio::select! {
+                () = late_answers(&commits, &mut late, &mut puts, patience + STRAGGLER_WAIT) => {}
+                () = commits.hurry.cancelled() => {}
             }
         }
-        drop(permit);
-        hand_over(late);
+        drop((puts, permit));
+        put_off(late, missing);
     });
+}
+
+/// Takes those who accept out of `late`, until nobody is late, nothing is under way, or `deadline`.
+async fn late_answers(
+    commits: &Commits,
+    late: &mut Vec<Holder>,
+    puts: &mut JoinSet<(Holder, Answer)>,
+    deadline: Instant,
+) {
+    while !late.is_empty()
+        && let Ok(Some(answer)) = timeout_at(deadline, puts.join_next()).await
+    {
+        if let Ok((holder, Ok(Reply::Accepted { .. }))) = answer {
+            commits.laggards.note_answer(holder.node.uuid);
+            late.retain(|missing| *missing != holder);
+        }
+    }
 }

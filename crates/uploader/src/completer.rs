@@ -1,7 +1,7 @@
 //! Copies that were not made in time.
 //!
 //! A chunk is decided when a majority has it; the node that was down, slow or full gets its copy later, pulled from
-//! those that have it, for as long as this process lives. No bytes are kept here. After that, repair does it.
+//! those that have it, for as long as this process lives; the next one goes on from the records. No bytes are kept here.
 //!
 //! [`Agenda`] is pure: what is to be done, in which order, and when. A node that does not answer is left alone for a
 //! growing while; a copy that a living node cannot make is given up after some tries.
@@ -21,7 +21,10 @@ use vstack_chunkpaxos::{Request, Vote};
 use vstack_client::{ClientError, Holder, NodeClient};
 use vstack_types::{ChunkId, NodeUuid};
 
-use crate::session::{Change, Session};
+use crate::{
+    records::{CopyRecord, Records},
+    session::{Change, Session},
+};
 
 /// Copies remembered. At a few hundred bytes each, some 20 MB.
 const COPIES_MAX: usize = 50_000;
@@ -33,7 +36,7 @@ const REFUSALS_MAX: u32 = 10;
 const PULL_TIMEOUT: Duration = Duration::from_secs(30);
 /// First and last wait after a node did not answer.
 const WAIT_FIRST: Duration = Duration::from_millis(500);
-const WAIT_LAST: Duration = Duration::from_secs(30);
+const WAIT_LAST: Duration = Duration::from_secs(10);
 
 /// A chunk with fewer copies than it should have; when the last of its copies is made, the upload's count falls.
 #[derive(Debug)]
@@ -91,24 +94,37 @@ enum Tried {
 
 /// Hands copies over to the task that makes them.
 #[derive(Debug, Clone)]
-pub struct Completer(mpsc::Sender<MissingCopy>);
+pub struct Completer {
+    inbox: mpsc::Sender<MissingCopy>,
+    records: Records,
+}
 
 impl Completer {
     /// Starts the task; it ends with `shutdown`.
-    pub fn start(nodes: NodeClient, shutdown: CancellationToken) -> Self {
+    pub fn start(nodes: NodeClient, records: Records, shutdown: CancellationToken) -> Self {
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
+        let done = records.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = work(nodes, inbox) => {}
+                () = work(nodes, done, inbox) => {}
                 () = shutdown.cancelled() => {}
             }
         });
-        Self(sender)
+        Self { inbox: sender, records }
     }
 
-    /// Adds a copy. When too many wait, it is left to repair, and stays counted.
+    /// Adds a copy, and writes it down first. When too many wait, it is left to repair, and stays counted.
     pub fn add(&self, copy: MissingCopy) {
-        if let Err(error) = self.0.try_send(copy) {
+        let record = CopyRecord::new(copy.to.clone(), copy.chunk.clone(), copy.from.clone(), &copy.vote);
+        if let Err(error) = self.records.append_copy(copy.missing.session.id, &record) {
+            tracing::warn!(chunk = %copy.chunk, %error, "a missing copy was not written down");
+        }
+        self.add_recorded(copy);
+    }
+
+    /// Adds a copy that is written down already.
+    pub fn add_recorded(&self, copy: MissingCopy) {
+        if let Err(error) = self.inbox.try_send(copy) {
             let (mpsc::error::TrySendError::Full(copy) | mpsc::error::TrySendError::Closed(copy)) = error;
             copy.give_up();
             tracing::warn!(chunk = %copy.chunk, node = %copy.to.node, "a missing copy is left to repair");
@@ -116,7 +132,7 @@ impl Completer {
     }
 }
 
-async fn work(nodes: NodeClient, mut inbox: mpsc::Receiver<MissingCopy>) {
+async fn work(nodes: NodeClient, records: Records, mut inbox: mpsc::Receiver<MissingCopy>) {
     let mut agenda = Agenda::default();
     let mut running = JoinSet::new();
     loop {
@@ -134,7 +150,13 @@ async fn work(nodes: NodeClient, mut inbox: mpsc::Receiver<MissingCopy>) {
                 None => return,
             },
             Some(done) = running.join_next() => match done {
-                Ok((copy, tried)) => agenda.done(copy, tried, Instant::now()),
+                Ok((copy, tried)) => {
+                    let session = Arc::clone(&copy.missing.session);
+                    agenda.done(copy, tried, Instant::now());
+                    if session.status().under_replicated == 0 {
+                        records.clear_copies(session.id);
+                    }
+                }
                 Err(error) => tracing::error!(%error, "making a copy ended badly"),
             },
             () = tokio::time::sleep_until(wake.into()) => {}
@@ -199,7 +221,7 @@ impl Agenda {
         for node in self.nodes.values_mut() {
             if node.running.is_none()
                 && node.not_before.is_none_or(|time| time <= now)
-                && let Some((copy, refusals)) = node.copies.pop_front()
+                && let Some((copy, refusals)) = next_wanted(&mut node.copies, &mut self.total)
             {
                 node.running = Some(refusals);
                 due.push(copy);
@@ -243,6 +265,17 @@ impl Agenda {
             self.nodes.remove(&uuid);
         }
     }
+}
+
+/// The next copy; those of uploads that failed meanwhile are dropped, or they would outlive their video.
+fn next_wanted(copies: &mut VecDeque<(MissingCopy, u32)>, total: &mut usize) -> Option<(MissingCopy, u32)> {
+    while let Some((copy, refusals)) = copies.pop_front() {
+        if !copy.missing.session.is_failed() {
+            return Some((copy, refusals));
+        }
+        *total -= 1;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -296,7 +329,7 @@ mod tests {
             assert!(agenda.due(now).is_empty());
             now = next;
         }
-        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000, 10_000]);
         assert_eq!(session.status().under_replicated, 1);
         for name in ["a", "b"] {
             let due = agenda.due(now);
@@ -320,6 +353,16 @@ mod tests {
         }
         assert!(agenda.due(now).is_empty() && agenda.total == 0);
         assert_eq!(session.status().under_replicated, 1);
+    }
+
+    #[test]
+    fn copies_of_a_failed_upload_are_dropped() {
+        let session = Arc::new(Session::new(Uuid::new_v4(), status(UploadStage::UploadingChunks), CancellationToken::new()));
+        let mut agenda = Agenda::default();
+        agenda.add(copy(1, "a", &MissingChunk::new(Arc::clone(&session))));
+        session.change(Change::Failed("why".to_owned()));
+        assert!(agenda.due(Instant::now()).is_empty());
+        assert_eq!(agenda.total, 0);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum UploadFailure {
         /// Why.
         source: ClientError,
     },
+    /// Our own disk failed.
+    #[error("the uploader's disk failed: {0}")]
+    Journal(std::io::Error),
     /// Its owner gave it up.
     #[error("the upload was cancelled")]
     Cancelled,

@@ -3,7 +3,7 @@
 use std::{fs::File, io, io::Write as _};
 
 use serde::{Deserialize, Serialize};
-use vstack_api::WallTime;
+use vstack_api::{WallTime, metadata::CompleteVideo, uploader::{UploadStage, UploadStatus}};
 use vstack_types::VideoId;
 
 use crate::spool::Spool;
@@ -11,7 +11,7 @@ use crate::spool::Spool;
 const NAME: &str = "session.json";
 
 /// An upload in progress. There from before its first chunk is sent until it has ended and everyone knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Journal {
     /// The video it makes.
     pub video: VideoId,
@@ -21,6 +21,9 @@ pub struct Journal {
     pub filename: String,
     /// When the request came.
     pub started_at: WallTime,
+    /// Written before the metadata service is asked to make the video active: from then on only its answer tells how
+    /// the upload ended.
+    pub completing: Option<CompleteVideo>,
 }
 
 impl Journal {
@@ -38,5 +41,24 @@ impl Journal {
     pub fn read(spool: &Spool) -> Option<Self> {
         let text = std::fs::read(spool.dir().join(NAME)).ok()?;
         serde_json::from_slice(&text).ok()
+    }
+
+    /// The status of such an upload at `stage`.
+    pub fn status(&self, session: uuid::Uuid, stage: UploadStage) -> UploadStatus {
+        UploadStatus {
+            video_id: self.video,
+            upload_session_id: session.to_string(),
+            title: self.title.clone(),
+            filename: self.filename.clone(),
+            status: stage,
+            progress: 0.0,
+            started_at: self.started_at,
+            total_chunks: 0,
+            error: None,
+            warnings: Vec::new(),
+            queue_position: None,
+            under_replicated: 0,
+            manifest_url: None,
+        }
     }
 }

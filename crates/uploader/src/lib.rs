@@ -6,19 +6,21 @@
 //! completed afterwards, for as long as this process lives ([`completer`]).
 //!
 //! Round 0 belongs to this process: its id is new at every start, so an upload cannot be resumed by the next one. What
-//! a crash leaves behind is found at the next start, reported failed and removed.
+//! a crash leaves behind is found at the next start ([`recovery`]), reported failed and removed.
 //!
 //! It knows nothing of superblocks, databases or how a video is played.
 
 mod app;
 mod commit;
 mod completer;
+mod ending;
 mod failure;
 mod groups;
 mod journal;
 mod news;
 mod pipeline;
 mod receive;
+mod records;
 mod recovery;
 mod routes;
 mod run;

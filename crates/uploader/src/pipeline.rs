@@ -11,7 +11,10 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use vstack_api::{
     metadata::{ChunkPlace, CompleteVideo, Group, RequestGroup},
     uploader::UploadStage,
@@ -24,13 +27,15 @@ use vstack_media::{
     ingest::{IngestError, Job, Output, Summary, ingest},
     verdict::{Plan, VideoPlan},
 };
-use vstack_types::{ChunkId, Clock as _, Digest};
+use vstack_types::{ChunkId, Digest};
 
 use crate::{
     app::SharedApp,
-    commit::{Commits, Piece, commit},
+    commit::{Commits, Laggards, Piece, commit},
+    ending::{complete, completed, failed},
     failure::{UploadFailure, chain},
     groups::GroupKeeper,
+    journal::Journal,
     news::{Decision, NEWS_MAX, persist, tell},
     session::{Change, Session},
     sessions::Admission,
@@ -46,17 +51,16 @@ const CUT_AHEAD: usize = 2;
 /// How long the metadata service may be away when it is needed to go on.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 /// How long the last late answers may delay the end.
-const LATE_WAIT: Duration = Duration::from_secs(5);
+const LATE_WAIT: Duration = Duration::from_secs(2);
 /// How long requests under way are waited for when an upload fails, so that none arrives after the failure was told.
 const DRAIN_WAIT: Duration = Duration::from_secs(5);
-/// How long the end of a failed upload waits for the metadata service to know.
-const TELL_WAIT: Duration = Duration::from_secs(3);
 
 /// An upload that was accepted.
 #[derive(Debug)]
 pub struct Upload {
     pub session: Arc<Session>,
     pub spool: Spool,
+    pub journal: Journal,
     pub plan: Plan,
     /// Bytes of the file.
     pub size_bytes: u64,
@@ -68,61 +72,39 @@ pub struct Upload {
 pub async fn run(app: SharedApp, upload: Upload) {
     let session = Arc::clone(&upload.session);
     let place = app.sessions.place(&session).await;
-    let ending = match place {
+    let stored = match place {
         Some(_) => process(&app, &upload).await,
         None => Err(UploadFailure::Cancelled),
     };
-    match ending {
-        Ok(chunks) => {
-            let manifest_url = format!("{}/manifest/{}", app.metadata.url(), session.video);
-            tracing::info!(session = %session.id, video = %session.video, chunks, "upload completed");
-            drop(upload.spool);
-            session.change(Change::Completed { chunks, manifest_url });
-        }
-        Err(failure) => fail(&app, &session, upload.spool, failure).await,
+    let Upload { spool, mut journal, admission, .. } = upload;
+    let stored = stored.and_then(|body| {
+        journal.completing = Some(body.clone());
+        journal.write(&spool).map_err(UploadFailure::Journal).map(|()| body)
+    });
+    match stored {
+        Ok(body) => match complete(&app, session.video, &body).await {
+            Some(Ok(())) => completed(&app, &session, spool, body.total_chunks),
+            Some(Err(failure)) => failed(&app, &session, spool, chain(&failure)).await,
+            // The next process asks again.
+            None => spool.leave(),
+        },
+        Err(failure) => failed(&app, &session, spool, reason(&app, failure)).await,
     }
-    drop(upload.admission);
-    app.sessions.over(session.id, app.clock.monotonic());
+    drop(admission);
 }
 
-/// Cleans up, tells the metadata service, and only then its owner: who reads `failed` finds nothing left.
-async fn fail(app: &SharedApp, session: &Session, spool: Spool, failure: UploadFailure) {
-    let failure = match failure {
+fn reason(app: &SharedApp, failure: UploadFailure) -> String {
+    match failure {
         UploadFailure::Cancelled | UploadFailure::Ingest(IngestError::Cancelled) if app.shutdown.is_cancelled() => {
-            UploadFailure::Stopped
+            chain(&UploadFailure::Stopped)
         }
-        UploadFailure::Ingest(IngestError::Cancelled) => UploadFailure::Cancelled,
-        other => other,
-    };
-    let reason = chain(&failure);
-    tracing::warn!(session = %session.id, video = %session.video, reason, "upload failed");
-    spool.shrink();
-    match timeout(TELL_WAIT, told_failed(app, session.video, &reason)).await {
-        Ok(()) => drop(spool),
-        Err(_elapsed) if app.shutdown.is_cancelled() => spool.leave(),
-        Err(_elapsed) => {
-            let (app, video, reason) = (Arc::clone(app), session.video, reason.clone());
-            app.clone().tasks.spawn(async move {
-                tokio::select! {
-                    () = told_failed(&app, video, &reason) => drop(spool),
-                    () = app.shutdown.cancelled() => spool.leave(),
-                }
-            });
-        }
-    }
-    session.change(Change::Failed(reason));
-}
-
-/// Returns when the metadata service knows that `video` failed, or says that it does not know the video.
-pub async fn told_failed(app: &SharedApp, video: vstack_types::VideoId, reason: &str) {
-    let week = Duration::from_secs(7 * 24 * 3600);
-    if let Err(failure) = persist(week, "did not take a failure", || app.metadata.fail(video, reason)).await {
-        tracing::warn!(%video, reason = chain(&failure), "the metadata service refused to fail a video");
+        UploadFailure::Ingest(IngestError::Cancelled) => chain(&UploadFailure::Cancelled),
+        other => chain(&other),
     }
 }
 
-/// Cuts and stores everything; gives the number of chunks.
-async fn process(app: &SharedApp, upload: &Upload) -> Result<u32, UploadFailure> {
+/// Cuts, stores and tells everything; gives what is left to be said to make the video active.
+async fn process(app: &SharedApp, upload: &Upload) -> Result<CompleteVideo, UploadFailure> {
     let session = &upload.session;
     session.change(Change::Stage(UploadStage::Processing));
     upload.plan.warnings.iter().for_each(|warning| session.change(Change::Warning(warning.clone())));
@@ -219,6 +201,8 @@ impl<'a> Sending<'a> {
             session: Arc::clone(&upload.session),
             stragglers: Arc::new(Semaphore::new(STRAGGLERS_MAX)),
             waiting: TaskTracker::new(),
+            hurry: CancellationToken::new(),
+            laggards: Laggards::default(),
             suspects: suspect,
         };
         Self {
@@ -328,6 +312,7 @@ impl<'a> Sending<'a> {
 
     /// Lets requests under way end, so that none arrives later.
     async fn drain(&mut self) {
+        self.commits.hurry.cancel();
         let drain = async { while self.under_way.join_next().await.is_some() {} };
         let _rest_is_aborted = timeout(DRAIN_WAIT, drain).await;
         self.under_way.shutdown().await;
@@ -350,21 +335,23 @@ async fn finalize(
     sending: Sending<'_>,
     summary: Summary,
     telling: Telling,
-) -> Result<u32, UploadFailure> {
+) -> Result<CompleteVideo, UploadFailure> {
     session.change(Change::Stage(UploadStage::Finalizing));
     summary.warnings.into_iter().for_each(|warning| session.change(Change::Warning(warning)));
+    // What is still late then is put off, and written down, before anyone reads `completed`.
     sending.commits.waiting.close();
-    let _late_ones_go_on = timeout(LATE_WAIT, sending.commits.waiting.wait()).await;
+    if timeout(LATE_WAIT, sending.commits.waiting.wait()).await.is_err() {
+        sending.commits.hurry.cancel();
+        sending.commits.waiting.wait().await;
+    }
     telling.await.unwrap_or(Err(UploadFailure::IngestTask))?;
     let video = sending.init.as_ref().and_then(InitSegment::video);
-    let body = CompleteVideo {
+    Ok(CompleteVideo {
         owner: app.owner,
         total_chunks: summary.totals.chunks,
         duration_sec: summary.totals.duration_sec,
         codecs: sending.init.as_ref().map(InitSegment::codecs).unwrap_or_default(),
         width: video.map_or(0, |track| track.width),
         height: video.map_or(0, |track| track.height),
-    };
-    persist(AWAY_MAX, "did not complete the video", || app.metadata.complete(session.video, &body)).await?;
-    Ok(summary.totals.chunks)
+    })
 }

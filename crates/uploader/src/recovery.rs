@@ -1,58 +1,90 @@
-//! What a crash left behind: uploads of an earlier process.
+//! What earlier processes left: uploads in progress, uploads that are over, and copies still to be made.
 //!
-//! They cannot go on: the votes of round 0 belong to the process that is gone. Each becomes a failed upload whose
-//! status can still be asked for; its files are removed, and the metadata service is told until it has heard.
+//! An upload in progress cannot go on: the votes of round 0 belong to the process that is gone. It becomes a failed
+//! upload whose status can still be asked for; its files are removed, and the metadata service is told until it has
+//! heard. Only one that had nothing left to do but to be made active is asked about again.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use vstack_api::uploader::{UploadStage, UploadStatus};
-use vstack_types::Clock as _;
+use vstack_api::uploader::UploadStage;
 
-use crate::{app::SharedApp, journal::Journal, pipeline::told_failed, session::Session, spool::Spool};
+use crate::{
+    app::SharedApp,
+    completer::{MissingChunk, MissingCopy},
+    ending::{complete, completed, end, failed, tell_aside},
+    failure::chain,
+    journal::Journal,
+    session::{Change, Session},
+    spool::Spool,
+};
 
 const REASON: &str = "the uploader restarted while this upload was in progress; upload the file again";
 
-/// Fails and removes what earlier processes left.
+/// Takes over what earlier processes left.
 ///
 /// # Errors
-/// When the spool cannot be read.
+/// When `TEMP_DIR` cannot be read.
 pub fn recover(app: &SharedApp) -> std::io::Result<()> {
+    for (id, ending) in app.records.endings()? {
+        let mut status = ending.status;
+        status.under_replicated = 0;
+        let session = remember(app, id, status);
+        for forgotten in app.sessions.over(id, ending.over_at) {
+            app.records.forget(forgotten);
+        }
+        resume_copies(app, &session);
+    }
     for (id, spool) in app.spool.left_behind()? {
         // Without a journal there is no video yet, and dropping the spool is all there is to do.
         if let Some(journal) = Journal::read(&spool) {
-            fail(app, id, spool, journal);
+            take_over(app, id, spool, journal);
         }
     }
     Ok(())
 }
 
-fn fail(app: &SharedApp, id: Uuid, spool: Spool, journal: Journal) {
+fn remember(app: &SharedApp, id: Uuid, status: vstack_api::uploader::UploadStatus) -> Arc<Session> {
+    let session = Arc::new(Session::new(id, status, CancellationToken::new()));
+    app.sessions.insert(Arc::clone(&session));
+    session
+}
+
+fn take_over(app: &SharedApp, id: Uuid, spool: Spool, mut journal: Journal) {
     tracing::warn!(session = %id, video = %journal.video, "an upload was in progress when the uploader ended");
+    if let Some(over) = app.sessions.get(id) {
+        // It had ended, and only its directory was left.
+        return match over.status().status {
+            UploadStage::Failed => tell_aside(app, journal.video, spool, REASON.to_owned()),
+            _ => drop(spool),
+        };
+    }
     spool.shrink();
-    let status = UploadStatus {
-        video_id: journal.video,
-        upload_session_id: id.to_string(),
-        title: journal.title,
-        filename: journal.filename,
-        status: UploadStage::Failed,
-        progress: 0.0,
-        started_at: journal.started_at,
-        total_chunks: 0,
-        error: Some(REASON.to_owned()),
-        warnings: Vec::new(),
-        queue_position: None,
-        under_replicated: 0,
-        manifest_url: None,
+    let Some(body) = journal.completing.take() else {
+        let session = remember(app, id, journal.status(id, UploadStage::UploadingChunks));
+        end(app, &session, Change::Failed(REASON.to_owned()));
+        return tell_aside(app, journal.video, spool, REASON.to_owned());
     };
-    app.sessions.insert(Arc::new(Session::new(id, status, CancellationToken::new())));
-    app.sessions.over(id, app.clock.monotonic());
-    let (app, video) = (Arc::clone(app), journal.video);
+    let session = remember(app, id, journal.status(id, UploadStage::Finalizing));
+    resume_copies(app, &session);
+    let app = Arc::clone(app);
     app.clone().tasks.spawn(async move {
-        tokio::select! {
-            () = told_failed(&app, video, REASON) => drop(spool),
-            () = app.shutdown.cancelled() => spool.leave(),
+        match complete(&app, session.video, &body).await {
+            Some(Ok(())) => completed(&app, &session, spool, body.total_chunks),
+            Some(Err(failure)) => failed(&app, &session, spool, chain(&failure)).await,
+            None => spool.leave(),
         }
     });
+}
+
+/// Puts the copies that were still to be made back on the agenda.
+fn resume_copies(app: &SharedApp, session: &Arc<Session>) {
+    let mut chunks: HashMap<_, Arc<MissingChunk>> = HashMap::new();
+    for record in app.records.copies(session.id) {
+        let Some(vote) = record.vote() else { continue };
+        let count = || MissingChunk::new(Arc::clone(session));
+        let missing = Arc::clone(chunks.entry(record.chunk.clone()).or_insert_with(count));
+        app.completer.add_recorded(MissingCopy { to: record.to, chunk: record.chunk, vote, from: record.from, missing });
+    }
 }

@@ -31,9 +31,10 @@ use vstack_types::{Clock as _, VideoId};
 
 use crate::{
     app::SharedApp,
+    ending::told_failed,
     failure::chain,
     journal::Journal,
-    pipeline::{self, Upload, told_failed},
+    pipeline::{self, Upload},
     receive::{Received, discard, receive},
     session::Session,
     sessions::Admission,
@@ -135,30 +136,16 @@ async fn begin(
 ) -> ApiResult<UploadAccepted> {
     let Received { filename, title, size_bytes } = received;
     let video = create_video(&app, &title, plan.expected_sec.unwrap_or(0.0)).await?;
-    let journal = Journal { video, title: title.clone(), filename: filename.clone(), started_at };
+    let journal = Journal { video, title: title.clone(), filename, started_at, completing: None };
     if let Err(error) = journal.write(&spool) {
         told_failed(&app, video, "the uploader's disk failed").await;
         return Err(ApiError::internal(error));
     }
-    let status = UploadStatus {
-        video_id: video,
-        upload_session_id: id.to_string(),
-        title: title.clone(),
-        filename,
-        status: UploadStage::Uploading,
-        progress: 0.0,
-        started_at,
-        total_chunks: 0,
-        error: None,
-        warnings: Vec::new(),
-        queue_position: None,
-        under_replicated: 0,
-        manifest_url: None,
-    };
+    let status = journal.status(id, UploadStage::Uploading);
     tracing::info!(session = %id, %video, size_bytes, "upload received");
     let session = Arc::new(Session::new(id, status, app.shutdown.child_token()));
     app.sessions.insert(Arc::clone(&session));
-    let upload = Upload { session, spool, plan, size_bytes, admission };
+    let upload = Upload { session, spool, journal, plan, size_bytes, admission };
     app.tasks.spawn(pipeline::run(Arc::clone(&app), upload));
     Ok(UploadAccepted {
         video_id: video,

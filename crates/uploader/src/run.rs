@@ -14,6 +14,7 @@ use crate::{
     Settings,
     app::{App, PROBES_MAX, SharedApp},
     completer::Completer,
+    records::Records,
     recovery::recover,
     routes::{Api, routes},
     sessions::Sessions,
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// How often the metadata service hears that this process lives. Its patience is a multiple of that.
-const ALIVE_EVERY: Duration = Duration::from_secs(5);
+const ALIVE_EVERY: Duration = Duration::from_secs(2);
 /// How long uploads may take to fail when the process stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -51,13 +52,16 @@ pub async fn run_on(listener: TcpListener, settings: Settings, shutdown: Cancell
     };
     let http = HttpClient::new(secret.clone(), timeouts)?;
     let nodes = NodeClient::new(http.clone());
+    let spool = SpoolRoot::open(&settings.temp_dir)?;
+    let records = Records::open(spool.dir()).context("cannot make TEMP_DIR/over")?;
     let app: SharedApp = Arc::new(App {
         owner: ProcessUuid::random(),
         metadata: MetadataClient::new(http, &settings.metadata_service_url),
-        completer: Completer::start(nodes.clone(), shutdown.clone()),
+        completer: Completer::start(nodes.clone(), records.clone(), shutdown.clone()),
+        records,
         nodes,
         sessions: Sessions::new(usize::from(settings.max_concurrent_uploads)),
-        spool: SpoolRoot::open(&settings.temp_dir)?,
+        spool,
         clock: SystemClock::start(),
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),

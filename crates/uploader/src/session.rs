@@ -123,6 +123,18 @@ impl Session {
         self.status.borrow().clone()
     }
 
+    /// How it would stand after `change`.
+    pub fn after(&self, change: Change) -> UploadStatus {
+        let mut status = self.status();
+        apply(&mut status, change);
+        status
+    }
+
+    /// It ended, and there is no video.
+    pub fn is_failed(&self) -> bool {
+        self.status.borrow().status == UploadStage::Failed
+    }
+
     /// How it stands, from now on.
     pub fn watch(&self) -> watch::Receiver<UploadStatus> {
         self.status.subscribe()

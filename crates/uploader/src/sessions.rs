@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
-use vstack_types::{Monotonic, VideoId};
+use vstack_types::{Timestamp, VideoId};
 
 use crate::session::{Change, Session};
 
@@ -35,7 +35,7 @@ pub struct Sessions {
 struct Table {
     sessions: HashMap<Uuid, Arc<Session>>,
     waiting: VecDeque<Uuid>,
-    over: VecDeque<(Uuid, Monotonic)>,
+    over: VecDeque<(Uuid, Timestamp)>,
 }
 
 /// The right to be received and then processed; given back when dropped.
@@ -89,9 +89,9 @@ impl Sessions {
         permit
     }
 
-    /// An upload is over; it is remembered for a while.
-    pub fn over(&self, id: Uuid, now: Monotonic) {
-        self.table().over(id, now);
+    /// An upload is over; it is remembered for a while. Gives those that are forgotten from now on.
+    pub fn over(&self, id: Uuid, now: Timestamp) -> Vec<Uuid> {
+        self.table().over(id, now)
     }
 
     /// How many are processed, and how many wait.
@@ -125,16 +125,19 @@ impl Table {
         }
     }
 
-    fn over(&mut self, id: Uuid, now: Monotonic) {
+    fn over(&mut self, id: Uuid, now: Timestamp) -> Vec<Uuid> {
         self.over.push_back((id, now));
-        let stale = |over: &VecDeque<(Uuid, Monotonic)>| {
+        let stale = |over: &VecDeque<(Uuid, Timestamp)>| {
             over.front().is_some_and(|(_, since)| over.len() > REMEMBERED_MAX || now.since(*since) > REMEMBERED_FOR)
         };
+        let mut forgotten = Vec::new();
         while stale(&self.over) {
             if let Some((id, _)) = self.over.pop_front() {
                 self.sessions.remove(&id);
+                forgotten.push(id);
             }
         }
+        forgotten
     }
 }
 
@@ -195,17 +198,18 @@ mod tests {
     #[test]
     fn what_is_over_is_forgotten_after_a_day_or_a_thousand() {
         let sessions = Sessions::new(1);
-        let at = |seconds| Monotonic::from_start(Duration::from_secs(seconds));
+        let at = |seconds: i64| Timestamp(seconds * 1000);
         let all: Vec<_> = (0..=REMEMBERED_MAX).map(|_| session()).collect();
         for session in &all {
             sessions.insert(Arc::clone(session));
-            sessions.over(session.id, at(0));
+            let expected = if sessions.table().over.len() == REMEMBERED_MAX { vec![all[0].id] } else { vec![] };
+            assert_eq!(sessions.over(session.id, at(0)), expected);
         }
         assert!(sessions.get(all[0].id).is_none());
         assert!(sessions.get(all[1].id).is_some());
         let late = session();
         sessions.insert(Arc::clone(&late));
-        sessions.over(late.id, at(24 * 3600 + 1));
+        assert_eq!(sessions.over(late.id, at(24 * 3600 + 1)).len(), REMEMBERED_MAX);
         assert!(sessions.get(all[REMEMBERED_MAX].id).is_none());
         assert!(sessions.get(late.id).is_some());
     }

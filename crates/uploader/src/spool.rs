@@ -52,6 +52,11 @@ impl SpoolRoot {
         }
     }
 
+    /// The directory, as an absolute path.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Bytes that may still be written to its disk.
     pub fn free_bytes(&self) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(&self.dir)?;

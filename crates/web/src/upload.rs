@@ -6,7 +6,7 @@
 use std::{pin::Pin, time::Duration};
 
 use axum::{
-    body::{Body, BodyDataStream},
+    body::BodyDataStream,
     extract::{Request, State},
     http::{HeaderMap, Method, header},
     response::Response,
@@ -75,7 +75,12 @@ async fn pump(mut body: BodyDataStream, pieces: mpsc::Sender<Result<Bytes, std::
         };
         let over = piece.is_err();
         // A body cut short must not look whole to the uploader: the error travels on and breaks the transfer.
-        wanted = wanted && pieces.send(piece).await.is_ok();
+        wanted = wanted
+            && match timeout(SILENCE_MAX, pieces.send(piece)).await {
+                Ok(sent) => sent.is_ok(),
+                // The uploader takes nothing any more. Ending here cuts the transfer, and the sender's with it.
+                Err(_stuck) => return,
+            };
         if over {
             return;
         }
@@ -87,13 +92,9 @@ fn form_headers(from: &HeaderMap) -> HeaderMap {
     names.into_iter().filter_map(|name| from.get(&name).map(|value| (name, value.clone()))).collect()
 }
 
-/// What the extractor of this route needs: the body is not to be read by anybody else.
-pub(crate) fn unlimited(router: axum::Router<App>) -> axum::Router<App> {
-    router.layer(axum::extract::DefaultBodyLimit::disable())
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
     use futures_util::stream;
 
     use super::*;

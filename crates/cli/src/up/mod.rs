@@ -123,7 +123,7 @@ async fn while_up(options: &Options, urls: &plan::Urls, data: &Path, stop: &Canc
 fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path)?;
-    if fs4::FileExt::try_lock(&file).is_err() {
+    if file.try_lock().is_err() {
         bail!("a cluster is already running on {}; stop it first, or choose another --data", data.display());
     }
     Ok(file)

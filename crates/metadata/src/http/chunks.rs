@@ -52,7 +52,10 @@ pub(super) async fn fragments(State(app): State<Shared>, Path(id): Path<ChunkId>
             });
         }
     }
-    Ok(Json(FragmentList { chunk_id: id, fragments }))
+    Ok(Json(FragmentList {
+        chunk_id: id,
+        fragments,
+    }))
 }
 
 /// What the acceptors of a chunk say.

@@ -39,7 +39,10 @@ async fn owned(app: &App, id: VideoId, owner: ProcessUuid) -> ApiResult<Video> {
     if video.owner.is_some_and(|known| known.process == owner) {
         return Ok(video);
     }
-    Err(ApiError::new(ErrorCode::Forbidden, format!("the chunks of video {id} are sent by another process")))
+    Err(ApiError::new(
+        ErrorCode::Forbidden,
+        format!("the chunks of video {id} are sent by another process"),
+    ))
 }
 
 /// (cluster) The nodes of the chunks from a sequence number on.
@@ -51,26 +54,42 @@ pub(super) async fn group(
 ) -> ApiResult<Response> {
     let request: RequestGroup = call.json()?;
     if request.from_seq as usize >= VIDEO_CHUNKS_MAX {
-        return Err(ApiError::new(ErrorCode::Malformed, "from_seq is beyond the longest video"));
+        return Err(ApiError::new(
+            ErrorCode::Malformed,
+            "from_seq is beyond the longest video",
+        ));
     }
     let video = owned(&app, id, request.owner).await?;
     if video.status != VideoStatus::Uploading {
-        return Err(conflict(format!("the video is {} and takes no chunks", video.status.as_str())));
+        return Err(conflict(format!(
+            "the video is {} and takes no chunks",
+            video.status.as_str()
+        )));
     }
     let nodes = app.registered().await?;
     let candidates = registry::candidates(&nodes, app.now(), app.settings.node_timeout());
     let replication_factor = app.settings.replication_factor;
-    let wanted = GroupRequest { video: id, replication_factor, avoid: &request.avoid };
+    let wanted = GroupRequest {
+        video: id,
+        replication_factor,
+        avoid: &request.avoid,
+    };
     let members = choose_group(&candidates, wanted);
     if members.is_empty() {
         let detail = "no trusted storage node is up; see /nodes/all";
         return Err(ApiError::new(ErrorCode::Unavailable, detail).retry_after(Duration::from_secs(2)));
     }
-    let chosen = Group { from_seq: request.from_seq, members };
+    let chosen = Group {
+        from_seq: request.from_seq,
+        members,
+    };
     match app.store.insert_group(id, chosen).await.map_err(store_error)? {
         GroupOutcome::Stands(group) => call.answer_json(&group_answer(&group, &nodes)),
         GroupOutcome::Behind => Err(conflict("chunks from from_seq on have their nodes already")),
-        GroupOutcome::Closed(status) => Err(conflict(format!("the video is {} and takes no chunks", status.as_str()))),
+        GroupOutcome::Closed(status) => Err(conflict(format!(
+            "the video is {} and takes no chunks",
+            status.as_str()
+        ))),
         GroupOutcome::TooMany => Err(conflict("the video has too many groups")),
         GroupOutcome::Unknown => Err(no_such_video(id)),
     }
@@ -83,7 +102,10 @@ fn group_answer(group: &Group, nodes: &[Node]) -> GroupAnswer {
         // One that left the registry stays a member, out of reach.
         url: by_disk.get(node.uuid).map(|node| node.url.clone()).unwrap_or_default(),
     };
-    GroupAnswer { from_seq: group.from_seq, members: group.members.iter().map(member).collect() }
+    GroupAnswer {
+        from_seq: group.from_seq,
+        members: group.members.iter().map(member).collect(),
+    }
 }
 
 /// (cluster) What was decided. Telling it twice changes nothing.
@@ -95,11 +117,18 @@ pub(super) async fn decided(
 ) -> ApiResult<Response> {
     let batch: DecidedBatch = call.json()?;
     if batch.chunks.len() > LEARN_CHUNKS_MAX {
-        return Err(ApiError::new(ErrorCode::TooLarge, format!("at most {LEARN_CHUNKS_MAX} chunks are told at a time")));
+        return Err(ApiError::new(
+            ErrorCode::TooLarge,
+            format!("at most {LEARN_CHUNKS_MAX} chunks are told at a time"),
+        ));
     }
     owned(&app, id, batch.owner).await?;
     let groups = app.store.groups(id).await.map_err(store_error)?;
-    let chunks = batch.chunks.into_iter().map(|chunk| checked(id, &groups, chunk)).collect::<ApiResult<_>>()?;
+    let chunks = batch
+        .chunks
+        .into_iter()
+        .map(|chunk| checked(id, &groups, chunk))
+        .collect::<ApiResult<_>>()?;
     learned(&app, id, chunks).await?;
     call.answer_json(&serde_json::json!({ "status": "ok" }))
 }
@@ -132,9 +161,15 @@ fn checked(video: VideoId, groups: &[Group], told: DecidedChunk) -> ApiResult<Ch
         nodes.len() == group.members.len() && nodes.iter().all(|node| group.members.contains(node))
     });
     if placement.version == 1 && !in_group {
-        return Err(conflict(format!("the first placement of {id} is not on the nodes of its group")));
+        return Err(conflict(format!(
+            "the first placement of {id} is not on the nodes of its group"
+        )));
     }
-    Ok(Chunk { id, place: told.place, placement })
+    Ok(Chunk {
+        id,
+        place: told.place,
+        placement,
+    })
 }
 
 /// (cluster) Everything is decided and told: the video becomes active.
@@ -146,7 +181,10 @@ pub(super) async fn complete(
 ) -> ApiResult<Response> {
     let request: CompleteVideo = call.json()?;
     if !request.duration_sec.is_finite() || request.duration_sec < 0.0 || request.total_chunks == 0 {
-        return Err(ApiError::new(ErrorCode::Malformed, "a whole video has chunks and a duration"));
+        return Err(ApiError::new(
+            ErrorCode::Malformed,
+            "a whole video has chunks and a duration",
+        ));
     }
     owned(&app, id, request.owner).await?;
     let total = request.total_chunks;
@@ -183,8 +221,14 @@ pub(super) async fn owner_alive(
 ) -> ApiResult<Response> {
     let request: OwnerAlive = call.json()?;
     if request.videos.len() > OWNED_MAX {
-        return Err(ApiError::new(ErrorCode::TooLarge, format!("a process works on at most {OWNED_MAX} videos")));
+        return Err(ApiError::new(
+            ErrorCode::TooLarge,
+            format!("a process works on at most {OWNED_MAX} videos"),
+        ));
     }
-    app.store.owner_alive(process, request.videos, app.now()).await.map_err(store_error)?;
+    app.store
+        .owner_alive(process, request.videos, app.now())
+        .await
+        .map_err(store_error)?;
     call.answer_json(&serde_json::json!({ "status": "ok" }))
 }

@@ -49,8 +49,16 @@ pub(super) async fn manifest(
     let video = playable(&app, id).await?;
     let nodes = app.registered().await?;
     let tag = |video: &Video| manifest::entity_tag(video.version, &nodes, urls);
-    let caching = |video: &Video| [(header::ETAG, tag(video)), (header::CACHE_CONTROL, "no-cache".to_owned())];
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let caching = |video: &Video| {
+        [
+            (header::ETAG, tag(video)),
+            (header::CACHE_CONTROL, "no-cache".to_owned()),
+        ]
+    };
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     if matches_tag(known, &tag(&video)) {
         return Ok((StatusCode::NOT_MODIFIED, caching(&video)).into_response());
     }
@@ -61,7 +69,10 @@ pub(super) async fn manifest(
 
 /// Whether an `If-None-Match` names `tag` (RFC 9110, section 13.1.2): weakly, as for any GET.
 fn matches_tag(header: &str, tag: &str) -> bool {
-    header.split(',').map(str::trim).any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+    header
+        .split(',')
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 async fn playable(app: &App, id: VideoId) -> ApiResult<Video> {
@@ -69,9 +80,10 @@ async fn playable(app: &App, id: VideoId) -> ApiResult<Video> {
     let gone = |detail: String| Err(ApiError::new(ErrorCode::NotFound, detail));
     match video.status {
         VideoStatus::Uploading | VideoStatus::Active => Ok(video),
-        VideoStatus::Failed => {
-            gone(format!("the upload of video {id} failed: {}", video.fail_reason.as_deref().unwrap_or("no reason given")))
-        }
+        VideoStatus::Failed => gone(format!(
+            "the upload of video {id} failed: {}",
+            video.fail_reason.as_deref().unwrap_or("no reason given")
+        )),
         VideoStatus::Deleted => gone(format!("video {id} was deleted")),
     }
 }

@@ -16,7 +16,12 @@ use crate::{
 
 async fn infos(app: &App) -> ApiResult<Vec<NodeInfo>> {
     let (now, timeout) = (app.now(), app.settings.node_timeout());
-    Ok(app.registered().await?.iter().map(|node| registry::info(node, now, timeout)).collect())
+    Ok(app
+        .registered()
+        .await?
+        .iter()
+        .map(|node| registry::info(node, now, timeout))
+        .collect())
 }
 
 /// Nodes heard of lately.
@@ -30,13 +35,19 @@ pub(super) async fn healthy(State(app): State<Shared>) -> ApiResult<Json<Vec<Nod
 /// All nodes registered.
 #[utoipa::path(get, path = "/nodes/all", responses((status = 200, body = NodeList)))]
 pub(super) async fn all(State(app): State<Shared>) -> ApiResult<Json<NodeList>> {
-    Ok(Json(NodeList { nodes: infos(&app).await? }))
+    Ok(Json(NodeList {
+        nodes: infos(&app).await?,
+    }))
 }
 
 /// How many nodes are in which state.
 #[utoipa::path(get, path = "/nodes/health-summary", responses((status = 200, body = NodeSummary)))]
 pub(super) async fn health_summary(State(app): State<Shared>) -> ApiResult<Json<NodeSummary>> {
-    Ok(Json(registry::summary(&app.registered().await?, app.now(), app.settings.node_timeout())))
+    Ok(Json(registry::summary(
+        &app.registered().await?,
+        app.now(),
+        app.settings.node_timeout(),
+    )))
 }
 
 /// Joins a node. It takes part once it proved, at its URL, that it knows the cluster secret.
@@ -46,7 +57,11 @@ pub(super) async fn register(
     Query(request): Query<RegisterNode>,
 ) -> ApiResult<Json<NodeAck>> {
     let node = watch::register(&app, request).await?;
-    Ok(Json(NodeAck { status: "registered".into(), node_id: node.label, trusted: node.trusted }))
+    Ok(Json(NodeAck {
+        status: "registered".into(),
+        node_id: node.label,
+        trusted: node.trusted,
+    }))
 }
 
 /// A sign of life; 404 asks the node to register again.
@@ -57,7 +72,10 @@ pub(super) async fn heartbeat(
     Json(beat): Json<Heartbeat>,
 ) -> ApiResult<Json<NodeAck>> {
     if !(0.0..=100.0).contains(&beat.disk_usage_percent) {
-        return Err(ApiError::new(ErrorCode::Malformed, "disk_usage_percent is between 0 and 100"));
+        return Err(ApiError::new(
+            ErrorCode::Malformed,
+            "disk_usage_percent is between 0 and 100",
+        ));
     }
     let beat = NodeBeat {
         disk_percent: beat.disk_usage_percent,
@@ -67,5 +85,9 @@ pub(super) async fn heartbeat(
     };
     let node = app.store.beat(id.clone(), beat).await.map_err(store_error)?;
     let node = node.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("no node {id}: register it first")))?;
-    Ok(Json(NodeAck { status: "ok".into(), node_id: node.label, trusted: node.trusted }))
+    Ok(Json(NodeAck {
+        status: "ok".into(),
+        node_id: node.label,
+        trusted: node.trusted,
+    }))
 }

@@ -12,7 +12,10 @@ use crate::{
 /// What this is.
 #[utoipa::path(get, path = "/", responses((status = 200, body = ServiceMessage)))]
 pub(super) async fn root() -> Json<ServiceMessage> {
-    Json(ServiceMessage { message: "V-Stack metadata service".into(), version: VERSION.into() })
+    Json(ServiceMessage {
+        message: "V-Stack metadata service".into(),
+        version: VERSION.into(),
+    })
 }
 
 /// Liveness and details.

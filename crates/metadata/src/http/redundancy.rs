@@ -19,16 +19,15 @@ use crate::{
 async fn usable_nodes(app: &App) -> ApiResult<usize> {
     let (now, timeout) = (app.now(), app.settings.node_timeout());
     let nodes = app.registered().await?;
-    let usable = nodes.iter().filter(|node| node.trusted && registry::status(node, now, timeout) != NodeStatus::Down);
+    let usable = nodes
+        .iter()
+        .filter(|node| node.trusted && registry::status(node, now, timeout) != NodeStatus::Down);
     Ok(usable.count())
 }
 
 /// The mode that fits a video.
 #[utoipa::path(get, path = "/redundancy/recommend/{id}", params(("id" = String, Path)), responses((status = 200, body = Recommendation), (status = 404, body = vstack_api::ErrorBody)))]
-pub(super) async fn recommend(
-    State(app): State<Shared>,
-    Path(id): Path<VideoId>,
-) -> ApiResult<Json<Recommendation>> {
+pub(super) async fn recommend(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<Recommendation>> {
     let video = app.video(id).await?;
     let config = app.settings.redundancy();
     let mode = rules::recommend(video.override_mode, video.view_count, &config);
@@ -67,7 +66,10 @@ pub(super) async fn set_override(
         .map_err(|()| ApiError::new(ErrorCode::Malformed, "mode is replication or erasure_coding"))?;
     app.video(id).await?;
     if mode == RedundancyMode::ErasureCoding {
-        let (nodes, needed) = (usable_nodes(&app).await?, rules::coded_nodes_min(&app.settings.redundancy()));
+        let (nodes, needed) = (
+            usable_nodes(&app).await?,
+            rules::coded_nodes_min(&app.settings.redundancy()),
+        );
         if nodes < needed {
             let detail = format!("erasure coding needs {needed} nodes to survive the loss of one; {nodes} are usable");
             return Err(ApiError::new(ErrorCode::Unprocessable, detail));
@@ -77,20 +79,27 @@ pub(super) async fn set_override(
         return Err(no_such_video(id));
     }
     let message = format!("{} is asked for", mode.as_str());
-    Ok(Json(OverrideSet { status: "success".into(), video_id: id, override_mode: Some(mode), message }))
+    Ok(Json(OverrideSet {
+        status: "success".into(),
+        video_id: id,
+        override_mode: Some(mode),
+        message,
+    }))
 }
 
 /// Leaves the mode to the policy again.
 #[utoipa::path(delete, path = "/redundancy/override/{id}", params(("id" = String, Path)), responses((status = 200, body = OverrideSet), (status = 404, body = vstack_api::ErrorBody)))]
-pub(super) async fn clear_override(
-    State(app): State<Shared>,
-    Path(id): Path<VideoId>,
-) -> ApiResult<Json<OverrideSet>> {
+pub(super) async fn clear_override(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<OverrideSet>> {
     if !app.store.set_override(id, None).await.map_err(store_error)? {
         return Err(no_such_video(id));
     }
     let message = "the views decide again".to_owned();
-    Ok(Json(OverrideSet { status: "success".into(), video_id: id, override_mode: None, message }))
+    Ok(Json(OverrideSet {
+        status: "success".into(),
+        video_id: id,
+        override_mode: None,
+        message,
+    }))
 }
 
 /// What everything stored takes, and what the modes cost.

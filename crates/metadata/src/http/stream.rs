@@ -19,12 +19,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[utoipa::path(get, path = "/events", responses((status = 200, content_type = "text/event-stream")))]
 pub(super) async fn events(State(app): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stop = app.shutdown.clone().cancelled_owned();
-    let happened = BroadcastStream::new(app.events.watch()).take_until(stop).filter_map(|received| async move {
-        let event = match received {
-            Ok(event) => Event::default().event(event.name()).json_data(&event).ok()?,
-            Err(BroadcastStreamRecvError::Lagged(missed)) => Event::default().event("missed").data(missed.to_string()),
-        };
-        Some(Ok(event))
-    });
+    let happened = BroadcastStream::new(app.events.watch())
+        .take_until(stop)
+        .filter_map(|received| async move {
+            let event = match received {
+                Ok(event) => Event::default().event(event.name()).json_data(&event).ok()?,
+                Err(BroadcastStreamRecvError::Lagged(missed)) => {
+                    Event::default().event("missed").data(missed.to_string())
+                }
+            };
+            Some(Ok(event))
+        });
     Sse::new(happened).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }

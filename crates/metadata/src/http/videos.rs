@@ -8,9 +8,7 @@ use axum::{
 use serde::Deserialize;
 use vstack_api::{
     ErrorCode, WallTime, headers,
-    metadata::{
-        CreateVideo, Popularity, SetStatus, StatusSet, VideoCreated, VideoInfo, VideoStatus, ViewCounted,
-    },
+    metadata::{CreateVideo, Popularity, SetStatus, StatusSet, VideoCreated, VideoInfo, VideoStatus, ViewCounted},
 };
 use vstack_service::{ApiError, ApiResult, Json, Path, Query};
 use vstack_types::{VideoId, limits::TITLE_CHARS_MAX};
@@ -36,7 +34,10 @@ pub(super) async fn create(
         return Err(ApiError::new(ErrorCode::Malformed, detail));
     }
     if !request.duration_sec.is_finite() || request.duration_sec < 0.0 {
-        return Err(ApiError::new(ErrorCode::Malformed, "duration_sec is a number of seconds, 0 while unknown"));
+        return Err(ApiError::new(
+            ErrorCode::Malformed,
+            "duration_sec is a number of seconds, 0 while unknown",
+        ));
     }
     let video = NewVideo {
         id: VideoId::generate(),
@@ -48,7 +49,10 @@ pub(super) async fn create(
     let video_id = video.id;
     app.store.create_video(video).await.map_err(store_error)?;
     app.tell_status(video_id, VideoStatus::Uploading, None);
-    Ok(Json(VideoCreated { video_id, upload_url: format!("/video/{video_id}") }))
+    Ok(Json(VideoCreated {
+        video_id,
+        upload_url: format!("/video/{video_id}"),
+    }))
 }
 
 /// Which videos to list.
@@ -105,10 +109,7 @@ fn info(listing: Listing) -> VideoInfo {
 
 /// A page of videos; `X-Total-Count` says how many there are on all pages.
 #[utoipa::path(get, path = "/videos", params(ListQuery), responses((status = 200, body = Vec<VideoInfo>)))]
-pub(super) async fn list(
-    State(app): State<Shared>,
-    Query(query): Query<ListQuery>,
-) -> ApiResult<impl IntoResponse> {
+pub(super) async fn list(State(app): State<Shared>, Query(query): Query<ListQuery>) -> ApiResult<impl IntoResponse> {
     let query = VideoQuery {
         status: query.status.unwrap_or(VideoStatus::Active),
         text: query.q.filter(|text| !text.is_empty()),
@@ -117,7 +118,10 @@ pub(super) async fn list(
         offset: query.offset,
     };
     let page = app.store.list_videos(query).await.map_err(store_error)?;
-    let total = (HeaderName::from_static(headers::TOTAL_COUNT), HeaderValue::from(page.total));
+    let total = (
+        HeaderName::from_static(headers::TOTAL_COUNT),
+        HeaderValue::from(page.total),
+    );
     Ok(([total], Json(page.videos.into_iter().map(info).collect::<Vec<_>>())))
 }
 
@@ -162,7 +166,12 @@ pub(super) async fn change_status(
         if to == VideoStatus::Active {
             refuse_gaps(app, video_id).await?;
         }
-        let change = StatusChange { from, to, reason: reason.clone(), at: app.now() };
+        let change = StatusChange {
+            from,
+            to,
+            reason: reason.clone(),
+            at: app.now(),
+        };
         if app.store.change_status(video_id, change).await.map_err(store_error)? {
             app.tell_status(video_id, to, reason);
             return Ok(StatusSet { video_id, status: to });
@@ -193,7 +202,10 @@ async fn refuse_gaps(app: &App, id: VideoId) -> ApiResult<()> {
 #[utoipa::path(get, path = "/video/{id}/popularity", params(("id" = String, Path)), responses((status = 200, body = Popularity), (status = 404, body = vstack_api::ErrorBody)))]
 pub(super) async fn popularity(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<Popularity>> {
     let video = app.video(id).await?;
-    Ok(Json(Popularity { video_id: id, view_count: video.view_count }))
+    Ok(Json(Popularity {
+        video_id: id,
+        view_count: video.view_count,
+    }))
 }
 
 /// Counts a view. Our players send one per session, after 10 s or half of the video.
@@ -202,21 +214,25 @@ pub(super) async fn count_view(State(app): State<Shared>, Path(id): Path<VideoId
     if !app.store.count_view(id).await.map_err(store_error)? {
         return Err(no_such_video(id));
     }
-    Ok(Json(ViewCounted { status: "success".into(), message: format!("counted a view of {id}") }))
+    Ok(Json(ViewCounted {
+        status: "success".into(),
+        message: format!("counted a view of {id}"),
+    }))
 }
 
 /// What came of completing, as an answer.
 pub(super) fn completed(video_id: VideoId, outcome: CompletionOutcome, total: u32) -> ApiResult<StatusSet> {
     let conflict = |detail: String| Err(ApiError::new(ErrorCode::Conflict, detail));
     match outcome {
-        CompletionOutcome::Completed | CompletionOutcome::Stands(VideoStatus::Active) => {
-            Ok(StatusSet { video_id, status: VideoStatus::Active })
-        }
+        CompletionOutcome::Completed | CompletionOutcome::Stands(VideoStatus::Active) => Ok(StatusSet {
+            video_id,
+            status: VideoStatus::Active,
+        }),
         CompletionOutcome::Stands(status) => conflict(format!("the video is {}", status.as_str())),
         CompletionOutcome::InitMissing => conflict("the init segment was not told of".into()),
-        CompletionOutcome::ChunksMissing { learned } => {
-            conflict(format!("{learned} chunks were told of, not exactly those from 0 to below {total}"))
-        }
+        CompletionOutcome::ChunksMissing { learned } => conflict(format!(
+            "{learned} chunks were told of, not exactly those from 0 to below {total}"
+        )),
         CompletionOutcome::Unknown => Err(no_such_video(video_id)),
     }
 }

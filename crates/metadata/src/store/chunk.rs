@@ -62,7 +62,11 @@ impl Footprint {
             Layout::Deleted { .. } => StoredMode::Deleted,
         };
         if mode == StoredMode::Deleted {
-            return Self { mode, copies: 0, physical_bytes: 0 };
+            return Self {
+                mode,
+                copies: 0,
+                physical_bytes: 0,
+            };
         }
         // Every item a node must keep counts once on it, also when both halves of a joint name it.
         let nodes = placement.nodes();
@@ -82,7 +86,11 @@ impl Footprint {
                 }
             }
         }
-        Self { mode, copies: u32::try_from(nodes.len()).unwrap_or(u32::MAX), physical_bytes }
+        Self {
+            mode,
+            copies: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+            physical_bytes,
+        }
     }
 }
 

@@ -73,7 +73,9 @@ impl Tables {
 
     fn complete(&mut self, id: VideoId, completion: Completion) -> CompletionOutcome {
         let places: Vec<_> = self.chunks_of(id).map(place_key).collect();
-        let Some(video) = self.videos.get_mut(&id) else { return CompletionOutcome::Unknown };
+        let Some(video) = self.videos.get_mut(&id) else {
+            return CompletionOutcome::Unknown;
+        };
         if video.status != VideoStatus::Uploading {
             return CompletionOutcome::Stands(video.status);
         }
@@ -82,7 +84,9 @@ impl Tables {
         }
         let learned: Vec<_> = places.into_iter().flatten().collect();
         if learned != (0..completion.total_chunks).collect::<Vec<_>>() {
-            return CompletionOutcome::ChunksMissing { learned: u32::try_from(learned.len()).unwrap_or(u32::MAX) };
+            return CompletionOutcome::ChunksMissing {
+                learned: u32::try_from(learned.len()).unwrap_or(u32::MAX),
+            };
         }
         video.status = VideoStatus::Active;
         video.version += 1;
@@ -94,7 +98,9 @@ impl Tables {
     }
 
     fn insert_group(&mut self, id: VideoId, group: Group) -> GroupOutcome {
-        let Some(video) = self.videos.get(&id) else { return GroupOutcome::Unknown };
+        let Some(video) = self.videos.get(&id) else {
+            return GroupOutcome::Unknown;
+        };
         if let Some(there) = self.groups.get(&(id, group.from_seq)) {
             return GroupOutcome::Stands(there.clone());
         }
@@ -105,8 +111,13 @@ impl Tables {
         if groups.clone().count() >= GROUPS_MAX {
             return GroupOutcome::TooMany;
         }
-        let later_group = groups.clone().next_back().is_some_and(|(key, _)| key.1 > group.from_seq);
-        let later_chunk = self.chunks_of(id).any(|chunk| place_key(chunk).is_some_and(|seq| seq >= group.from_seq));
+        let later_group = groups
+            .clone()
+            .next_back()
+            .is_some_and(|(key, _)| key.1 > group.from_seq);
+        let later_chunk = self
+            .chunks_of(id)
+            .any(|chunk| place_key(chunk).is_some_and(|seq| seq >= group.from_seq));
         if later_group || later_chunk {
             return GroupOutcome::Behind;
         }
@@ -115,7 +126,9 @@ impl Tables {
     }
 
     fn learn(&mut self, id: VideoId, chunks: Vec<Chunk>) -> Learned {
-        let Some(status) = self.videos.get(&id).map(|video| video.status) else { return Learned::Unknown };
+        let Some(status) = self.videos.get(&id).map(|video| video.status) else {
+            return Learned::Unknown;
+        };
         if !matches!(status, VideoStatus::Uploading | VideoStatus::Active) {
             return Learned::Closed(status);
         }
@@ -143,7 +156,13 @@ impl Tables {
                 Some(known) if known.placement.version > chunk.placement.version => {}
                 Some(known) => {
                     changed += 1;
-                    news.insert(chunk.id.clone(), Chunk { place: known.place, ..chunk });
+                    news.insert(
+                        chunk.id.clone(),
+                        Chunk {
+                            place: known.place,
+                            ..chunk
+                        },
+                    );
                 }
                 None => {
                     changed += 1;
@@ -187,7 +206,10 @@ impl Videos for MemoryStore {
             .videos
             .values()
             .filter(|video| video.status == query.status)
-            .filter(|video| text.as_ref().is_none_or(|text| video.title.to_lowercase().contains(text)))
+            .filter(|video| {
+                text.as_ref()
+                    .is_none_or(|text| video.title.to_lowercase().contains(text))
+            })
             .collect();
         found.sort_by(|left, right| {
             let order = match query.sort.key {
@@ -202,7 +224,10 @@ impl Videos for MemoryStore {
         let total = found.len() as u64;
         let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
         let page = found.into_iter().skip(offset).take(query.limit as usize);
-        ready(Ok(VideoPage { videos: page.map(|video| tables.listing(video)).collect(), total }))
+        ready(Ok(VideoPage {
+            videos: page.map(|video| tables.listing(video)).collect(),
+            total,
+        }))
     }
 
     fn change_status(&self, id: VideoId, change: StatusChange) -> Answer<'_, bool> {
@@ -217,7 +242,10 @@ impl Videos for MemoryStore {
         }
         let ends = matches!(change.to, VideoStatus::Failed | VideoStatus::Deleted);
         if ends && video.reap == Reap::NotDue {
-            video.reap = Reap::Due { attempts: 0, next_at: change.at };
+            video.reap = Reap::Due {
+                attempts: 0,
+                next_at: change.at,
+            };
         }
         ready(Ok(true))
     }
@@ -228,18 +256,28 @@ impl Videos for MemoryStore {
 
     fn count_view(&self, id: VideoId) -> Answer<'_, bool> {
         let mut tables = self.tables();
-        ready(Ok(tables.videos.get_mut(&id).map(|video| video.view_count += 1).is_some()))
+        ready(Ok(tables
+            .videos
+            .get_mut(&id)
+            .map(|video| video.view_count += 1)
+            .is_some()))
     }
 
     fn set_override(&self, id: VideoId, mode: Option<RedundancyMode>) -> Answer<'_, bool> {
         let mut tables = self.tables();
-        ready(Ok(tables.videos.get_mut(&id).map(|video| video.override_mode = mode).is_some()))
+        ready(Ok(tables
+            .videos
+            .get_mut(&id)
+            .map(|video| video.override_mode = mode)
+            .is_some()))
     }
 
     fn owner_alive(&self, owner: ProcessUuid, videos: Vec<VideoId>, at: Timestamp) -> Answer<'_, ()> {
         let mut tables = self.tables();
         for id in videos {
-            let Some(video) = tables.videos.get_mut(&id) else { continue };
+            let Some(video) = tables.videos.get_mut(&id) else {
+                continue;
+            };
             if let Some(known) = video.owner.as_mut().filter(|known| known.process == owner)
                 && video.status == VideoStatus::Uploading
             {
@@ -273,7 +311,11 @@ impl Videos for MemoryStore {
             })
             .collect();
         due.sort_unstable();
-        ready(Ok(due.into_iter().take(limit as usize).map(|(_, video, attempts)| ReapJob { video, attempts }).collect()))
+        ready(Ok(due
+            .into_iter()
+            .take(limit as usize)
+            .map(|(_, video, attempts)| ReapJob { video, attempts })
+            .collect()))
     }
 
     fn set_reap(&self, id: VideoId, reap: Reap) -> Answer<'_, ()> {
@@ -289,7 +331,11 @@ impl Videos for MemoryStore {
 
     fn groups(&self, video: VideoId) -> Answer<'_, Vec<Group>> {
         let tables = self.tables();
-        ready(Ok(tables.groups.range((video, 0)..=(video, u32::MAX)).map(|(_, group)| group.clone()).collect()))
+        ready(Ok(tables
+            .groups
+            .range((video, 0)..=(video, u32::MAX))
+            .map(|(_, group)| group.clone())
+            .collect()))
     }
 }
 
@@ -300,12 +346,18 @@ impl Chunks for MemoryStore {
 
     fn learn_deleted(&self, chunk: ChunkId, placement: Placement) -> Answer<'_, bool> {
         let mut tables = self.tables();
-        let Some((video, known)) = tables.chunks.get_mut(&chunk) else { return ready(Ok(false)) };
+        let Some((video, known)) = tables.chunks.get_mut(&chunk) else {
+            return ready(Ok(false));
+        };
         if known.placement.version >= placement.version {
             return ready(Ok(false));
         }
         // The size and digest stay those of the chunk: a tombstone need not know them.
-        known.placement = Placement { size: known.placement.size, sha256: known.placement.sha256, ..placement };
+        known.placement = Placement {
+            size: known.placement.size,
+            sha256: known.placement.sha256,
+            ..placement
+        };
         let video = *video;
         tables.bump(video, true);
         ready(Ok(true))
@@ -317,7 +369,9 @@ impl Chunks for MemoryStore {
 
     fn video_chunks(&self, video: VideoId, after: Option<Option<u32>>, limit: u32) -> Answer<'_, Vec<Chunk>> {
         let tables = self.tables();
-        let chunks = tables.chunks_of(video).filter(|chunk| after.is_none_or(|after| place_key(chunk) > after));
+        let chunks = tables
+            .chunks_of(video)
+            .filter(|chunk| after.is_none_or(|after| place_key(chunk) > after));
         ready(Ok(chunks.take(limit as usize).cloned().collect()))
     }
 
@@ -339,7 +393,12 @@ impl Chunks for MemoryStore {
     fn totals(&self) -> Answer<'_, Totals> {
         let tables = self.tables();
         let mut totals = Totals::default();
-        let active = |id: &VideoId| tables.videos.get(id).is_some_and(|video| video.status == VideoStatus::Active);
+        let active = |id: &VideoId| {
+            tables
+                .videos
+                .get(id)
+                .is_some_and(|video| video.status == VideoStatus::Active)
+        };
         totals.active_videos = tables.videos.keys().filter(|id| active(id)).count() as u64;
         for (video, chunk) in tables.chunks.values() {
             let footprint = Footprint::of(&chunk.placement);
@@ -372,7 +431,11 @@ impl Nodes for MemoryStore {
     fn put_node(&self, mut node: Node) -> Answer<'_, ()> {
         let mut tables = self.tables();
         let disk = |node: &Node| node.acceptor.map(|acceptor| acceptor.uuid);
-        if let Some(known) = tables.nodes.values().find(|known| disk(&node).is_some() && disk(known) == disk(&node)) {
+        if let Some(known) = tables
+            .nodes
+            .values()
+            .find(|known| disk(&node).is_some() && disk(known) == disk(&node))
+        {
             node.log_seq = node.log_seq.max(known.log_seq);
         }
         tables.nodes.retain(|label, known| {
@@ -385,7 +448,9 @@ impl Nodes for MemoryStore {
 
     fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>> {
         let mut tables = self.tables();
-        let Some(node) = tables.nodes.get_mut(&label) else { return ready(Ok(None)) };
+        let Some(node) = tables.nodes.get_mut(&label) else {
+            return ready(Ok(None));
+        };
         node.disk_percent = beat.disk_percent;
         node.chunk_count = beat.chunk_count;
         node.log_seq = node.log_seq.max(beat.log_seq);

@@ -89,7 +89,10 @@ impl NewVideo {
             title: self.title,
             duration_sec: self.duration_sec,
             status: VideoStatus::Uploading,
-            owner: self.owner.map(|process| Owner { process, last_seen: self.created_at }),
+            owner: self.owner.map(|process| Owner {
+                process,
+                last_seen: self.created_at,
+            }),
             version: 1,
             codecs: String::new(),
             width: 0,

@@ -7,7 +7,7 @@ mod node;
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -39,7 +39,8 @@ pub struct ManualClock {
 
 impl ManualClock {
     pub fn advance(&self, by: Duration) {
-        self.wall_ms.fetch_add(i64::try_from(by.as_millis()).expect("a test's step"), Ordering::SeqCst);
+        self.wall_ms
+            .fetch_add(i64::try_from(by.as_millis()).expect("a test's step"), Ordering::SeqCst);
     }
 }
 
@@ -68,6 +69,11 @@ pub struct Service {
     running: JoinHandle<()>,
 }
 
+/// A new store that lives as long as its service.
+pub fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::default())
+}
+
 pub async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("its address");
@@ -76,18 +82,23 @@ pub async fn listener() -> (TcpListener, SocketAddr) {
 
 impl Service {
     pub async fn start() -> Self {
-        Self::on(Arc::new(MemoryStore::default()), &[]).await
+        Self::on(memory(), &[]).await
     }
 
-    pub async fn on_sqlite(path: &PathBuf, args: &[&str]) -> Self {
+    pub async fn on_sqlite(path: &Path, args: &[&str]) -> Self {
         Self::on(Arc::new(SqliteStore::open(path).await.expect("a database")), args).await
     }
 
     pub async fn on(store: Arc<dyn Store>, args: &[&str]) -> Self {
         let base = ["metadata", "--cluster-secret", SECRET];
-        let settings = Command::try_parse_from(base.iter().chain(args)).expect("settings").settings;
+        let settings = Command::try_parse_from(base.iter().chain(args))
+            .expect("settings")
+            .settings;
         let (listener, address) = listener().await;
-        let clock = Arc::new(ManualClock { wall_ms: AtomicI64::new(1_700_000_000_000), system: SystemClock::start() });
+        let clock = Arc::new(ManualClock {
+            wall_ms: AtomicI64::new(1_700_000_000_000),
+            system: SystemClock::start(),
+        });
         let pace = ReaperPace {
             look_every: Duration::from_millis(20),
             confirm_after: Duration::ZERO,
@@ -97,11 +108,22 @@ impl Service {
             give_up_nodes_after: Duration::from_secs(3_600),
         };
         let stop = CancellationToken::new();
-        let parts = Parts { listener, store, clock: clock.clone(), pace };
+        let parts = Parts {
+            listener,
+            store,
+            clock: clock.clone(),
+            pace,
+        };
         let until = stop.clone();
         let running = tokio::spawn(async move { serve_with(parts, settings, until).await.expect("it serves") });
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { url: format!("http://{address}"), clock, http, stop, running }
+        Self {
+            url: format!("http://{address}"),
+            clock,
+            http,
+            stop,
+            running,
+        }
     }
 
     pub async fn stop(self) {
@@ -116,7 +138,10 @@ impl Service {
 
     pub fn client_with(&self, secret: Option<&str>) -> MetadataClient {
         let secret = secret.map(|secret| secret.parse().expect("a secret"));
-        MetadataClient::new(HttpClient::new(secret, Timeouts::default()).expect("a client"), &self.url)
+        MetadataClient::new(
+            HttpClient::new(secret, Timeouts::default()).expect("a client"),
+            &self.url,
+        )
     }
 
     /// A call with an optional JSON body; gives status and JSON.
@@ -144,7 +169,11 @@ impl Service {
         let mut nodes = Vec::new();
         for n in 1..=count {
             let node = TestNode::start(n, SECRET).await;
-            let ack = self.cluster().register_node(&node.registration(1)).await.expect("registered");
+            let ack = self
+                .cluster()
+                .register_node(&node.registration(1))
+                .await
+                .expect("registered");
             assert!(ack.trusted, "{ack:?}");
             nodes.push(node);
         }

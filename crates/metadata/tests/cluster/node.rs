@@ -57,10 +57,23 @@ impl TestNode {
         let label = format!("node-{n}");
         let http = HttpClient::new(Some(secret.parse().expect("a secret")), Timeouts::default()).expect("a client");
         let held = Mutex::new(Held::default());
-        let node = Arc::new(Node { me, label: label.clone(), peers: NodeClient::new(http), held });
+        let node = Arc::new(Node {
+            me,
+            label: label.clone(),
+            peers: NodeClient::new(http),
+            held,
+        });
         let (listener, address) = super::listener().await;
         let url = format!("http://{address}");
-        let mut started = Self { me, label, url, address, secret: secret.into(), node, running: None };
+        let mut started = Self {
+            me,
+            label,
+            url,
+            address,
+            secret: secret.into(),
+            node,
+            running: None,
+        };
         started.serve(listener);
         started
     }
@@ -76,7 +89,9 @@ impl TestNode {
             .route("/registers", get(registers))
             .route("/chunks", get(chunks))
             .with_state(self.node.clone());
-        let router = Service::new("test-node").secret(self.secret.parse().ok()).router(routes);
+        let router = Service::new("test-node")
+            .secret(self.secret.parse().ok())
+            .router(routes);
         let stop = CancellationToken::new();
         let until = stop.clone();
         self.running = Some((stop, tokio::spawn(serve(listener, router, until))));
@@ -84,13 +99,17 @@ impl TestNode {
 
     /// Like a SIGKILL that leaves the disk: nothing answers at the address any more.
     pub async fn stop(&mut self) {
-        let Some((stop, running)) = self.running.take() else { return };
+        let Some((stop, running)) = self.running.take() else {
+            return;
+        };
         stop.cancel();
         running.await.expect("it ends well");
     }
 
     pub async fn restart(&mut self) {
-        let listener = tokio::net::TcpListener::bind(self.address).await.expect("its own port again");
+        let listener = tokio::net::TcpListener::bind(self.address)
+            .await
+            .expect("its own port again");
         self.serve(listener);
     }
 
@@ -113,34 +132,73 @@ impl TestNode {
     }
 
     /// The owner's PUT, as if it had come over HTTP.
-    pub fn put0(&self, owner: vstack_types::ProcessUuid, chunk: &ChunkId, placement: &Placement, bytes: &[u8]) -> Reply {
+    pub fn put0(
+        &self,
+        owner: vstack_types::ProcessUuid,
+        chunk: &ChunkId,
+        placement: &Placement,
+        bytes: &[u8],
+    ) -> Reply {
         let mut held = self.node.held.lock().expect("no panic before");
-        held.items.insert((chunk.clone(), Digest::of(bytes)), Bytes::copy_from_slice(bytes));
+        held.items
+            .insert((chunk.clone(), Digest::of(bytes)), Bytes::copy_from_slice(bytes));
         let ballot = vstack_chunkpaxos::Ballot::zero(owner);
-        handle(&mut held, self.me, chunk, &Request::Put0 { ballot, placement: placement.clone() })
+        handle(
+            &mut held,
+            self.me,
+            chunk,
+            &Request::Put0 {
+                ballot,
+                placement: placement.clone(),
+            },
+        )
     }
 
     pub fn register(&self, chunk: &ChunkId) -> Register {
-        self.node.held.lock().expect("no panic before").registers.get(chunk).cloned().unwrap_or_default()
+        self.node
+            .held
+            .lock()
+            .expect("no panic before")
+            .registers
+            .get(chunk)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Registers whose accepted placement is something else than a decided deletion.
     pub fn living(&self) -> Vec<ChunkId> {
         let held = self.node.held.lock().expect("no panic before");
         let gone = |register: &Register| {
-            register.accepted.as_ref().is_none_or(|vote| register.decided && vote.placement.layout.is_deleted())
+            register
+                .accepted
+                .as_ref()
+                .is_none_or(|vote| register.decided && vote.placement.layout.is_deleted())
         };
-        held.registers.iter().filter(|(_, register)| !gone(register)).map(|(chunk, _)| chunk.clone()).collect()
+        held.registers
+            .iter()
+            .filter(|(_, register)| !gone(register))
+            .map(|(chunk, _)| chunk.clone())
+            .collect()
     }
 
     pub fn has(&self, chunk: &ChunkId, bytes: &[u8]) -> bool {
-        self.node.held.lock().expect("no panic before").items.contains_key(&(chunk.clone(), Digest::of(bytes)))
+        self.node
+            .held
+            .lock()
+            .expect("no panic before")
+            .items
+            .contains_key(&(chunk.clone(), Digest::of(bytes)))
     }
 }
 
 fn handle(held: &mut Held, me: NodeRef, chunk: &ChunkId, request: &Request) -> Reply {
     let register = held.registers.get(chunk).cloned().unwrap_or_default();
-    let outcome = acceptor::handle(&register, me, |digest| held.items.contains_key(&(chunk.clone(), digest)), request);
+    let outcome = acceptor::handle(
+        &register,
+        me,
+        |digest| held.items.contains_key(&(chunk.clone(), digest)),
+        request,
+    );
     if let Some(register) = outcome.persist {
         held.registers.insert(chunk.clone(), register);
     }
@@ -172,18 +230,27 @@ struct Which {
 
 async fn fetch(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, Query(which): Query<Which>) -> Response {
     let held = node.held.lock().expect("no panic before");
-    let mut found = held.items.iter().filter(|((chunk, digest), _)| {
-        *chunk == id && which.sha256.is_none_or(|wanted| wanted == *digest)
-    });
-    let Some(((_, digest), bytes)) = found.next() else { return StatusCode::NOT_FOUND.into_response() };
-    let headers = [("etag", format!("\"{digest}\"")), ("x-chunk-size", bytes.len().to_string())];
+    let mut found = held
+        .items
+        .iter()
+        .filter(|((chunk, digest), _)| *chunk == id && which.sha256.is_none_or(|wanted| wanted == *digest));
+    let Some(((_, digest), bytes)) = found.next() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let headers = [
+        ("etag", format!("\"{digest}\"")),
+        ("x-chunk-size", bytes.len().to_string()),
+    ];
     (headers, bytes.clone()).into_response()
 }
 
 async fn discard(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>) -> StatusCode {
     let mut held = node.held.lock().expect("no panic before");
     let placed = held.registers.get(&id).is_some_and(|register| {
-        register.accepted.as_ref().is_some_and(|vote| !(register.decided && vote.placement.layout.is_deleted()))
+        register
+            .accepted
+            .as_ref()
+            .is_some_and(|vote| !(register.decided && vote.placement.layout.is_deleted()))
     });
     if placed {
         return StatusCode::CONFLICT;
@@ -197,7 +264,9 @@ async fn challenge(State(node): State<Arc<Node>>, call: ClusterCall) -> Response
 }
 
 async fn paxos(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: ClusterCall) -> Response {
-    let Ok(request) = Request::decode(&call.body) else { return StatusCode::BAD_REQUEST.into_response() };
+    let Ok(request) = Request::decode(&call.body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     let reply = if call.call.node == node.me.to_string() {
         handle(&mut node.held.lock().expect("no panic before"), node.me, &id, &request)
     } else {
@@ -217,9 +286,21 @@ async fn item(
     Path((id, digest)): Path<(ChunkId, Digest)>,
     call: ClusterCall,
 ) -> Response {
-    let bytes = node.held.lock().expect("no panic before").items.get(&(id, digest)).cloned();
-    let Some(bytes) = bytes else { return StatusCode::NOT_FOUND.into_response() };
-    (call.call.sign(&node.me.to_string(), digest.to_string().as_bytes()), bytes).into_response()
+    let bytes = node
+        .held
+        .lock()
+        .expect("no panic before")
+        .items
+        .get(&(id, digest))
+        .cloned();
+    let Some(bytes) = bytes else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    (
+        call.call.sign(&node.me.to_string(), digest.to_string().as_bytes()),
+        bytes,
+    )
+        .into_response()
 }
 
 #[derive(Deserialize)]
@@ -233,7 +314,11 @@ async fn pull(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: Clus
     let signed: HeaderMap = call.call.sign(&node.me.to_string(), b"");
     for holder in &pull.from {
         if let Ok(bytes) = node.peers.item(holder, &id, pull.sha256).await {
-            node.held.lock().expect("no panic before").items.insert((id, pull.sha256), bytes);
+            node.held
+                .lock()
+                .expect("no panic before")
+                .items
+                .insert((id, pull.sha256), bytes);
             return (StatusCode::CREATED, signed).into_response();
         }
     }
@@ -263,38 +348,53 @@ impl Page {
 
 async fn registers(State(node): State<Arc<Node>>, Query(page): Query<Page>) -> axum::Json<RegisterPage> {
     let held = node.held.lock().expect("no panic before");
-    let all = held.registers.iter().filter(|(chunk, _)| page.wants(chunk)).map(|(chunk, register)| {
-        let placement = register.accepted.as_ref().map(|vote| &vote.placement);
-        let layout = match placement.map(|placement| &placement.layout) {
-            None => "none",
-            Some(Layout::Replicated { .. }) => "replicated",
-            Some(Layout::Coded { .. }) => "coded",
-            Some(Layout::Deleted { .. }) => "deleted",
-        };
-        RegisterEntry {
-            id: chunk.clone(),
-            layout: layout.into(),
-            version: placement.map(|placement| placement.version),
-            joint: placement.is_some_and(|placement| placement.prev.is_some()),
-            decided: register.decided,
-            damaged: register.damaged,
-            promised: register.promised.map(|ballot| ballot.to_string()),
-            accepted: register.accepted.as_ref().map(|vote| vote.ballot.to_string()),
-            nodes: Vec::new(),
-            encoded: header_bytes::encode(&register.encode()),
-        }
-    });
+    let all = held
+        .registers
+        .iter()
+        .filter(|(chunk, _)| page.wants(chunk))
+        .map(|(chunk, register)| {
+            let placement = register.accepted.as_ref().map(|vote| &vote.placement);
+            let layout = match placement.map(|placement| &placement.layout) {
+                None => "none",
+                Some(Layout::Replicated { .. }) => "replicated",
+                Some(Layout::Coded { .. }) => "coded",
+                Some(Layout::Deleted { .. }) => "deleted",
+            };
+            RegisterEntry {
+                id: chunk.clone(),
+                layout: layout.into(),
+                version: placement.map(|placement| placement.version),
+                joint: placement.is_some_and(|placement| placement.prev.is_some()),
+                decided: register.decided,
+                damaged: register.damaged,
+                promised: register.promised.map(|ballot| ballot.to_string()),
+                accepted: register.accepted.as_ref().map(|vote| vote.ballot.to_string()),
+                nodes: Vec::new(),
+                encoded: header_bytes::encode(&register.encode()),
+            }
+        });
     let (registers, next_cursor) = page.cut(all.collect());
     axum::Json(RegisterPage { registers, next_cursor })
 }
 
 async fn chunks(State(node): State<Arc<Node>>, Query(page): Query<Page>) -> axum::Json<ChunkPage> {
     let held = node.held.lock().expect("no panic before");
-    let all = held.items.iter().filter(|((chunk, _), _)| page.wants(chunk)).map(|((chunk, digest), bytes)| {
-        let register = held.registers.get(chunk).cloned().unwrap_or_default();
-        let placed = register.accepted.is_some_and(|vote| vote.placement.keeps(node.me, *digest));
-        HeldItem { id: chunk.clone(), size: bytes.len() as u64, checksum: *digest, placed }
-    });
+    let all = held
+        .items
+        .iter()
+        .filter(|((chunk, _), _)| page.wants(chunk))
+        .map(|((chunk, digest), bytes)| {
+            let register = held.registers.get(chunk).cloned().unwrap_or_default();
+            let placed = register
+                .accepted
+                .is_some_and(|vote| vote.placement.keeps(node.me, *digest));
+            HeldItem {
+                id: chunk.clone(),
+                size: bytes.len() as u64,
+                checksum: *digest,
+                placed,
+            }
+        });
     let (chunks, next_cursor) = page.cut(all.collect());
     axum::Json(ChunkPage { chunks, next_cursor })
 }

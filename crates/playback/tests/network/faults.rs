@@ -268,3 +268,20 @@ fn a_slow_but_working_path_is_not_given_up() {
     let run = world.run(300.0);
     assert_whole_and_in_order(&run, 4);
 }
+
+/// Shows that the simulation can tell: without the no-progress timeout the same black hole does stall playback.
+#[test]
+fn without_the_timeout_a_black_hole_holds_playback_up() {
+    let stalled = (1..20).any(|second| {
+        let nodes = vec![
+            node(6.0, 20).with(f64::from(second), Fault::BlackHole),
+            node(5.0, 40),
+            node(4.0, 60),
+        ];
+        let mut world = World::new(nodes);
+        world.settings.scheduler.patience_min = Duration::from_secs(60);
+        world.settings.scheduler.patience_max = Duration::from_secs(60);
+        world.run(300.0).rebuffers() > 0
+    });
+    assert!(stalled);
+}

@@ -158,7 +158,7 @@ async fn a_newer_manifest_is_asked_for_when_all_replicas_fail() {
     let node = FakeNode::start(&video, Fault::None).await;
     let (old, new) = (
         video.manifest(&[nobody().await]),
-        video.manifest(&[node.server.url.clone()]),
+        video.manifest(std::slice::from_ref(&node.server.url)),
     );
     let metadata = FakeMetadata::start(vec![old, new]).await;
     let directory = tempfile::tempdir().unwrap();
@@ -264,7 +264,7 @@ async fn errors_say_what_is_wrong() {
 async fn a_manifest_that_cannot_be_is_refused() {
     let video = Video::new(2, 1000, 1.0);
     let node = FakeNode::start(&video, Fault::None).await;
-    let good = video.manifest(&[node.server.url.clone()]);
+    let good = video.manifest(std::slice::from_ref(&node.server.url));
     let mut bad = vec![good.clone(); 5];
     bad[0].chunks[1].checksum = "md5:1".to_owned();
     bad[1].chunks[1].size_bytes = u64::MAX;

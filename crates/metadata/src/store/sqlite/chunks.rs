@@ -132,12 +132,18 @@ impl SqliteStore {
 
     async fn learn_one_deleted(&self, id: ChunkId, placement: Placement) -> Result<bool, StoreError> {
         let mut transaction = self.write().await?;
-        let Some((video, known)) = select(&mut transaction, &id).await? else { return Ok(false) };
+        let Some((video, known)) = select(&mut transaction, &id).await? else {
+            return Ok(false);
+        };
         if known.placement.version >= placement.version {
             return Ok(false);
         }
         // The size and digest stay those of the chunk: a tombstone need not know them.
-        let placement = Placement { size: known.placement.size, sha256: known.placement.sha256, ..placement };
+        let placement = Placement {
+            size: known.placement.size,
+            sha256: known.placement.sha256,
+            ..placement
+        };
         replace(&mut transaction, &id, &placement).await?;
         bump(&mut transaction, &video.to_string()).await?;
         transaction.commit().await?;
@@ -211,7 +217,10 @@ impl Chunks for SqliteStore {
             .bind(i64::from(limit))
             .fetch_all(&self.readers)
             .await?;
-            found.iter().map(|row| rows::chunk(row).map(|(_, chunk)| chunk)).collect()
+            found
+                .iter()
+                .map(|row| rows::chunk(row).map(|(_, chunk)| chunk))
+                .collect()
         })
     }
 

@@ -57,7 +57,10 @@ mod tests {
             ("sqlite:m.db", file("m.db")),
             ("postgres://user@host/db", Err(DatabaseUrlError::Postgres)),
             ("postgresql://host/db", Err(DatabaseUrlError::Postgres)),
-            ("mysql://host/db", Err(DatabaseUrlError::Scheme { scheme: "mysql".into() })),
+            (
+                "mysql://host/db",
+                Err(DatabaseUrlError::Scheme { scheme: "mysql".into() }),
+            ),
             ("sqlite::memory:", Err(DatabaseUrlError::NotAFile)),
             ("sqlite://", Err(DatabaseUrlError::NotAFile)),
             ("", Err(DatabaseUrlError::NotAFile)),

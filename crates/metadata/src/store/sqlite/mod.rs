@@ -12,7 +12,7 @@ mod videos;
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    ConnectOptions as _, Sqlite, SqlitePool, Transaction,
     migrate::MigrateError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -54,7 +54,9 @@ impl SqliteStore {
     /// When it cannot be made, opened or migrated.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         if let Some(directory) = path.parent() {
-            tokio::fs::create_dir_all(directory).await.map_err(OpenError::Directory)?;
+            tokio::fs::create_dir_all(directory)
+                .await
+                .map_err(OpenError::Directory)?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -62,9 +64,14 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(WAIT_MAX)
-            .foreign_keys(true);
+            .foreign_keys(true)
+            .disable_statement_logging();
         let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
-        let writer = pool().max_connections(1).connect_with(options.clone()).await.map_err(OpenError::Open)?;
+        let writer = pool()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(OpenError::Open)?;
         sqlx::migrate!().run(&writer).await.map_err(OpenError::Migrate)?;
         let readers = pool()
             .max_connections(READERS)
@@ -101,9 +108,10 @@ impl Store for SqliteStore {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::ColumnDecode { index, source } => {
-                Self::Unreadable { what: "column", found: format!("{index}: {source}") }
-            }
+            sqlx::Error::ColumnDecode { index, source } => Self::Unreadable {
+                what: "column",
+                found: format!("{index}: {source}"),
+            },
             error => Self::Unavailable(error.into()),
         }
     }

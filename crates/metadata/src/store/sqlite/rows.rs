@@ -14,7 +14,10 @@ pub(super) const VIDEO_COLUMNS: &str = "video_id, title, duration_sec, status, o
      codecs, width, height, created_at, view_count, override_mode, fail_reason, reap_state, reap_attempts, reap_next_at";
 
 fn unreadable(what: &'static str, found: impl Display) -> StoreError {
-    StoreError::Unreadable { what, found: found.to_string() }
+    StoreError::Unreadable {
+        what,
+        found: found.to_string(),
+    }
 }
 
 /// A text column of something with a parser.
@@ -26,7 +29,8 @@ pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Resul
 /// The same, where NULL is none.
 pub(super) fn parsed_option<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<Option<T>, StoreError> {
     let text: Option<String> = row.try_get(column)?;
-    text.map(|text| text.parse().map_err(|_| unreadable(column, text))).transpose()
+    text.map(|text| text.parse().map_err(|_| unreadable(column, text)))
+        .transpose()
 }
 
 /// An integer column, in the width its record has.
@@ -59,7 +63,10 @@ pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
         title: row.try_get("title")?,
         duration_sec: row.try_get("duration_sec")?,
         status: parsed(row, "status")?,
-        owner: owner.zip(owner_last_seen).map(|(process, seen)| Owner { process, last_seen: Timestamp(seen) }),
+        owner: owner.zip(owner_last_seen).map(|(process, seen)| Owner {
+            process,
+            last_seen: Timestamp(seen),
+        }),
         version: integer(row, "version")?,
         codecs: row.try_get("codecs")?,
         width: integer(row, "width")?,
@@ -94,7 +101,14 @@ pub(super) fn chunk(row: &SqliteRow) -> Result<(VideoId, Chunk), StoreError> {
             independent: row.try_get("independent")?,
         }),
     };
-    Ok((parsed(row, "video_id")?, Chunk { id: parsed(row, "chunk_id")?, place, placement }))
+    Ok((
+        parsed(row, "video_id")?,
+        Chunk {
+            id: parsed(row, "chunk_id")?,
+            place,
+            placement,
+        },
+    ))
 }
 
 pub(super) fn members_text(members: &[NodeRef]) -> String {
@@ -103,7 +117,9 @@ pub(super) fn members_text(members: &[NodeRef]) -> String {
 
 pub(super) fn members(row: &SqliteRow) -> Result<Vec<NodeRef>, StoreError> {
     let text: String = row.try_get("members")?;
-    text.split(' ').map(|member| member.parse().map_err(|_| unreadable("members", &text))).collect()
+    text.split(' ')
+        .map(|member| member.parse().map_err(|_| unreadable("members", &text)))
+        .collect()
 }
 
 pub(super) fn node(row: &SqliteRow) -> Result<Node, StoreError> {

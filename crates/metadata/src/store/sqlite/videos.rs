@@ -94,7 +94,10 @@ impl SqliteStore {
                 })
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok(VideoPage { videos, total: integer(&total, "total")? })
+        Ok(VideoPage {
+            videos,
+            total: integer(&total, "total")?,
+        })
     }
 
     async fn update_status(&self, id: VideoId, change: StatusChange) -> Result<bool, StoreError> {
@@ -155,14 +158,19 @@ impl SqliteStore {
 
     async fn insert_group_row(&self, id: VideoId, group: Group) -> Result<GroupOutcome, StoreError> {
         let mut transaction = self.write().await?;
-        let Some(status) = status_of(&mut transaction, id).await? else { return Ok(GroupOutcome::Unknown) };
+        let Some(status) = status_of(&mut transaction, id).await? else {
+            return Ok(GroupOutcome::Unknown);
+        };
         let there = sqlx::query("SELECT members FROM groups WHERE video_id = ? AND from_seq = ?")
             .bind(id.to_string())
             .bind(i64::from(group.from_seq))
             .fetch_optional(&mut *transaction)
             .await?;
         if let Some(row) = there {
-            return Ok(GroupOutcome::Stands(Group { members: rows::members(&row)?, ..group }));
+            return Ok(GroupOutcome::Stands(Group {
+                members: rows::members(&row)?,
+                ..group
+            }));
         }
         if status != VideoStatus::Uploading {
             return Ok(GroupOutcome::Closed(status));
@@ -217,10 +225,12 @@ impl Videos for SqliteStore {
 
     fn video(&self, id: VideoId) -> Answer<'_, Option<Video>> {
         Box::pin(async move {
-            let row = sqlx::query(AssertSqlSafe(format!("SELECT {VIDEO_COLUMNS} FROM videos WHERE video_id = ?")))
-                .bind(id.to_string())
-                .fetch_optional(&self.readers)
-                .await?;
+            let row = sqlx::query(AssertSqlSafe(format!(
+                "SELECT {VIDEO_COLUMNS} FROM videos WHERE video_id = ?"
+            )))
+            .bind(id.to_string())
+            .fetch_optional(&self.readers)
+            .await?;
             row.as_ref().map(rows::video).transpose()
         })
     }
@@ -287,7 +297,10 @@ impl Videos for SqliteStore {
             .fetch_all(&self.readers)
             .await?;
             let job = |row| {
-                Ok(ReapJob { video: rows::parsed(row, "video_id")?, attempts: integer(row, "reap_attempts")? })
+                Ok(ReapJob {
+                    video: rows::parsed(row, "video_id")?,
+                    attempts: integer(row, "reap_attempts")?,
+                })
             };
             found.iter().map(job).collect()
         })
@@ -317,7 +330,12 @@ impl Videos for SqliteStore {
                 .bind(video.to_string())
                 .fetch_all(&self.readers)
                 .await?;
-            let group = |row| Ok(Group { from_seq: integer(row, "from_seq")?, members: rows::members(row)? });
+            let group = |row| {
+                Ok(Group {
+                    from_seq: integer(row, "from_seq")?,
+                    members: rows::members(row)?,
+                })
+            };
             found.iter().map(group).collect()
         })
     }

@@ -1,0 +1,82 @@
+//! What all handlers share.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+use vstack_client::NodeClient;
+use vstack_engine::{Engine, FileDisk, WriteError};
+use vstack_service::ApiError;
+use vstack_types::{Clock, NodeRef, limits::DISK_PERCENT_FULL};
+
+use vstack_api::ErrorCode;
+
+use crate::metrics::NodeMetrics;
+
+/// Bodies of chunks in memory at a time: 32 of 2 MiB are 64 MiB.
+pub(crate) const BODIES_MAX: usize = 32;
+
+/// The node.
+pub(crate) struct App {
+    pub engine: Engine<FileDisk>,
+    pub clock: Arc<dyn Clock>,
+    /// `<uuid>/<incarnation>`, as in `X-VStack-Node`.
+    pub me_text: String,
+    pub label: String,
+    pub started: Instant,
+    pub chunk_bytes_max: usize,
+    pub body_timeout: Duration,
+    pub bodies: Semaphore,
+    pub peers: NodeClient,
+    pub metrics: NodeMetrics,
+}
+
+/// As handlers get it.
+pub(crate) type Shared = Arc<App>;
+
+impl App {
+    pub(crate) fn me(&self) -> NodeRef {
+        self.engine.reader().me()
+    }
+
+    /// Share of the disk in use, in percent; full when the disk does not say.
+    pub(crate) fn disk_percent(&self) -> f64 {
+        match self.engine.reader().usage(self.clock.monotonic()) {
+            Ok(usage) => usage.percent(),
+            Err(error) => {
+                tracing::error!(%error, "the filesystem does not say how full it is");
+                100.0
+            }
+        }
+    }
+
+    /// Refuses new bytes on a disk that is too full.
+    pub(crate) fn check_space(&self) -> Result<(), ApiError> {
+        let percent = self.disk_percent();
+        if percent > DISK_PERCENT_FULL {
+            return Err(disk_full(percent));
+        }
+        Ok(())
+    }
+}
+
+fn disk_full(percent: f64) -> ApiError {
+    ApiError::new(ErrorCode::DiskFull, format!("the disk is {percent:.1} % full and takes no more chunks"))
+}
+
+/// An engine's refusal as an answer.
+pub(crate) fn engine_error(error: vstack_engine::EngineError) -> ApiError {
+    use vstack_engine::EngineError;
+    match error {
+        EngineError::Write(WriteError::DiskFull) => ApiError::new(ErrorCode::DiskFull, WriteError::DiskFull.to_string()),
+        EngineError::Write(error @ WriteError::TooLarge { .. }) => ApiError::new(ErrorCode::TooLarge, error.to_string()),
+        EngineError::Write(error @ (WriteError::Failed { .. } | WriteError::Closed)) => {
+            ApiError::new(ErrorCode::Unavailable, error.to_string()).retry_after(Duration::from_secs(30))
+        }
+        EngineError::Timeout => {
+            ApiError::new(ErrorCode::Unavailable, error.to_string()).retry_after(Duration::from_secs(5))
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The cluster's own calls: messages to acceptors, pulls, items, the challenge. All carry a MAC.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use vstack_api::ErrorCode;
+use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
+use vstack_client::Pull;
+use vstack_engine::{Item, PutMode, PutOutcome, Which};
+use vstack_service::{ApiError, ApiResult, ClusterAuth, ClusterCall, Path};
+use vstack_types::{
+    ChunkId, Digest,
+    limits::{LAYOUT_NODES_MAX, VOTE_BYTES_MAX},
+};
+
+use crate::{
+    app::{App, Shared, engine_error},
+    body,
+    get::{missing, unreadable},
+    reply,
+};
+
+/// Most decisions in one batch.
+const DECISIONS_MAX: usize = 1024;
+
+/// Length of a challenge, in bytes.
+const CHALLENGE_LEN: std::ops::RangeInclusive<usize> = 16..=64;
+
+fn malformed(why: impl std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorCode::Malformed, format!("the message cannot be read: {why}"))
+}
+
+fn decode(encoded: &[u8]) -> ApiResult<Request> {
+    if encoded.len() > VOTE_BYTES_MAX {
+        return Err(malformed(format!("more than {VOTE_BYTES_MAX} bytes")));
+    }
+    Request::decode(encoded).map_err(malformed)
+}
+
+/// `POST /paxos/{id}`.
+pub(crate) async fn message(
+    State(app): State<Shared>,
+    Path(id): Path<ChunkId>,
+    ClusterCall { body, call }: ClusterCall,
+) -> ApiResult<Response> {
+    let request = decode(&body)?;
+    if matches!(request, Request::Put0 { .. }) {
+        return Err(malformed("Put0 rides on a PUT"));
+    }
+    if call.node != app.me_text {
+        return Ok(reply::as_body(&app, &call, &Reply::WrongNode));
+    }
+    let answer = app.engine.paxos(id, request).await.map_err(engine_error)?;
+    Ok(reply::as_body(&app, &call, &answer))
+}
+
+/// `POST /paxos`: decisions of many registers, one sync.
+pub(crate) async fn decisions(
+    State(app): State<Shared>,
+    ClusterCall { body, call }: ClusterCall,
+) -> ApiResult<Response> {
+    let decisions = read_decisions(&body)?;
+    if call.node != app.me_text {
+        return Err(reply::wrong_node(&app));
+    }
+    app.engine.decided(decisions).await.map_err(engine_error)?;
+    Ok(call.answer(StatusCode::OK, &app.me_text, Vec::new()))
+}
+
+fn read_decisions(mut bytes: &[u8]) -> ApiResult<Vec<(ChunkId, Ballot, Placement)>> {
+    let mut decisions = Vec::new();
+    while !bytes.is_empty() {
+        if decisions.len() == DECISIONS_MAX {
+            return Err(malformed(format!("more than {DECISIONS_MAX} decisions")));
+        }
+        let ((id, request), rest) = read_decision(bytes).ok_or_else(|| malformed("cut short"))?;
+        let id = std::str::from_utf8(id).map_err(malformed)?.parse().map_err(malformed)?;
+        let Request::Decided { ballot, placement } = decode(request)? else {
+            return Err(malformed("a batch holds decisions alone"));
+        };
+        decisions.push((id, ballot, placement));
+        bytes = rest;
+    }
+    Ok(decisions)
+}
+
+type Lengthy<'a> = ((&'a [u8], &'a [u8]), &'a [u8]);
+
+/// One entry: id length u8, id, request length u16, request.
+fn read_decision(bytes: &[u8]) -> Option<Lengthy<'_>> {
+    let (len, bytes) = bytes.split_first()?;
+    let (id, bytes) = bytes.split_at_checked(usize::from(*len))?;
+    let (len, bytes) = bytes.split_first_chunk()?;
+    let (request, bytes) = bytes.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    Some(((id, request), bytes))
+}
+
+/// `POST /paxos/{id}/pull`: fetches an item from whoever has it.
+pub(crate) async fn pull(
+    State(app): State<Shared>,
+    Path(id): Path<ChunkId>,
+    call: ClusterCall,
+) -> ApiResult<Response> {
+    let pull: Pull = call.json()?;
+    if call.call.node != app.me_text {
+        return Err(reply::wrong_node(&app));
+    }
+    if pull.from.len() > LAYOUT_NODES_MAX || pull.size == 0 || pull.size > app.chunk_bytes_max as u64 {
+        return Err(malformed("an item has 1 byte to MAX_CHUNK_SIZE, and at most 32 holders"));
+    }
+    let signed = |status| call.call.answer(status, &app.me_text, Vec::new());
+    if app.engine.reader().has_item(&id, pull.sha256) {
+        return Ok(signed(StatusCode::OK));
+    }
+    app.check_space()?;
+    let _place = body::place(&app).await?;
+    let item = fetch(&app, &id, &pull).await?;
+    match app.engine.put(id, item, PutMode::Item).await.map_err(engine_error)? {
+        PutOutcome::AlreadyThere { .. } => Ok(signed(StatusCode::OK)),
+        _ => Ok(signed(StatusCode::CREATED)),
+    }
+}
+
+async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Item> {
+    for holder in pull.from.iter().filter(|holder| holder.node != app.me()) {
+        match app.peers.item(holder, id, pull.sha256).await {
+            Ok(bytes) if bytes.len() as u64 == pull.size => return Ok(Item::new(bytes)),
+            Ok(bytes) => {
+                tracing::warn!(%id, from = %holder.url, len = bytes.len(), size = pull.size, "an item of another size");
+            }
+            Err(error) => tracing::info!(%id, from = %holder.url, %error, "an item could not be pulled"),
+        }
+    }
+    Err(ApiError::new(ErrorCode::NeedBytes, "none of the nodes named gave the item"))
+}
+
+/// `GET /paxos/{id}/item/{sha256}`.
+pub(crate) async fn item(
+    State(app): State<Shared>,
+    Path((id, sha256)): Path<(ChunkId, Digest)>,
+    Extension(auth): Extension<ClusterAuth>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let call = auth.verify(&Method::GET, uri.path(), &headers, b"")?;
+    if call.node != app.me_text {
+        return Err(reply::wrong_node(&app));
+    }
+    let found = app.engine.reader().find(&id, Which::Exact(sha256)).map_err(|why| missing(&id, why))?;
+    let bytes = app.engine.read(&found, None).await.map_err(|error| unreadable(&id, &error))?;
+    let signed = call.sign(&app.me_text, sha256.to_string().as_bytes());
+    let mut response = (StatusCode::OK, signed, Body::from(bytes)).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Ok(response)
+}
+
+/// `POST /paxos-challenge`: shows that this node has the secret, and which disk it is.
+pub(crate) async fn challenge(
+    State(app): State<Shared>,
+    ClusterCall { body, call }: ClusterCall,
+) -> ApiResult<Response> {
+    if !CHALLENGE_LEN.contains(&body.len()) {
+        return Err(malformed("a challenge has 16 to 64 bytes"));
+    }
+    if !call.node.is_empty() && call.node != app.me_text {
+        return Err(reply::wrong_node(&app));
+    }
+    Ok((StatusCode::OK, call.sign(&app.me_text, &body)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_chunkpaxos::Layout;
+    use vstack_types::{NodeRef, NodeUuid, ProcessUuid};
+
+    use super::*;
+
+    fn entry(id: &str, request: &Request) -> Vec<u8> {
+        let encoded = request.encode();
+        let mut bytes = vec![u8::try_from(id.len()).unwrap()];
+        bytes.extend_from_slice(id.as_bytes());
+        bytes.extend_from_slice(&u16::try_from(encoded.len()).unwrap().to_le_bytes());
+        bytes.extend_from_slice(&encoded);
+        bytes
+    }
+
+    fn decided() -> Request {
+        let ballot = Ballot { round: 3, proposer: ProcessUuid::from_bytes([1; 16]) };
+        let nodes = vec![NodeRef::first(NodeUuid::from_bytes([2; 16]))];
+        let layout = Layout::Replicated { nodes };
+        let sha256 = Digest::of(b"x");
+        Request::Decided { ballot, placement: Placement { version: 1, size: 1, sha256, layout, prev: None, back: false } }
+    }
+
+    #[test]
+    fn a_batch_reads_back_and_anything_else_is_refused() {
+        let two = [entry("a", &decided()), entry("b-2", &decided())].concat();
+        let read = read_decisions(&two).unwrap();
+        assert_eq!(read.iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>(), ["a", "b-2"]);
+        assert!(read_decisions(b"").unwrap().is_empty());
+        for cut in 1..two.len() {
+            let whole = cut == entry("a", &decided()).len();
+            assert_eq!(read_decisions(&two[..cut]).is_ok(), whole, "cut at {cut}");
+        }
+        assert!(read_decisions(&entry("a", &Request::Read)).is_err(), "decisions alone");
+        assert!(read_decisions(&entry("../a", &decided())).is_err());
+        let many = entry("a", &decided()).repeat(DECISIONS_MAX);
+        assert_eq!(read_decisions(&many).unwrap().len(), DECISIONS_MAX);
+        assert!(read_decisions(&[many, entry("a", &decided())].concat()).is_err());
+    }
+}

@@ -1,0 +1,19 @@
+//! `DELETE /chunk/{id}`: takes back what was staged and never placed.
+
+use axum::{extract::State, http::StatusCode};
+use vstack_api::ErrorCode;
+use vstack_engine::DeleteOutcome;
+use vstack_service::{ApiError, ApiResult, Path};
+use vstack_types::ChunkId;
+
+use crate::app::{Shared, engine_error};
+
+pub(crate) async fn delete_chunk(State(app): State<Shared>, Path(id): Path<ChunkId>) -> ApiResult<StatusCode> {
+    match app.engine.delete_staged(id.clone()).await.map_err(engine_error)? {
+        DeleteOutcome::Deleted => Ok(StatusCode::NO_CONTENT),
+        DeleteOutcome::Placed => {
+            Err(ApiError::new(ErrorCode::Placed, "a vote names this chunk: delete its video instead"))
+        }
+        DeleteOutcome::NotFound => Err(ApiError::new(ErrorCode::NotFound, format!("no such chunk on this node: {id}"))),
+    }
+}

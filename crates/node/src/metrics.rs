@@ -1,0 +1,68 @@
+//! The node's own metrics. Counters of the engine are read when they are asked for.
+
+use std::fmt;
+
+use vstack_engine::{FileDisk, Reader};
+use vstack_service::prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge},
+    registry::Registry,
+};
+
+/// Name and value.
+type KindLabel = [(&'static str, &'static str); 1];
+
+/// Counters that handlers raise.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeMetrics {
+    replies: Family<KindLabel, Counter>,
+}
+
+impl NodeMetrics {
+    pub(crate) fn count_reply(&self, kind: &'static str) {
+        self.replies.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// Registers these and the engine's.
+    pub(crate) fn register(&self, registry: &mut Registry, reader: Reader<FileDisk>) {
+        registry.register("vstack_paxos_replies", "Replies of the acceptor, by kind", self.replies.clone());
+        registry.register_collector(Box::new(EngineCollector(reader)));
+    }
+}
+
+struct EngineCollector(Reader<FileDisk>);
+
+impl fmt::Debug for EngineCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EngineCollector")
+    }
+}
+
+impl Collector for EngineCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let stats = self.0.stats();
+        for (name, help, value) in [
+            ("vstack_engine_syncs", "Syncs of data", stats.syncs),
+            ("vstack_engine_batches", "Batches written", stats.batches),
+            ("vstack_engine_operations", "Operations answered", stats.ops),
+            ("vstack_engine_written_bytes", "Bytes of items written", stats.bytes_written),
+            ("vstack_engine_read_bytes", "Bytes of items read", stats.bytes_read),
+            ("vstack_engine_quarantined", "Items found damaged since the start", stats.quarantined),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        for (name, help, value) in [
+            ("vstack_chunks", "Items held", stats.chunk_count),
+            ("vstack_chunk_bytes", "Bytes of items held", stats.chunk_bytes),
+            ("vstack_registers", "Registers kept", stats.register_count),
+            ("vstack_superblocks", "Superblock files", stats.superblocks),
+            ("vstack_log_seq", "Last durable log sequence number", stats.log_seq),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! `PUT /chunk/{id}`: plain, as an item of the cluster, or with the owner's vote.
+//!
+//! What can be refused is refused from the headers and from memory, before a byte of the body is asked for; the
+//! engine decides again, on the durable state.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use vstack_api::{ErrorCode, auth::header_bytes, headers};
+use vstack_chunkpaxos::{Ballot, Placement, Reply, Request, acceptor};
+use vstack_engine::{PutMode, PutOutcome};
+use vstack_service::{ApiError, ApiResult, ClusterAuth, Path, Query, VerifiedCall};
+use vstack_types::{ChunkId, Digest};
+
+use crate::{
+    app::{App, Shared, engine_error},
+    body, reply,
+};
+
+/// Query of a PUT.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PutQuery {
+    /// The bytes are this item of the chunk; a cluster call.
+    item: Option<Digest>,
+}
+
+/// In which way a PUT comes, checked as far as its headers go.
+enum Intent {
+    Plain,
+    Item { call: VerifiedCall, sha256: Digest },
+    Vote { call: VerifiedCall, ballot: Ballot, placement: Placement },
+}
+
+/// An answer given before the body was read.
+type Early = Result<(Intent, usize, Option<Digest>), Response>;
+
+pub(crate) async fn put_chunk(
+    State(app): State<Shared>,
+    Path(id): Path<ChunkId>,
+    Query(query): Query<PutQuery>,
+    Extension(auth): Extension<ClusterAuth>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let (intent, len, checksum) = match consider(&app, &id, &query, &auth, &uri, &headers) {
+        Ok(go_on) => go_on,
+        Err(early) => {
+            if !body::waits(&headers) {
+                body::drain(body).await;
+            }
+            return early;
+        }
+    };
+    store(&app, id, intent, len, checksum, body).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Everything that can be said before the body.
+fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap) -> Early {
+    let refuse = |error: ApiError| error.into_response();
+    let len = body::announced_len(app, headers).map_err(refuse)?;
+    let checksum = body::announced_checksum(headers).map_err(refuse)?;
+    let intent = intent(query, auth, uri, headers).map_err(refuse)?;
+    match &intent {
+        Intent::Plain => app.check_space().map_err(refuse)?,
+        Intent::Item { call, sha256 } => {
+            if call.node != app.me_text {
+                return Err(refuse(reply::wrong_node(app)));
+            }
+            if !app.engine.reader().has_item(id, *sha256) {
+                app.check_space().map_err(refuse)?;
+            }
+        }
+        Intent::Vote { call, ballot, placement } => {
+            if let Some(refused) = foreseen(app, id, call, *ballot, placement) {
+                return Err(reply::refused_put(app, call, &refused));
+            }
+            check_size(placement, len).map_err(refuse)?;
+            if !placement.items_of(&placement.layout, app.me()).iter().all(|item| app.engine.reader().has_item(id, *item)) {
+                app.check_space().map_err(refuse)?;
+            }
+        }
+    }
+    Ok((intent, len, checksum))
+}
+
+fn intent(query: &PutQuery, auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap) -> ApiResult<Intent> {
+    let verify = |payload: &[u8]| auth.verify(&Method::PUT, uri.path(), headers, payload);
+    let Some(vote) = headers.get(headers::VSTACK_VOTE) else {
+        let Some(sha256) = query.item else { return Ok(Intent::Plain) };
+        return Ok(Intent::Item { call: verify(sha256.to_string().as_bytes())?, sha256 });
+    };
+    let malformed = |why: &str| ApiError::new(ErrorCode::Malformed, format!("X-VStack-Vote {why}"));
+    let encoded = vote.to_str().ok().and_then(header_bytes::decode).ok_or_else(|| malformed("is not base64url"))?;
+    let call = verify(&encoded)?;
+    match Request::decode(&encoded).map_err(|error| malformed(&format!("cannot be read: {error}")))? {
+        Request::Put0 { ballot, placement } if ballot.round == 0 && placement.version == 1 => {
+            Ok(Intent::Vote { call, ballot, placement })
+        }
+        _ => Err(malformed("of a PUT is Put0, in round 0, of version 1")),
+    }
+}
+
+/// The refusal that the acceptor would give, supposing the bytes are good.
+fn foreseen(app: &App, id: &ChunkId, call: &VerifiedCall, ballot: Ballot, placement: &Placement) -> Option<Reply> {
+    let me = app.me();
+    if call.node != app.me_text || !placement.nodes().contains(&me) {
+        return Some(Reply::WrongNode);
+    }
+    if app.engine.reader().votes_lost() {
+        return Some(Reply::Damaged);
+    }
+    let register = app.engine.reader().register(id);
+    let request = Request::Put0 { ballot, placement: placement.clone() };
+    let outcome = acceptor::handle(&register, me, |_| true, &request);
+    (!matches!(outcome.reply, Reply::Accepted { .. })).then_some(outcome.reply)
+}
+
+/// A replica is the whole chunk; a shard's size is its own.
+fn check_size(placement: &Placement, len: usize) -> ApiResult<()> {
+    let whole = matches!(placement.layout, vstack_chunkpaxos::Layout::Replicated { .. });
+    if whole && placement.size != len as u64 {
+        let size = placement.size;
+        return Err(ApiError::new(ErrorCode::ChecksumMismatch, format!("the vote is for {size} bytes, {len} are sent")));
+    }
+    Ok(())
+}
+
+async fn store(
+    app: &App,
+    id: ChunkId,
+    intent: Intent,
+    len: usize,
+    checksum: Option<Digest>,
+    body: Body,
+) -> ApiResult<Response> {
+    let received = body::receive(app, body, len).await?;
+    let sha256 = received.item.sha256();
+    let expected = |wanted: bool| {
+        let mismatch = || format!("the bytes have SHA-256 {sha256}, another was announced");
+        if wanted { Ok(()) } else { Err(ApiError::new(ErrorCode::ChecksumMismatch, mismatch())) }
+    };
+    expected(checksum.is_none_or(|checksum| checksum == sha256))?;
+    let (mode, call) = match intent {
+        Intent::Plain => (PutMode::Plain, None),
+        Intent::Item { call, sha256: announced } => {
+            expected(announced == sha256)?;
+            (PutMode::Item, Some(call))
+        }
+        Intent::Vote { call, ballot, placement } => {
+            expected(placement.items_of(&placement.layout, app.me()).contains(&sha256))?;
+            (PutMode::Vote { ballot, placement }, Some(call))
+        }
+    };
+    let outcome = app.engine.put(id.clone(), received.item, mode).await.map_err(engine_error)?;
+    Ok(answer(app, &id, sha256, len, outcome, call.as_ref()))
+}
+
+fn answer(
+    app: &App,
+    id: &ChunkId,
+    sha256: Digest,
+    len: usize,
+    outcome: PutOutcome,
+    call: Option<&VerifiedCall>,
+) -> Response {
+    let (status, signed) = match (&outcome, call) {
+        (PutOutcome::Conflict, _) => {
+            let detail = "other bytes stand under this id; what is stored never changes, take a new id";
+            return ApiError::new(ErrorCode::Conflict, detail).into_response();
+        }
+        (PutOutcome::Voted { reply: accepted @ Reply::Accepted { .. }, stored }, Some(call)) => {
+            (if *stored { 201 } else { 200 }, reply::vote_headers(app, call, accepted))
+        }
+        (PutOutcome::Voted { reply: refused, .. }, Some(call)) => return reply::refused_put(app, call, refused),
+        (PutOutcome::Voted { .. }, None) => return ApiError::internal("a vote without a call").into_response(),
+        (PutOutcome::Stored { .. }, call) => (201, call.map(|call| call.sign(&app.me_text, b"")).unwrap_or_default()),
+        (PutOutcome::AlreadyThere { .. }, call) => {
+            (200, call.map(|call| call.sign(&app.me_text, b"")).unwrap_or_default())
+        }
+    };
+    let mut all = signed;
+    for (name, value) in [
+        (header::LOCATION.as_str(), format!("/chunk/{id}")),
+        (header::ETAG.as_str(), format!("\"{sha256}\"")),
+        (headers::CHUNK_SIZE, len.to_string()),
+    ] {
+        if let (Ok(name), Ok(value)) = (header::HeaderName::try_from(name), HeaderValue::from_str(&value)) {
+            all.insert(name, value);
+        }
+    }
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::OK), all).into_response()
+}

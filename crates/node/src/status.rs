@@ -1,0 +1,52 @@
+//! `HEAD /ping` and `GET /health`.
+
+use std::time::Instant;
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use vstack_api::{
+    headers,
+    node::{DiskStatus, NodeHealth},
+};
+use vstack_service::{Json, VERSION};
+
+use crate::app::Shared;
+
+pub(crate) async fn ping(State(app): State<Shared>) -> Response {
+    let started = Instant::now();
+    let disk = format!("{:.2}", app.disk_percent());
+    let chunks = app.engine.reader().stats().chunk_count.to_string();
+    let mut answer = HeaderMap::new();
+    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let took = format!("{:.3}", started.elapsed().as_secs_f64() * 1000.0);
+    for (name, value) in [
+        (headers::NODE_ID, app.label.as_str()),
+        (headers::DISK_USAGE_PERCENT, &disk),
+        (headers::CHUNK_COUNT, &chunks),
+        (headers::RESPONSE_TIME, &took),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            answer.insert(name, value);
+        }
+    }
+    (StatusCode::OK, answer).into_response()
+}
+
+pub(crate) async fn health(State(app): State<Shared>) -> Response {
+    let disk_usage = app.disk_percent();
+    let status = DiskStatus::of(disk_usage);
+    let health = NodeHealth {
+        status,
+        disk_usage,
+        chunk_count: app.engine.reader().stats().chunk_count,
+        uptime: app.started.elapsed().as_secs_f64(),
+        node_id: app.label.clone(),
+        disk_uuid: app.me().uuid,
+        version: VERSION.to_owned(),
+    };
+    let code = if status == DiskStatus::Critical { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (code, Json(health)).into_response()
+}
