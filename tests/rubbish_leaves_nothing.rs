@@ -50,7 +50,7 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn rubbish_is_refused_or_fails_and_leaves_nothing() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start_with(&[], &[("GC_GRACE", "0"), ("GC_INTERVAL", "1")]);
     let directory = cluster.scratch("rubbish");
     std::fs::create_dir(&directory).unwrap();
     for path in rubbish(&directory) {
@@ -67,19 +67,20 @@ fn rubbish_is_refused_or_fails_and_leaves_nothing() {
     }
     let videos = get_json(&format!("{}/videos", cluster.url("metadata")));
     assert_eq!(videos.as_array().map(Vec::len), Some(0), "{videos}");
-    wait_for("the chunks of failed uploads to go", || (cluster.chunk_counts() == [0, 0, 0]).then_some(()));
+    wait_for("the chunks of failed uploads to go", || cluster.each_holds(0).then_some(()));
     let left: Vec<_> = files_below(&cluster.data().join("uploads"));
     assert!(left.iter().all(|path| path.extension().is_some_and(|kind| kind == "json")), "temporary files are left: {left:?}");
 }
 
 #[test]
 fn a_deleted_video_gives_its_chunks_back() {
-    let cluster = Cluster::start_with(&[], &[("GC_GRACE", "0")]);
+    let cluster = Cluster::start_with(&[], &[("GC_GRACE", "0"), ("GC_INTERVAL", "1")]);
     let path = media::clip(cluster.scratch("").as_path(), "a.mp4", 5, "320x180", media::KINDS[0].codecs);
-    let video = cluster.upload(&path)["video_id"].as_str().unwrap().to_owned();
-    wait_for("three copies", || cluster.chunk_counts().iter().all(|count| *count >= 2).then_some(()));
+    let status = cluster.upload(&path);
+    let (video, chunks) = (status["video_id"].as_str().unwrap().to_owned(), status["total_chunks"].as_u64().unwrap() + 1);
+    wait_for("three copies", || cluster.each_holds(chunks).then_some(()));
     cluster.ok(&["rm", &video]);
     assert_eq!(cluster.ok(&["ls", "--json"]).trim(), "[]");
     assert_eq!(harness::get(&format!("{}/manifest/{video}", cluster.url("metadata"))).status, 404);
-    wait_for("its chunks to go", || (cluster.chunk_counts() == [0, 0, 0]).then_some(()));
+    wait_for("its chunks to go", || cluster.each_holds(0).then_some(()));
 }

@@ -52,7 +52,11 @@ fn collect(directory: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -
 fn table(files: &[(String, PathBuf)]) -> String {
     let mut text = "&[\n".to_owned();
     for (name, path) in files {
-        let _infallible = writeln!(text, "    ({name:?}, include_bytes!({:?})),", path.display().to_string());
+        let _infallible = writeln!(
+            text,
+            "    ({name:?}, include_bytes!({:?})),",
+            path.display().to_string()
+        );
     }
     text.push_str("]\n");
     text

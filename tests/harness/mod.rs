@@ -253,10 +253,35 @@ impl Cluster {
         })
     }
 
-    /// Chunks held by each node.
-    pub fn chunk_counts(&self) -> Vec<u64> {
+    /// Chunks held by each node; none for one that does not answer.
+    pub fn chunk_counts(&self) -> Vec<Option<u64>> {
         let nodes = self.names().into_iter().filter(|name| name.starts_with("storage-node"));
-        nodes.map(|name| get(&format!("{}/health", self.url(&name))).json()["chunk_count"].as_u64().expect("a count")).collect()
+        let count = |name: String| {
+            let answer = try_http("GET", &format!("{}/health", self.url(&name)), |request| request).ok()?;
+            answer.json()["chunk_count"].as_u64()
+        };
+        nodes.map(count).collect()
+    }
+
+    /// Ids of everything the nodes hold, once for each node that holds it.
+    pub fn held_items(&self) -> Vec<String> {
+        let mut held = Vec::new();
+        for name in self.names().iter().filter(|name| name.starts_with("storage-node")) {
+            let mut cursor = String::new();
+            loop {
+                let page = get_json(&format!("{}/chunks?limit=500{cursor}", self.url(name)));
+                let items = page["chunks"].as_array().expect("a list").iter();
+                held.extend(items.map(|item| item["id"].as_str().expect("an id").to_owned()));
+                let Some(next) = page["next_cursor"].as_str() else { break };
+                cursor = format!("&cursor={next}");
+            }
+        }
+        held
+    }
+
+    /// Every node holds so many.
+    pub fn each_holds(&self, chunks: u64) -> bool {
+        self.chunk_counts().iter().all(|count| *count == Some(chunks))
     }
 
     /// Kills the supervisor, and it alone.

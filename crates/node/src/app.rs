@@ -15,9 +15,6 @@ use vstack_api::ErrorCode;
 
 use crate::metrics::NodeMetrics;
 
-/// Bodies of chunks in memory at a time: 32 of 2 MiB are 64 MiB.
-pub(crate) const BODIES_MAX: usize = 32;
-
 /// The node.
 pub(crate) struct App {
     pub engine: Engine<FileDisk>,
@@ -28,6 +25,7 @@ pub(crate) struct App {
     pub started: Instant,
     pub chunk_bytes_max: usize,
     pub body_timeout: Duration,
+    /// Places for bodies of chunks in memory.
     pub bodies: Semaphore,
     pub peers: NodeClient,
     pub metrics: NodeMetrics,
@@ -63,20 +61,54 @@ impl App {
 }
 
 fn disk_full(percent: f64) -> ApiError {
-    ApiError::new(ErrorCode::DiskFull, format!("the disk is {percent:.1} % full and takes no more chunks"))
+    ApiError::new(
+        ErrorCode::DiskFull,
+        format!("the disk is {percent:.1} % full and takes no more chunks"),
+    )
 }
 
 /// An engine's refusal as an answer.
 pub(crate) fn engine_error(error: vstack_engine::EngineError) -> ApiError {
     use vstack_engine::EngineError;
     match error {
-        EngineError::Write(WriteError::DiskFull) => ApiError::new(ErrorCode::DiskFull, WriteError::DiskFull.to_string()),
-        EngineError::Write(error @ WriteError::TooLarge { .. }) => ApiError::new(ErrorCode::TooLarge, error.to_string()),
+        EngineError::Write(WriteError::DiskFull) => {
+            ApiError::new(ErrorCode::DiskFull, WriteError::DiskFull.to_string())
+        }
+        EngineError::Write(error @ WriteError::TooLarge { .. }) => {
+            ApiError::new(ErrorCode::TooLarge, error.to_string())
+        }
         EngineError::Write(error @ (WriteError::Failed { .. } | WriteError::Closed)) => {
             ApiError::new(ErrorCode::Unavailable, error.to_string()).retry_after(Duration::from_secs(30))
         }
         EngineError::Timeout => {
             ApiError::new(ErrorCode::Unavailable, error.to_string()).retry_after(Duration::from_secs(5))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_engine::EngineError;
+
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_the_engine_has_its_status() {
+        let table = [
+            (EngineError::Write(WriteError::DiskFull), 507),
+            (EngineError::Write(WriteError::TooLarge { len: 1 }), 413),
+            (
+                EngineError::Write(WriteError::Failed {
+                    error: "EIO".to_owned(),
+                }),
+                503,
+            ),
+            (EngineError::Write(WriteError::Closed), 503),
+            (EngineError::Timeout, 503),
+        ];
+        for (error, status) in table {
+            assert_eq!(engine_error(error.clone()).status(), status, "{error:?}");
+        }
+        assert_eq!(disk_full(95.2).status(), 507);
     }
 }

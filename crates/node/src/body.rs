@@ -18,8 +18,8 @@ use vstack_types::Digest;
 
 use crate::app::App;
 
-/// A body that finds no place in memory within this time is refused.
-const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A body that finds no place in memory within this part of the time bodies may take is refused.
+const PLACE_WAIT_PART: u32 = 6;
 
 /// A refused client that does not wait for `100 Continue` is sending already: unless what it sends is taken in, the
 /// reset of its connection can overtake the answer. More than this it is not worth.
@@ -31,7 +31,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The length of a chunk's body, as announced.
 pub(crate) fn announced_len(app: &App, headers: &HeaderMap) -> ApiResult<usize> {
     let Some(value) = headers.get(header::CONTENT_LENGTH) else {
-        return Err(ApiError::new(ErrorCode::LengthRequired, "a chunk is sent with Content-Length"));
+        return Err(ApiError::new(
+            ErrorCode::LengthRequired,
+            "a chunk is sent with Content-Length",
+        ));
     };
     let len: u64 = value
         .to_str()
@@ -42,44 +45,50 @@ pub(crate) fn announced_len(app: &App, headers: &HeaderMap) -> ApiResult<usize> 
     match usize::try_from(len) {
         Ok(0) => Err(ApiError::new(ErrorCode::Empty, "a chunk has at least one byte")),
         Ok(len) if len <= limit => Ok(len),
-        _ => Err(ApiError::new(ErrorCode::TooLarge, format!("a chunk has at most {limit} bytes, this one has {len}"))),
+        _ => Err(ApiError::new(
+            ErrorCode::TooLarge,
+            format!("a chunk has at most {limit} bytes, this one has {len}"),
+        )),
     }
 }
 
 /// The digest the client says its bytes have, if it does.
 pub(crate) fn announced_checksum(headers: &HeaderMap) -> ApiResult<Option<Digest>> {
-    let Some(value) = headers.get(headers::CHUNK_CHECKSUM) else { return Ok(None) };
+    let Some(value) = headers.get(headers::CHUNK_CHECKSUM) else {
+        return Ok(None);
+    };
     let parsed = value.to_str().ok().and_then(|text| text.parse().ok());
-    parsed.map(Some).ok_or_else(|| ApiError::new(ErrorCode::Malformed, "X-Chunk-Checksum is not a hex SHA-256"))
-}
-
-/// An item and its place in memory, which lasts until it is stored.
-pub(crate) struct Received<'a> {
-    pub item: Item,
-    _place: SemaphorePermit<'a>,
+    parsed
+        .map(Some)
+        .ok_or_else(|| ApiError::new(ErrorCode::Malformed, "X-Chunk-Checksum is not a hex SHA-256"))
 }
 
 /// Waits for a place among the bodies in memory.
 pub(crate) async fn place(app: &App) -> ApiResult<SemaphorePermit<'_>> {
     let busy = || {
-        ApiError::new(ErrorCode::Unavailable, "too many chunks are arriving at once: try again")
-            .retry_after(Duration::from_secs(1))
+        ApiError::new(
+            ErrorCode::Unavailable,
+            "too many chunks are arriving at once: try again",
+        )
+        .retry_after(Duration::from_secs(1))
     };
-    match timeout(PLACE_TIMEOUT, app.bodies.acquire()).await {
+    match timeout(app.body_timeout / PLACE_WAIT_PART, app.bodies.acquire()).await {
         Ok(Ok(place)) => Ok(place),
         Ok(Err(_)) | Err(_) => Err(busy()),
     }
 }
 
-/// Reads `len` bytes and hashes them on the way.
-pub(crate) async fn receive(app: &App, mut body: Body, len: usize) -> ApiResult<Received<'_>> {
-    let place = place(app).await?;
+/// Reads `len` bytes and hashes them on the way. The caller has a [`place`] for them.
+pub(crate) async fn receive(app: &App, mut body: Body, len: usize) -> ApiResult<Item> {
     let deadline = Instant::now() + app.body_timeout;
     let mut item = ItemBuilder::with_capacity(len);
     while item.len() < len {
         let frame = timeout_at(deadline, body.frame()).await.map_err(|_| {
             let seconds = app.body_timeout.as_secs();
-            ApiError::new(ErrorCode::RequestTimeout, format!("the chunk did not arrive within {seconds} s"))
+            ApiError::new(
+                ErrorCode::RequestTimeout,
+                format!("the chunk did not arrive within {seconds} s"),
+            )
         })?;
         match frame {
             Some(Ok(frame)) => {
@@ -88,21 +97,29 @@ pub(crate) async fn receive(app: &App, mut body: Body, len: usize) -> ApiResult<
                 }
             }
             Some(Err(error)) => {
-                return Err(ApiError::new(ErrorCode::Malformed, format!("the body could not be read: {error}")));
+                return Err(ApiError::new(
+                    ErrorCode::Malformed,
+                    format!("the body could not be read: {error}"),
+                ));
             }
             None => break,
         }
     }
     if item.len() != len {
         let got = item.len();
-        return Err(ApiError::new(ErrorCode::Malformed, format!("{len} bytes were announced and {got} came")));
+        return Err(ApiError::new(
+            ErrorCode::Malformed,
+            format!("{len} bytes were announced and {got} came"),
+        ));
     }
-    Ok(Received { item: item.finish(), _place: place })
+    Ok(item.finish())
 }
 
 /// Whether the client waits for `100 Continue` before it sends its body.
 pub(crate) fn waits(headers: &HeaderMap) -> bool {
-    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Takes in what a refused client is sending, within limits. Not for one that waits: it has sent nothing.

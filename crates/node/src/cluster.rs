@@ -100,17 +100,15 @@ fn read_decision(bytes: &[u8]) -> Option<Lengthy<'_>> {
 }
 
 /// `POST /paxos/{id}/pull`: fetches an item from whoever has it.
-pub(crate) async fn pull(
-    State(app): State<Shared>,
-    Path(id): Path<ChunkId>,
-    call: ClusterCall,
-) -> ApiResult<Response> {
+pub(crate) async fn pull(State(app): State<Shared>, Path(id): Path<ChunkId>, call: ClusterCall) -> ApiResult<Response> {
     let pull: Pull = call.json()?;
     if call.call.node != app.me_text {
         return Err(reply::wrong_node(&app));
     }
     if pull.from.len() > LAYOUT_NODES_MAX || pull.size == 0 || pull.size > app.chunk_bytes_max as u64 {
-        return Err(malformed("an item has 1 byte to MAX_CHUNK_SIZE, and at most 32 holders"));
+        return Err(malformed(
+            "an item has 1 byte to MAX_CHUNK_SIZE, and at most 32 holders",
+        ));
     }
     let signed = |status| call.call.answer(status, &app.me_text, Vec::new());
     if app.engine.reader().has_item(&id, pull.sha256) {
@@ -135,7 +133,10 @@ async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Item> {
             Err(error) => tracing::info!(%id, from = %holder.url, %error, "an item could not be pulled"),
         }
     }
-    Err(ApiError::new(ErrorCode::NeedBytes, "none of the nodes named gave the item"))
+    Err(ApiError::new(
+        ErrorCode::NeedBytes,
+        "none of the nodes named gave the item",
+    ))
 }
 
 /// `GET /paxos/{id}/item/{sha256}`.
@@ -150,11 +151,22 @@ pub(crate) async fn item(
     if call.node != app.me_text {
         return Err(reply::wrong_node(&app));
     }
-    let found = app.engine.reader().find(&id, Which::Exact(sha256)).map_err(|why| missing(&id, why))?;
-    let bytes = app.engine.read(&found, None).await.map_err(|error| unreadable(&id, &error))?;
+    let found = app
+        .engine
+        .reader()
+        .find(&id, Which::Exact(sha256))
+        .map_err(|why| missing(&id, why))?;
+    let bytes = app
+        .engine
+        .read(&found, None)
+        .await
+        .map_err(|error| unreadable(&id, &error))?;
     let signed = call.sign(&app.me_text, sha256.to_string().as_bytes());
     let mut response = (StatusCode::OK, signed, Body::from(bytes)).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     Ok(response)
 }
 
@@ -189,18 +201,34 @@ mod tests {
     }
 
     fn decided() -> Request {
-        let ballot = Ballot { round: 3, proposer: ProcessUuid::from_bytes([1; 16]) };
+        let ballot = Ballot {
+            round: 3,
+            proposer: ProcessUuid::from_bytes([1; 16]),
+        };
         let nodes = vec![NodeRef::first(NodeUuid::from_bytes([2; 16]))];
         let layout = Layout::Replicated { nodes };
         let sha256 = Digest::of(b"x");
-        Request::Decided { ballot, placement: Placement { version: 1, size: 1, sha256, layout, prev: None, back: false } }
+        Request::Decided {
+            ballot,
+            placement: Placement {
+                version: 1,
+                size: 1,
+                sha256,
+                layout,
+                prev: None,
+                back: false,
+            },
+        }
     }
 
     #[test]
     fn a_batch_reads_back_and_anything_else_is_refused() {
         let two = [entry("a", &decided()), entry("b-2", &decided())].concat();
         let read = read_decisions(&two).unwrap();
-        assert_eq!(read.iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>(), ["a", "b-2"]);
+        assert_eq!(
+            read.iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>(),
+            ["a", "b-2"]
+        );
         assert!(read_decisions(b"").unwrap().is_empty());
         for cut in 1..two.len() {
             let whole = cut == entry("a", &decided()).len();

@@ -11,9 +11,13 @@ use crate::app::{Shared, engine_error};
 pub(crate) async fn delete_chunk(State(app): State<Shared>, Path(id): Path<ChunkId>) -> ApiResult<StatusCode> {
     match app.engine.delete_staged(id.clone()).await.map_err(engine_error)? {
         DeleteOutcome::Deleted => Ok(StatusCode::NO_CONTENT),
-        DeleteOutcome::Placed => {
-            Err(ApiError::new(ErrorCode::Placed, "a vote names this chunk: delete its video instead"))
-        }
-        DeleteOutcome::NotFound => Err(ApiError::new(ErrorCode::NotFound, format!("no such chunk on this node: {id}"))),
+        DeleteOutcome::Placed => Err(ApiError::new(
+            ErrorCode::Placed,
+            "a vote names this chunk: delete its video instead",
+        )),
+        DeleteOutcome::NotFound => Err(ApiError::new(
+            ErrorCode::NotFound,
+            format!("no such chunk on this node: {id}"),
+        )),
     }
 }

@@ -65,7 +65,10 @@ async fn serve(app: &App, id: &ChunkId, found: &Found, method: &Method, headers:
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (HeaderName::from_static(headers::CHUNK_SIZE), found.size().to_string()),
-        (HeaderName::from_static(headers::SUPERBLOCK_ID), found.superblock().to_string()),
+        (
+            HeaderName::from_static(headers::SUPERBLOCK_ID),
+            found.superblock().to_string(),
+        ),
     ];
     if method == Method::HEAD {
         let len = (header::CONTENT_LENGTH, found.size().to_string());
@@ -94,7 +97,11 @@ fn send(bytes: Vec<u8>, range: Option<ByteRange>, total: u64, described: &[(Head
         None => with(StatusCode::OK, &[described, &[len]].concat(), Body::from(bytes)),
         Some(range) => {
             let part = (header::CONTENT_RANGE, range.content_range(total));
-            with(StatusCode::PARTIAL_CONTENT, &[described, &[len, part]].concat(), Body::from(bytes))
+            with(
+                StatusCode::PARTIAL_CONTENT,
+                &[described, &[len, part]].concat(),
+                Body::from(bytes),
+            )
         }
     }
 }
@@ -111,7 +118,10 @@ fn with(status: StatusCode, pairs: &[(HeaderName, String)], body: Body) -> Respo
 
 /// Whether an `If-None-Match` names `etag`, by the weak comparison.
 fn names(given: &str, etag: &str) -> bool {
-    given.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == etag)
+    given
+        .split(',')
+        .map(str::trim)
+        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == etag)
 }
 
 #[cfg(test)]

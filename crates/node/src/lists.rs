@@ -39,7 +39,9 @@ impl ListQuery {
         let malformed = |what: &str| ApiError::new(ErrorCode::Malformed, what.to_owned());
         let cursor = match &self.cursor {
             None => 0,
-            Some(text) => text.parse().map_err(|_| malformed("the cursor is none that this node gave"))?,
+            Some(text) => text
+                .parse()
+                .map_err(|_| malformed("the cursor is none that this node gave"))?,
         };
         let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
         if limit == 0 {
@@ -47,7 +49,11 @@ impl ListQuery {
         }
         let prefix = self.video.map(|video| format!("{video}-").parse()).transpose();
         let prefix = prefix.map_err(|_| malformed("the video is no UUID"))?;
-        Ok(Page { cursor, limit: limit.min(LIMIT_MAX), prefix })
+        Ok(Page {
+            cursor,
+            limit: limit.min(LIMIT_MAX),
+            prefix,
+        })
     }
 }
 
@@ -58,11 +64,19 @@ fn next_cursor(page: &Page, count: usize, last: Option<u64>) -> Option<String> {
 
 pub(crate) async fn chunks(State(app): State<Shared>, Query(query): Query<ListQuery>) -> ApiResult<Json<ChunkPage>> {
     let page = query.page()?;
-    let listed = app.engine.reader().list_items(page.cursor, page.limit, page.prefix.as_ref());
+    let listed = app
+        .engine
+        .reader()
+        .list_items(page.cursor, page.limit, page.prefix.as_ref());
     let next_cursor = next_cursor(&page, listed.len(), listed.last().map(|item| item.lsn));
     let chunks = listed
         .into_iter()
-        .map(|item| HeldItem { id: item.id, size: item.size.into(), checksum: item.sha256, placed: item.placed })
+        .map(|item| HeldItem {
+            id: item.id,
+            size: item.size.into(),
+            checksum: item.sha256,
+            placed: item.placed,
+        })
         .collect();
     Ok(Json(ChunkPage { chunks, next_cursor }))
 }
@@ -72,9 +86,15 @@ pub(crate) async fn registers(
     Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<RegisterPage>> {
     let page = query.page()?;
-    let listed = app.engine.reader().list_registers(page.cursor, page.limit, page.prefix.as_ref());
+    let listed = app
+        .engine
+        .reader()
+        .list_registers(page.cursor, page.limit, page.prefix.as_ref());
     let next_cursor = next_cursor(&page, listed.len(), listed.last().map(|register| register.lsn));
-    Ok(Json(RegisterPage { registers: listed.into_iter().map(entry).collect(), next_cursor }))
+    Ok(Json(RegisterPage {
+        registers: listed.into_iter().map(entry).collect(),
+        next_cursor,
+    }))
 }
 
 fn entry(listed: ListedRegister) -> RegisterEntry {
@@ -95,7 +115,9 @@ fn entry(listed: ListedRegister) -> RegisterEntry {
         damaged: register.damaged,
         promised: register.promised.map(|ballot| ballot.to_string()),
         accepted: register.accepted.as_ref().map(|vote| vote.ballot.to_string()),
-        nodes: placement.map(|placement| placement.nodes().iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        nodes: placement
+            .map(|placement| placement.nodes().iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
         encoded: header_bytes::encode(&register.encode()),
     }
 }

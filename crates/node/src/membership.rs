@@ -81,7 +81,12 @@ async fn register(app: &App, metadata: &MetadataClient, addresses: &Addresses) {
     loop {
         match metadata.register_node(&registration(app, addresses)).await {
             Ok(ack) => {
-                tracing::info!(node = app.label, metadata = metadata.url(), trusted = ack.trusted, "registered");
+                tracing::info!(
+                    node = app.label,
+                    metadata = metadata.url(),
+                    trusted = ack.trusted,
+                    "registered"
+                );
                 return;
             }
             Err(error) => {

@@ -26,7 +26,11 @@ impl NodeMetrics {
 
     /// Registers these and the engine's.
     pub(crate) fn register(&self, registry: &mut Registry, reader: Reader<FileDisk>) {
-        registry.register("vstack_paxos_replies", "Replies of the acceptor, by kind", self.replies.clone());
+        registry.register(
+            "vstack_paxos_replies",
+            "Replies of the acceptor, by kind",
+            self.replies.clone(),
+        );
         registry.register_collector(Box::new(EngineCollector(reader)));
     }
 }
@@ -46,9 +50,17 @@ impl Collector for EngineCollector {
             ("vstack_engine_syncs", "Syncs of data", stats.syncs),
             ("vstack_engine_batches", "Batches written", stats.batches),
             ("vstack_engine_operations", "Operations answered", stats.ops),
-            ("vstack_engine_written_bytes", "Bytes of items written", stats.bytes_written),
+            (
+                "vstack_engine_written_bytes",
+                "Bytes of items written",
+                stats.bytes_written,
+            ),
             ("vstack_engine_read_bytes", "Bytes of items read", stats.bytes_read),
-            ("vstack_engine_quarantined", "Items found damaged since the start", stats.quarantined),
+            (
+                "vstack_engine_quarantined",
+                "Items found damaged since the start",
+                stats.quarantined,
+            ),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;

@@ -9,9 +9,23 @@ use vstack_api::{
 /// `/openapi.json`.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "V-Stack storage node", description = "Keeps chunks and votes. Errors are {detail, code}."),
+    info(
+        title = "V-Stack storage node",
+        description = "Keeps chunks and votes. Errors are {detail, code}."
+    ),
     paths(
-        put_chunk, get_chunk, head_chunk, delete_chunk, ping, health, chunks, registers, paxos, decisions, pull, item,
+        put_chunk,
+        get_chunk,
+        head_chunk,
+        delete_chunk,
+        ping,
+        health,
+        chunks,
+        registers,
+        paxos,
+        decisions,
+        pull,
+        item,
         challenge
     ),
     components(schemas(ErrorBody, NodeHealth, DiskStatus, ChunkPage, HeldItem, RegisterPage, RegisterEntry))

@@ -32,12 +32,19 @@ pub(crate) struct PutQuery {
 /// In which way a PUT comes, checked as far as its headers go.
 enum Intent {
     Plain,
-    Item { call: VerifiedCall, sha256: Digest },
-    Vote { call: VerifiedCall, ballot: Ballot, placement: Placement },
+    Item {
+        call: VerifiedCall,
+        sha256: Digest,
+    },
+    Vote {
+        call: VerifiedCall,
+        ballot: Ballot,
+        placement: Placement,
+    },
 }
 
 /// An answer given before the body was read.
-type Early = Result<(Intent, usize, Option<Digest>), Response>;
+type Early = Result<(Intent, usize, Option<Digest>), Box<Response>>;
 
 pub(crate) async fn put_chunk(
     State(app): State<Shared>,
@@ -48,21 +55,25 @@ pub(crate) async fn put_chunk(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let (intent, len, checksum) = match consider(&app, &id, &query, &auth, &uri, &headers) {
-        Ok(go_on) => go_on,
-        Err(early) => {
-            if !body::waits(&headers) {
-                body::drain(body).await;
+    let early = match consider(&app, &id, &query, &auth, &uri, &headers) {
+        Ok((intent, len, checksum)) => match body::place(&app).await {
+            Ok(_until_stored) => {
+                let stored = store(&app, id, intent, len, checksum, body).await;
+                return stored.unwrap_or_else(IntoResponse::into_response);
             }
-            return early;
-        }
+            Err(busy) => busy.into_response(),
+        },
+        Err(early) => *early,
     };
-    store(&app, id, intent, len, checksum, body).await.unwrap_or_else(IntoResponse::into_response)
+    if !body::waits(&headers) {
+        body::drain(body).await;
+    }
+    early
 }
 
 /// Everything that can be said before the body.
 fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap) -> Early {
-    let refuse = |error: ApiError| error.into_response();
+    let refuse = |error: ApiError| Box::new(error.into_response());
     let len = body::announced_len(app, headers).map_err(refuse)?;
     let checksum = body::announced_checksum(headers).map_err(refuse)?;
     let intent = intent(query, auth, uri, headers).map_err(refuse)?;
@@ -76,12 +87,20 @@ fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: 
                 app.check_space().map_err(refuse)?;
             }
         }
-        Intent::Vote { call, ballot, placement } => {
+        Intent::Vote {
+            call,
+            ballot,
+            placement,
+        } => {
             if let Some(refused) = foreseen(app, id, call, *ballot, placement) {
-                return Err(reply::refused_put(app, call, &refused));
+                return Err(Box::new(reply::refused_put(app, call, &refused)));
             }
             check_size(placement, len).map_err(refuse)?;
-            if !placement.items_of(&placement.layout, app.me()).iter().all(|item| app.engine.reader().has_item(id, *item)) {
+            if !placement
+                .items_of(&placement.layout, app.me())
+                .iter()
+                .all(|item| app.engine.reader().has_item(id, *item))
+            {
                 app.check_space().map_err(refuse)?;
             }
         }
@@ -92,16 +111,27 @@ fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: 
 fn intent(query: &PutQuery, auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap) -> ApiResult<Intent> {
     let verify = |payload: &[u8]| auth.verify(&Method::PUT, uri.path(), headers, payload);
     let Some(vote) = headers.get(headers::VSTACK_VOTE) else {
-        let Some(sha256) = query.item else { return Ok(Intent::Plain) };
-        return Ok(Intent::Item { call: verify(sha256.to_string().as_bytes())?, sha256 });
+        let Some(sha256) = query.item else {
+            return Ok(Intent::Plain);
+        };
+        return Ok(Intent::Item {
+            call: verify(sha256.to_string().as_bytes())?,
+            sha256,
+        });
     };
     let malformed = |why: &str| ApiError::new(ErrorCode::Malformed, format!("X-VStack-Vote {why}"));
-    let encoded = vote.to_str().ok().and_then(header_bytes::decode).ok_or_else(|| malformed("is not base64url"))?;
+    let encoded = vote
+        .to_str()
+        .ok()
+        .and_then(header_bytes::decode)
+        .ok_or_else(|| malformed("is not base64url"))?;
     let call = verify(&encoded)?;
     match Request::decode(&encoded).map_err(|error| malformed(&format!("cannot be read: {error}")))? {
-        Request::Put0 { ballot, placement } if ballot.round == 0 && placement.version == 1 => {
-            Ok(Intent::Vote { call, ballot, placement })
-        }
+        Request::Put0 { ballot, placement } if ballot.round == 0 && placement.version == 1 => Ok(Intent::Vote {
+            call,
+            ballot,
+            placement,
+        }),
         _ => Err(malformed("of a PUT is Put0, in round 0, of version 1")),
     }
 }
@@ -116,7 +146,10 @@ fn foreseen(app: &App, id: &ChunkId, call: &VerifiedCall, ballot: Ballot, placem
         return Some(Reply::Damaged);
     }
     let register = app.engine.reader().register(id);
-    let request = Request::Put0 { ballot, placement: placement.clone() };
+    let request = Request::Put0 {
+        ballot,
+        placement: placement.clone(),
+    };
     let outcome = acceptor::handle(&register, me, |_| true, &request);
     (!matches!(outcome.reply, Reply::Accepted { .. })).then_some(outcome.reply)
 }
@@ -126,7 +159,10 @@ fn check_size(placement: &Placement, len: usize) -> ApiResult<()> {
     let whole = matches!(placement.layout, vstack_chunkpaxos::Layout::Replicated { .. });
     if whole && placement.size != len as u64 {
         let size = placement.size;
-        return Err(ApiError::new(ErrorCode::ChecksumMismatch, format!("the vote is for {size} bytes, {len} are sent")));
+        return Err(ApiError::new(
+            ErrorCode::ChecksumMismatch,
+            format!("the vote is for {size} bytes, {len} are sent"),
+        ));
     }
     Ok(())
 }
@@ -139,25 +175,36 @@ async fn store(
     checksum: Option<Digest>,
     body: Body,
 ) -> ApiResult<Response> {
-    let received = body::receive(app, body, len).await?;
-    let sha256 = received.item.sha256();
+    let item = body::receive(app, body, len).await?;
+    let sha256 = item.sha256();
     let expected = |wanted: bool| {
         let mismatch = || format!("the bytes have SHA-256 {sha256}, another was announced");
-        if wanted { Ok(()) } else { Err(ApiError::new(ErrorCode::ChecksumMismatch, mismatch())) }
+        if wanted {
+            Ok(())
+        } else {
+            Err(ApiError::new(ErrorCode::ChecksumMismatch, mismatch()))
+        }
     };
     expected(checksum.is_none_or(|checksum| checksum == sha256))?;
     let (mode, call) = match intent {
         Intent::Plain => (PutMode::Plain, None),
-        Intent::Item { call, sha256: announced } => {
+        Intent::Item {
+            call,
+            sha256: announced,
+        } => {
             expected(announced == sha256)?;
             (PutMode::Item, Some(call))
         }
-        Intent::Vote { call, ballot, placement } => {
+        Intent::Vote {
+            call,
+            ballot,
+            placement,
+        } => {
             expected(placement.items_of(&placement.layout, app.me()).contains(&sha256))?;
             (PutMode::Vote { ballot, placement }, Some(call))
         }
     };
-    let outcome = app.engine.put(id.clone(), received.item, mode).await.map_err(engine_error)?;
+    let outcome = app.engine.put(id.clone(), item, mode).await.map_err(engine_error)?;
     Ok(answer(app, &id, sha256, len, outcome, call.as_ref()))
 }
 
@@ -174,9 +221,16 @@ fn answer(
             let detail = "other bytes stand under this id; what is stored never changes, take a new id";
             return ApiError::new(ErrorCode::Conflict, detail).into_response();
         }
-        (PutOutcome::Voted { reply: accepted @ Reply::Accepted { .. }, stored }, Some(call)) => {
-            (if *stored { 201 } else { 200 }, reply::vote_headers(app, call, accepted))
-        }
+        (
+            PutOutcome::Voted {
+                reply: accepted @ Reply::Accepted { .. },
+                stored,
+            },
+            Some(call),
+        ) => (
+            if *stored { 201 } else { 200 },
+            reply::vote_headers(app, call, accepted),
+        ),
         (PutOutcome::Voted { reply: refused, .. }, Some(call)) => return reply::refused_put(app, call, refused),
         (PutOutcome::Voted { .. }, None) => return ApiError::internal("a vote without a call").into_response(),
         (PutOutcome::Stored { .. }, call) => (201, call.map(|call| call.sign(&app.me_text, b"")).unwrap_or_default()),

@@ -11,7 +11,10 @@ use vstack_service::Cors;
 use crate::{app::Shared, cluster, delete, get, lists, put, status};
 
 pub(crate) fn routes(app: Shared) -> Router {
-    let chunk = get(get::get_chunk).head(get::get_chunk).put(put::put_chunk).delete(delete::delete_chunk);
+    let chunk = get(get::get_chunk)
+        .head(get::get_chunk)
+        .put(put::put_chunk)
+        .delete(delete::delete_chunk);
     Router::new()
         .route("/chunk/{id}", chunk)
         .route("/chunks", get(lists::chunks))
@@ -37,7 +40,16 @@ pub(crate) fn cors(origins: Vec<String>) -> Cors {
         headers::RESPONSE_TIME,
         headers::REQUEST_ID,
     ];
-    let standard = [header::ETAG, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ACCEPT_RANGES];
+    let standard = [
+        header::ETAG,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::ACCEPT_RANGES,
+    ];
     let expose = standard.into_iter().chain(names.map(HeaderName::from_static)).collect();
-    Cors { origins, methods: vec![Method::GET, Method::HEAD], expose }
+    Cors {
+        origins,
+        methods: vec![Method::GET, Method::HEAD],
+        expose,
+    }
 }

@@ -16,7 +16,7 @@ use vstack_types::{Clock, NodeRef, SystemClock};
 
 use crate::{
     Settings,
-    app::{App, BODIES_MAX},
+    app::App,
     housekeeping,
     membership::{self, Addresses},
     metrics::NodeMetrics,
@@ -78,21 +78,34 @@ fn reachable(address: SocketAddr) -> String {
 
 async fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Engine<FileDisk>, RunError> {
     let path = settings.data_dir.clone();
-    let options = StoreOptions { superblock_bytes: settings.max_superblock_size, ..StoreOptions::new() };
+    let options = StoreOptions {
+        superblock_bytes: settings.max_superblock_size,
+        ..StoreOptions::new()
+    };
     let opened = tokio::task::spawn_blocking(move || Engine::open(FileDisk::new(path)?, options, clock)).await;
     let opened = opened.unwrap_or_else(|error| Err(OpenError::Io(std::io::Error::other(error))));
-    opened.map_err(|source| RunError::Data { path: settings.data_dir.display().to_string(), source })
+    opened.map_err(|source| RunError::Data {
+        path: settings.data_dir.display().to_string(),
+        source,
+    })
 }
 
 fn report(engine: &Engine<FileDisk>) {
     let report = engine.report();
     if report.torn_bytes > 0 {
-        tracing::info!(bytes = report.torn_bytes, "a write that was under way when the node stopped was cut off");
+        tracing::info!(
+            bytes = report.torn_bytes,
+            "a write that was under way when the node stopped was cut off"
+        );
     }
     for damage in &report.damage {
         tracing::error!(?damage, "damage on disk");
     }
-    if report.damage.iter().any(|damage| matches!(damage, Damage::Votes { .. })) {
+    if report
+        .damage
+        .iter()
+        .any(|damage| matches!(damage, Damage::Votes { .. }))
+    {
         tracing::error!("votes may be lost: this node serves and stores chunks, and votes no more");
     }
 }
@@ -116,7 +129,10 @@ impl Node {
         report(&engine);
         let me = engine.reader().me();
         let uuid = me.uuid.to_string();
-        let label = settings.node_id.clone().unwrap_or_else(|| format!("node-{}", &uuid[..8]));
+        let label = settings
+            .node_id
+            .clone()
+            .unwrap_or_else(|| format!("node-{}", &uuid[..8]));
         let app = Arc::new(App {
             engine,
             clock,
@@ -125,11 +141,17 @@ impl Node {
             started: Instant::now(),
             chunk_bytes_max: usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
             body_timeout: settings.body_timeout(),
-            bodies: Semaphore::new(BODIES_MAX),
+            bodies: Semaphore::new(settings.max_concurrent_bodies.into()),
             peers: NodeClient::new(http.clone()),
             metrics: NodeMetrics::default(),
         });
-        Ok(Self { app, listener, address, http, settings })
+        Ok(Self {
+            app,
+            listener,
+            address,
+            http,
+            settings,
+        })
     }
 
     /// Where it listens.
@@ -147,7 +169,13 @@ impl Node {
     /// # Errors
     /// When the secret can no longer be read.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { app, listener, address, http, settings } = self;
+        let Self {
+            app,
+            listener,
+            address,
+            http,
+            settings,
+        } = self;
         let url = settings.node_url.clone().unwrap_or_else(|| reachable(address));
         tracing::info!(%address, url, node = app.label, disk = app.me_text, data = %settings.data_dir.display(), "storage node");
         let mut service = Service::new("storage-node")
@@ -165,8 +193,11 @@ impl Node {
             shutdown.clone(),
         ));
         if let Some(metadata) = &settings.metadata_service_url {
-            let addresses =
-                Addresses { url, public_url: settings.node_public_url.clone(), zone: settings.zone.clone() };
+            let addresses = Addresses {
+                url,
+                public_url: settings.node_public_url.clone(),
+                zone: settings.zone.clone(),
+            };
             let metadata = MetadataClient::new(http, metadata);
             tasks.spawn(membership::keep(
                 Arc::clone(&app),

@@ -54,12 +54,21 @@ pub struct Settings {
     #[arg(long, env = "BODY_TIMEOUT", default_value_t = 60, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub body_timeout: u64,
+    /// Chunks that may be arriving at once, each with MAX_CHUNK_SIZE of memory; more wait.
+    #[arg(long, env = "MAX_CONCURRENT_BODIES", default_value_t = 32, value_name = "NUMBER",
+          value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub max_concurrent_bodies: u16,
     /// Failure domain of this node.
     #[arg(long, env = "ZONE", value_name = "NAME")]
     pub zone: Option<String>,
     /// Origins whose pages may read from this node, separated by commas; * for any.
-    #[arg(long, env = "CORS_ORIGINS", default_value = "http://localhost:8085,http://127.0.0.1:8085",
-          value_delimiter = ',', value_name = "ORIGIN,...")]
+    #[arg(
+        long,
+        env = "CORS_ORIGINS",
+        default_value = "http://localhost:8085,http://127.0.0.1:8085",
+        value_delimiter = ',',
+        value_name = "ORIGIN,..."
+    )]
     pub cors_origins: Vec<String>,
 }
 
@@ -79,7 +88,9 @@ fn label(text: &str) -> Result<String, String> {
 
 fn url(text: &str) -> Result<String, String> {
     let trimmed = text.trim_end_matches('/');
-    let host = trimmed.strip_prefix("http://").or_else(|| trimmed.strip_prefix("https://"));
+    let host = trimmed
+        .strip_prefix("http://")
+        .or_else(|| trimmed.strip_prefix("https://"));
     if host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace)) {
         Ok(trimmed.to_owned())
     } else {

@@ -47,6 +47,10 @@ pub(crate) async fn health(State(app): State<Shared>) -> Response {
         disk_uuid: app.me().uuid,
         version: VERSION.to_owned(),
     };
-    let code = if status == DiskStatus::Critical { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let code = if status == DiskStatus::Critical {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
     (code, Json(health)).into_response()
 }

@@ -36,6 +36,8 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(60);
 const CLASSIC_DEADLINE: Duration = Duration::from_secs(30);
 /// A node has this long for a chunk.
 const PUT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long requests under way are waited for when a chunk finds no majority.
+const DRAIN_WAIT: Duration = Duration::from_secs(3);
 /// First and last wait before a node is asked again.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_LAST: Duration = Duration::from_secs(2);
@@ -147,7 +149,10 @@ pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>
     let mut round = Round0 {
         commits,
         piece: &piece,
-        request: Arc::new(Request::Put0 { ballot, placement: placement.clone() }),
+        request: Arc::new(Request::Put0 {
+            ballot,
+            placement: placement.clone(),
+        }),
         tally: Tally::new(ballot, placement.clone()),
         tries: BTreeMap::new(),
         words: BTreeMap::new(),
@@ -162,14 +167,30 @@ pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>
             (vote, Vec::new())
         }
         Outcome::Open | Outcome::Impossible => {
+            // A vote that lands after the failure was told is one more chunk to collect.
+            let drain = async { while round.puts.join_next().await.is_some() {} };
+            let _rest_is_aborted = timeout(DRAIN_WAIT, drain).await;
             let reason = round.words.into_values().collect::<Vec<_>>().join("; ");
-            return Err(UploadFailure::NoMajority { chunk: piece.chunk.clone(), nodes: group.len(), reason });
+            return Err(UploadFailure::NoMajority {
+                chunk: piece.chunk.clone(),
+                nodes: group.len(),
+                reason,
+            });
         }
     };
-    let late: Vec<_> = group.iter().filter(|holder| !accepted.contains(&holder.node)).cloned().collect();
+    let late: Vec<_> = group
+        .iter()
+        .filter(|holder| !accepted.contains(&holder.node))
+        .cloned()
+        .collect();
     let puts = round.puts;
     if !late.is_empty() {
-        let copies = LateCopies { commits, chunk: piece.chunk, vote: vote.clone(), group: &group };
+        let copies = LateCopies {
+            commits,
+            chunk: piece.chunk,
+            vote: vote.clone(),
+            group: &group,
+        };
         complete_later(copies, late, puts).await;
     }
     Ok(vote)
@@ -198,7 +219,8 @@ impl Round0<'_> {
                 if self.tally.stand(holder.node) == Some(Stand::Accepted) {
                     self.commits.laggards.note_answer(holder.node.uuid);
                 } else {
-                    self.words.insert(holder.node.uuid, format!("{} answered {reply:?}", holder.url));
+                    self.words
+                        .insert(holder.node.uuid, format!("{} answered {reply:?}", holder.url));
                 }
             }
             Err(failure) => {
@@ -223,7 +245,11 @@ impl Round0<'_> {
         };
         *tries += 1;
         let nodes = self.commits.app.nodes.clone();
-        let (chunk, bytes, request) = (self.piece.chunk.clone(), self.piece.bytes.clone(), Arc::clone(&self.request));
+        let (chunk, bytes, request) = (
+            self.piece.chunk.clone(),
+            self.piece.bytes.clone(),
+            Arc::clone(&self.request),
+        );
         self.puts.spawn(async move {
             sleep(wait).await;
             let answer = match timeout(PUT_TIMEOUT, nodes.put_vote(&holder, &chunk, &request, bytes)).await {
@@ -246,20 +272,34 @@ async fn classic(commits: &Commits, piece: &Piece, group: &[Holder]) -> Result<V
         puts.spawn(async move { timeout(PUT_TIMEOUT, nodes.put_item(&holder, &chunk, sha256, bytes)).await });
     }
     puts.join_all().await;
-    let urls: NodeUrls = group.iter().map(|holder| (holder.node.uuid, holder.url.clone())).collect();
+    let urls: NodeUrls = group
+        .iter()
+        .map(|holder| (holder.node.uuid, holder.url.clone()))
+        .collect();
     let size = piece.bytes.len() as u64;
-    let wish = Change::Create { size, sha256: piece.sha256 };
+    let wish = Change::Create {
+        size,
+        sha256: piece.sha256,
+    };
     // A proposer of its own name: ballots of one name carry one value each.
     let initial = group.iter().map(|holder| holder.node).collect();
     let proposer = Proposer::new(ProcessUuid::random(), initial, wish);
     let chunk = || piece.chunk.clone();
     match propose(nodes, &urls, &piece.chunk, size, proposer, CLASSIC_DEADLINE).await {
         Ok(Ending::Decided(vote)) => Ok(vote),
-        Ok(Ending::Refused(refusal)) => Err(UploadFailure::Contested { chunk: chunk(), reason: chain(&refusal) }),
-        Ok(Ending::Nothing) => Err(UploadFailure::Contested { chunk: chunk(), reason: "nothing was decided".to_owned() }),
-        Err(error) => {
-            Err(UploadFailure::NoMajority { chunk: chunk(), nodes: group.len(), reason: chain(&error) })
-        }
+        Ok(Ending::Refused(refusal)) => Err(UploadFailure::Contested {
+            chunk: chunk(),
+            reason: chain(&refusal),
+        }),
+        Ok(Ending::Nothing) => Err(UploadFailure::Contested {
+            chunk: chunk(),
+            reason: "nothing was decided".to_owned(),
+        }),
+        Err(error) => Err(UploadFailure::NoMajority {
+            chunk: chunk(),
+            nodes: group.len(),
+            reason: chain(&error),
+        }),
     }
 }
 
@@ -272,8 +312,17 @@ struct LateCopies<'a> {
 
 /// Sees to the copies of `late`: by the requests under way when there is room to wait for them, else by pulls.
 async fn complete_later(copies: LateCopies<'_>, late: Vec<Holder>, mut puts: JoinSet<(Holder, Answer)>) {
-    let LateCopies { commits, chunk, vote, group } = copies;
-    let (group, app, session) = (Arc::clone(group), Arc::clone(&commits.app), Arc::clone(&commits.session));
+    let LateCopies {
+        commits,
+        chunk,
+        vote,
+        group,
+    } = copies;
+    let (group, app, session) = (
+        Arc::clone(group),
+        Arc::clone(&commits.app),
+        Arc::clone(&commits.session),
+    );
     let put_off = move |late: Vec<Holder>, missing: Option<Arc<MissingChunk>>| {
         if late.is_empty() {
             return;
@@ -282,14 +331,23 @@ async fn complete_later(copies: LateCopies<'_>, late: Vec<Holder>, mut puts: Joi
         for to in late {
             let from = group.iter().filter(|holder| **holder != to).cloned().collect();
             let (chunk, vote, missing) = (chunk.clone(), vote.clone(), Arc::clone(&missing));
-            app.completer.add(MissingCopy { to, chunk, vote, from, missing });
+            app.completer.add(MissingCopy {
+                to,
+                chunk,
+                vote,
+                from,
+                missing,
+            });
         }
     };
     let room = Arc::clone(&commits.stragglers);
     let permit = if commits.laggards.are_all(&late) {
         room.try_acquire_owned().ok()
     } else {
-        timeout(MISSING_AFTER, room.acquire_owned()).await.ok().and_then(Result::ok)
+        timeout(MISSING_AFTER, room.acquire_owned())
+            .await
+            .ok()
+            .and_then(Result::ok)
     };
     let Some(permit) = permit else {
         commits.laggards.note_late(&late);

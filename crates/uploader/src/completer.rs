@@ -49,7 +49,10 @@ impl MissingChunk {
     /// Counts it.
     pub fn new(session: Arc<Session>) -> Arc<Self> {
         session.change(Change::CopyMissing);
-        Arc::new(Self { session, lost: AtomicBool::new(false) })
+        Arc::new(Self {
+            session,
+            lost: AtomicBool::new(false),
+        })
     }
 }
 
@@ -165,7 +168,9 @@ async fn work(nodes: NodeClient, records: Records, mut inbox: mpsc::Receiver<Mis
 }
 
 async fn make(nodes: &NodeClient, copy: &MissingCopy) -> Tried {
-    let MissingCopy { to, chunk, vote, from, .. } = copy;
+    let MissingCopy {
+        to, chunk, vote, from, ..
+    } = copy;
     let placement = &vote.placement;
     let pull = nodes.pull(to, chunk, placement.sha256, placement.size, from);
     match timeout(PULL_TIMEOUT, pull).await {
@@ -181,7 +186,10 @@ async fn make(nodes: &NodeClient, copy: &MissingCopy) -> Tried {
         Err(_elapsed) => return Tried::Silent,
     }
     // With the bytes there, the decision makes them part of the placement on this node too.
-    let news = Request::Decided { ballot: vote.ballot, placement: placement.clone() };
+    let news = Request::Decided {
+        ballot: vote.ballot,
+        placement: placement.clone(),
+    };
     match timeout(PULL_TIMEOUT, nodes.paxos(to, chunk, &news)).await {
         Ok(Ok(_noted)) => Tried::Made,
         _ => Tried::Silent,
@@ -211,8 +219,17 @@ impl Agenda {
             return;
         }
         self.total += 1;
-        let empty = || NodeAgenda { copies: VecDeque::new(), running: None, silences: 0, not_before: None };
-        self.nodes.entry(copy.to.node.uuid).or_insert_with(empty).copies.push_back((copy, 0));
+        let empty = || NodeAgenda {
+            copies: VecDeque::new(),
+            running: None,
+            silences: 0,
+            not_before: None,
+        };
+        self.nodes
+            .entry(copy.to.node.uuid)
+            .or_insert_with(empty)
+            .copies
+            .push_back((copy, 0));
     }
 
     /// Copies to be tried now.
@@ -232,7 +249,10 @@ impl Agenda {
 
     /// When [`Agenda::due`] has something next, if nothing else happens.
     fn next_due(&self) -> Option<Instant> {
-        let waiting = self.nodes.values().filter(|node| node.running.is_none() && !node.copies.is_empty());
+        let waiting = self
+            .nodes
+            .values()
+            .filter(|node| node.running.is_none() && !node.copies.is_empty());
         waiting.filter_map(|node| node.not_before).min()
     }
 
@@ -289,17 +309,34 @@ mod tests {
     use crate::session::tests::status;
 
     fn session() -> Arc<Session> {
-        Arc::new(Session::new(Uuid::new_v4(), status(UploadStage::Completed), CancellationToken::new()))
+        Arc::new(Session::new(
+            Uuid::new_v4(),
+            status(UploadStage::Completed),
+            CancellationToken::new(),
+        ))
     }
 
     fn copy(node: u8, chunk: &str, missing: &Arc<MissingChunk>) -> MissingCopy {
         let node = NodeRef::first(NodeUuid::from_bytes([node; 16]));
         let layout = Layout::Replicated { nodes: vec![node] };
-        let placement = Placement { version: 1, size: 1, sha256: Digest::of(b"x"), layout, prev: None, back: false };
+        let placement = Placement {
+            version: 1,
+            size: 1,
+            sha256: Digest::of(b"x"),
+            layout,
+            prev: None,
+            back: false,
+        };
         MissingCopy {
-            to: Holder { node, url: String::new() },
+            to: Holder {
+                node,
+                url: String::new(),
+            },
             chunk: chunk.parse().unwrap(),
-            vote: Vote { ballot: Ballot::zero(ProcessUuid::random()), placement },
+            vote: Vote {
+                ballot: Ballot::zero(ProcessUuid::random()),
+                placement,
+            },
             from: Vec::new(),
             missing: Arc::clone(missing),
         }
@@ -357,7 +394,11 @@ mod tests {
 
     #[test]
     fn copies_of_a_failed_upload_are_dropped() {
-        let session = Arc::new(Session::new(Uuid::new_v4(), status(UploadStage::UploadingChunks), CancellationToken::new()));
+        let session = Arc::new(Session::new(
+            Uuid::new_v4(),
+            status(UploadStage::UploadingChunks),
+            CancellationToken::new(),
+        ));
         let mut agenda = Agenda::default();
         agenda.add(copy(1, "a", &MissingChunk::new(Arc::clone(&session))));
         session.change(Change::Failed("why".to_owned()));

@@ -25,7 +25,9 @@ const TELL_WAIT: Duration = Duration::from_secs(3);
 
 /// Has the video made active; gives how it ended, or nothing when this process stops before it is known.
 pub async fn complete(app: &SharedApp, video: VideoId, body: &CompleteVideo) -> Option<Result<(), UploadFailure>> {
-    let call = persist(WHATEVER_IT_TAKES, "did not complete the video", || app.metadata.complete(video, body));
+    let call = persist(WHATEVER_IT_TAKES, "did not complete the video", || {
+        app.metadata.complete(video, body)
+    });
     tokio::select! {
         answer = call => Some(answer.map(|_status| ())),
         () = app.shutdown.cancelled() => None,
@@ -34,7 +36,7 @@ pub async fn complete(app: &SharedApp, video: VideoId, body: &CompleteVideo) -> 
 
 /// The upload is completed.
 pub fn completed(app: &SharedApp, session: &Session, spool: Spool, chunks: u32) {
-    let manifest_url = format!("{}/manifest/{}", app.metadata.url(), session.video);
+    let manifest_url = format!("/manifest/{}", session.video);
     tracing::info!(session = %session.id, video = %session.video, chunks, "upload completed");
     spool.shrink();
     end(app, session, Change::Completed { chunks, manifest_url });
@@ -87,7 +89,10 @@ pub fn end(app: &SharedApp, session: &Session, change: Change) {
     if matches!(change, Change::Failed(_)) {
         app.records.clear_copies(session.id);
     }
-    let ending = Ending { status: session.after(change.clone()), over_at };
+    let ending = Ending {
+        status: session.after(change.clone()),
+        over_at,
+    };
     if let Err(error) = app.records.write_ending(session.id, &ending) {
         tracing::warn!(session = %session.id, %error, "the end of an upload was not written down");
     }

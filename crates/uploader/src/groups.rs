@@ -30,7 +30,12 @@ pub struct GroupKeeper {
 impl GroupKeeper {
     /// The group of the first chunk.
     pub fn new(first: Vec<Holder>) -> Self {
-        Self { current: Arc::new(first), suspects: BTreeMap::new(), avoided: Vec::new(), asked: None }
+        Self {
+            current: Arc::new(first),
+            suspects: BTreeMap::new(),
+            avoided: Vec::new(),
+            asked: None,
+        }
     }
 
     /// The nodes of the chunk about to be sent.
@@ -46,9 +51,12 @@ impl GroupKeeper {
     /// Whom to avoid in a new group, when it is time to ask for one: a member fails, or one that failed has had time to
     /// come back.
     pub fn wants_new(&mut self, now: Instant) -> Option<Vec<NodeUuid>> {
-        self.suspects.retain(|_, since| now.saturating_duration_since(*since) < AVOID_FOR);
+        self.suspects
+            .retain(|_, since| now.saturating_duration_since(*since) < AVOID_FOR);
         let avoid: Vec<_> = self.suspects.keys().copied().collect();
-        let too_soon = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < ASK_EVERY);
+        let too_soon = self
+            .asked
+            .is_some_and(|asked| now.saturating_duration_since(asked) < ASK_EVERY);
         if avoid == self.avoided || too_soon {
             return None;
         }
@@ -70,7 +78,10 @@ mod tests {
     use super::*;
 
     fn holders(nodes: &[u8]) -> Vec<Holder> {
-        let holder = |n: &u8| Holder { node: NodeRef::first(NodeUuid::from_bytes([*n; 16])), url: String::new() };
+        let holder = |n: &u8| Holder {
+            node: NodeRef::first(NodeUuid::from_bytes([*n; 16])),
+            url: String::new(),
+        };
         nodes.iter().map(holder).collect()
     }
 
@@ -83,7 +94,11 @@ mod tests {
         assert_eq!(keeper.wants_new(at(0)), None);
         keeper.suspect(bad, at(1));
         assert_eq!(keeper.wants_new(at(1)), Some(vec![bad]));
-        assert_eq!(keeper.wants_new(at(2)), None, "not asked again while the answer may be on its way");
+        assert_eq!(
+            keeper.wants_new(at(2)),
+            None,
+            "not asked again while the answer may be on its way"
+        );
         keeper.replace(vec![bad], holders(&[1, 3, 4]));
         assert_eq!(*keeper.current(), holders(&[1, 3, 4]));
         keeper.suspect(bad, at(7));

@@ -3,7 +3,11 @@
 use std::{fs::File, io, io::Write as _};
 
 use serde::{Deserialize, Serialize};
-use vstack_api::{WallTime, metadata::CompleteVideo, uploader::{UploadStage, UploadStatus}};
+use vstack_api::{
+    WallTime,
+    metadata::CompleteVideo,
+    uploader::{UploadStage, UploadStatus},
+};
 use vstack_types::VideoId;
 
 use crate::spool::Spool;

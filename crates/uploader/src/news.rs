@@ -79,7 +79,10 @@ fn tell_nodes(app: &SharedApp, batch: &[Decision], running: &mut JoinSet<()>) {
     for decision in batch {
         let Vote { ballot, placement } = &decision.vote;
         for node in placement.nodes() {
-            let news = Request::Decided { ballot: *ballot, placement: placement.clone() };
+            let news = Request::Decided {
+                ballot: *ballot,
+                placement: placement.clone(),
+            };
             by_node.entry(node).or_default().push((decision.chunk.clone(), news));
         }
     }
@@ -105,8 +108,14 @@ async fn tell_metadata(app: &SharedApp, video: VideoId, batch: &[Decision]) -> R
         placement: header_bytes::encode(&decision.vote.placement.encode()),
         place: decision.place,
     });
-    let body = DecidedBatch { owner: app.owner, chunks: chunks.collect() };
-    persist(AWAY_MAX, "did not take the list of chunks", || app.metadata.decided(video, &body)).await
+    let body = DecidedBatch {
+        owner: app.owner,
+        chunks: chunks.collect(),
+    };
+    persist(AWAY_MAX, "did not take the list of chunks", || {
+        app.metadata.decided(video, &body)
+    })
+    .await
 }
 
 /// Repeats a call of the metadata service that may be repeated, while it is away, for `away_max` at most.

@@ -76,7 +76,12 @@ pub async fn run(app: SharedApp, upload: Upload) {
         Some(_) => process(&app, &upload).await,
         None => Err(UploadFailure::Cancelled),
     };
-    let Upload { spool, mut journal, admission, .. } = upload;
+    let Upload {
+        spool,
+        mut journal,
+        admission,
+        ..
+    } = upload;
     let stored = stored.and_then(|body| {
         journal.completing = Some(body.clone());
         journal.write(&spool).map_err(UploadFailure::Journal).map(|()| body)
@@ -107,7 +112,11 @@ fn reason(app: &SharedApp, failure: UploadFailure) -> String {
 async fn process(app: &SharedApp, upload: &Upload) -> Result<CompleteVideo, UploadFailure> {
     let session = &upload.session;
     session.change(Change::Stage(UploadStage::Processing));
-    upload.plan.warnings.iter().for_each(|warning| session.change(Change::Warning(warning.clone())));
+    upload
+        .plan
+        .warnings
+        .iter()
+        .for_each(|warning| session.change(Change::Warning(warning.clone())));
     session.change(Change::Stage(UploadStage::Registering));
     let group = or_cancelled(session, first_group(app, session)).await?;
     let (news, decisions) = mpsc::channel(NEWS_MAX);
@@ -149,13 +158,26 @@ async fn or_cancelled<T>(
 }
 
 fn holders(group: Group) -> Vec<Holder> {
-    group.members.into_iter().map(|member| Holder { node: member.node, url: member.url }).collect()
+    group
+        .members
+        .into_iter()
+        .map(|member| Holder {
+            node: member.node,
+            url: member.url,
+        })
+        .collect()
 }
 
 async fn first_group(app: &SharedApp, session: &Session) -> Result<Vec<Holder>, UploadFailure> {
-    let request = RequestGroup { owner: app.owner, from_seq: 0, avoid: Vec::new() };
+    let request = RequestGroup {
+        owner: app.owner,
+        from_seq: 0,
+        avoid: Vec::new(),
+    };
     let ask = || app.metadata.request_group(session.video, &request);
-    persist(AWAY_MAX, "named no nodes to store the video on", ask).await.map(holders)
+    persist(AWAY_MAX, "named no nodes to store the video on", ask)
+        .await
+        .map(holders)
 }
 
 type Cutting = AbortOnDropHandle<Result<Summary, IngestError>>;
@@ -165,7 +187,13 @@ fn start_cutting(app: &SharedApp, upload: &Upload) -> (mpsc::Receiver<Output>, C
     let (input, work_dir) = (upload.spool.source(), upload.spool.work_dir());
     let (plan, cut, cancel) = (upload.plan.clone(), app.cut, upload.session.cancel.clone());
     let cutting = tokio::spawn(async move {
-        let job = Job { input: &input, work_dir: &work_dir, plan: &plan, limits: Limits::INGEST, cut };
+        let job = Job {
+            input: &input,
+            work_dir: &work_dir,
+            plan: &plan,
+            limits: Limits::INGEST,
+            cut,
+        };
         ingest(job, output, watch::Sender::new(0.0), cancel).await
     });
     (pieces, AbortOnDropHandle::new(cutting))
@@ -221,7 +249,11 @@ impl<'a> Sending<'a> {
     }
 
     /// Sends all pieces; returns when every one is decided and handed on to be told.
-    async fn run(&mut self, mut pieces: mpsc::Receiver<Output>, mut telling: Telling) -> Result<Telling, UploadFailure> {
+    async fn run(
+        &mut self,
+        mut pieces: mpsc::Receiver<Output>,
+        mut telling: Telling,
+    ) -> Result<Telling, UploadFailure> {
         let mut more = true;
         while more || !self.under_way.is_empty() {
             tokio::select! {
@@ -247,7 +279,12 @@ impl<'a> Sending<'a> {
             Output::Init(init) => {
                 let (bytes, sha256) = (init.bytes.clone(), Digest::of(&init.bytes));
                 self.init = Some(init);
-                Piece { chunk: ChunkId::init_of_video(video), bytes, sha256, place: None }
+                Piece {
+                    chunk: ChunkId::init_of_video(video),
+                    bytes,
+                    sha256,
+                    place: None,
+                }
             }
             Output::Chunk(chunk) => {
                 self.upload.session.change(Change::Stage(UploadStage::UploadingChunks));
@@ -255,14 +292,27 @@ impl<'a> Sending<'a> {
                 self.cut = chunk.index + 1;
                 let place = place_of(&chunk);
                 let id = ChunkId::of_video(video, chunk.index);
-                Piece { chunk: id, bytes: chunk.bytes, sha256: chunk.sha256, place: Some(place) }
+                Piece {
+                    chunk: id,
+                    bytes: chunk.bytes,
+                    sha256: chunk.sha256,
+                    place: Some(place),
+                }
             }
         };
         let (commits, group) = (Arc::clone(&self.commits), self.groups.current());
         self.under_way.spawn(async move {
             let (chunk, place, bytes) = (piece.chunk.clone(), piece.place, piece.bytes.len() as u64);
             let vote = commit(&commits, piece, Arc::clone(&group)).await?;
-            Ok(Stored { decision: Decision { chunk, vote, place, group }, bytes })
+            Ok(Stored {
+                decision: Decision {
+                    chunk,
+                    vote,
+                    place,
+                    group,
+                },
+                bytes,
+            })
         });
     }
 
@@ -276,9 +326,20 @@ impl<'a> Sending<'a> {
         if next == 0 {
             return;
         }
-        let Some(avoid) = self.groups.wants_new(now) else { return };
-        let request = RequestGroup { owner: self.app.owner, from_seq: next, avoid: avoid.clone() };
-        match self.app.metadata.request_group(self.upload.session.video, &request).await {
+        let Some(avoid) = self.groups.wants_new(now) else {
+            return;
+        };
+        let request = RequestGroup {
+            owner: self.app.owner,
+            from_seq: next,
+            avoid: avoid.clone(),
+        };
+        match self
+            .app
+            .metadata
+            .request_group(self.upload.session.video, &request)
+            .await
+        {
             Ok(group) => self.groups.replace(avoid, holders(group)),
             Err(error) => tracing::debug!(%error, "no new group; the old one stays"),
         }
@@ -288,7 +349,10 @@ impl<'a> Sending<'a> {
         self.stored_sec += stored.decision.place.map_or(0.0, |place| place.duration_sec);
         self.stored_bytes += stored.bytes;
         let share = self.share();
-        self.upload.session.change(Change::Stored { chunks: self.cut, share });
+        self.upload.session.change(Change::Stored {
+            chunks: self.cut,
+            share,
+        });
         if let Some(news) = &self.news {
             // Refused only when the teller ended, whose own error is then the reason.
             let _told = news.send(stored.decision).await;
@@ -337,7 +401,10 @@ async fn finalize(
     telling: Telling,
 ) -> Result<CompleteVideo, UploadFailure> {
     session.change(Change::Stage(UploadStage::Finalizing));
-    summary.warnings.into_iter().for_each(|warning| session.change(Change::Warning(warning)));
+    summary
+        .warnings
+        .into_iter()
+        .for_each(|warning| session.change(Change::Warning(warning)));
     // What is still late then is put off, and written down, before anyone reads `completed`.
     sending.commits.waiting.close();
     if timeout(LATE_WAIT, sending.commits.waiting.wait()).await.is_err() {

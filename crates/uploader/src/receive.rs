@@ -68,21 +68,35 @@ pub async fn discard(request: Request) {
 /// # Errors
 /// 400, 413, 422 or 507 with the reason.
 pub async fn receive(app: &SharedApp, spool: &Spool, request: Request) -> ApiResult<Received> {
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     // The form around the file is small.
     let too_large = announced.is_some_and(|length| length > app.upload_bytes_max.saturating_add(1 << 20));
-    let refused = if too_large { Err(too_large_error(app)) } else { check_space(app, announced.unwrap_or(0)) };
+    let refused = if too_large {
+        Err(too_large_error(app))
+    } else {
+        check_space(app, announced.unwrap_or(0))
+    };
     if let Err(error) = refused {
         discard(request).await;
         return Err(error);
     }
-    let mut form = Multipart::from_request(request, &())
-        .await
-        .map_err(|rejection| malformed(&format!("the request is not a multipart form: {}", rejection.body_text())))?;
+    let mut form = Multipart::from_request(request, &()).await.map_err(|rejection| {
+        malformed(&format!(
+            "the request is not a multipart form: {}",
+            rejection.body_text()
+        ))
+    })?;
     let mut fields = Fields::default();
     for _ in 0..FIELDS_MAX {
-        let next = timeout(SILENCE_MAX, form.next_field()).await.map_err(|_elapsed| silent())?;
-        let Some(field) = next.map_err(|error| malformed(&error.body_text()))? else { return fields.whole() };
+        let next = timeout(SILENCE_MAX, form.next_field())
+            .await
+            .map_err(|_elapsed| silent())?;
+        let Some(field) = next.map_err(|error| malformed(&error.body_text()))? else {
+            return fields.whole();
+        };
         let name = field.name().unwrap_or_default().to_owned();
         match name.as_str() {
             "video" if fields.file.is_some() => return Err(malformed("the form has more than one field `video`")),
@@ -108,7 +122,11 @@ impl Fields {
             return Err(ApiError::new(ErrorCode::Empty, "the file is empty"));
         }
         let title = title(self.title.as_deref(), &filename)?;
-        Ok(Received { filename, title, size_bytes })
+        Ok(Received {
+            filename,
+            title,
+            size_bytes,
+        })
     }
 }
 
@@ -117,12 +135,18 @@ fn malformed(detail: &str) -> ApiError {
 }
 
 fn silent() -> ApiError {
-    malformed(&format!("nothing came for {} s; send the file again", SILENCE_MAX.as_secs()))
+    malformed(&format!(
+        "nothing came for {} s; send the file again",
+        SILENCE_MAX.as_secs()
+    ))
 }
 
 fn too_large_error(app: &SharedApp) -> ApiError {
     let max = app.upload_bytes_max;
-    ApiError::new(ErrorCode::TooLarge, format!("the file is larger than the {max} bytes taken (MAX_UPLOAD_BYTES)"))
+    ApiError::new(
+        ErrorCode::TooLarge,
+        format!("the file is larger than the {max} bytes taken (MAX_UPLOAD_BYTES)"),
+    )
 }
 
 /// Whether `more` bytes fit and leave what must stay free.
@@ -131,7 +155,10 @@ fn check_space(app: &SharedApp, more: u64) -> ApiResult<()> {
     if free >= more.saturating_add(app.free_bytes_min) {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::DiskFull, "the uploader's disk has no room for the file; try again later"))
+    Err(ApiError::new(
+        ErrorCode::DiskFull,
+        "the uploader's disk has no room for the file; try again later",
+    ))
 }
 
 async fn receive_file(app: &SharedApp, spool: &Spool, mut field: Field<'_>) -> ApiResult<u64> {
@@ -146,7 +173,9 @@ async fn receive_file(app: &SharedApp, spool: &Spool, mut field: Field<'_>) -> A
     let (mut size, mut checked) = (0_u64, 0_u64);
     loop {
         let part = timeout(SILENCE_MAX, field.chunk()).await.map_err(|_elapsed| silent())?;
-        let Some(part) = part.map_err(|error| malformed(&error.body_text()))? else { break };
+        let Some(part) = part.map_err(|error| malformed(&error.body_text()))? else {
+            break;
+        };
         size += part.len() as u64;
         if size > app.upload_bytes_max {
             return Err(too_large_error(app));
@@ -165,9 +194,13 @@ async fn text(mut field: Field<'_>, name: &str) -> ApiResult<String> {
     let mut bytes = Vec::new();
     loop {
         let part = timeout(SILENCE_MAX, field.chunk()).await.map_err(|_elapsed| silent())?;
-        let Some(part) = part.map_err(|error| malformed(&error.body_text()))? else { break };
+        let Some(part) = part.map_err(|error| malformed(&error.body_text()))? else {
+            break;
+        };
         if bytes.len() + part.len() > FIELD_BYTES_MAX {
-            return Err(malformed(&format!("the field `{name}` is longer than {FIELD_BYTES_MAX} bytes")));
+            return Err(malformed(&format!(
+                "the field `{name}` is longer than {FIELD_BYTES_MAX} bytes"
+            )));
         }
         bytes.extend_from_slice(&part);
     }
@@ -188,22 +221,36 @@ fn check_mode(text: &str) -> ApiResult<()> {
 /// The last part of a path, without what would confuse a terminal or a log.
 fn clean_filename(sent: &str) -> String {
     let last = sent.rsplit(['/', '\\']).next().unwrap_or_default();
-    last.chars().filter(|c| !c.is_control()).take(FILENAME_CHARS_MAX).collect()
+    last.chars()
+        .filter(|c| !c.is_control())
+        .take(FILENAME_CHARS_MAX)
+        .collect()
 }
 
 /// The title given, or one made of the file's name.
 fn title(given: Option<&str>, filename: &str) -> ApiResult<String> {
-    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned();
+    let clean = |text: &str| {
+        text.chars()
+            .filter(|c| !c.is_control())
+            .collect::<String>()
+            .trim()
+            .to_owned()
+    };
     let given = given.map(clean).unwrap_or_default();
     if given.chars().count() > TITLE_CHARS_MAX {
-        return Err(malformed(&format!("the title has more than {TITLE_CHARS_MAX} characters")));
+        return Err(malformed(&format!(
+            "the title has more than {TITLE_CHARS_MAX} characters"
+        )));
     }
     let stem = match filename.rsplit_once('.') {
         Some((stem, _extension)) if !stem.trim_matches('.').is_empty() => stem,
         _ => filename,
     };
     let candidates = [given, clean(stem), "Untitled".to_owned()];
-    Ok(candidates.into_iter().find(|title| !title.is_empty()).unwrap_or_default())
+    Ok(candidates
+        .into_iter()
+        .find(|title| !title.is_empty())
+        .unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -225,12 +272,20 @@ mod tests {
             assert_eq!(title(given, filename).unwrap(), expected, "{given:?} {filename:?}");
         }
         assert!(title(Some(&"ä".repeat(TITLE_CHARS_MAX)), "").is_ok());
-        assert_eq!(title(Some(&"ä".repeat(TITLE_CHARS_MAX + 1)), "").unwrap_err().code, ErrorCode::Malformed);
+        assert_eq!(
+            title(Some(&"ä".repeat(TITLE_CHARS_MAX + 1)), "").unwrap_err().code,
+            ErrorCode::Malformed
+        );
     }
 
     #[test]
     fn file_names_lose_their_paths() {
-        let table = [("../../etc/passwd", "passwd"), ("C:\\a\\b.avi", "b.avi"), ("x\0y\n.mp4", "xy.mp4"), ("..", "..")];
+        let table = [
+            ("../../etc/passwd", "passwd"),
+            ("C:\\a\\b.avi", "b.avi"),
+            ("x\0y\n.mp4", "xy.mp4"),
+            ("..", ".."),
+        ];
         for (sent, expected) in table {
             assert_eq!(clean_filename(sent), expected);
         }

@@ -46,8 +46,16 @@ pub struct CopyRecord {
 impl CopyRecord {
     /// The copy on `to` of what `vote` placed.
     pub fn new(to: Holder, chunk: ChunkId, from: Vec<Holder>, vote: &Vote) -> Self {
-        let news = Request::Decided { ballot: vote.ballot, placement: vote.placement.clone() };
-        Self { to, chunk, from, decided: header_bytes::encode(&news.encode()) }
+        let news = Request::Decided {
+            ballot: vote.ballot,
+            placement: vote.placement.clone(),
+        };
+        Self {
+            to,
+            chunk,
+            from,
+            decided: header_bytes::encode(&news.encode()),
+        }
     }
 
     /// What was decided; none when the line is not ours.
@@ -96,7 +104,9 @@ impl Records {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            let id = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")?.parse().ok());
+            let id = path
+                .file_name()
+                .and_then(|name| name.to_str()?.strip_suffix(".json")?.parse().ok());
             let Some(id) = id else { continue };
             match fs::read(&path).map(|text| serde_json::from_slice::<Ending>(&text)) {
                 Ok(Ok(ending)) => found.push((id, ending)),
@@ -111,15 +121,25 @@ impl Records {
     pub fn append_copy(&self, id: Uuid, copy: &CopyRecord) -> io::Result<()> {
         let mut line = serde_json::to_vec(copy)?;
         line.push(b'\n');
-        File::options().create(true).append(true).open(self.copies_path(id))?.write_all(&line)
+        File::options()
+            .create(true)
+            .append(true)
+            .open(self.copies_path(id))?
+            .write_all(&line)
     }
 
     /// Copies that were put off. A line cut short by a crash is left out.
     pub fn copies(&self, id: Uuid) -> Vec<CopyRecord> {
         let path = self.copies_path(id);
         let small = fs::metadata(&path).is_ok_and(|file| file.len() <= COPIES_BYTES_MAX);
-        let text = if small { fs::read(&path).unwrap_or_default() } else { Vec::new() };
-        text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+        let text = if small {
+            fs::read(&path).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        text.split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect()
     }
 
     /// No copies of `id` are missing.
@@ -149,17 +169,40 @@ mod tests {
         let records = Records::open(temp.path()).unwrap();
         let [late, early] = [(Uuid::new_v4(), 20), (Uuid::new_v4(), 10)];
         for (id, time) in [late, early] {
-            let ending = Ending { status: status(UploadStage::Completed), over_at: Timestamp(time) };
+            let ending = Ending {
+                status: status(UploadStage::Completed),
+                over_at: Timestamp(time),
+            };
             records.write_ending(id, &ending).unwrap();
         }
-        let holder = Holder { node: NodeRef::first(NodeUuid::random()), url: "http://n".to_owned() };
-        let layout = Layout::Replicated { nodes: vec![holder.node] };
-        let placement = Placement { version: 1, size: 3, sha256: Digest::of(b"abc"), layout, prev: None, back: false };
-        let vote = Vote { ballot: Ballot::zero(ProcessUuid::random()), placement };
+        let holder = Holder {
+            node: NodeRef::first(NodeUuid::random()),
+            url: "http://n".to_owned(),
+        };
+        let layout = Layout::Replicated {
+            nodes: vec![holder.node],
+        };
+        let placement = Placement {
+            version: 1,
+            size: 3,
+            sha256: Digest::of(b"abc"),
+            layout,
+            prev: None,
+            back: false,
+        };
+        let vote = Vote {
+            ballot: Ballot::zero(ProcessUuid::random()),
+            placement,
+        };
         let copy = CopyRecord::new(holder.clone(), "a-chunk".parse().unwrap(), vec![holder], &vote);
         records.append_copy(late.0, &copy).unwrap();
         records.append_copy(late.0, &copy).unwrap();
-        File::options().append(true).open(records.copies_path(late.0)).unwrap().write_all(b"{\"to\":{\"no").unwrap();
+        File::options()
+            .append(true)
+            .open(records.copies_path(late.0))
+            .unwrap()
+            .write_all(b"{\"to\":{\"no")
+            .unwrap();
 
         let again = Records::open(temp.path()).unwrap();
         let ids: Vec<_> = again.endings().unwrap().into_iter().map(|(id, _)| id).collect();

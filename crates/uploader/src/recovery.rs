@@ -85,6 +85,12 @@ fn resume_copies(app: &SharedApp, session: &Arc<Session>) {
         let Some(vote) = record.vote() else { continue };
         let count = || MissingChunk::new(Arc::clone(session));
         let missing = Arc::clone(chunks.entry(record.chunk.clone()).or_insert_with(count));
-        app.completer.add_recorded(MissingCopy { to: record.to, chunk: record.chunk, vote, from: record.from, missing });
+        app.completer.add_recorded(MissingCopy {
+            to: record.to,
+            chunk: record.chunk,
+            vote,
+            from: record.from,
+            missing,
+        });
     }
 }

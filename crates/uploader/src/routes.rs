@@ -134,9 +134,19 @@ async fn begin(
     started_at: WallTime,
     admission: Admission,
 ) -> ApiResult<UploadAccepted> {
-    let Received { filename, title, size_bytes } = received;
+    let Received {
+        filename,
+        title,
+        size_bytes,
+    } = received;
     let video = create_video(&app, &title, plan.expected_sec.unwrap_or(0.0)).await?;
-    let journal = Journal { video, title: title.clone(), filename, started_at, completing: None };
+    let journal = Journal {
+        video,
+        title: title.clone(),
+        filename,
+        started_at,
+        completing: None,
+    };
     if let Err(error) = journal.write(&spool) {
         told_failed(&app, video, "the uploader's disk failed").await;
         return Err(ApiError::internal(error));
@@ -145,7 +155,14 @@ async fn begin(
     tracing::info!(session = %id, %video, size_bytes, "upload received");
     let session = Arc::new(Session::new(id, status, app.shutdown.child_token()));
     app.sessions.insert(Arc::clone(&session));
-    let upload = Upload { session, spool, journal, plan, size_bytes, admission };
+    let upload = Upload {
+        session,
+        spool,
+        journal,
+        plan,
+        size_bytes,
+        admission,
+    };
     app.tasks.spawn(pipeline::run(Arc::clone(&app), upload));
     Ok(UploadAccepted {
         video_id: video,
@@ -158,7 +175,11 @@ async fn begin(
 }
 
 async fn create_video(app: &SharedApp, title: &str, duration_sec: f64) -> ApiResult<VideoId> {
-    let body = CreateVideo { title: title.to_owned(), duration_sec, owner: Some(app.owner) };
+    let body = CreateVideo {
+        title: title.to_owned(),
+        duration_sec,
+        owner: Some(app.owner),
+    };
     let deadline = tokio::time::Instant::now() + METADATA_WAIT;
     loop {
         match app.metadata.create_video(&body).await {
@@ -178,7 +199,12 @@ async fn create_video(app: &SharedApp, title: &str, duration_sec: f64) -> ApiRes
 
 fn find(app: &SharedApp, session: &str) -> ApiResult<Arc<Session>> {
     let found = Uuid::try_parse(session).ok().and_then(|id| app.sessions.get(id));
-    found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "there is no such upload; uploads are remembered for a day"))
+    found.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::NotFound,
+            "there is no such upload; uploads are remembered for a day",
+        )
+    })
 }
 
 /// How an upload stands.

@@ -79,7 +79,11 @@ pub async fn run_on(listener: TcpListener, settings: Settings, shutdown: Cancell
         .secret(secret)
         .cors(Cors {
             origins: settings.cors_origins,
-            methods: vec![axum::http::Method::GET, axum::http::Method::POST, axum::http::Method::DELETE],
+            methods: vec![
+                axum::http::Method::GET,
+                axum::http::Method::POST,
+                axum::http::Method::DELETE,
+            ],
             expose: Vec::new(),
         })
         .openapi(<Api as utoipa::OpenApi>::openapi())

@@ -64,7 +64,9 @@ fn apply(status: &mut UploadStatus, change: Change) -> bool {
         Change::Stage(stage) => advance(status, stage),
         Change::Stored { chunks, share } => {
             let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
-            status.progress = status.progress.max(RECEIVED_PERCENT + share * (STORED_PERCENT - RECEIVED_PERCENT));
+            status.progress = status
+                .progress
+                .max(RECEIVED_PERCENT + share * (STORED_PERCENT - RECEIVED_PERCENT));
             status.total_chunks = status.total_chunks.max(chunks);
         }
         Change::Warning(warning) => status.warnings.push(warning),
@@ -110,7 +112,12 @@ pub struct Session {
 impl Session {
     /// An upload whose status begins as `status`, stopped by `cancel`.
     pub fn new(id: Uuid, status: UploadStatus, cancel: CancellationToken) -> Self {
-        Self { id, video: status.video_id, cancel, status: watch::Sender::new(status) }
+        Self {
+            id,
+            video: status.video_id,
+            cancel,
+            status: watch::Sender::new(status),
+        }
     }
 
     /// Something happened.
@@ -179,14 +186,44 @@ pub(crate) mod tests {
             (Change::Queued(1), UploadStage::Queued, 10.0),
             (Change::Stage(UploadStage::Processing), UploadStage::Processing, 10.0),
             (Change::Queued(1), UploadStage::Processing, 10.0),
-            (Change::Stage(UploadStage::UploadingChunks), UploadStage::UploadingChunks, 10.0),
-            (Change::Stored { chunks: 2, share: 0.5 }, UploadStage::UploadingChunks, 53.5),
-            (Change::Stored { chunks: 3, share: 0.2 }, UploadStage::UploadingChunks, 53.5),
-            (Change::Stored { chunks: 3, share: f64::NAN }, UploadStage::UploadingChunks, 53.5),
+            (
+                Change::Stage(UploadStage::UploadingChunks),
+                UploadStage::UploadingChunks,
+                10.0,
+            ),
+            (
+                Change::Stored { chunks: 2, share: 0.5 },
+                UploadStage::UploadingChunks,
+                53.5,
+            ),
+            (
+                Change::Stored { chunks: 3, share: 0.2 },
+                UploadStage::UploadingChunks,
+                53.5,
+            ),
+            (
+                Change::Stored {
+                    chunks: 3,
+                    share: f64::NAN,
+                },
+                UploadStage::UploadingChunks,
+                53.5,
+            ),
             (Change::Stage(UploadStage::Chunking), UploadStage::UploadingChunks, 53.5),
-            (Change::Stored { chunks: 4, share: 7.0 }, UploadStage::UploadingChunks, 97.0),
+            (
+                Change::Stored { chunks: 4, share: 7.0 },
+                UploadStage::UploadingChunks,
+                97.0,
+            ),
             (Change::Stage(UploadStage::Finalizing), UploadStage::Finalizing, 97.0),
-            (Change::Completed { chunks: 4, manifest_url: "m".into() }, UploadStage::Completed, 100.0),
+            (
+                Change::Completed {
+                    chunks: 4,
+                    manifest_url: "m".into(),
+                },
+                UploadStage::Completed,
+                100.0,
+            ),
             (Change::Failed("late".into()), UploadStage::Completed, 100.0),
         ];
         for (change, stage, progress) in table {
@@ -205,7 +242,13 @@ pub(crate) mod tests {
         apply(&mut now, Change::Failed("why".into()));
         assert_eq!((now.status, now.error.as_deref()), (UploadStage::Failed, Some("why")));
         assert!((now.progress - progress).abs() < 1e-9);
-        assert!(!apply(&mut now, Change::Completed { chunks: 1, manifest_url: String::new() }));
+        assert!(!apply(
+            &mut now,
+            Change::Completed {
+                chunks: 1,
+                manifest_url: String::new()
+            }
+        ));
     }
 
     #[test]

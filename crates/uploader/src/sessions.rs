@@ -97,12 +97,20 @@ impl Sessions {
     /// How many are processed, and how many wait.
     pub fn counts(&self) -> (usize, usize) {
         let waiting = self.table().waiting.len();
-        (self.places_max - self.places.available_permits().min(self.places_max), waiting)
+        (
+            self.places_max - self.places.available_permits().min(self.places_max),
+            waiting,
+        )
     }
 
     /// Videos in the works, waiting ones too.
     pub fn videos_in_works(&self) -> Vec<VideoId> {
-        self.table().sessions.values().filter(|session| !session.is_final()).map(|session| session.video).collect()
+        self.table()
+            .sessions
+            .values()
+            .filter(|session| !session.is_final())
+            .map(|session| session.video)
+            .collect()
     }
 }
 
@@ -128,7 +136,8 @@ impl Table {
     fn over(&mut self, id: Uuid, now: Timestamp) -> Vec<Uuid> {
         self.over.push_back((id, now));
         let stale = |over: &VecDeque<(Uuid, Timestamp)>| {
-            over.front().is_some_and(|(_, since)| over.len() > REMEMBERED_MAX || now.since(*since) > REMEMBERED_FOR)
+            over.front()
+                .is_some_and(|(_, since)| over.len() > REMEMBERED_MAX || now.since(*since) > REMEMBERED_FOR)
         };
         let mut forgotten = Vec::new();
         while stale(&self.over) {
@@ -150,13 +159,20 @@ mod tests {
     use crate::session::tests::status;
 
     fn session() -> Arc<Session> {
-        Arc::new(Session::new(Uuid::new_v4(), status(UploadStage::Uploading), CancellationToken::new()))
+        Arc::new(Session::new(
+            Uuid::new_v4(),
+            status(UploadStage::Uploading),
+            CancellationToken::new(),
+        ))
     }
 
     async fn until(session: &Session, place: Option<usize>) {
         let mut watch = session.watch();
         let there = watch.wait_for(|status| status.queue_position == place);
-        tokio::time::timeout(Duration::from_secs(5), there).await.expect("it never gets there").unwrap();
+        tokio::time::timeout(Duration::from_secs(5), there)
+            .await
+            .expect("it never gets there")
+            .unwrap();
     }
 
     #[tokio::test]
@@ -202,7 +218,11 @@ mod tests {
         let all: Vec<_> = (0..=REMEMBERED_MAX).map(|_| session()).collect();
         for session in &all {
             sessions.insert(Arc::clone(session));
-            let expected = if sessions.table().over.len() == REMEMBERED_MAX { vec![all[0].id] } else { vec![] };
+            let expected = if sessions.table().over.len() == REMEMBERED_MAX {
+                vec![all[0].id]
+            } else {
+                vec![]
+            };
             assert_eq!(sessions.over(session.id, at(0)), expected);
         }
         assert!(sessions.get(all[0].id).is_none());

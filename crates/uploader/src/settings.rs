@@ -14,7 +14,12 @@ pub struct Settings {
     #[arg(long, env = "PORT", default_value_t = 8084, value_name = "PORT")]
     pub port: u16,
     /// Where the metadata service is; a comma-separated list when there are several.
-    #[arg(long, env = "METADATA_SERVICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "METADATA_SERVICE_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub metadata_service_url: String,
     /// Most bytes in a chunk.
     #[arg(long, env = "CHUNK_SIZE", default_value_t = default_chunk_size(), value_name = "BYTES",
@@ -38,13 +43,18 @@ pub struct Settings {
     #[arg(long, env = "MIN_FREE_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
     pub min_free_bytes: u64,
     /// Pages of these origins may call the uploader; comma-separated.
-    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGINS",
-          default_value = "http://127.0.0.1:8085,http://localhost:8085")]
+    #[arg(
+        long,
+        env = "CORS_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGINS",
+        default_value = "http://127.0.0.1:8085,http://localhost:8085"
+    )]
     pub cors_origins: Vec<String>,
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "2 MiB, as asserted")]
 const fn default_chunk_size() -> u32 {
-    // 2 MiB, as everywhere.
     const { assert!(CHUNK_BYTES_MAX <= u32::MAX as usize) };
     CHUNK_BYTES_MAX as u32
 }

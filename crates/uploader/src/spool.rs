@@ -41,7 +41,10 @@ pub struct SpoolRoot {
 impl SpoolRoot {
     /// Makes and locks the directory.
     pub fn open(dir: &Path) -> Result<Self, SpoolError> {
-        let failed = |source| SpoolError::Open { dir: dir.to_owned(), source };
+        let failed = |source| SpoolError::Open {
+            dir: dir.to_owned(),
+            source,
+        };
         fs::create_dir_all(dir).map_err(failed)?;
         let dir = dir.canonicalize().map_err(failed)?;
         let lock = File::open(&dir).map_err(failed)?;
@@ -65,7 +68,9 @@ impl SpoolRoot {
 
     /// A directory for the upload `id`.
     pub fn create(&self, id: Uuid) -> io::Result<Spool> {
-        let spool = Spool { dir: self.dir.join(id.to_string()) };
+        let spool = Spool {
+            dir: self.dir.join(id.to_string()),
+        };
         fs::create_dir_all(spool.work_dir())?;
         Ok(spool)
     }
@@ -139,7 +144,10 @@ mod tests {
     fn a_spool_goes_when_it_is_dropped_and_stays_after_a_crash() {
         let temp = tempfile::tempdir().unwrap();
         let root = SpoolRoot::open(&temp.path().join("spool")).unwrap();
-        assert!(matches!(SpoolRoot::open(&temp.path().join("spool")), Err(SpoolError::Taken { .. })));
+        assert!(matches!(
+            SpoolRoot::open(&temp.path().join("spool")),
+            Err(SpoolError::Taken { .. })
+        ));
         assert!(root.free_bytes().unwrap() > 0);
         let (gone, crashed) = (Uuid::new_v4(), Uuid::new_v4());
         let spool = root.create(gone).unwrap();
@@ -149,7 +157,10 @@ mod tests {
         fs::create_dir(temp.path().join("spool/lost+found")).unwrap();
         let left: Vec<_> = root.left_behind().unwrap().into_iter().map(|(id, _spool)| id).collect();
         assert_eq!(left, [crashed]);
-        let names: Vec<_> = fs::read_dir(temp.path().join("spool")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> = fs::read_dir(temp.path().join("spool"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(names, ["lost+found"]);
     }
 }

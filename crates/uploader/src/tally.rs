@@ -46,7 +46,11 @@ impl Tally {
     /// Before any vote.
     pub fn new(ballot: Ballot, placement: Placement) -> Self {
         let stands = placement.nodes().into_iter().map(|node| (node, Stand::Open)).collect();
-        Self { ballot, placement, stands }
+        Self {
+            ballot,
+            placement,
+            stands,
+        }
     }
 
     /// Notes what `node` said. Strangers are ignored, and a vote once cast stays cast.
@@ -81,12 +85,19 @@ impl Tally {
 
     /// Those whose stand is `stand`.
     pub fn nodes(&self, stand: Stand) -> Vec<NodeRef> {
-        self.stands.iter().filter(|(_, known)| **known == stand).map(|(node, _)| *node).collect()
+        self.stands
+            .iter()
+            .filter(|(_, known)| **known == stand)
+            .map(|(node, _)| *node)
+            .collect()
     }
 
     /// How the chunk stands now.
     pub fn outcome(&self) -> Outcome {
-        let quorum = |stands: &[Stand]| self.placement.quorum(|node| self.stand(node).is_some_and(|s| stands.contains(&s)));
+        let quorum = |stands: &[Stand]| {
+            self.placement
+                .quorum(|node| self.stand(node).is_some_and(|s| stands.contains(&s)))
+        };
         if quorum(&[Stand::Accepted]) {
             Outcome::Decided
         } else if !quorum(&[Stand::Accepted, Stand::Open, Stand::Outvoted]) {
@@ -112,9 +123,24 @@ mod tests {
 
     fn tally(nodes: u8) -> (Tally, Ballot) {
         let ballot = Ballot::zero(ProcessUuid::from_bytes([9; 16]));
-        let layout = Layout::Replicated { nodes: (1..=nodes).map(node).collect() };
+        let layout = Layout::Replicated {
+            nodes: (1..=nodes).map(node).collect(),
+        };
         let sha256 = Digest::of(b"x");
-        (Tally::new(ballot, Placement { version: 1, size: 1, sha256, layout, prev: None, back: false }), ballot)
+        (
+            Tally::new(
+                ballot,
+                Placement {
+                    version: 1,
+                    size: 1,
+                    sha256,
+                    layout,
+                    prev: None,
+                    back: false,
+                },
+            ),
+            ballot,
+        )
     }
 
     #[test]
@@ -124,7 +150,8 @@ mod tests {
         let other = Ballot { round: 1, ..own };
         let nack = || Some(Reply::Nack { promised: Some(other) });
         // None stands for a refusal of the bytes.
-        let table: [(u8, Vec<(u8, Option<Reply>)>, Outcome); 12] = [
+        type Answers = Vec<(u8, Option<Reply>)>;
+        let table: [(u8, Answers, Outcome); 12] = [
             (3, vec![], Outcome::Open),
             (3, vec![(1, yes(own))], Outcome::Open),
             (3, vec![(1, yes(own)), (1, yes(own))], Outcome::Open),

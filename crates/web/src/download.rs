@@ -56,7 +56,13 @@ pub(crate) async fn download(
     }
     let total = presentation.file().total();
     let (status, range) = match RangeOutcome::parse(range_asked(&headers, &tag), total) {
-        Ok(RangeOutcome::Whole) => (StatusCode::OK, ByteRange { start: 0, end: total.saturating_sub(1) }),
+        Ok(RangeOutcome::Whole) => (
+            StatusCode::OK,
+            ByteRange {
+                start: 0,
+                end: total.saturating_sub(1),
+            },
+        ),
         Ok(RangeOutcome::Part(range)) => (StatusCode::PARTIAL_CONTENT, range),
         Err(error) => {
             let refused = ApiError::new(ErrorCode::BadRange, error.to_string());
@@ -69,7 +75,11 @@ pub(crate) async fn download(
     {
         about.insert(header::CONTENT_RANGE, value);
     }
-    let body = if method == Method::HEAD { Body::empty() } else { app.gateway.body(video, &presentation, range).await? };
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        app.gateway.body(video, &presentation, range).await?
+    };
     Ok((status, about, body).into_response())
 }
 
@@ -77,7 +87,10 @@ pub(crate) async fn download(
 fn range_asked<'a>(headers: &'a HeaderMap, tag: &HeaderValue) -> Option<&'a str> {
     // Only a strong tag that is the same byte for byte will do; dates we never give.
     let holds = headers.get(header::IF_RANGE).is_none_or(|condition| condition == tag);
-    headers.get(header::RANGE).filter(|_| holds).and_then(|value| value.to_str().ok())
+    headers
+        .get(header::RANGE)
+        .filter(|_| holds)
+        .and_then(|value| value.to_str().ok())
 }
 
 /// `Content-Disposition` (RFC 6266) with the title as the file's name: a plain one for old programs, the true one for all
@@ -89,7 +102,10 @@ fn disposition(title: &str) -> String {
         "" => "video",
         name => name,
     };
-    let plain: String = name.chars().map(|c| if c.is_ascii() && c != '%' { c } else { '_' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii() && c != '%' { c } else { '_' })
+        .collect();
     let mut encoded = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -108,8 +124,14 @@ mod tests {
     #[test]
     fn titles_become_harmless_file_names() {
         let table = [
-            ("Big Buck Bunny", "attachment; filename=\"Big Buck Bunny.mp4\"; filename*=UTF-8''Big%20Buck%20Bunny.mp4"),
-            ("ä\"/../x\r\n", "attachment; filename=\"_..x.mp4\"; filename*=UTF-8''%C3%A4..x.mp4"),
+            (
+                "Big Buck Bunny",
+                "attachment; filename=\"Big Buck Bunny.mp4\"; filename*=UTF-8''Big%20Buck%20Bunny.mp4",
+            ),
+            (
+                "ä\"/../x\r\n",
+                "attachment; filename=\"_..x.mp4\"; filename*=UTF-8''%C3%A4..x.mp4",
+            ),
             ("...", "attachment; filename=\"video.mp4\"; filename*=UTF-8''video.mp4"),
             ("", "attachment; filename=\"video.mp4\"; filename*=UTF-8''video.mp4"),
         ];

@@ -29,7 +29,10 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(manifests: Manifests, chunks: ChunkSource) -> Self {
-        Self { manifests: Arc::new(manifests), chunks }
+        Self {
+            manifests: Arc::new(manifests),
+            chunks,
+        }
     }
 
     /// What is known of `video`.
@@ -63,7 +66,9 @@ impl Gateway {
     /// break it off.
     pub(crate) async fn body(&self, video: VideoId, presentation: &Presentation, range: ByteRange) -> ApiResult<Body> {
         let mut rest = pieces(presentation, range).into_iter();
-        let Some(first) = rest.next() else { return Ok(Body::empty()) };
+        let Some(first) = rest.next() else {
+            return Ok(Body::empty());
+        };
         let first = self.piece(video, first).await?;
         let gateway = self.clone();
         let rest = stream::iter(rest)
@@ -77,11 +82,18 @@ impl Gateway {
 
     async fn piece(&self, video: VideoId, piece: Piece) -> ApiResult<Bytes> {
         let whole = self.stored(video, piece.source).await?;
-        let bounds = usize::try_from(piece.offset).ok().zip(usize::try_from(piece.offset + piece.len).ok());
+        let bounds = usize::try_from(piece.offset)
+            .ok()
+            .zip(usize::try_from(piece.offset + piece.len).ok());
         bounds
             .filter(|(_, end)| *end <= whole.len())
             .map(|(start, end)| whole.slice(start..end))
-            .ok_or_else(|| ApiError::new(ErrorCode::Upstream, "the video is not what it was when this answer began"))
+            .ok_or_else(|| {
+                ApiError::new(
+                    ErrorCode::Upstream,
+                    "the video is not what it was when this answer began",
+                )
+            })
     }
 
     async fn fetch(&self, presentation: &Presentation, source: Source) -> Result<Bytes, FetchError> {
@@ -112,5 +124,9 @@ fn refusal(error: &FetchError) -> ApiError {
         FetchError::Busy => ErrorCode::TooMany,
     };
     let refused = ApiError::new(code, error.to_string());
-    if error == &FetchError::Busy { refused.retry_after(std::time::Duration::from_secs(1)) } else { refused }
+    if error == &FetchError::Busy {
+        refused.retry_after(std::time::Duration::from_secs(1))
+    } else {
+        refused
+    }
 }

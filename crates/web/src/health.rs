@@ -36,7 +36,11 @@ pub(crate) struct WebHealth {
 /// That this service runs.
 #[utoipa::path(get, path = "/health", responses((status = 200, body = WebHealth)))]
 pub(crate) async fn own_health() -> Json<WebHealth> {
-    Json(WebHealth { status: "healthy", service: "web", version: VERSION })
+    Json(WebHealth {
+        status: "healthy",
+        service: "web",
+        version: VERSION,
+    })
 }
 
 /// How the system is doing.
@@ -50,7 +54,11 @@ pub(crate) async fn system_health(State(app): State<App>) -> Json<SystemHealth> 
     let (services, nodes) = futures_util::future::join(join_all(asked), nodes).await;
     let services: BTreeMap<String, ServiceHealth> = services.into_iter().collect();
     let nodes = nodes.ok().and_then(Result::ok).unwrap_or_default();
-    Json(SystemHealth { status: judge(&services, &nodes).to_owned(), services, nodes })
+    Json(SystemHealth {
+        status: judge(&services, &nodes).to_owned(),
+        services,
+        nodes,
+    })
 }
 
 /// The metadata service's figures, and the uploads under way.
@@ -70,14 +78,22 @@ pub(crate) async fn system_stats(State(app): State<App>) -> ApiResult<Json<Syste
 
 async fn ask(http: &HttpClient, url: &str) -> ServiceHealth {
     let started = Instant::now();
-    let answer = http.transport().get(format!("{url}/health")).timeout(TIMEOUT).send().await;
+    let answer = http
+        .transport()
+        .get(format!("{url}/health"))
+        .timeout(TIMEOUT)
+        .send()
+        .await;
     let status = match &answer {
         Ok(answer) if answer.status().is_success() => "healthy",
         Ok(_) => "unhealthy",
         Err(_) => "unreachable",
     };
     let latency_ms = answer.is_ok().then(|| started.elapsed().as_secs_f64() * 1000.0);
-    ServiceHealth { status: status.to_owned(), latency_ms }
+    ServiceHealth {
+        status: status.to_owned(),
+        latency_ms,
+    }
 }
 
 /// `healthy` when all is; `degraded` while videos can still be found and one node may have them.
@@ -135,7 +151,10 @@ mod tests {
             ("unreachable", "healthy", vec![Healthy], "unhealthy"),
         ];
         for (metadata, uploader, nodes, expected) in table {
-            let service = |status: &str| ServiceHealth { status: status.to_owned(), latency_ms: None };
+            let service = |status: &str| ServiceHealth {
+                status: status.to_owned(),
+                latency_ms: None,
+            };
             let services = BTreeMap::from([
                 ("metadata-service".to_owned(), service(metadata)),
                 ("uploader-service".to_owned(), service(uploader)),

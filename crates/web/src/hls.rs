@@ -50,7 +50,10 @@ impl FromStr for HlsFile {
             _ => {
                 let number = name.strip_prefix("segment-").and_then(|rest| rest.strip_suffix(".m4s"));
                 let digits = number.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-                digits.and_then(|text| text.parse().ok()).map(Self::Segment).ok_or(UnknownFile)
+                digits
+                    .and_then(|text| text.parse().ok())
+                    .map(Self::Segment)
+                    .ok_or(UnknownFile)
             }
         }
     }
@@ -79,8 +82,19 @@ pub(crate) async fn hls(
         HlsFile::Segment(number) => (presentation.segment(number), SEGMENT),
     };
     let range = range.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "the video has no such segment"))?;
-    let body = if method == Method::HEAD { Body::empty() } else { app.gateway.body(video, &presentation, range).await? };
-    Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, IMMUTABLE), (header::CONTENT_LENGTH, range.len().into())], body)
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        app.gateway.body(video, &presentation, range).await?
+    };
+    Ok((
+        [
+            (header::CONTENT_TYPE, kind),
+            (header::CACHE_CONTROL, IMMUTABLE),
+            (header::CONTENT_LENGTH, range.len().into()),
+        ],
+        body,
+    )
         .into_response())
 }
 
@@ -101,11 +115,23 @@ pub(crate) async fn chunk(
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let bytes = app.gateway.stored(video, source).await?;
-    Ok(([(header::CONTENT_TYPE, BYTES), (header::CACHE_CONTROL, IMMUTABLE), (header::ETAG, etag)], bytes).into_response())
+    Ok((
+        [
+            (header::CONTENT_TYPE, BYTES),
+            (header::CACHE_CONTROL, IMMUTABLE),
+            (header::ETAG, etag),
+        ],
+        bytes,
+    )
+        .into_response())
 }
 
 fn playlist(text: String) -> Response {
-    ([(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, ASK_AGAIN)], text).into_response()
+    (
+        [(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, ASK_AGAIN)],
+        text,
+    )
+        .into_response()
 }
 
 /// A strong entity tag.
@@ -116,8 +142,14 @@ pub(crate) fn etag(digest: Digest) -> HeaderValue {
 /// Whether the header `name` holds `etag` (weakly compared, as `If-None-Match` asks), or is `*`.
 pub(crate) fn names(headers: &HeaderMap, name: header::HeaderName, etag: &HeaderValue) -> bool {
     let Ok(etag) = etag.to_str() else { return false };
-    let listed = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    listed.map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    let listed = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    listed
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 #[cfg(test)]
@@ -131,7 +163,14 @@ mod tests {
         assert_eq!("init.mp4".parse(), Ok(HlsFile::Init));
         assert_eq!("segment-0.m4s".parse(), Ok(HlsFile::Segment(0)));
         assert_eq!("segment-4294967295.m4s".parse(), Ok(HlsFile::Segment(u32::MAX)));
-        for bad in ["", "segment-.m4s", "segment-+1.m4s", "segment-4294967296.m4s", "segment-1.ts", "../x"] {
+        for bad in [
+            "",
+            "segment-.m4s",
+            "segment-+1.m4s",
+            "segment-4294967296.m4s",
+            "segment-1.ts",
+            "../x",
+        ] {
             assert_eq!(bad.parse::<HlsFile>(), Err(UnknownFile), "{bad}");
         }
     }

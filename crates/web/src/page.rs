@@ -43,7 +43,10 @@ pub(crate) async fn fallback(request: Request) -> Response {
     if readable && let Some(found) = file(path.trim_start_matches('/'), request.headers()) {
         return found;
     }
-    let wants_page = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let wants_page = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
     if readable && wants_page.is_some_and(|accept| accept.contains("text/html")) {
         let mut response = index(HeaderMap::new()).await;
         *response.status_mut() = StatusCode::NOT_FOUND;
@@ -56,7 +59,14 @@ fn file(path: &str, asked: &HeaderMap) -> Option<Response> {
     let at = FILES.binary_search_by_key(&path, |(name, _)| name).ok()?;
     let tag = TAGS[at].clone();
     let mut headers = HeaderMap::new();
-    headers.insert(header::CACHE_CONTROL, if path.starts_with("assets/") { IMMUTABLE } else { ASK_AGAIN });
+    headers.insert(
+        header::CACHE_CONTROL,
+        if path.starts_with("assets/") {
+            IMMUTABLE
+        } else {
+            ASK_AGAIN
+        },
+    );
     headers.insert(header::ETAG, tag.clone());
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     if names(asked, header::IF_NONE_MATCH, &tag) {

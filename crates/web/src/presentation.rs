@@ -71,10 +71,20 @@ impl Presentation {
         let init_len = manifest.init.as_ref().map_or(0, |init| init.size_bytes);
         let file = VirtualMp4::new(init_len, manifest.chunks.iter().map(|chunk| chunk.size_bytes));
         let digest = content_digest(&manifest)?;
-        let chunks = manifest.chunks.iter().enumerate().map(|(at, chunk)| (chunk.chunk_id.clone(), Source::Chunk(at)));
+        let chunks = manifest
+            .chunks
+            .iter()
+            .enumerate()
+            .map(|(at, chunk)| (chunk.chunk_id.clone(), Source::Chunk(at)));
         let init = manifest.init.iter().map(|init| (init.chunk_id.clone(), Source::Init));
         let places = init.chain(chunks).collect();
-        Ok(Self { segments, file, places, digest, manifest })
+        Ok(Self {
+            segments,
+            file,
+            places,
+            digest,
+            manifest,
+        })
     }
 
     pub(crate) fn title(&self) -> &str {
@@ -107,7 +117,10 @@ impl Presentation {
 
     /// The bytes of the virtual file that are segment `number`.
     pub(crate) fn segment(&self, number: u32) -> Option<ByteRange> {
-        let at = self.segments.binary_search_by_key(&number, |segment| segment.index).ok()?;
+        let at = self
+            .segments
+            .binary_search_by_key(&number, |segment| segment.index)
+            .ok()?;
         self.span(self.segments[at].chunks.clone())
     }
 
@@ -120,7 +133,10 @@ impl Presentation {
     /// `master.m3u8`.
     pub(crate) fn master_playlist(&self) -> Result<String, NotPlayable> {
         self.init().ok_or(NotPlayable::NotCmaf)?;
-        let rates = self.segments.iter().map(|segment| (self.bytes_of(segment), segment.duration_sec));
+        let rates = self
+            .segments
+            .iter()
+            .map(|segment| (self.bytes_of(segment), segment.duration_sec));
         // A quote would end the attribute early; no codec has one.
         let codecs = self.manifest.codecs.replace(['"', '\r', '\n'], "");
         let rendition = Rendition::new(rates, codecs, self.manifest.width, self.manifest.height);
@@ -130,11 +146,16 @@ impl Presentation {
     /// `media.m3u8`.
     pub(crate) fn media_playlist(&self) -> Result<String, NotPlayable> {
         self.init().ok_or(NotPlayable::NotCmaf)?;
-        Ok(playlist::media_playlist(&self.segments, "init.mp4", |segment| format!("segment-{}.m4s", segment.index)))
+        Ok(playlist::media_playlist(&self.segments, "init.mp4", |segment| {
+            format!("segment-{}.m4s", segment.index)
+        }))
     }
 
     fn bytes_of(&self, segment: &Segment) -> u64 {
-        self.manifest.chunks[segment.chunks.clone()].iter().map(|chunk| chunk.size_bytes).sum()
+        self.manifest.chunks[segment.chunks.clone()]
+            .iter()
+            .map(|chunk| chunk.size_bytes)
+            .sum()
     }
 
     fn span(&self, chunks: Range<usize>) -> Option<ByteRange> {
@@ -142,7 +163,10 @@ impl Presentation {
         let bytes = |range: &[ManifestChunk]| range.iter().map(|chunk| chunk.size_bytes).sum::<u64>();
         let start = init_len + bytes(&self.manifest.chunks[..chunks.start]);
         let len = bytes(&self.manifest.chunks[chunks]);
-        (len > 0).then(|| ByteRange { start, end: start + len - 1 })
+        (len > 0).then(|| ByteRange {
+            start,
+            end: start + len - 1,
+        })
     }
 }
 

@@ -37,7 +37,11 @@ impl FromStr for SessionId {
     type Err = BadSessionId;
     fn from_str(text: &str) -> Result<Self, BadSessionId> {
         let good = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if good && (1..=100).contains(&text.len()) { Ok(Self(text.to_owned())) } else { Err(BadSessionId) }
+        if good && (1..=100).contains(&text.len()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadSessionId)
+        }
     }
 }
 
@@ -54,7 +58,11 @@ async fn pass(service: &Upstream, method: Method, path: &str, headers: &HeaderMa
 
 /// Videos; the query is that of the metadata service: `limit`, `offset`, `q`, `status`, `sort`.
 #[utoipa::path(get, path = "/api/videos", responses((status = 200, body = Vec<VideoInfo>), (status = 503, body = ErrorBody)))]
-pub(crate) async fn videos(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> ApiResult<Response> {
+pub(crate) async fn videos(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     pass(&app.metadata, Method::GET, &format!("/videos{query}"), &headers).await
 }
@@ -118,7 +126,13 @@ pub(crate) async fn upload_status(
     Path(SessionId(session)): Path<SessionId>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    pass(&app.uploader, Method::GET, &format!("/upload/status/{session}"), &headers).await
+    pass(
+        &app.uploader,
+        Method::GET,
+        &format!("/upload/status/{session}"),
+        &headers,
+    )
+    .await
 }
 
 /// Gives an upload up.

@@ -18,7 +18,12 @@ use vstack_player::{ChunkSource, FetchSettings};
 use vstack_service::Service;
 
 use crate::{
-    Settings, download, gateway::Gateway, health, hls, manifests::Manifests, page, proxy, upload, upstream::Upstream,
+    Settings, download,
+    gateway::Gateway,
+    health, hls,
+    manifests::{FRESH_FOR, Manifests},
+    page, proxy, upload,
+    upstream::Upstream,
 };
 
 /// What handlers have. Cheap to clone.
@@ -41,7 +46,7 @@ impl App {
         let metadata = Upstream::new("the metadata service", http.clone(), &settings.metadata_service_url);
         let chunks = ChunkSource::start(http.clone(), FetchSettings::default(), shutdown.child_token());
         Ok(Self {
-            gateway: Gateway::new(Manifests::new(metadata.clone()), chunks),
+            gateway: Gateway::new(Manifests::new(metadata.clone(), FRESH_FOR), chunks),
             metadata_client: MetadataClient::new(http.clone(), &settings.metadata_service_url),
             uploader: Upstream::new("the uploader", http.clone(), &settings.uploader_service_url),
             uploader_client: UploaderClient::new(http.clone(), &settings.uploader_service_url),
@@ -54,11 +59,26 @@ impl App {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "V-Stack web", description = "The page's API, and the gateway for players that are not smart."),
+    info(
+        title = "V-Stack web",
+        description = "The page's API, and the gateway for players that are not smart."
+    ),
     paths(
-        health::own_health, health::system_health, health::system_stats, proxy::videos, proxy::manifest,
-        proxy::delete_video, proxy::count_view, proxy::consensus, proxy::efficiency, proxy::upload_status,
-        proxy::cancel_upload, upload::upload, hls::hls, hls::chunk, download::download
+        health::own_health,
+        health::system_health,
+        health::system_stats,
+        proxy::videos,
+        proxy::manifest,
+        proxy::delete_video,
+        proxy::count_view,
+        proxy::consensus,
+        proxy::efficiency,
+        proxy::upload_status,
+        proxy::cancel_upload,
+        upload::upload,
+        hls::hls,
+        hls::chunk,
+        download::download
     )
 )]
 struct Api;
@@ -87,7 +107,9 @@ pub async fn serve_on(listener: TcpListener, settings: Settings, shutdown: Cance
 
 fn routes(app: App) -> Router {
     let pages = ["/", "/watch/{id}", "/nodes", "/consensus", "/storage-efficiency"];
-    let router = pages.into_iter().fold(Router::new(), |router, path| router.route(path, get(page::index)));
+    let router = pages
+        .into_iter()
+        .fold(Router::new(), |router, path| router.route(path, get(page::index)));
     router
         .route("/health", get(health::own_health))
         .route("/api/health", get(health::system_health))
@@ -112,6 +134,8 @@ fn routes(app: App) -> Router {
 /// Nothing served here is to be taken for another type than it says: videos and titles come from strangers.
 async fn no_sniffing(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

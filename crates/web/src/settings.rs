@@ -15,10 +15,20 @@ pub struct Settings {
     #[arg(long, env = "PORT", default_value_t = 8085)]
     pub port: u16,
     /// Where the metadata service is; several are separated by commas.
-    #[arg(long, env = "METADATA_SERVICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "METADATA_SERVICE_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub metadata_service_url: String,
     /// Where the uploader is.
-    #[arg(long, env = "UPLOADER_SERVICE_URL", default_value = "http://127.0.0.1:8084", value_name = "URL")]
+    #[arg(
+        long,
+        env = "UPLOADER_SERVICE_URL",
+        default_value = "http://127.0.0.1:8084",
+        value_name = "URL"
+    )]
     pub uploader_service_url: String,
     /// Where the smart client's dashboard is; without it nobody asks for its health.
     #[arg(long, env = "CLIENT_DASHBOARD_URL", value_name = "URL")]
@@ -50,13 +60,18 @@ impl Settings {
             ("storage-node-2", &self.storage_node_2_url),
             ("storage-node-3", &self.storage_node_3_url),
         ];
-        let given = optional.into_iter().filter_map(|(name, url)| Some((name, url.as_deref()?)));
-        [("metadata-service", metadata), ("uploader-service", self.uploader_service_url.as_str())]
+        let given = optional
             .into_iter()
-            .chain(given)
-            .map(|(name, url)| (name, url.trim().trim_end_matches('/').to_owned()))
-            .filter(|(_, url)| !url.is_empty())
-            .collect()
+            .filter_map(|(name, url)| Some((name, url.as_deref()?)));
+        [
+            ("metadata-service", metadata),
+            ("uploader-service", self.uploader_service_url.as_str()),
+        ]
+        .into_iter()
+        .chain(given)
+        .map(|(name, url)| (name, url.trim().trim_end_matches('/').to_owned()))
+        .filter(|(_, url)| !url.is_empty())
+        .collect()
     }
 }
 
@@ -80,11 +95,19 @@ mod tests {
     #[test]
     fn what_is_not_given_is_not_watched() {
         let settings = parse(&[
-            "--metadata-service-url", "http://a:1/, http://b:1", "--uploader-service-url", "http://u:2",
-            "--storage-node-2-url", "http://n:3/",
+            "--metadata-service-url",
+            "http://a:1/, http://b:1",
+            "--uploader-service-url",
+            "http://u:2",
+            "--storage-node-2-url",
+            "http://n:3/",
         ]);
         let watched = settings.watched();
-        let expected = [("metadata-service", "http://a:1"), ("uploader-service", "http://u:2"), ("storage-node-2", "http://n:3")];
+        let expected = [
+            ("metadata-service", "http://a:1"),
+            ("uploader-service", "http://u:2"),
+            ("storage-node-2", "http://n:3"),
+        ];
         assert_eq!(watched, expected.map(|(name, url)| (name, url.to_owned())));
     }
 }

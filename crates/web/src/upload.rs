@@ -49,7 +49,10 @@ pub(crate) async fn upload(State(app): State<App>, request: Request) -> ApiResul
         _ended = &mut pump => (timeout(ANSWER_MAX, sending).await, true),
     };
     let sent = sent.map_err(|_| {
-        ApiError::new(ErrorCode::UpstreamTimeout, "the uploader has the file but does not say what it thinks of it")
+        ApiError::new(
+            ErrorCode::UpstreamTimeout,
+            "the uploader has the file but does not say what it thinks of it",
+        )
     })?;
     let answer = app.uploader.answered(sent);
     let response = match answer {
@@ -71,7 +74,10 @@ async fn pump(mut body: BodyDataStream, pieces: mpsc::Sender<Result<Bytes, std::
             Ok(None) => return,
             Ok(Some(Ok(piece))) => Ok(piece),
             Ok(Some(Err(error))) => Err(std::io::Error::other(error)),
-            Err(_silent) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the sender fell silent")),
+            Err(_silent) => Err(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "the sender fell silent",
+            )),
         };
         let over = piece.is_err();
         // A body cut short must not look whole to the uploader: the error travels on and breaks the transfer.
@@ -88,8 +94,15 @@ async fn pump(mut body: BodyDataStream, pieces: mpsc::Sender<Result<Bytes, std::
 }
 
 fn form_headers(from: &HeaderMap) -> HeaderMap {
-    let names = [header::CONTENT_TYPE, header::CONTENT_LENGTH, axum::http::HeaderName::from_static(headers::REQUEST_ID)];
-    names.into_iter().filter_map(|name| from.get(&name).map(|value| (name, value.clone()))).collect()
+    let names = [
+        header::CONTENT_TYPE,
+        header::CONTENT_LENGTH,
+        axum::http::HeaderName::from_static(headers::REQUEST_ID),
+    ];
+    names
+        .into_iter()
+        .filter_map(|name| from.get(&name).map(|value| (name, value.clone())))
+        .collect()
 }
 
 #[cfg(test)]

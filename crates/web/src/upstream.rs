@@ -18,8 +18,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers of a request that services look at.
-const ASKED: [HeaderName; 4] =
-    [header::IF_NONE_MATCH, header::ACCEPT, header::CONTENT_TYPE, HeaderName::from_static(headers::REQUEST_ID)];
+const ASKED: [HeaderName; 4] = [
+    header::IF_NONE_MATCH,
+    header::ACCEPT,
+    header::CONTENT_TYPE,
+    HeaderName::from_static(headers::REQUEST_ID),
+];
 /// Headers of an answer that callers need.
 const ANSWERED: [HeaderName; 7] = [
     header::CONTENT_TYPE,
@@ -49,8 +53,15 @@ pub(crate) struct Answer {
 impl Upstream {
     /// `name` is what people read; `urls` are separated by commas.
     pub(crate) fn new(name: &'static str, http: HttpClient, urls: &str) -> Self {
-        let bases = urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).filter(|url| !url.is_empty());
-        Self { name, http, bases: bases.collect() }
+        let bases = urls
+            .split(',')
+            .map(|url| url.trim().trim_end_matches('/').to_owned())
+            .filter(|url| !url.is_empty());
+        Self {
+            name,
+            http,
+            bases: bases.collect(),
+        }
     }
 
     /// Calls `path`, which may hold a query, and gives whatever is answered.
@@ -63,35 +74,54 @@ impl Upstream {
                 .headers(headers.clone())
                 .timeout(CALL_TIMEOUT);
             match request.send().await {
-                Ok(response) => return Ok(Answer { name: self.name, response }),
+                Ok(response) => {
+                    return Ok(Answer {
+                        name: self.name,
+                        response,
+                    });
+                }
                 Err(error) if error.is_connect() => {}
                 Err(error) => return Err(self.failed(&error)),
             }
         }
-        Err(ApiError::new(ErrorCode::Unavailable, format!("{} cannot be reached; try again", self.name))
-            .retry_after(Duration::from_secs(2)))
+        Err(ApiError::new(
+            ErrorCode::Unavailable,
+            format!("{} cannot be reached; try again", self.name),
+        )
+        .retry_after(Duration::from_secs(2)))
     }
 
     /// As [`Self::call`], for a request that streams; the caller minds the time.
     pub(crate) fn streaming(&self, method: Method, path: &str) -> ApiResult<reqwest::RequestBuilder> {
-        let base = self.bases.first().ok_or_else(|| {
-            ApiError::new(ErrorCode::Unavailable, format!("no address of {} is set", self.name))
-        })?;
+        let base = self
+            .bases
+            .first()
+            .ok_or_else(|| ApiError::new(ErrorCode::Unavailable, format!("no address of {} is set", self.name)))?;
         Ok(self.http.transport().request(method, format!("{base}{path}")))
     }
 
     /// An answer to a request made with [`Self::streaming`].
     pub(crate) fn answered(&self, sent: Result<reqwest::Response, reqwest::Error>) -> ApiResult<Answer> {
-        sent.map(|response| Answer { name: self.name, response }).map_err(|error| self.failed(&error))
+        sent.map(|response| Answer {
+            name: self.name,
+            response,
+        })
+        .map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &reqwest::Error) -> ApiError {
         tracing::warn!(service = self.name, %error, "call failed");
         if error.is_timeout() {
-            ApiError::new(ErrorCode::UpstreamTimeout, format!("{} did not answer in time; try again", self.name))
+            ApiError::new(
+                ErrorCode::UpstreamTimeout,
+                format!("{} did not answer in time; try again", self.name),
+            )
         } else {
-            ApiError::new(ErrorCode::Unavailable, format!("{} cannot be reached; try again", self.name))
-                .retry_after(Duration::from_secs(2))
+            ApiError::new(
+                ErrorCode::Unavailable,
+                format!("{} cannot be reached; try again", self.name),
+            )
+            .retry_after(Duration::from_secs(2))
         }
     }
 }
@@ -115,7 +145,14 @@ impl Answer {
         let body = self.read(ERROR_BYTES_MAX).await.unwrap_or_default();
         let said: Option<ErrorBody> = serde_json::from_slice(&body).ok();
         Err(said.map_or_else(
-            || ApiError::new(ErrorCode::Upstream, format!("{name} answered {status}")),
+            || {
+                let code = if status == StatusCode::NOT_FOUND {
+                    ErrorCode::NotFound
+                } else {
+                    ErrorCode::Upstream
+                };
+                ApiError::new(code, format!("{name} answered {status}"))
+            },
             |body| ApiError::new(body.code, body.detail),
         ))
     }
@@ -132,7 +169,10 @@ impl Answer {
                 }
                 Ok(Some(part)) => body.extend_from_slice(&part),
                 Err(error) => {
-                    return Err(ApiError::new(ErrorCode::Upstream, format!("{} broke off: {error}", self.name)));
+                    return Err(ApiError::new(
+                        ErrorCode::Upstream,
+                        format!("{} broke off: {error}", self.name),
+                    ));
                 }
             }
         }

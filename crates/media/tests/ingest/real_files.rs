@@ -18,7 +18,7 @@ enum Fate {
 
 use Fate::{Copied, Not, Transcoded, Warned};
 
-const FILES: [(&str, Fate); 30] = [
+const FILES: [(&str, Fate); 34] = [
     ("bbb_360p_60s_h264_aac.mp4", Copied(60.2)),
     ("bbb_1080p_10M_10s_moov_at_end.mp4", Copied(10.5)),
     ("bbb_10s_av1_opus.webm", Copied(10.0)),
@@ -47,6 +47,10 @@ const FILES: [(&str, Fate); 30] = [
     ("audio_only.mp4", Not("no video track")),
     ("unsupported_vvc.mp4", Not("codec is not supported")),
     ("bad_vp9_bitstream.webm", Not("")),
+    ("bad_zip_renamed.mkv", Not("not a readable video")),
+    ("bad_moov_fuzzed.mp4", Not("")),
+    ("encrypted_clearkey.mp4", Not("")),
+    ("bad_random_bytes.mp4", Not("not a video")),
     ("attack_hls_file_passwd.mp4", Not("not a readable video")),
     ("bbb_1080p_mpeg2_mp2.ts", Not("not a readable video")),
 ];

@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn every_route_is_described() {
         let source = include_str!("mod.rs").split("#[cfg(test)]").next().unwrap_or_default();
-        let routes = source.split(".route(").skip(1).filter_map(|rest| rest.split('"').nth(1));
+        let routes = source
+            .split(".route(")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').nth(1));
         let described = openapi();
         let mut count = 0;
         for route in routes {

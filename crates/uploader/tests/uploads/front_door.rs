@@ -19,26 +19,74 @@ async fn what_is_not_a_video_is_refused_with_a_reason_and_leaves_nothing() {
     let cases = [
         (Form::new().text("title", "No file"), 400, "no field `video`"),
         (Form::new().part("video", file(b"")), 400, "the file is empty"),
-        (Form::new().part("video", file(text)), 415, "not a readable video in MP4, MOV, MKV, WebM, AVI or FLV"),
+        (
+            Form::new().part("video", file(text)),
+            415,
+            "not a readable video in MP4, MOV, MKV, WebM, AVI or FLV",
+        ),
         (Form::new().part("video", file(playlist)), 415, "not a readable video"),
-        (Form::new().part("video", file(&[7; 1001])), 413, "larger than the 1000 bytes"),
-        (Form::new().part("video", file(text)).part("video", file(text)), 400, "more than one"),
-        (Form::new().text("title", "x".repeat(501)).part("video", file(text)), 400, "more than 500 characters"),
-        (Form::new().text("title", "x".repeat(5000)).part("video", file(text)), 400, "longer than 4096 bytes"),
-        (Form::new().text("redundancy_mode", "raid5").part("video", file(text)), 400, "redundancy_mode"),
-        (Form::new().text("redundancy_mode", "erasure_coding").part("video", file(text)), 422, "redundancy_mode"),
+        (
+            Form::new().part("video", file(&[7; 1001])),
+            413,
+            "larger than the 1000 bytes",
+        ),
+        (
+            Form::new().part("video", file(text)).part("video", file(text)),
+            400,
+            "more than one",
+        ),
+        (
+            Form::new().text("title", "x".repeat(501)).part("video", file(text)),
+            400,
+            "more than 500 characters",
+        ),
+        (
+            Form::new().text("title", "x".repeat(5000)).part("video", file(text)),
+            400,
+            "longer than 4096 bytes",
+        ),
+        (
+            Form::new().text("redundancy_mode", "raid5").part("video", file(text)),
+            400,
+            "redundancy_mode",
+        ),
+        (
+            Form::new()
+                .text("redundancy_mode", "erasure_coding")
+                .part("video", file(text)),
+            422,
+            "redundancy_mode",
+        ),
     ];
     for (form, status, words) in cases {
         let (got, body) = uploader.post_form(form).await;
-        assert!(got == status && body["detail"].as_str().unwrap().contains(words), "{got} {body}, not {status} {words}");
+        assert!(
+            got == status && body["detail"].as_str().unwrap().contains(words),
+            "{got} {body}, not {status} {words}"
+        );
         assert!(body["code"].is_string(), "{body}");
     }
-    let answer = uploader.http.post(format!("{}/upload", uploader.url)).body("not a form").send().await.unwrap();
+    let answer = uploader
+        .http
+        .post(format!("{}/upload", uploader.url))
+        .body("not a form")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 400);
-    eventually("an empty spool", async || cluster.upload_dirs().is_empty().then_some(())).await;
+    eventually("an empty spool", async || {
+        cluster.upload_dirs().is_empty().then_some(())
+    })
+    .await;
     assert!(cluster.metadata.videos(&[]).await.unwrap().is_empty());
-    for (method, path) in [("GET", "upload/status/abc123"), ("GET", "upload/events/abc123"), ("DELETE", "upload/abc123")] {
-        let request = uploader.http.request(method.parse().unwrap(), format!("{}/{path}", uploader.url));
+    for (method, path) in [
+        ("GET", "upload/status/abc123"),
+        ("GET", "upload/events/abc123"),
+        ("DELETE", "upload/abc123"),
+    ] {
+        let request = uploader
+            .http
+            .request(method.parse().unwrap(), format!("{}/{path}", uploader.url));
         assert_eq!(request.send().await.unwrap().status(), 404, "{method} {path}");
     }
 }
@@ -56,9 +104,18 @@ async fn a_full_house_says_when_to_come_again() {
         write!(request, "{head}").unwrap();
         held.push(request);
     }
-    eventually("all of them to be in", async || (cluster.upload_dirs().len() == 101).then_some(())).await;
+    eventually("all of them to be in", async || {
+        (cluster.upload_dirs().len() == 101).then_some(())
+    })
+    .await;
     let form = Form::new().part("video", file(b"bytes"));
-    let answer = uploader.http.post(format!("{}/upload", uploader.url)).multipart(form).send().await.unwrap();
+    let answer = uploader
+        .http
+        .post(format!("{}/upload", uploader.url))
+        .multipart(form)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.headers()["retry-after"], "10");
     held.pop();
@@ -74,10 +131,20 @@ async fn without_a_metadata_service_nothing_is_promised() {
     let mut cluster = Cluster::start(0).await;
     let clip = cluster.clip().await;
     // A port that was free a moment ago: nobody listens there.
-    let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap();
+    let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     cluster.metadata_url = format!("http://{gone}");
     let uploader = cluster.uploader(&[]).await;
     let (status, body) = uploader.post(clip).await;
-    assert!(status == 503 && body["detail"].as_str().unwrap().contains("metadata service"), "{status} {body}");
-    eventually("an empty spool", async || cluster.upload_dirs().is_empty().then_some(())).await;
+    assert!(
+        status == 503 && body["detail"].as_str().unwrap().contains("metadata service"),
+        "{status} {body}"
+    );
+    eventually("an empty spool", async || {
+        cluster.upload_dirs().is_empty().then_some(())
+    })
+    .await;
 }

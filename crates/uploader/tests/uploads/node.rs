@@ -65,6 +65,10 @@ impl Node {
 
     async fn pass(&self, what: String) {
         self.held().seen.push(what);
+        self.answering().await;
+    }
+
+    async fn answering(&self) {
         let mut fault = self.fault.subscribe();
         let _passes = fault.wait_for(|fault| *fault != Fault::Stalled).await;
     }
@@ -84,10 +88,21 @@ impl TestNode {
         let me = NodeRef::first(NodeUuid::from_bytes([n; 16]));
         let http = HttpClient::new(Some(SECRET.parse().unwrap()), Timeouts::default()).unwrap();
         let (held, fault) = (Mutex::default(), watch::Sender::new(Fault::None));
-        let node = Arc::new(Node { me, peers: NodeClient::new(http), held, fault });
+        let node = Arc::new(Node {
+            me,
+            peers: NodeClient::new(http),
+            held,
+            fault,
+        });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut started = Self { me, url: format!("http://{address}"), address, node, running: None };
+        let mut started = Self {
+            me,
+            url: format!("http://{address}"),
+            address,
+            node,
+            running: None,
+        };
         started.serve(listener);
         started
     }
@@ -110,7 +125,9 @@ impl TestNode {
 
     /// Like a SIGKILL that leaves the disk.
     pub async fn stop(&mut self) {
-        let Some((stop, running)) = self.running.take() else { return };
+        let Some((stop, running)) = self.running.take() else {
+            return;
+        };
         self.fault(Fault::None);
         stop.cancel();
         running.await.unwrap();
@@ -150,8 +167,17 @@ impl TestNode {
     /// Registers that place something or may yet.
     pub fn living(&self) -> usize {
         let held = self.node.held();
-        let lives = |register: &&Register| register.accepted.as_ref().is_some_and(|v| !v.placement.layout.is_deleted());
+        let lives = |register: &&Register| {
+            register
+                .accepted
+                .as_ref()
+                .is_some_and(|v| !v.placement.layout.is_deleted())
+        };
         held.registers.values().filter(lives).count()
+    }
+
+    pub fn dump(&self) -> Vec<String> {
+        self.node.held().registers.iter().map(|(k, r)| format!("{k} {:?} {:?} {}", r.promised.map(|b| b.round), r.accepted.as_ref().map(|v| (v.ballot.round, v.placement.layout.is_deleted())), r.decided)).collect()
     }
 
     pub fn seen(&self) -> Vec<String> {
@@ -161,7 +187,12 @@ impl TestNode {
 
 fn handle(held: &mut Held, me: NodeRef, chunk: &ChunkId, request: &Request) -> Reply {
     let register = held.registers.get(chunk).cloned().unwrap_or_default();
-    let outcome = acceptor::handle(&register, me, |digest| held.items.contains_key(&(chunk.clone(), digest)), request);
+    let outcome = acceptor::handle(
+        &register,
+        me,
+        |digest| held.items.contains_key(&(chunk.clone(), digest)),
+        request,
+    );
     if let Some(register) = outcome.persist {
         held.registers.insert(chunk.clone(), register);
     }
@@ -187,7 +218,10 @@ async fn put_chunk(
     let (parts, body) = request.into_parts();
     node.pass(format!("PUT {}", parts.uri.path())).await;
     let bytes = axum::body::to_bytes(body, 4 << 20).await.unwrap();
-    let vote = parts.headers.get(headers::VSTACK_VOTE).map(|value| header_bytes::decode(value.to_str().unwrap()).unwrap());
+    let vote = parts
+        .headers
+        .get(headers::VSTACK_VOTE)
+        .map(|value| header_bytes::decode(value.to_str().unwrap()).unwrap());
     let digest = Digest::of(&bytes);
     let payload = vote.clone().unwrap_or_else(|| digest.to_string().into_bytes());
     let call = match auth.verify(&parts.method, parts.uri.path(), &parts.headers, &payload) {
@@ -200,9 +234,14 @@ async fn put_chunk(
     let me = node.me.to_string();
     let mut held = node.held();
     held.items.insert((id.clone(), digest), bytes);
-    let Some(vote) = vote else { return (StatusCode::CREATED, call.sign(&me, b"")).into_response() };
+    let Some(vote) = vote else {
+        return (StatusCode::CREATED, call.sign(&me, b"")).into_response();
+    };
     if *node.fault.borrow() == Fault::Overtaken {
-        let ballot = Ballot { round: 5, proposer: ProcessUuid::from_bytes([7; 16]) };
+        let ballot = Ballot {
+            round: 5,
+            proposer: ProcessUuid::from_bytes([7; 16]),
+        };
         handle(&mut held, node.me, &id, &Request::Prepare { ballot });
     }
     let reply = handle(&mut held, node.me, &id, &Request::decode(&vote).unwrap());
@@ -220,7 +259,8 @@ async fn paxos(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: Clu
     node.pass(format!("POST /paxos/{id}")).await;
     let request = Request::decode(&call.body).unwrap();
     let reply = handle(&mut node.held(), node.me, &id, &request);
-    call.call.answer(status(&reply, StatusCode::OK), &node.me.to_string(), reply.encode())
+    call.call
+        .answer(status(&reply, StatusCode::OK), &node.me.to_string(), reply.encode())
 }
 
 async fn decided(State(node): State<Arc<Node>>, call: ClusterCall) -> Response {
@@ -236,10 +276,20 @@ async fn decided(State(node): State<Arc<Node>>, call: ClusterCall) -> Response {
     call.call.answer(StatusCode::OK, &node.me.to_string(), Vec::new())
 }
 
-async fn item(State(node): State<Arc<Node>>, Path((id, digest)): Path<(ChunkId, Digest)>, call: ClusterCall) -> Response {
+async fn item(
+    State(node): State<Arc<Node>>,
+    Path((id, digest)): Path<(ChunkId, Digest)>,
+    call: ClusterCall,
+) -> Response {
     let bytes = node.held().items.get(&(id, digest)).cloned();
-    let Some(bytes) = bytes else { return StatusCode::NOT_FOUND.into_response() };
-    (call.call.sign(&node.me.to_string(), digest.to_string().as_bytes()), bytes).into_response()
+    let Some(bytes) = bytes else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    (
+        call.call.sign(&node.me.to_string(), digest.to_string().as_bytes()),
+        bytes,
+    )
+        .into_response()
 }
 
 #[derive(serde::Deserialize)]
@@ -263,6 +313,7 @@ async fn pull(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: Clus
 }
 
 async fn registers(State(node): State<Arc<Node>>) -> axum::Json<RegisterPage> {
+    node.answering().await;
     let held = node.held();
     let entry = |(chunk, register): (&ChunkId, &Register)| {
         let placement = register.accepted.as_ref().map(|vote| &vote.placement);
@@ -285,5 +336,8 @@ async fn registers(State(node): State<Arc<Node>>) -> axum::Json<RegisterPage> {
             encoded: header_bytes::encode(&register.encode()),
         }
     };
-    axum::Json(RegisterPage { registers: held.registers.iter().map(entry).collect(), next_cursor: None })
+    axum::Json(RegisterPage {
+        registers: held.registers.iter().map(entry).collect(),
+        next_cursor: None,
+    })
 }

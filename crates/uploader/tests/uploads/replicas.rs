@@ -16,18 +16,24 @@ async fn a_healthy_cluster_takes_every_chunk_in_one_round() {
     let cluster = Cluster::start(3).await;
     let uploader = cluster.uploader(&SMALL_CHUNKS).await;
     let accepted = uploader.begin(cluster.clip().await).await;
-    assert_eq!((accepted.title.as_str(), accepted.status), ("My clip", UploadStage::Processing));
+    assert_eq!(
+        (accepted.title.as_str(), accepted.status),
+        ("My clip", UploadStage::Processing)
+    );
     let status = uploader.ended(&accepted.upload_session_id).await;
     assert_eq!((status.status, status.error.as_deref()), (UploadStage::Completed, None));
     assert!((status.progress - 100.0).abs() < f64::EPSILON);
     assert_eq!(status.under_replicated, 0);
-    let manifest_url = format!("{}/manifest/{}", cluster.metadata_url, accepted.video_id);
-    assert_eq!(status.manifest_url, Some(manifest_url));
+    assert_eq!(status.manifest_url, Some(format!("/manifest/{}", accepted.video_id)));
     let chunks = cluster.whole_everywhere(accepted.video_id).await;
     assert!(chunks > 8, "{chunks} chunks");
     assert_eq!(status.total_chunks, chunks);
     let manifest = cluster.metadata.manifest(accepted.video_id).await.unwrap();
-    assert!(manifest.codecs.starts_with("avc1.") && manifest.codecs.ends_with("mp4a.40.2"), "{}", manifest.codecs);
+    assert!(
+        manifest.codecs.starts_with("avc1.") && manifest.codecs.ends_with("mp4a.40.2"),
+        "{}",
+        manifest.codecs
+    );
     assert_eq!((manifest.width, manifest.height), (320, 180));
     assert!((manifest.duration_sec - 10.0).abs() < 0.2);
     let played: f64 = manifest.chunks.iter().map(|chunk| chunk.duration_sec).sum();
@@ -38,8 +44,16 @@ async fn a_healthy_cluster_takes_every_chunk_in_one_round() {
         *messages.entry(seen).or_default() += 1;
     }
     assert_eq!(messages.len(), chunks as usize + 1, "{messages:?}");
-    assert!(messages.iter().all(|(request, count)| request.starts_with("PUT /chunk/") && *count == 3), "{messages:?}");
-    eventually("an empty spool", async || cluster.upload_dirs().is_empty().then_some(())).await;
+    assert!(
+        messages
+            .iter()
+            .all(|(request, count)| request.starts_with("PUT /chunk/") && *count == 3),
+        "{messages:?}"
+    );
+    eventually("an empty spool", async || {
+        cluster.upload_dirs().is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +67,11 @@ async fn a_dead_node_gets_its_copies_when_it_is_back() {
     assert_eq!((status.status, status.error.as_deref()), (UploadStage::Completed, None));
     assert!(status.under_replicated > 0);
     cluster.nodes[1].restart().await;
-    uploader.until(&accepted.upload_session_id, "all copies", |status| status.under_replicated == 0).await;
+    uploader
+        .until(&accepted.upload_session_id, "all copies", |status| {
+            status.under_replicated == 0
+        })
+        .await;
     for node in [0, 2] {
         assert_eq!(cluster.nodes[node].living(), status.total_chunks as usize + 1);
     }
@@ -61,7 +79,12 @@ async fn a_dead_node_gets_its_copies_when_it_is_back() {
     let manifest = cluster.metadata.manifest(accepted.video_id).await.unwrap();
     for chunk in &manifest.chunks {
         let named = chunk.replicas.contains(&cluster.nodes[1].url);
-        assert_eq!(cluster.nodes[1].placed(chunk.chunk_id.as_str()).is_some(), named, "{}", chunk.chunk_id);
+        assert_eq!(
+            cluster.nodes[1].placed(chunk.chunk_id.as_str()).is_some(),
+            named,
+            "{}",
+            chunk.chunk_id
+        );
     }
 }
 
@@ -76,7 +99,11 @@ async fn a_node_that_does_not_answer_holds_nobody_up_and_is_shown() {
     assert_eq!((status.status, status.error.as_deref()), (UploadStage::Completed, None));
     assert_eq!(status.under_replicated, status.total_chunks + 1);
     cluster.nodes[2].fault(Fault::None);
-    uploader.until(&accepted.upload_session_id, "all copies", |status| status.under_replicated == 0).await;
+    uploader
+        .until(&accepted.upload_session_id, "all copies", |status| {
+            status.under_replicated == 0
+        })
+        .await;
     cluster.whole_everywhere(accepted.video_id).await;
 }
 
@@ -92,9 +119,14 @@ async fn copies_put_off_are_made_by_the_next_process() {
     uploader.stop().await;
     let uploader = cluster.uploader(&SMALL_CHUNKS).await;
     let again = uploader.status(&session).await;
-    assert_eq!((again.status, again.under_replicated), (UploadStage::Completed, again.total_chunks + 1));
+    assert_eq!(
+        (again.status, again.under_replicated),
+        (UploadStage::Completed, again.total_chunks + 1)
+    );
     cluster.nodes[2].fault(Fault::None);
-    uploader.until(&session, "all copies", |status| status.under_replicated == 0).await;
+    uploader
+        .until(&session, "all copies", |status| status.under_replicated == 0)
+        .await;
     cluster.whole_everywhere(accepted.video_id).await;
 }
 
@@ -121,8 +153,17 @@ async fn without_a_majority_the_upload_fails_and_leaves_nothing() {
     let status = uploader.ended(&accepted.upload_session_id).await;
     assert_eq!(status.status, UploadStage::Failed);
     let error = status.error.unwrap();
-    assert!(error.contains("majority") && error.contains("the disk is full"), "{error}");
-    assert_eq!(cluster.metadata.manifest(accepted.video_id).await.unwrap_err().status(), Some(404));
-    eventually("an empty spool", async || cluster.upload_dirs().is_empty().then_some(())).await;
+    assert!(
+        error.contains("majority") && error.contains("the disk is full"),
+        "{error}"
+    );
+    assert_eq!(
+        cluster.metadata.manifest(accepted.video_id).await.unwrap_err().status(),
+        Some(404)
+    );
+    eventually("an empty spool", async || {
+        cluster.upload_dirs().is_empty().then_some(())
+    })
+    .await;
     eventually("no chunk left", async || (cluster.nodes[2].living() == 0).then_some(())).await;
 }

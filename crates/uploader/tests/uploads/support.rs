@@ -67,18 +67,25 @@ impl Drop for Cluster {
 impl Cluster {
     /// `count` nodes.
     pub async fn start(count: u8) -> Self {
-        let settings = MetadataCommand::try_parse_from(["metadata", "--cluster-secret", SECRET]).unwrap().settings;
+        let settings = MetadataCommand::try_parse_from(["metadata", "--cluster-secret", SECRET])
+            .unwrap()
+            .settings;
         let (listener, metadata_url) = listener().await;
         let pace = ReaperPace {
             look_every: Duration::from_millis(50),
-            confirm_after: Duration::ZERO,
+            confirm_after: Duration::from_secs(1),
             retry_first: Duration::from_millis(50),
             retry_max: Duration::from_millis(200),
             chunk_deadline: Duration::from_secs(5),
             give_up_nodes_after: Duration::from_secs(3600),
         };
         let clock = Arc::new(SystemClock::start());
-        let parts = Parts { listener, store: Arc::new(MemoryStore::default()), clock, pace };
+        let parts = Parts {
+            listener,
+            store: Arc::new(MemoryStore::default()),
+            clock,
+            pace,
+        };
         let stop = CancellationToken::new();
         tokio::spawn(serve_with(parts, settings, stop.clone()));
         let http = HttpClient::new(Some(SECRET.parse().unwrap()), Timeouts::default()).unwrap();
@@ -90,34 +97,61 @@ impl Cluster {
             nodes.push(node);
         }
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), nodes, metadata, metadata_url, http, stop }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            nodes,
+            metadata,
+            metadata_url,
+            http,
+            stop,
+        }
     }
 
     /// An uploader with `args`, on the cluster's spool directory.
     pub async fn uploader(&self, args: &[&str]) -> Uploader {
         let spool = self.dir.path().join("spool");
-        let base = ["uploader", "--cluster-secret", SECRET, "--metadata-service-url", &self.metadata_url];
+        let base = [
+            "uploader",
+            "--cluster-secret",
+            SECRET,
+            "--metadata-service-url",
+            &self.metadata_url,
+        ];
         let spool_args = ["--temp-dir", spool.to_str().unwrap()];
         let all = base.iter().chain(&spool_args).chain(args);
         let settings = UploaderCommand::try_parse_from(all).unwrap().settings;
         let (listener, url) = listener().await;
         let stop = self.stop.child_token();
         let running = tokio::spawn(vstack_uploader::run_on(listener, settings, stop.clone()));
-        Uploader { url, http: self.http.clone(), stop, running }
+        Uploader {
+            url,
+            http: self.http.clone(),
+            stop,
+            running,
+        }
     }
 
     /// A clip of about a megabyte in several chunks of the smallest size allowed.
     pub async fn clip(&self) -> Vec<u8> {
         let path = self.dir.path().join("clip");
-        let clip = TestClip { bitrate: Some(800_000), ..TestClip::new(ClipKind::Mp4, 10.0) };
+        let clip = TestClip {
+            bitrate: Some(800_000),
+            ..TestClip::new(ClipKind::Mp4, 10.0)
+        };
         make_test_clip(&path, clip).await.unwrap();
         std::fs::read(path).unwrap()
     }
 
     /// Upload directories under the spool, and what was remembered of uploads in it.
     pub fn upload_dirs(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.dir.path().join("spool")).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().into_string().unwrap()).filter(|name| name != "over").collect()
+        let entries = std::fs::read_dir(self.dir.path().join("spool"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .filter(|name| name != "over")
+            .collect()
     }
 
     /// Checks that every chunk of `video` is decided and whole on every node; gives the number of chunks.
@@ -152,11 +186,18 @@ impl Uploader {
     /// Sends a file; gives the status and the body.
     pub async fn post(&self, file: Vec<u8>) -> (u16, serde_json::Value) {
         let part = reqwest::multipart::Part::bytes(file).file_name("My clip.mp4");
-        self.post_form(reqwest::multipart::Form::new().part("video", part)).await
+        self.post_form(reqwest::multipart::Form::new().part("video", part))
+            .await
     }
 
     pub async fn post_form(&self, form: reqwest::multipart::Form) -> (u16, serde_json::Value) {
-        let answer = self.http.post(format!("{}/upload", self.url)).multipart(form).send().await.unwrap();
+        let answer = self
+            .http
+            .post(format!("{}/upload", self.url))
+            .multipart(form)
+            .send()
+            .await
+            .unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
@@ -167,7 +208,12 @@ impl Uploader {
     }
 
     pub async fn status(&self, session: &str) -> UploadStatus {
-        let answer = self.http.get(format!("{}/upload/status/{session}", self.url)).send().await.unwrap();
+        let answer = self
+            .http
+            .get(format!("{}/upload/status/{session}", self.url))
+            .send()
+            .await
+            .unwrap();
         answer.json().await.unwrap()
     }
 
@@ -176,7 +222,11 @@ impl Uploader {
         let mut progress = 0.0;
         eventually(what, async || {
             let status = self.status(session).await;
-            assert!(status.progress >= progress, "progress fell from {progress} to {}", status.progress);
+            assert!(
+                status.progress >= progress,
+                "progress fell from {progress} to {}",
+                status.progress
+            );
             assert!(status.progress < 100.0 || status.status == UploadStage::Completed);
             progress = status.progress;
             wished(&status).then_some(status)
@@ -185,7 +235,7 @@ impl Uploader {
     }
 
     pub async fn ended(&self, session: &str) -> UploadStatus {
-        self.until(session, "the upload's end", |status| status.status.is_final()).await
+        self.until(session, "the upload's end", |status| status.status.is_final())
+            .await
     }
 }
-

@@ -33,7 +33,7 @@ use vstack_web::Settings;
 /// A storage node that has whatever it was given.
 #[derive(Default)]
 pub struct FakeNode {
-    chunks: Mutex<HashMap<String, Bytes>>,
+    chunks: HashMap<String, Bytes>,
     /// It refuses everything.
     pub down: AtomicBool,
     /// It flips a bit in everything.
@@ -46,7 +46,7 @@ async fn give(State(node): State<Arc<FakeNode>>, Path(chunk): Path<String>) -> R
     if node.down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    let Some(bytes) = node.chunks.lock().unwrap().get(&chunk).cloned() else {
+    let Some(bytes) = node.chunks.get(&chunk).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
     node.served.fetch_add(1, Ordering::SeqCst);
@@ -62,32 +62,39 @@ async fn give(State(node): State<Arc<FakeNode>>, Path(chunk): Path<String>) -> R
 pub struct FakeMetadata {
     pub manifest: Mutex<Manifest>,
     pub down: AtomicBool,
-    /// Manifests given whole, and as 304.
-    pub given: AtomicU64,
-    pub unchanged: AtomicU64,
     /// Method and path of every other call.
     pub calls: Mutex<Vec<String>>,
 }
 
 async fn manifest(State(metadata): State<Arc<FakeMetadata>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     if metadata.down.load(Ordering::SeqCst) {
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(serde_json::json!({"detail": "down", "code": "unavailable"}))).into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(serde_json::json!({"detail": "down", "code": "unavailable"})),
+        )
+            .into_response();
     }
     let manifest = metadata.manifest.lock().unwrap().clone();
     if id != manifest.video_id.to_string() {
-        return (StatusCode::NOT_FOUND, Json(serde_json::json!({"detail": "no such video", "code": "not_found"}))).into_response();
+        return (
+            StatusCode::NOT_FOUND,
+            Json(serde_json::json!({"detail": "no such video", "code": "not_found"})),
+        )
+            .into_response();
     }
     let tag = format!("\"{}\"", manifest.version);
     if headers.get("if-none-match").is_some_and(|value| value == tag.as_str()) {
-        metadata.unchanged.fetch_add(1, Ordering::SeqCst);
         return StatusCode::NOT_MODIFIED.into_response();
     }
-    metadata.given.fetch_add(1, Ordering::SeqCst);
     ([("etag", tag)], Json(manifest)).into_response()
 }
 
 async fn note(State(metadata): State<Arc<FakeMetadata>>, request: Request) -> Response {
-    metadata.calls.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+    metadata
+        .calls
+        .lock()
+        .unwrap()
+        .push(format!("{} {}", request.method(), request.uri()));
     ([("x-total-count", "7")], Json(serde_json::json!([]))).into_response()
 }
 
@@ -103,7 +110,9 @@ async fn take(State(uploader): State<Arc<FakeUploader>>, headers: HeaderMap, bod
     let mut body = body.into_data_stream();
     let mut length = 0;
     while let Some(piece) = body.next().await {
-        let Ok(piece) = piece else { return StatusCode::BAD_REQUEST.into_response() };
+        let Ok(piece) = piece else {
+            return StatusCode::BAD_REQUEST.into_response();
+        };
         length += piece.len();
         uploader.arrived.send(piece.len()).unwrap();
         if uploader.refuses.load(Ordering::SeqCst) {
@@ -112,7 +121,9 @@ async fn take(State(uploader): State<Arc<FakeUploader>>, headers: HeaderMap, bod
             return (StatusCode::UNSUPPORTED_MEDIA_TYPE, Json(body)).into_response();
         }
     }
-    let kind = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned());
+    let kind = headers
+        .get("content-type")
+        .map(|value| value.to_str().unwrap().to_owned());
     Json(serde_json::json!({"length": length, "content_type": kind, "content_length": headers.get("content-length").map(|v| v.to_str().unwrap().to_owned())})).into_response()
 }
 
@@ -133,7 +144,10 @@ pub struct Stage {
 impl Stage {
     /// The whole virtual file.
     pub fn file(&self) -> Vec<u8> {
-        std::iter::once(&self.init).chain(&self.chunks).flat_map(|bytes| bytes.to_vec()).collect()
+        std::iter::once(&self.init)
+            .chain(&self.chunks)
+            .flat_map(|bytes| bytes.to_vec())
+            .collect()
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -163,17 +177,20 @@ fn settings(metadata: &str, uploader: &str) -> Settings {
 pub async fn stage() -> Stage {
     let video = VideoId::generate();
     let init = Bytes::from(vec![7; 100]);
-    let chunks: Vec<Bytes> = (1..=5).map(|n: u8| Bytes::from(vec![n; 1000 * usize::from(n)])).collect();
+    let chunks: Vec<Bytes> = (1..=5)
+        .map(|n: u8| Bytes::from(vec![n; 1000 * usize::from(n)]))
+        .collect();
     let mut nodes = Vec::new();
     let mut urls = Vec::new();
     for _ in 0..3 {
-        let node = Arc::new(FakeNode::default());
-        let mut held = node.chunks.lock().unwrap();
-        held.insert(ChunkId::init_of_video(video).to_string(), init.clone());
-        for (sequence, bytes) in (0..).zip(&chunks) {
-            held.insert(ChunkId::of_video(video, sequence).to_string(), bytes.clone());
-        }
-        drop(held);
+        let numbered = (0..)
+            .zip(&chunks)
+            .map(|(sequence, bytes)| (ChunkId::of_video(video, sequence), bytes));
+        let held = std::iter::once((ChunkId::init_of_video(video), &init)).chain(numbered);
+        let node = Arc::new(FakeNode {
+            chunks: held.map(|(id, bytes)| (id.to_string(), bytes.clone())).collect(),
+            ..FakeNode::default()
+        });
         let router = Router::new()
             .route("/chunk/{id}", get(give))
             .route("/ping", any(|| async { StatusCode::OK }))
@@ -184,14 +201,18 @@ pub async fn stage() -> Stage {
     let metadata = Arc::new(FakeMetadata {
         manifest: Mutex::new(manifest_of(video, &init, &chunks, &urls)),
         down: AtomicBool::new(false),
-        given: AtomicU64::new(0),
-        unchanged: AtomicU64::new(0),
         calls: Mutex::default(),
     });
-    let router = Router::new().route("/manifest/{id}", get(manifest)).fallback(note).with_state(Arc::clone(&metadata));
+    let router = Router::new()
+        .route("/manifest/{id}", get(manifest))
+        .fallback(note)
+        .with_state(Arc::clone(&metadata));
     let metadata_url = listen(router).await;
     let (sender, arrived) = mpsc::unbounded_channel();
-    let uploader = Arc::new(FakeUploader { refuses: AtomicBool::new(false), arrived: sender });
+    let uploader = Arc::new(FakeUploader {
+        refuses: AtomicBool::new(false),
+        arrived: sender,
+    });
     let router = Router::new()
         .route("/upload", post(take))
         .route("/health", get(|| async { Json(serde_json::json!({})) }))
@@ -199,11 +220,28 @@ pub async fn stage() -> Stage {
     let uploader_url = listen(router).await;
 
     let stop = CancellationToken::new();
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .await
+        .unwrap();
     let web = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(vstack_web::serve_on(listener, settings(&metadata_url, &uploader_url), stop.clone()));
+    tokio::spawn(vstack_web::serve_on(
+        listener,
+        settings(&metadata_url, &uploader_url),
+        stop.clone(),
+    ));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    Stage { web, video, nodes, metadata, uploader, arrived, init, chunks, http, _stop: stop.drop_guard() }
+    Stage {
+        web,
+        video,
+        nodes,
+        metadata,
+        uploader,
+        arrived,
+        init,
+        chunks,
+        http,
+        _stop: stop.drop_guard(),
+    }
 }
 
 fn manifest_of(video: VideoId, init: &Bytes, chunks: &[Bytes], urls: &[String]) -> Manifest {

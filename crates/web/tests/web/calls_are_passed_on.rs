@@ -1,11 +1,9 @@
 //! The page, and the calls that other services answer.
 
-mod fakes;
-
 use std::sync::atomic::Ordering::SeqCst;
 
+use crate::fakes::stage;
 use bytes::Bytes;
-use fakes::stage;
 use futures_util::StreamExt as _;
 use reqwest::{Body, StatusCode, header};
 use tokio::sync::mpsc;
@@ -14,29 +12,64 @@ use tokio_stream::wrappers::ReceiverStream;
 #[tokio::test]
 async fn the_page_is_served_at_all_its_addresses_and_may_run_only_its_own_scripts() {
     let stage = stage().await;
-    for path in ["/", "/watch/0190a1b2-7000-7000-8000-000000000000", "/nodes", "/consensus", "/storage-efficiency"] {
+    for path in [
+        "/",
+        "/watch/0190a1b2-7000-7000-8000-000000000000",
+        "/nodes",
+        "/consensus",
+        "/storage-efficiency",
+    ] {
         let answer = stage.get(path).await;
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-cache");
         assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
-        let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
-        assert!(policy.contains("script-src 'self';") && policy.contains("default-src 'none'"), "{policy}");
+        let policy = answer.headers()[header::CONTENT_SECURITY_POLICY]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            policy.contains("script-src 'self';") && policy.contains("default-src 'none'"),
+            "{policy}"
+        );
         let tag = answer.headers()[header::ETAG].clone();
-        let again = stage.http.get(stage.url(path)).header(header::IF_NONE_MATCH, tag).send().await.unwrap();
+        let again = stage
+            .http
+            .get(stage.url(path))
+            .header(header::IF_NONE_MATCH, tag)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
         // Every script and style it names is there, and may be kept for ever.
         let html = answer.text().await.unwrap();
         for asset in html.split('"').filter(|text| text.starts_with("/assets/")) {
             let asset = stage.get(asset).await;
             assert_eq!(asset.status(), StatusCode::OK);
-            assert!(asset.headers()[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"));
+            assert!(
+                asset.headers()[header::CACHE_CONTROL]
+                    .to_str()
+                    .unwrap()
+                    .contains("immutable")
+            );
             assert_ne!(asset.headers()[header::CONTENT_TYPE], "application/octet-stream");
         }
     }
     let unknown = stage.get("/nowhere").await;
-    assert_eq!((unknown.status(), unknown.json::<serde_json::Value>().await.unwrap()["code"].as_str()), (StatusCode::NOT_FOUND, Some("not_found")));
-    let person = stage.http.get(stage.url("/nowhere")).header(header::ACCEPT, "text/html").send().await.unwrap();
+    assert_eq!(
+        (
+            unknown.status(),
+            unknown.json::<serde_json::Value>().await.unwrap()["code"].as_str()
+        ),
+        (StatusCode::NOT_FOUND, Some("not_found"))
+    );
+    let person = stage
+        .http
+        .get(stage.url("/nowhere"))
+        .header(header::ACCEPT, "text/html")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(person.status(), StatusCode::NOT_FOUND);
     assert_eq!(person.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
 }
@@ -49,9 +82,23 @@ async fn calls_reach_the_metadata_service_and_nothing_else_does() {
     assert_eq!(list.headers()["x-total-count"], "7");
     stage.get(&format!("/api/consensus/{id}-chunk-000")).await;
     stage.get("/api/redundancy/efficiency").await;
-    stage.http.delete(stage.url(&format!("/api/video/{id}"))).send().await.unwrap();
-    stage.http.post(stage.url(&format!("/api/video/{id}/view"))).send().await.unwrap();
-    for outside in ["/api/manifest/..%2fstats", "/api/consensus/..%2f..%2fnodes", "/api/video/x"] {
+    stage
+        .http
+        .delete(stage.url(&format!("/api/video/{id}")))
+        .send()
+        .await
+        .unwrap();
+    stage
+        .http
+        .post(stage.url(&format!("/api/video/{id}/view")))
+        .send()
+        .await
+        .unwrap();
+    for outside in [
+        "/api/manifest/..%2fstats",
+        "/api/consensus/..%2f..%2fnodes",
+        "/api/video/x",
+    ] {
         let answer = stage.get(outside).await;
         assert!(answer.status().is_client_error(), "{outside}: {}", answer.status());
     }
@@ -70,9 +117,15 @@ async fn errors_of_the_services_are_passed_on_as_they_are() {
     let stage = stage().await;
     let answer = stage.get("/api/manifest/0190a1b2-7000-7000-8000-000000000000").await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
-    assert_eq!(answer.json::<serde_json::Value>().await.unwrap()["detail"], "no such video");
+    assert_eq!(
+        answer.json::<serde_json::Value>().await.unwrap()["detail"],
+        "no such video"
+    );
     stage.metadata.down.store(true, SeqCst);
-    assert_eq!(stage.get(&format!("/api/manifest/{}", stage.video)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        stage.get(&format!("/api/manifest/{}", stage.video)).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
 }
 
 #[tokio::test]
@@ -107,8 +160,17 @@ async fn an_upload_goes_through_piece_by_piece() {
     assert_eq!(said["length"], 15_000);
     assert_eq!(said["content_type"], "multipart/form-data; boundary=x");
 
-    let known = stage.http.post(stage.url("/api/upload")).body(vec![2; 70_000]).send().await.unwrap();
-    assert_eq!(known.json::<serde_json::Value>().await.unwrap()["content_length"], "70000");
+    let known = stage
+        .http
+        .post(stage.url("/api/upload"))
+        .body(vec![2; 70_000])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        known.json::<serde_json::Value>().await.unwrap()["content_length"],
+        "70000"
+    );
 }
 
 #[tokio::test]
@@ -117,7 +179,16 @@ async fn an_early_refusal_reaches_a_sender_that_is_still_sending() {
     stage.uploader.refuses.store(true, SeqCst);
     // More than all buffers on the way hold together, so the refusal comes long before the end.
     let body = futures_util::stream::iter(0..400).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![3; 64 * 1024])));
-    let answer = stage.http.post(stage.url("/api/upload")).body(Body::wrap_stream(body)).send().await.unwrap();
+    let answer = stage
+        .http
+        .post(stage.url("/api/upload"))
+        .body(Body::wrap_stream(body))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    assert_eq!(answer.json::<serde_json::Value>().await.unwrap()["detail"], "this is not a video");
+    assert_eq!(
+        answer.json::<serde_json::Value>().await.unwrap()["detail"],
+        "this is not a video"
+    );
 }

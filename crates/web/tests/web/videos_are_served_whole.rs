@@ -1,10 +1,8 @@
 //! What players that are not smart get: playlists, segments, single chunks, one file with ranges.
 
-mod fakes;
-
 use std::sync::atomic::Ordering::SeqCst;
 
-use fakes::stage;
+use crate::fakes::stage;
 use reqwest::{Method, StatusCode, header};
 use vstack_api::metadata::VideoStatus;
 use vstack_types::ChunkId;
@@ -15,21 +13,39 @@ async fn playlists_name_segments_and_segments_are_their_chunks() {
     let master = stage.get(&format!("/hls/{}/master.m3u8", stage.video)).await;
     assert_eq!(master.headers()[header::CONTENT_TYPE], "application/vnd.apple.mpegurl");
     let master = master.text().await.unwrap();
-    assert!(master.contains("CODECS=\"avc1.640028,mp4a.40.2\"") && master.contains("media.m3u8"), "{master}");
-    let media = stage.get(&format!("/hls/{}/media.m3u8", stage.video)).await.text().await.unwrap();
-    assert!(media.contains("#EXTINF:6.000000,\nsegment-0.m4s\n#EXTINF:4.000000,\nsegment-1.m4s\n#EXT-X-ENDLIST"), "{media}");
+    assert!(
+        master.contains("CODECS=\"avc1.640028,mp4a.40.2\"") && master.contains("media.m3u8"),
+        "{master}"
+    );
+    let media = stage
+        .get(&format!("/hls/{}/media.m3u8", stage.video))
+        .await
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        media.contains("#EXTINF:6.000000,\nsegment-0.m4s\n#EXTINF:4.000000,\nsegment-1.m4s\n#EXT-X-ENDLIST"),
+        "{media}"
+    );
 
     let init = stage.get(&format!("/hls/{}/init.mp4", stage.video)).await;
     assert_eq!(init.bytes().await.unwrap(), stage.init);
     for (segment, chunks) in [(0, 0..3), (1, 3..5)] {
         let answer = stage.get(&format!("/hls/{}/segment-{segment}.m4s", stage.video)).await;
         let expected = stage.chunks[chunks].concat();
-        assert_eq!(answer.headers()[header::CONTENT_LENGTH], expected.len().to_string().as_str());
+        assert_eq!(
+            answer.headers()[header::CONTENT_LENGTH],
+            expected.len().to_string().as_str()
+        );
         assert_eq!(answer.bytes().await.unwrap(), expected);
     }
     for unknown in ["segment-2.m4s", "segment-x.m4s", "other.ts"] {
         let answer = stage.get(&format!("/hls/{}/{unknown}", stage.video)).await;
-        assert!(matches!(answer.status().as_u16(), 400 | 404), "{unknown}: {}", answer.status());
+        assert!(
+            matches!(answer.status().as_u16(), 400 | 404),
+            "{unknown}: {}",
+            answer.status()
+        );
     }
 }
 
@@ -45,24 +61,59 @@ async fn the_virtual_file_has_ranges_and_an_entity_tag() {
     let tag = whole.headers()[header::ETAG].clone();
     assert_eq!(whole.bytes().await.unwrap(), file);
 
-    let table = [("bytes=0-0", 0..1), ("bytes=99-100", 99..101), ("bytes=1050-3200", 1050..3201), ("bytes=-7", file.len() - 7..file.len())];
+    let table = [
+        ("bytes=0-0", 0..1),
+        ("bytes=99-100", 99..101),
+        ("bytes=1050-3200", 1050..3201),
+        ("bytes=-7", file.len() - 7..file.len()),
+    ];
     for (range, expected) in table {
-        let part = stage.http.get(stage.url(&path)).header(header::RANGE, range).send().await.unwrap();
+        let part = stage
+            .http
+            .get(stage.url(&path))
+            .header(header::RANGE, range)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT, "{range}");
         let content_range = format!("bytes {}-{}/{}", expected.start, expected.end - 1, file.len());
         assert_eq!(part.headers()[header::CONTENT_RANGE], content_range.as_str());
         assert_eq!(part.bytes().await.unwrap(), &file[expected], "{range}");
     }
-    let beyond = stage.http.get(stage.url(&path)).header(header::RANGE, "bytes=999999-").send().await.unwrap();
+    let beyond = stage
+        .http
+        .get(stage.url(&path))
+        .header(header::RANGE, "bytes=999999-")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
-    assert_eq!(beyond.headers()[header::CONTENT_RANGE], format!("bytes */{}", file.len()).as_str());
+    assert_eq!(
+        beyond.headers()[header::CONTENT_RANGE],
+        format!("bytes */{}", file.len()).as_str()
+    );
 
-    let conditional = |name, value: &str| stage.http.get(stage.url(&path)).header(header::RANGE, "bytes=0-0").header(name, value);
-    let same = conditional(header::IF_RANGE, tag.to_str().unwrap()).send().await.unwrap();
+    let conditional = |name, value: &str| {
+        stage
+            .http
+            .get(stage.url(&path))
+            .header(header::RANGE, "bytes=0-0")
+            .header(name, value)
+    };
+    let same = conditional(header::IF_RANGE, tag.to_str().unwrap())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(same.status(), StatusCode::PARTIAL_CONTENT);
     let other = conditional(header::IF_RANGE, "\"other\"").send().await.unwrap();
-    assert_eq!((other.status(), other.bytes().await.unwrap().len()), (StatusCode::OK, file.len()));
-    let unchanged = conditional(header::IF_NONE_MATCH, tag.to_str().unwrap()).send().await.unwrap();
+    assert_eq!(
+        (other.status(), other.bytes().await.unwrap().len()),
+        (StatusCode::OK, file.len())
+    );
+    let unchanged = conditional(header::IF_NONE_MATCH, tag.to_str().unwrap())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(unchanged.status(), StatusCode::NOT_MODIFIED);
 
     let before: u64 = stage.nodes.iter().map(|node| node.served.load(SeqCst)).sum();
@@ -72,7 +123,10 @@ async fn the_virtual_file_has_ranges_and_an_entity_tag() {
     assert_eq!(before, after, "HEAD fetches nothing");
 
     let saved = stage.get(&format!("{path}?attachment=1")).await;
-    assert_eq!(saved.headers()[header::CONTENT_DISPOSITION], "attachment; filename=\"T_st.mp4\"; filename*=UTF-8''T%C3%A4st.mp4");
+    assert_eq!(
+        saved.headers()[header::CONTENT_DISPOSITION],
+        "attachment; filename=\"T_st.mp4\"; filename*=UTF-8''T%C3%A4st.mp4"
+    );
 }
 
 #[tokio::test]
@@ -86,10 +140,19 @@ async fn the_gateway_gives_verified_chunks_past_dead_and_lying_nodes() {
         assert_eq!(answer.status(), StatusCode::OK);
         let tag = answer.headers()[header::ETAG].clone();
         assert_eq!(answer.bytes().await.unwrap(), expected);
-        let again = stage.http.get(stage.url(&format!("/gateway/{}/{chunk}", stage.video))).header(header::IF_NONE_MATCH, tag);
+        let again = stage
+            .http
+            .get(stage.url(&format!("/gateway/{}/{chunk}", stage.video)))
+            .header(header::IF_NONE_MATCH, tag);
         assert_eq!(again.send().await.unwrap().status(), StatusCode::NOT_MODIFIED);
     }
-    let unknown = stage.get(&format!("/gateway/{}/{}", stage.video, ChunkId::of_video(stage.video, 99))).await;
+    let unknown = stage
+        .get(&format!(
+            "/gateway/{}/{}",
+            stage.video,
+            ChunkId::of_video(stage.video, 99)
+        ))
+        .await;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
 }
 
@@ -116,22 +179,48 @@ async fn what_is_not_active_is_not_served() {
         let stage = stage().await;
         stage.metadata.manifest.lock().unwrap().status = status;
         for path in ["hls/{}/master.m3u8", "video/{}/download"] {
-            let answer = stage.get(&format!("/{}", path.replace("{}", &stage.video.to_string()))).await;
+            let answer = stage
+                .get(&format!("/{}", path.replace("{}", &stage.video.to_string())))
+                .await;
             assert_eq!(answer.status(), expected, "{status:?} {path}");
         }
     }
     let stage = stage().await;
     let unknown = stage.get("/hls/0190a1b2-7000-7000-8000-000000000000/media.m3u8").await;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
-    assert_eq!(stage.get("/hls/nonsense/media.m3u8").await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(
+        stage.get("/hls/nonsense/media.m3u8").await.status(),
+        StatusCode::BAD_REQUEST
+    );
 }
 
 #[tokio::test]
-async fn a_known_video_is_served_on_while_the_metadata_service_is_silent() {
+async fn chunks_that_moved_are_found_again() {
     let stage = stage().await;
-    let path = format!("/video/{}/download", stage.video);
-    assert_eq!(stage.get(&path).await.bytes().await.unwrap(), stage.file());
-    assert_eq!(stage.metadata.given.load(SeqCst), 1, "one manifest for all chunks");
-    stage.metadata.down.store(true, SeqCst);
-    assert_eq!(stage.get(&path).await.bytes().await.unwrap(), stage.file());
+    let path = format!("/hls/{}/segment-1.m4s", stage.video);
+    let elsewhere = {
+        let mut manifest = stage.metadata.manifest.lock().unwrap();
+        let all = manifest.chunks[0].replicas.clone();
+        for chunk in &mut manifest.chunks {
+            chunk.replicas.truncate(1);
+        }
+        all
+    };
+    assert_eq!(
+        stage.get(&format!("/hls/{}/segment-0.m4s", stage.video)).await.status(),
+        StatusCode::OK
+    );
+    stage.nodes[0].down.store(true, SeqCst);
+    {
+        let mut manifest = stage.metadata.manifest.lock().unwrap();
+        manifest.version = 2;
+        for chunk in &mut manifest.chunks {
+            chunk.replicas = elsewhere[1..].to_vec();
+        }
+    }
+    // Served from where the new manifest says, though the old one is still fresh.
+    assert_eq!(
+        stage.get(&path).await.bytes().await.unwrap(),
+        stage.chunks[3..5].concat()
+    );
 }

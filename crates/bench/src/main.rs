@@ -1,0 +1,210 @@
+//! `vstack-bench`: measures a real cluster of real processes, beside peers alternated in the same run, and holds what it
+//! finds against targets.
+//!
+//! Everything runs on ports of its own in a directory of its own, and is stopped and removed at the end, on errors and on
+//! Ctrl-C too. A target that was missed is said to be missed and is no failure of the benchmark: the exit code is 0 unless
+//! something could not be measured (1) or it was interrupted (130).
+
+mod ceiling;
+mod clip;
+mod cluster;
+mod disk;
+mod http;
+mod load;
+mod machine;
+mod measure;
+mod metrics;
+mod nginx;
+mod payload;
+mod process;
+mod report;
+mod scenarios;
+mod tap;
+mod targets;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, ValueEnum as _};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    machine::{Disturbance, Machine, busy_percent},
+    report::{Report, Section},
+    scenarios::{Bench, Scenario},
+};
+
+/// Of the JSON file.
+const FORMAT: u32 = 1;
+/// How long threads that write may take to notice the end.
+const THREADS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Measures the release build of `vstack` against its targets.
+#[derive(Debug, Parser)]
+#[command(name = "vstack-bench", version)]
+struct Options {
+    /// Write what was found to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Shorter rounds and smaller files.
+    #[arg(long)]
+    quick: bool,
+    /// Where data goes: the disk that is measured. By default the system's directory for temporary files.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The program to measure.
+    #[arg(long, env = "VSTACK_BIN", default_value_os_t = release_binary(), value_name = "PROGRAM")]
+    binary: PathBuf,
+    /// What to measure; everything when none is named.
+    #[arg(value_enum, value_name = "SCENARIO")]
+    scenarios: Vec<Scenario>,
+}
+
+/// Beside this program's own target directory, whatever profile it was built with.
+fn release_binary() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+        PathBuf::from,
+    );
+    target.join("release/vstack")
+}
+
+fn main() -> ExitCode {
+    match start(Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: Options) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(run(options));
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
+    code
+}
+
+async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    ensure!(
+        options.binary.is_file(),
+        "there is no {}; `cargo build --release -p vstack` makes it",
+        options.binary.display()
+    );
+    let binary = options.binary.canonicalize()?;
+    let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let directory = tempfile::Builder::new().prefix("vstack-bench-").tempdir_in(&parent);
+    let directory = directory.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
+    let stop = CancellationToken::new();
+    cancel_on_signals(&stop)?;
+    let machine = Machine::look(&binary, directory.path())?;
+    println!("{}", machine.text());
+    if machine.filesystem == "tmpfs" {
+        println!("VOID: tmpfs keeps nothing durably; name a directory on a disk with --dir\n");
+    }
+    let bench = Bench {
+        binary,
+        directory: directory.path().to_owned(),
+        quick: options.quick,
+        stop: stop.clone(),
+    };
+    let mut report = Report {
+        format: FORMAT,
+        started_at: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
+        quick: options.quick,
+        interrupted: false,
+        machine,
+        scenarios: Vec::new(),
+        errors: Vec::new(),
+    };
+    let scenarios = if options.scenarios.is_empty() {
+        Scenario::value_variants()
+    } else {
+        &options.scenarios
+    };
+    tokio::select! {
+        () = measure(scenarios, &bench, &mut report) => {}
+        // What runs is dropped, which stops its processes and removes its files.
+        () = stop.cancelled() => {}
+    }
+    report.interrupted = stop.is_cancelled();
+    finish(&options, &report)
+}
+
+async fn measure(scenarios: &[Scenario], bench: &Bench, report: &mut Report) {
+    for scenario in scenarios {
+        match measure_one(*scenario, bench).await {
+            Ok(section) => {
+                println!("{}", section.text());
+                report.scenarios.push(section);
+            }
+            Err(error) => {
+                let name = scenario
+                    .to_possible_value()
+                    .map_or_else(String::new, |value| value.get_name().to_owned());
+                eprintln!("error: {name} could not be measured: {error:#}");
+                report.errors.push(format!("{name}: {error:#}"));
+            }
+        }
+    }
+}
+
+async fn measure_one(scenario: Scenario, bench: &Bench) -> anyhow::Result<Section> {
+    let busy_percent_before = busy_percent().await?;
+    let mut section = scenario.run(bench).await?;
+    section.disturbance = Some(Disturbance {
+        busy_percent_before,
+        busy_percent_after: busy_percent().await?,
+    });
+    Ok(section)
+}
+
+fn finish(options: &Options, report: &Report) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &options.json {
+        let mut json = serde_json::to_vec_pretty(report)?;
+        json.push(b'\n');
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let verdicts = || report.scenarios.iter().flat_map(|section| &section.verdicts);
+    let missed = verdicts()
+        .filter(|verdict| !verdict.reached && verdict.measured.is_some())
+        .count();
+    let unmeasured = verdicts().filter(|verdict| verdict.measured.is_none()).count();
+    let reached = verdicts().filter(|verdict| verdict.reached).count();
+    println!("\ntargets: {reached} reached, {missed} missed, {unmeasured} not measured");
+    if report
+        .scenarios
+        .iter()
+        .filter_map(|section| section.disturbance)
+        .any(|disturbance| disturbance.voids())
+    {
+        println!("the machine was busy with other work: figures marked VOID are not to be quoted");
+    }
+    Ok(if report.interrupted {
+        eprintln!("interrupted; everything was stopped and removed");
+        ExitCode::from(130)
+    } else if report.errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Ctrl-C, SIGTERM and SIGHUP end the benchmark in order.
+fn cancel_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let mut signals = signal(kind).context("cannot listen for signals")?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.cancel();
+        });
+    }
+    Ok(())
+}

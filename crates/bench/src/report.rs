@@ -1,0 +1,267 @@
+//! What a benchmark found, for people and as JSON.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::{
+    machine::{Disturbance, Machine},
+    measure::{LatencyMs, Spread},
+    targets::Target,
+};
+
+/// The JSON file.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Of this file.
+    pub format: u32,
+    /// RFC 3339.
+    pub started_at: String,
+    /// Shorter rounds and smaller files were asked for.
+    pub quick: bool,
+    /// It was stopped before its end.
+    pub interrupted: bool,
+    /// What it ran on.
+    pub machine: Machine,
+    /// In the order they ran.
+    pub scenarios: Vec<Section>,
+    /// Scenarios that could not be measured, and why.
+    pub errors: Vec<String>,
+}
+
+/// One figure, once per round.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// What was measured, of whom.
+    pub name: String,
+    /// Of the values.
+    pub unit: &'static str,
+    /// In the order they were measured.
+    pub rounds: Vec<f64>,
+    /// Of the rounds.
+    pub spread: Option<Spread>,
+    /// One per round; empty when the figure has none.
+    pub latency_ms: Vec<LatencyMs>,
+}
+
+impl Row {
+    /// A figure without latencies.
+    pub fn new(name: impl Into<String>, unit: &'static str, rounds: Vec<f64>) -> Self {
+        let spread = Spread::of(&rounds);
+        Self {
+            name: name.into(),
+            unit,
+            rounds,
+            spread,
+            latency_ms: Vec::new(),
+        }
+    }
+
+    /// With the latencies of the same rounds.
+    #[must_use]
+    pub fn with_latency(mut self, latency_ms: Vec<LatencyMs>) -> Self {
+        self.latency_ms = latency_ms;
+        self
+    }
+}
+
+/// A figure held against its target.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// Where, when the figure has several: `c8`.
+    pub at: String,
+    /// What was to be reached.
+    pub target: Target,
+    /// None when it was not measured.
+    pub measured: Option<f64>,
+    /// Of the rounds behind it.
+    pub spread: Option<Spread>,
+    /// So.
+    pub reached: bool,
+}
+
+/// What a scenario found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Section {
+    /// Its name.
+    pub scenario: &'static str,
+    /// What was done.
+    pub about: String,
+    /// What was measured.
+    pub rows: Vec<Row>,
+    /// What of it has a target.
+    pub verdicts: Vec<Verdict>,
+    /// What a reader must know.
+    pub notes: Vec<String>,
+    /// Other work on this machine, before and after.
+    pub disturbance: Option<Disturbance>,
+}
+
+impl Section {
+    /// Nothing found yet.
+    pub fn new(scenario: &'static str, about: impl Into<String>) -> Self {
+        Self {
+            scenario,
+            about: about.into(),
+            rows: Vec::new(),
+            verdicts: Vec::new(),
+            notes: Vec::new(),
+            disturbance: None,
+        }
+    }
+
+    /// Holds the median of `rounds` against `target`.
+    pub fn judge_rounds(&mut self, target: Target, at: impl Into<String>, rounds: &[f64]) {
+        let spread = Spread::of(rounds);
+        self.verdict(target, at.into(), spread.map(|spread| spread.median), spread);
+    }
+
+    /// Holds one figure against `target`.
+    pub fn judge(&mut self, target: Target, at: impl Into<String>, measured: Option<f64>) {
+        self.verdict(target, at.into(), measured, None);
+    }
+
+    fn verdict(&mut self, target: Target, at: String, measured: Option<f64>, spread: Option<Spread>) {
+        let reached = measured.is_some_and(|measured| target.is_reached(measured));
+        self.verdicts.push(Verdict {
+            at,
+            target,
+            measured,
+            spread,
+            reached,
+        });
+    }
+
+    /// Adds a note.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// For a terminal.
+    pub fn text(&self) -> String {
+        let mut text = format!("\n{}: {}\n", self.scenario, self.about);
+        let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        if width > 0 {
+            let _in_memory = writeln!(text, "  {:width$}  {:>10} {:>10} {:>10}", "", "min", "median", "max");
+        }
+        for row in &self.rows {
+            text.push_str(&row_text(row, width));
+        }
+        for verdict in &self.verdicts {
+            text.push_str(&verdict_text(verdict));
+        }
+        for note in &self.notes {
+            let _in_memory = writeln!(text, "  note: {note}");
+        }
+        if let Some(disturbance) = self.disturbance.filter(Disturbance::voids) {
+            let _in_memory = writeln!(
+                text,
+                "  VOID: other work kept the processor {:.0} % busy before and {:.0} % after this scenario; do not quote its figures",
+                disturbance.busy_percent_before, disturbance.busy_percent_after
+            );
+        }
+        text
+    }
+}
+
+fn row_text(row: &Row, width: usize) -> String {
+    let Some(spread) = row.spread else {
+        return format!("  {:width$}  not measured\n", row.name);
+    };
+    let mut text = format!(
+        "  {:width$}  {:>10} {:>10} {:>10} {}",
+        row.name,
+        figure(spread.min),
+        figure(spread.median),
+        figure(spread.max),
+        row.unit
+    );
+    if !row.latency_ms.is_empty() {
+        let list = |get: fn(&LatencyMs) -> f64| {
+            row.latency_ms
+                .iter()
+                .map(|ms| figure(get(ms)))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let _in_memory = write!(text, "   p50 {} | p99 {} ms", list(|ms| ms.p50), list(|ms| ms.p99));
+    }
+    text.push('\n');
+    text
+}
+
+fn verdict_text(verdict: &Verdict) -> String {
+    let word = if verdict.reached { "reached" } else { "MISSED " };
+    let at = if verdict.at.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", verdict.at)
+    };
+    let measured = verdict.measured.map_or_else(|| "not measured".to_owned(), figure);
+    let spread = verdict.spread.filter(|spread| spread.min < spread.max);
+    let spread = spread.map_or_else(String::new, |spread| {
+        format!(" [{} to {}]", figure(spread.min), figure(spread.max))
+    });
+    format!(
+        "  target {word}: {}{at}: {measured}{spread}, target {}\n",
+        verdict.target.figure,
+        verdict.target.words()
+    )
+}
+
+/// Three or four figures, whatever the size.
+pub fn figure(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::{PUT_P99, PUT_RATE};
+
+    #[test]
+    fn a_missed_target_is_said_to_be_missed() {
+        let mut section = Section::new("put", "about");
+        section.judge_rounds(PUT_RATE, "c8", &[0.7, 0.9, 0.75]);
+        section.judge_rounds(PUT_P99, "", &[59.0]);
+        section.judge(PUT_P99, "", None);
+        let reached: Vec<_> = section.verdicts.iter().map(|verdict| verdict.reached).collect();
+        assert_eq!(reached, [false, true, false]);
+        let text = section.text();
+        assert!(text.contains("MISSED : durable PUT rate"), "{text}");
+        assert!(text.contains("(c8): 0.750 [0.700 to 0.900], target >= 0.8 x"), "{text}");
+        assert!(
+            text.contains("reached: durable PUT, p99 at c8: 59.0, target <= 60 ms"),
+            "{text}"
+        );
+        assert!(text.contains("not measured"), "{text}");
+    }
+
+    #[test]
+    fn a_disturbed_scenario_is_called_void() {
+        let mut section = Section::new("put", "about");
+        section.disturbance = Some(Disturbance {
+            busy_percent_before: 1.0,
+            busy_percent_after: 2.0,
+        });
+        assert!(!section.text().contains("VOID"));
+        section.disturbance = Some(Disturbance {
+            busy_percent_before: 1.0,
+            busy_percent_after: 60.0,
+        });
+        assert!(section.text().contains("VOID"));
+    }
+
+    #[test]
+    fn figures_keep_three_digits() {
+        assert_eq!(
+            [1234.5, 12.34, 1.234, 0.1234].map(figure),
+            ["1234", "12.3", "1.23", "0.123"]
+        );
+    }
+}

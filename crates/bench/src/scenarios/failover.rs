@@ -1,0 +1,431 @@
+//! How long it takes until another node gives what a dead one does not: a node is killed (its connections are reset) or
+//! stopped (a black hole) under a loop of fetches by the smart client's core, while `vstack play` plays the same video.
+
+use std::{
+    net::SocketAddr,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use vstack_api::metadata::ManifestChunk;
+use vstack_client::{HttpClient, Timeouts};
+use vstack_player::{ChunkSource, FetchSettings};
+use vstack_types::VideoId;
+
+use super::Bench;
+use crate::{
+    clip::Clip,
+    cluster::{Cluster, Service},
+    measure::{Spread, percentile},
+    process,
+    report::{Row, Section},
+    tap::{Event, Passed, Tap},
+    targets::{self, Target},
+};
+
+/// As many transfers at a time as a player has.
+const FETCHERS: usize = 4;
+/// Pause of a fetcher between two chunks: together they ask for a few hundred a second and leave the processor room.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Before the fault: enough to have settled on a node.
+const WARM: Duration = Duration::from_millis(1500);
+/// After it: more than any limit on a transfer.
+const WINDOW: Duration = Duration::from_secs(5);
+/// More than pass in a round; when it is full the round is void.
+const EVENTS_MAX: usize = 1 << 16;
+const CLIP: Clip = Clip {
+    megabytes: 100,
+    megabits_per_second: 20,
+};
+/// How long the player may take to write its report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What is done to a node.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    name: &'static str,
+    signal: Signal,
+    target: Target,
+}
+
+const FAULTS: [Fault; 2] = [
+    Fault {
+        name: "reset (SIGKILL)",
+        signal: Signal::KILL,
+        target: targets::FAILOVER_RESET,
+    },
+    Fault {
+        name: "black hole (SIGSTOP)",
+        signal: Signal::STOP,
+        target: targets::FAILOVER_BLACK_HOLE,
+    },
+];
+
+pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
+    let about = format!(
+        "time to the first byte from another node, {FETCHERS} fetchers of the smart client's core and `vstack play` beside \
+         them, {} rounds of each fault",
+        Bench::ROUNDS
+    );
+    let mut section = Section::new("failover", about);
+    let cluster = Cluster::start(&bench.binary, &bench.directory).await?;
+    let clip = CLIP.make(cluster.scratch(), "clip.mp4").await?;
+    let video = cluster.upload(&clip).await?;
+    cluster.wait_copied(video).await?;
+    for fault in FAULTS {
+        let mut rounds = Vec::new();
+        for _ in 0..Bench::ROUNDS {
+            rounds.push(round(&cluster, video, fault).await?);
+        }
+        tell(&mut section, fault, &rounds);
+    }
+    section.note(
+        "measured at relays before the nodes: from the fault, or from the request to the dead node when that came later, \
+         until another node's first byte of the same chunk; the worst of all rounds is judged",
+    );
+    section.note("a transfer whose last bytes were already in the kernel when the node died needs no failover");
+    Ok(section)
+}
+
+fn tell(section: &mut Section, fault: Fault, rounds: &[Seen]) {
+    let row = |name: &str, unit, values| Row::new(format!("{}: {name}", fault.name), unit, values);
+    let worst: Vec<f64> = rounds
+        .iter()
+        .filter_map(|round| Spread::of(&round.failovers).map(|spread| spread.max))
+        .collect();
+    let medians: Vec<f64> = rounds
+        .iter()
+        .filter_map(|round| percentile(&round.failovers, 50.0))
+        .collect();
+    let counts = |of: fn(&Seen) -> f64| rounds.iter().map(of).collect::<Vec<_>>();
+    section
+        .rows
+        .push(row("longest failover of the round", "s", worst.clone()));
+    section.rows.push(row("median failover of the round", "s", medians));
+    section.rows.push(row(
+        "chunks that failed over",
+        "chunks",
+        counts(|round| round.failovers.len() as f64),
+    ));
+    section.rows.push(row(
+        "longest fetch of a whole chunk",
+        "s",
+        counts(|round| round.longest_fetch),
+    ));
+    section.rows.push(row(
+        "fetches that failed",
+        "chunks",
+        counts(|round| round.failed as f64),
+    ));
+    section.rows.push(row(
+        "vstack play: rebuffering events",
+        "events",
+        counts(|round| round.rebuffering),
+    ));
+    if worst.len() < rounds.len() {
+        section.note(format!(
+            "{}: in {} rounds no fetch needed the dead node",
+            fault.name,
+            rounds.len() - worst.len()
+        ));
+    }
+    section.judge(fault.target, "worst", Spread::of(&worst).map(|spread| spread.max));
+}
+
+/// What a round showed.
+struct Seen {
+    /// In seconds.
+    failovers: Vec<f64>,
+    /// In seconds, of those that ended after the fault.
+    longest_fetch: f64,
+    failed: usize,
+    rebuffering: f64,
+}
+
+async fn round(cluster: &Cluster, video: VideoId, fault: Fault) -> anyhow::Result<Seen> {
+    let nodes = cluster.nodes()?;
+    let (sender, mut receiver) = mpsc::channel(EVENTS_MAX);
+    let taps = taps(&nodes, &sender).await?;
+    let chunks = tapped_chunks(cluster, video, &nodes, &taps).await?;
+    let stop = CancellationToken::new();
+    let _stops_when_dropped = stop.clone().drop_guard();
+    let source = source(&stop)?;
+    let mut player = cluster.tool(&["play", &video.to_string(), "--json", "--quiet"])?;
+    let player = tokio::process::Command::from({
+        player.stdout(Stdio::piped()).stderr(Stdio::null());
+        player
+    })
+    .kill_on_drop(true)
+    .spawn()?;
+    let fetching = CancellationToken::new();
+    let mut fetchers = fetchers(&source, &chunks, &fetching);
+    tokio::time::sleep(WARM).await;
+
+    let mut events = drain(&mut receiver);
+    let victim = most_asked(&events, nodes.len()).context("nothing was fetched before the fault")?;
+    let at = Instant::now();
+    cluster.signal(&nodes[victim].name, fault.signal)?;
+    tokio::time::sleep(WINDOW).await;
+
+    fetching.cancel();
+    let mut fetches = Vec::new();
+    while let Some(done) = fetchers.join_next().await {
+        fetches.extend(done.context("a fetcher ended badly")?);
+    }
+    ensure!(sender.capacity() > 0, "more passed than could be noted");
+    events.extend(drain(&mut receiver));
+    let rebuffering = stop_player(player).await?;
+    if matches!(fault.signal, Signal::STOP) {
+        cluster.signal(&nodes[victim].name, Signal::CONT)?;
+    }
+    cluster.wait_healthy(&nodes[victim].name).await?;
+    let after = fetches.iter().filter(|fetch| fetch.ended >= at);
+    Ok(Seen {
+        failovers: failovers(&events, &fetches, victim, at)
+            .iter()
+            .map(Duration::as_secs_f64)
+            .collect(),
+        longest_fetch: after
+            .map(|fetch| (fetch.ended - fetch.started).as_secs_f64())
+            .fold(0.0, f64::max),
+        failed: fetches.iter().filter(|fetch| !fetch.arrived).count(),
+        rebuffering,
+    })
+}
+
+async fn taps(nodes: &[Service], events: &mpsc::Sender<Event>) -> anyhow::Result<Vec<Tap>> {
+    let mut taps = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let target: SocketAddr = node
+            .url
+            .trim_start_matches("http://")
+            .parse()
+            .context("a node's address")?;
+        taps.push(Tap::before(index, target, events.clone()).await?);
+    }
+    Ok(taps)
+}
+
+/// The chunks of a video, to be had through the taps.
+async fn tapped_chunks(
+    cluster: &Cluster,
+    video: VideoId,
+    nodes: &[Service],
+    taps: &[Tap],
+) -> anyhow::Result<Arc<[ManifestChunk]>> {
+    let mut manifest = cluster.metadata(cluster.http().clone())?.manifest(video).await?;
+    for chunk in &mut manifest.chunks {
+        for url in &mut chunk.replicas {
+            let index = nodes
+                .iter()
+                .position(|node| node.url == *url)
+                .context("a replica that is no node")?;
+            url.clone_from(&taps[index].url);
+        }
+    }
+    ensure!(manifest.chunks.len() > 2 * FETCHERS, "the video has too few chunks");
+    Ok(manifest.chunks.into())
+}
+
+/// Without a cache: every fetch goes to a node.
+fn source(stop: &CancellationToken) -> anyhow::Result<ChunkSource> {
+    let settings = FetchSettings {
+        parallel_max: FETCHERS,
+        cache_bytes: 0,
+        ..FetchSettings::default()
+    };
+    Ok(ChunkSource::start(
+        HttpClient::new(None, Timeouts::default())?,
+        settings,
+        stop.clone(),
+    ))
+}
+
+/// A chunk somebody fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fetch {
+    chunk: String,
+    started: Instant,
+    ended: Instant,
+    arrived: bool,
+}
+
+fn fetchers(source: &ChunkSource, chunks: &Arc<[ManifestChunk]>, until: &CancellationToken) -> JoinSet<Vec<Fetch>> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut fetchers = JoinSet::new();
+    for _ in 0..FETCHERS {
+        let (source, chunks, until, next) = (source.clone(), Arc::clone(chunks), until.clone(), Arc::clone(&next));
+        fetchers.spawn(async move {
+            let mut fetches = Vec::new();
+            while !until.is_cancelled() {
+                let chunk = &chunks[next.fetch_add(1, Ordering::Relaxed) % chunks.len()];
+                let started = Instant::now();
+                let arrived = source.chunk(chunk).await.is_ok();
+                fetches.push(Fetch {
+                    chunk: chunk.chunk_id.to_string(),
+                    started,
+                    ended: Instant::now(),
+                    arrived,
+                });
+                tokio::time::sleep(PAUSE).await;
+            }
+            fetches
+        });
+    }
+    fetchers
+}
+
+fn drain(receiver: &mut mpsc::Receiver<Event>) -> Vec<Event> {
+    std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+}
+
+/// The node that hurts most when it dies.
+fn most_asked(events: &[Event], nodes: usize) -> Option<usize> {
+    let asked = |node: usize| {
+        events
+            .iter()
+            .filter(|event| event.node == node && event.passed == Passed::Asked)
+            .count()
+    };
+    (0..nodes)
+        .max_by_key(|node| asked(*node))
+        .filter(|node| asked(*node) > 0)
+}
+
+/// For each fetch that asked the dead node in vain: from the loss until another node's first byte.
+fn failovers(events: &[Event], fetches: &[Fetch], victim: usize, at: Instant) -> Vec<Duration> {
+    let failover = |fetch: &Fetch| {
+        let during = || {
+            events
+                .iter()
+                .filter(|event| event.chunk == fetch.chunk && (fetch.started..=fetch.ended).contains(&event.at))
+        };
+        let asked = during()
+            .filter(|event| event.node == victim && event.passed == Passed::Asked)
+            .map(|event| event.at)
+            .max()?;
+        let lost = asked.max(at);
+        let others = during().filter(|event| event.node != victim && event.passed == Passed::FirstByte);
+        others
+            .map(|event| event.at)
+            .filter(|rescued| *rescued >= lost)
+            .min()
+            .map(|rescued| rescued - lost)
+    };
+    fetches
+        .iter()
+        .filter(|fetch| fetch.ended >= at)
+        .filter_map(failover)
+        .collect()
+}
+
+/// Interrupts the player and reads its rebuffering events.
+async fn stop_player(player: tokio::process::Child) -> anyhow::Result<f64> {
+    let pid = player.id().context("the player has ended by itself")?;
+    process::signal(pid, Signal::INT)?;
+    let output = tokio::time::timeout(REPORT_TIMEOUT, player.wait_with_output())
+        .await
+        .context("no report of the player")??;
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("`vstack play --json` gave no JSON")?;
+    report["buffer_stats"]["rebuffering_events"]
+        .as_f64()
+        .context("the report has no rebuffering_events")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Story {
+        start: Instant,
+        events: Vec<Event>,
+        fetches: Vec<Fetch>,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            Self {
+                start: Instant::now(),
+                events: Vec::new(),
+                fetches: Vec::new(),
+            }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        fn event(&mut self, ms: u64, node: usize, chunk: &str, passed: Passed) {
+            self.events.push(Event {
+                at: self.at(ms),
+                node,
+                chunk: chunk.to_owned(),
+                passed,
+            });
+        }
+
+        fn fetch(&mut self, chunk: &str, from: u64, to: u64) {
+            self.fetches.push(Fetch {
+                chunk: chunk.to_owned(),
+                started: self.at(from),
+                ended: self.at(to),
+                arrived: true,
+            });
+        }
+
+        fn failovers(&self, victim: usize, ms: u64) -> Vec<u128> {
+            failovers(&self.events, &self.fetches, victim, self.at(ms))
+                .iter()
+                .map(Duration::as_millis)
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_transfer_under_way_is_lost_at_the_fault() {
+        let mut story = Story::new();
+        story.event(90, 0, "a", Passed::Asked);
+        story.event(95, 0, "a", Passed::FirstByte);
+        story.event(110, 1, "a", Passed::Asked);
+        story.event(130, 1, "a", Passed::FirstByte);
+        story.fetch("a", 90, 140);
+        assert_eq!(story.failovers(0, 100), [30]);
+    }
+
+    #[test]
+    fn a_request_after_the_fault_is_lost_when_it_is_sent() {
+        let mut story = Story::new();
+        story.event(150, 0, "a", Passed::Asked);
+        story.event(900, 2, "a", Passed::FirstByte);
+        story.fetch("a", 149, 950);
+        assert_eq!(story.failovers(0, 100), [750]);
+    }
+
+    #[test]
+    fn whoever_did_not_need_the_dead_node_did_not_fail_over() {
+        let mut story = Story::new();
+        // Over before the fault.
+        story.event(10, 0, "a", Passed::Asked);
+        story.fetch("a", 10, 20);
+        // Asked another node.
+        story.event(120, 1, "b", Passed::Asked);
+        story.event(121, 1, "b", Passed::FirstByte);
+        story.fetch("b", 120, 130);
+        // The dead node's bytes were in the kernel already.
+        story.event(99, 0, "c", Passed::Asked);
+        story.event(101, 0, "c", Passed::FirstByte);
+        story.fetch("c", 99, 105);
+        assert!(story.failovers(0, 100).is_empty());
+        assert_eq!(most_asked(&story.events, 3), Some(0));
+        assert_eq!(most_asked(&[], 3), None);
+    }
+}

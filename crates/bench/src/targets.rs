@@ -1,0 +1,117 @@
+//! The figures to reach, each with its comparison: the only numbers in this crate that were not measured by it.
+
+use serde::Serialize;
+
+/// What a figure is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// Not less.
+    AtLeast(f64),
+    /// Not more.
+    AtMost(f64),
+    /// Less.
+    Below(f64),
+}
+
+/// A figure to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Target {
+    /// Of what.
+    pub figure: &'static str,
+    /// How much.
+    pub bound: Bound,
+    /// `x` for a ratio to the peer.
+    pub unit: &'static str,
+}
+
+impl Target {
+    const fn new(figure: &'static str, bound: Bound, unit: &'static str) -> Self {
+        Self { figure, bound, unit }
+    }
+
+    /// Whether `measured` is good enough. What is not a number is not.
+    pub fn is_reached(&self, measured: f64) -> bool {
+        match self.bound {
+            Bound::AtLeast(limit) => measured >= limit,
+            Bound::AtMost(limit) => measured <= limit,
+            Bound::Below(limit) => measured < limit,
+        }
+    }
+
+    /// `>= 0.8 x`.
+    pub fn words(&self) -> String {
+        let (sign, limit) = match self.bound {
+            Bound::AtLeast(limit) => (">=", limit),
+            Bound::AtMost(limit) => ("<=", limit),
+            Bound::Below(limit) => ("<", limit),
+        };
+        format!("{sign} {limit} {}", self.unit)
+    }
+}
+
+/// Durable PUT of 2 MiB at c1, c8, c32.
+pub const PUT_RATE: Target = Target::new(
+    "durable PUT rate, to the lesser of the disk's and the CPU's own",
+    Bound::AtLeast(0.8),
+    "x",
+);
+/// At c8.
+pub const PUT_P99: Target = Target::new("durable PUT, p99 at c8", Bound::AtMost(60.0), "ms");
+/// Hot GET of 2 MiB at c1, c8, c64.
+pub const GET_RATE: Target = Target::new("hot GET rate, to nginx's better mode", Bound::AtLeast(1.0), "x");
+/// At the same concurrency.
+pub const GET_P99: Target = Target::new("hot GET p99, to that of nginx's better mode", Bound::AtMost(1.2), "x");
+/// On an idle node.
+pub const GET_FIRST_BYTE_P99: Target = Target::new("first byte of a hot chunk at c1, p99", Bound::Below(1.0), "ms");
+/// Three nodes and the metadata service on one machine, every copy synced.
+pub const COMMIT_RATE: Target = Target::new("committed 2 MiB chunks at c8", Bound::AtLeast(100.0), "chunks/s");
+/// Three requests and three answers.
+pub const COMMIT_MESSAGES: Target = Target::new("messages about one chunk", Bound::AtMost(6.0), "messages");
+/// On loopback.
+pub const STARTUP_P95: Target = Target::new("startup latency, p95", Bound::Below(0.3), "s");
+/// A node that resets connections.
+pub const FAILOVER_RESET: Target = Target::new(
+    "failover after a reset, to the first byte from another node",
+    Bound::AtMost(0.3),
+    "s",
+);
+/// A node that says nothing.
+pub const FAILOVER_BLACK_HOLE: Target = Target::new(
+    "failover from a black hole, to the first byte from another node",
+    Bound::AtMost(2.0),
+    "s",
+);
+/// A file that is not transcoded.
+pub const INGEST_TIME: Target = Target::new(
+    "remux ingest time, to cp + sha256sum + three synced copies",
+    Bound::AtMost(2.0),
+    "x",
+);
+/// Its peak.
+pub const INGEST_MEMORY: Target = Target::new("peak memory of the uploader", Bound::AtMost(64.0), "MiB");
+/// Everything `vstack up` runs.
+pub const IDLE_TOTAL: Target = Target::new(
+    "idle memory of all processes of `vstack up`",
+    Bound::AtMost(200.0),
+    "MiB",
+);
+/// Holding nothing.
+pub const IDLE_NODE: Target = Target::new("idle memory of the largest storage node", Bound::AtMost(32.0), "MiB");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_mean_what_they_say() {
+        let reached = |bound, measured| Target::new("x", bound, "x").is_reached(measured);
+        assert!(reached(Bound::AtLeast(0.8), 0.8) && !reached(Bound::AtLeast(0.8), 0.79));
+        assert!(reached(Bound::AtMost(2.0), 2.0) && !reached(Bound::AtMost(2.0), 2.01));
+        assert!(reached(Bound::Below(0.3), 0.29) && !reached(Bound::Below(0.3), 0.3));
+        for bound in [Bound::AtLeast(0.0), Bound::AtMost(0.0), Bound::Below(1.0)] {
+            assert!(!reached(bound, f64::NAN));
+        }
+        assert_eq!(PUT_RATE.words(), ">= 0.8 x");
+    }
+}

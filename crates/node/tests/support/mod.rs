@@ -1,0 +1,187 @@
+//! Real nodes on free ports over temporary directories, and what tests send them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses a part")]
+
+use std::{path::Path, time::Duration};
+
+use clap::Parser;
+use reqwest::{Method, RequestBuilder, Response};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use vstack_api::{ErrorBody, ErrorCode, auth::ClusterSecret};
+use vstack_chunkpaxos::{Ballot, Layout, Placement, Request};
+use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
+use vstack_node::{Node, Settings};
+use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid};
+
+pub const SECRET: &str = "the secret of a test cluster";
+
+/// No wait of a test is longer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Settings of a node in `dir` on a free port, with `more` flags.
+pub fn settings(dir: &Path, more: &[&str]) -> Settings {
+    let dir = dir.to_str().unwrap();
+    let fixed = [
+        "node",
+        "--port",
+        "0",
+        "--data-dir",
+        dir,
+        "--max-superblock-size",
+        "16777216",
+    ];
+    Flags::parse_from(
+        fixed
+            .into_iter()
+            .chain(["--cluster-secret", SECRET])
+            .chain(more.iter().copied()),
+    )
+    .settings
+}
+
+pub struct TestNode {
+    pub url: String,
+    pub address: std::net::SocketAddr,
+    pub me: NodeRef,
+    stop: CancellationToken,
+    done: JoinHandle<()>,
+}
+
+impl TestNode {
+    pub async fn start(settings: Settings) -> Self {
+        Self::serving(Node::start(settings).await.unwrap())
+    }
+
+    pub fn serving(node: Node) -> Self {
+        let (address, me) = (node.address(), node.me());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let done = tokio::spawn(async move { node.serve(stopped).await.unwrap() });
+        Self {
+            url: format!("http://{address}"),
+            address,
+            me,
+            stop,
+            done,
+        }
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.done).await.unwrap().unwrap();
+    }
+
+    pub fn holder(&self) -> Holder {
+        Holder {
+            node: self.me,
+            url: self.url.clone(),
+        }
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        client.request(method, format!("{}{path}", self.url)).timeout(PATIENCE)
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    pub async fn head(&self, path: &str) -> Response {
+        self.request(Method::HEAD, path).send().await.unwrap()
+    }
+
+    pub async fn put(&self, path: &str, body: &[u8]) -> Response {
+        self.request(Method::PUT, path)
+            .body(body.to_vec())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Sends `bytes` as they are and gives everything that comes back until the node closes.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+            .await
+            .expect("the node closes")
+            .unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+pub fn peers() -> NodeClient {
+    NodeClient::new(HttpClient::new(Some(secret()), Timeouts::default()).unwrap())
+}
+
+pub fn secret() -> ClusterSecret {
+    SECRET.parse().unwrap()
+}
+
+/// Status and code of a refusal.
+pub async fn refusal(response: Response) -> (u16, ErrorCode) {
+    let status = response.status().as_u16();
+    let body: ErrorBody = response.json().await.unwrap();
+    assert!(!body.detail.is_empty());
+    (status, body.code)
+}
+
+pub fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response
+        .headers()
+        .get(name)
+        .unwrap_or_else(|| panic!("no {name}"))
+        .to_str()
+        .unwrap()
+}
+
+pub fn id(text: &str) -> ChunkId {
+    text.parse().unwrap()
+}
+
+pub fn ballot(round: u64) -> Ballot {
+    Ballot {
+        round,
+        proposer: ProcessUuid::from_bytes([9; 16]),
+    }
+}
+
+pub fn placement(bytes: &[u8], version: u64, nodes: &[NodeRef]) -> Placement {
+    let layout = Layout::Replicated { nodes: nodes.to_vec() };
+    Placement {
+        version,
+        size: bytes.len() as u64,
+        sha256: Digest::of(bytes),
+        layout,
+        prev: None,
+        back: false,
+    }
+}
+
+pub fn put0(bytes: &[u8], nodes: &[NodeRef]) -> Request {
+    Request::Put0 {
+        ballot: ballot(0),
+        placement: placement(bytes, 1, nodes),
+    }
+}
+
+/// `len` bytes that repeat nowhere soon.
+pub fn bytes(len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|n| u8::try_from((n * 7 + n / 251) % 256).unwrap())
+        .collect()
+}

@@ -1,0 +1,7 @@
+//! The web service over real sockets, in front of services that do as the tests say.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod calls_are_passed_on;
+mod fakes;
+mod videos_are_served_whole;
