@@ -29,6 +29,7 @@ export async function open(browser, url, options = {}) {
 
 /** Starts the video at a speed, and gives its duration once it is known. */
 export async function play(page, speed = 1) {
+  await page.locator('[data-testid=video]').waitFor();
   return page.evaluate(async (rate) => {
     const video = document.querySelector('[data-testid=video]');
     video.muted = true;

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use rustix::process::Signal;
 use serde::Deserialize;
 use vstack_api::{auth::ClusterSecret, metadata::NodeSummary, uploader::UploadStatus};
 use vstack_client::{HttpClient, MetadataClient, Timeouts};
@@ -211,15 +210,6 @@ impl Cluster {
             Some(())
         };
         wait_for("every copy to be made", READY_TIMEOUT, copied).await
-    }
-
-    /// Sends a signal to a service.
-    pub fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
-        let pid = self
-            .service(name)?
-            .pid
-            .with_context(|| format!("{name} does not run"))?;
-        process::signal(pid, signal)
     }
 
     /// Waits until a service answers and all nodes count as healthy.

@@ -98,7 +98,12 @@ mod tests {
             return;
         };
         for host in [&nginx.sendfile, &nginx.buffers] {
-            let (answer, body) = Connection::open(host).await.unwrap().get_body("/chunk/1").await.unwrap();
+            let (answer, body) = Connection::open(host)
+                .await
+                .unwrap()
+                .get_body("/chunk/1")
+                .await
+                .unwrap();
             assert_eq!(answer.status, 200);
             assert!(body == payload.chunk(1).bytes);
         }

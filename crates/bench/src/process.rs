@@ -20,6 +20,8 @@ use crate::machine::{field, first_number};
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a process may take to end when asked to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// `USER_HZ`, the unit of times in `/proc`: 100 on every architecture we run on, whatever the kernel's own clock.
+const TICKS_PER_SECOND: f64 = 100.0;
 /// Variables a program needs; all others would make runs differ.
 const KEPT_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
@@ -187,7 +189,7 @@ pub fn memory_bytes(pid: u32, name: &str) -> anyhow::Result<u64> {
 pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
     let ticks = cpu_ticks(&stat).with_context(|| format!("/proc/{pid}/stat cannot be read"))?;
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    Ok(ticks as f64 / TICKS_PER_SECOND)
 }
 
 /// `utime` and `stime`, fields 14 and 15 of proc(5); the name in field 2 may hold anything, so counting starts after it.

@@ -31,7 +31,8 @@ pub const SAMPLE_SECONDS: u32 = 30;
 /// When ffmpeg is missing or cannot write there.
 pub async fn make_sample(path: &Path) -> Result<(), SampleError> {
     let seconds = SAMPLE_SECONDS;
-    let colours = format!("gradients=s=1280x720:r=30:d={seconds}:speed=0.008:nb_colors=6:seed=7:x0=0:y0=0:x1=1280:y1=720");
+    let colours =
+        format!("gradients=s=1280x720:r=30:d={seconds}:speed=0.008:nb_colors=6:seed=7:x0=0:y0=0:x1=1280:y1=720");
     let clock = format!("testsrc2=s=320x180:r=30:d={seconds}");
     let sound = format!("aevalsrc={}:s=48000:d={seconds}:c=stereo", chords());
     let mut args = words(&["-nostdin", "-v", "error", "-y"]);

@@ -171,8 +171,10 @@ async fn round(cluster: &Cluster, video: VideoId, fault: Fault) -> anyhow::Resul
 
     let mut events = drain(&mut receiver);
     let victim = most_asked(&events, nodes.len()).context("nothing was fetched before the fault")?;
+    let pid = nodes[victim].pid.context("the node does not run")?;
     let at = Instant::now();
-    cluster.signal(&nodes[victim].name, fault.signal)?;
+    process::signal(pid, fault.signal)?;
+    let frozen = matches!(fault.signal, Signal::STOP).then_some(Frozen(pid));
     tokio::time::sleep(WINDOW).await;
 
     fetching.cancel();
@@ -183,9 +185,7 @@ async fn round(cluster: &Cluster, video: VideoId, fault: Fault) -> anyhow::Resul
     ensure!(sender.capacity() > 0, "more passed than could be noted");
     events.extend(drain(&mut receiver));
     let rebuffering = stop_player(player).await?;
-    if matches!(fault.signal, Signal::STOP) {
-        cluster.signal(&nodes[victim].name, Signal::CONT)?;
-    }
+    drop(frozen);
     cluster.wait_healthy(&nodes[victim].name).await?;
     let after = fetches.iter().filter(|fetch| fetch.ended >= at);
     Ok(Seen {
@@ -199,6 +199,15 @@ async fn round(cluster: &Cluster, video: VideoId, fault: Fault) -> anyhow::Resul
         failed: fetches.iter().filter(|fetch| !fetch.arrived).count(),
         rebuffering,
     })
+}
+
+/// A process that was stopped: it goes on when this is dropped, or it could not be ended either.
+struct Frozen(u32);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _gone_is_as_good = process::signal(self.0, Signal::CONT);
+    }
 }
 
 async fn taps(nodes: &[Service], events: &mpsc::Sender<Event>) -> anyhow::Result<Vec<Tap>> {

@@ -78,9 +78,6 @@ async fn uploads_wait_in_a_queue_and_can_be_given_up() {
     let videos = cluster.metadata.videos(&[]).await.unwrap();
     assert_eq!(videos.len(), 1);
     let chunks = status.total_chunks as usize + 1;
-    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
-    for node in &cluster.nodes { eprintln!("DBG {} living {} of {chunks} {:?} {:?}", node.url, node.living(), node.dump(), node.seen()); }
-    eprintln!("DBG video {} first {first} second {second} {:?}", videos[0].video_id, uploader.status(&third).await);
     for node in &cluster.nodes {
         eventually("the chunks of the others to go", async || {
             (node.living() == chunks).then_some(())

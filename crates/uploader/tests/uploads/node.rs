@@ -26,8 +26,8 @@ use vstack_api::{
 };
 use vstack_chunkpaxos::{Ballot, Layout, Register, Reply, Request, acceptor};
 use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
-use vstack_service::{ApiError, ClusterAuth, ClusterCall, Path, Service, serve};
-use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ProcessUuid};
+use vstack_service::{ApiError, ClusterAuth, ClusterCall, Path, Query, Service, serve};
+use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ProcessUuid, VideoId};
 
 use crate::support::SECRET;
 
@@ -176,10 +176,6 @@ impl TestNode {
         held.registers.values().filter(lives).count()
     }
 
-    pub fn dump(&self) -> Vec<String> {
-        self.node.held().registers.iter().map(|(k, r)| format!("{k} {:?} {:?} {}", r.promised.map(|b| b.round), r.accepted.as_ref().map(|v| (v.ballot.round, v.placement.layout.is_deleted())), r.decided)).collect()
-    }
-
     pub fn seen(&self) -> Vec<String> {
         self.node.held().seen.clone()
     }
@@ -312,7 +308,12 @@ async fn pull(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: Clus
     (StatusCode::FAILED_DEPENDENCY, signed).into_response()
 }
 
-async fn registers(State(node): State<Arc<Node>>) -> axum::Json<RegisterPage> {
+#[derive(serde::Deserialize)]
+struct OfVideo {
+    video: Option<VideoId>,
+}
+
+async fn registers(State(node): State<Arc<Node>>, Query(of): Query<OfVideo>) -> axum::Json<RegisterPage> {
     node.answering().await;
     let held = node.held();
     let entry = |(chunk, register): (&ChunkId, &Register)| {
@@ -336,8 +337,10 @@ async fn registers(State(node): State<Arc<Node>>) -> axum::Json<RegisterPage> {
             encoded: header_bytes::encode(&register.encode()),
         }
     };
+    let wanted = |(chunk, _): &(&ChunkId, &Register)| of.video.is_none() || chunk.video() == of.video;
+    let registers = held.registers.iter().filter(wanted).map(entry).collect();
     axum::Json(RegisterPage {
-        registers: held.registers.iter().map(entry).collect(),
+        registers,
         next_cursor: None,
     })
 }
