@@ -1,4 +1,5 @@
 //! Every HTTP example of the system V-Stack replaces, against a live cluster: status codes and fields.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
 
@@ -14,7 +15,11 @@ struct Example {
 }
 
 fn example(call: impl Into<String>, status: u16, fields: &'static [&'static str]) -> Example {
-    Example { call: call.into(), status, fields }
+    Example {
+        call: call.into(),
+        status,
+        fields,
+    }
 }
 
 fn run(cluster: &Cluster, example: &Example) -> Answer {
@@ -39,21 +44,45 @@ fn run(cluster: &Cluster, example: &Example) -> Answer {
     answer
 }
 
-const NODE: &[&str] = &["node_url", "node_id", "last_heartbeat", "disk_usage_percent", "chunk_count", "status", "version"];
+const NODE: &[&str] = &[
+    "node_url",
+    "node_id",
+    "last_heartbeat",
+    "disk_usage_percent",
+    "chunk_count",
+    "status",
+    "version",
+];
 
 #[test]
 fn every_example_answers_as_documented() {
     let cluster = Cluster::start();
-    let file = media::clip(cluster.scratch("").as_path(), "video.mp4", 5, "320x180", media::KINDS[0].codecs);
+    let file = media::clip(
+        cluster.scratch("").as_path(),
+        "video.mp4",
+        5,
+        "320x180",
+        media::KINDS[0].codecs,
+    );
 
     // Upload, as with curl -F.
     let accepted = cluster.begin_upload(&file, "My Video");
     assert_eq!(accepted.status, 200);
     let accepted = accepted.json();
-    for field in ["video_id", "upload_session_id", "title", "status", "message", "status_url"] {
+    for field in [
+        "video_id",
+        "upload_session_id",
+        "title",
+        "status",
+        "message",
+        "status_url",
+    ] {
         assert!(accepted.get(field).is_some(), "POST /upload: no {field} in {accepted}");
     }
-    assert_eq!((&accepted["title"], &accepted["status"]), (&json!("My Video"), &json!("processing")));
+    assert_eq!(
+        (&accepted["title"], &accepted["status"]),
+        (&json!("My Video"), &json!("processing"))
+    );
     let session = accepted["upload_session_id"].as_str().unwrap().to_owned();
     assert_eq!(accepted["status_url"], format!("/upload/status/{session}"));
     let status = cluster.wait_upload(&session);
@@ -63,32 +92,155 @@ fn every_example_answers_as_documented() {
     let chunk = format!("{video}-chunk-000");
 
     let table = [
-        example(format!("GET uploader/upload/status/{session}"), 200, &["video_id", "title", "filename", "status", "progress", "started_at", "total_chunks", "manifest_url"]),
+        example(
+            format!("GET uploader/upload/status/{session}"),
+            200,
+            &[
+                "video_id",
+                "title",
+                "filename",
+                "status",
+                "progress",
+                "started_at",
+                "total_chunks",
+                "manifest_url",
+            ],
+        ),
         example("GET uploader/upload/status/abc123", 404, &["detail", "code"]),
         example("GET uploader/health", 200, &["status", "active_uploads"]),
         example("GET metadata/", 200, &["message", "version"]),
-        example("GET metadata/health", 200, &["status", "service", "healthy_nodes", "total_nodes", "database_status"]),
-        example("GET metadata/stats", 200, &["total_videos", "total_chunks", "total_replicas", "healthy_nodes", "service_version"]),
-        example("GET metadata/videos", 200, &["video_id", "title", "status", "created_at", "duration_sec"]),
+        example(
+            "GET metadata/health",
+            200,
+            &["status", "service", "healthy_nodes", "total_nodes", "database_status"],
+        ),
+        example(
+            "GET metadata/stats",
+            200,
+            &[
+                "total_videos",
+                "total_chunks",
+                "total_replicas",
+                "healthy_nodes",
+                "service_version",
+            ],
+        ),
+        example(
+            "GET metadata/videos",
+            200,
+            &["video_id", "title", "status", "created_at", "duration_sec"],
+        ),
         example("GET metadata/videos?limit=10&offset=0", 200, &["video_id"]),
-        example(format!("GET metadata/manifest/{video}"), 200, &["video_id", "title", "duration_sec", "total_chunks", "chunk_duration_sec", "chunk_size_bytes", "created_at", "status", "chunks", "init", "version"]),
-        example("GET metadata/manifest/550e8400-e29b-41d4-a716-446655440000", 404, &["detail"]),
+        example(
+            format!("GET metadata/manifest/{video}"),
+            200,
+            &[
+                "video_id",
+                "title",
+                "duration_sec",
+                "total_chunks",
+                "chunk_duration_sec",
+                "chunk_size_bytes",
+                "created_at",
+                "status",
+                "chunks",
+                "init",
+                "version",
+            ],
+        ),
+        example(
+            "GET metadata/manifest/550e8400-e29b-41d4-a716-446655440000",
+            404,
+            &["detail"],
+        ),
         example("GET metadata/manifest/nonsense", 400, &["detail"]),
         example("GET metadata/nodes/healthy", 200, NODE),
         example("GET metadata/nodes/all", 200, &["nodes"]),
-        example("GET metadata/nodes/health-summary", 200, &["healthy", "degraded", "down"]),
-        example(format!("GET metadata/video/{video}/popularity"), 200, &["video_id", "view_count"]),
+        example(
+            "GET metadata/nodes/health-summary",
+            200,
+            &["healthy", "degraded", "down"],
+        ),
+        example(
+            format!("GET metadata/video/{video}/popularity"),
+            200,
+            &["video_id", "view_count"],
+        ),
         example(format!("POST metadata/video/{video}/view"), 200, &["status", "message"]),
-        example(format!("GET metadata/consensus/{chunk}"), 200, &["chunk_id", "promised_ballot", "accepted_ballot", "accepted_value", "phase"]),
-        example(format!("GET metadata/chunk/{chunk}/fragments"), 200, &["chunk_id", "fragments"]),
-        example(format!("GET metadata/redundancy/recommend/{video}"), 200, &["video_id", "view_count", "recommended_mode", "config.mode"]),
-        example(format!("POST metadata/redundancy/override/{video}?mode=replication"), 200, &["status", "video_id", "override_mode", "message"]),
-        example(format!("POST metadata/redundancy/override/{video}?mode=nonsense"), 400, &["detail"]),
-        example(format!("DELETE metadata/redundancy/override/{video}"), 200, &["status", "video_id", "message"]),
-        example("GET metadata/redundancy/config", 200, &["popularity_threshold", "replication_factor", "erasure_data_shards", "erasure_parity_shards", "erasure_total_shards"]),
-        example("GET metadata/redundancy/efficiency", 200, &["efficiency.storage_savings_percent", "efficiency.total_logical_bytes", "efficiency.total_physical_bytes", "mode_comparison.replication.overhead_factor", "mode_comparison.erasure_coding.storage_efficiency"]),
-        example("GET metadata/storage/overhead", 200, &["replication_chunks", "erasure_coded_chunks", "total_logical_bytes", "total_physical_bytes", "storage_savings_percent"]),
-        example("GET storage-node-1/health", 200, &["status", "disk_usage", "chunk_count", "uptime", "node_id"]),
+        example(
+            format!("GET metadata/consensus/{chunk}"),
+            200,
+            &[
+                "chunk_id",
+                "promised_ballot",
+                "accepted_ballot",
+                "accepted_value",
+                "phase",
+            ],
+        ),
+        example(
+            format!("GET metadata/chunk/{chunk}/fragments"),
+            200,
+            &["chunk_id", "fragments"],
+        ),
+        example(
+            format!("GET metadata/redundancy/recommend/{video}"),
+            200,
+            &["video_id", "view_count", "recommended_mode", "config.mode"],
+        ),
+        example(
+            format!("POST metadata/redundancy/override/{video}?mode=replication"),
+            200,
+            &["status", "video_id", "override_mode", "message"],
+        ),
+        example(
+            format!("POST metadata/redundancy/override/{video}?mode=nonsense"),
+            400,
+            &["detail"],
+        ),
+        example(
+            format!("DELETE metadata/redundancy/override/{video}"),
+            200,
+            &["status", "video_id", "message"],
+        ),
+        example(
+            "GET metadata/redundancy/config",
+            200,
+            &[
+                "popularity_threshold",
+                "replication_factor",
+                "erasure_data_shards",
+                "erasure_parity_shards",
+                "erasure_total_shards",
+            ],
+        ),
+        example(
+            "GET metadata/redundancy/efficiency",
+            200,
+            &[
+                "efficiency.storage_savings_percent",
+                "efficiency.total_logical_bytes",
+                "efficiency.total_physical_bytes",
+                "mode_comparison.replication.overhead_factor",
+                "mode_comparison.erasure_coding.storage_efficiency",
+            ],
+        ),
+        example(
+            "GET metadata/storage/overhead",
+            200,
+            &[
+                "replication_chunks",
+                "erasure_coded_chunks",
+                "total_logical_bytes",
+                "total_physical_bytes",
+                "storage_savings_percent",
+            ],
+        ),
+        example(
+            "GET storage-node-1/health",
+            200,
+            &["status", "disk_usage", "chunk_count", "uptime", "node_id"],
+        ),
         example("HEAD storage-node-1/ping", 200, &[]),
         example(format!("GET storage-node-1/chunk/{chunk}"), 200, &[]),
         example(format!("HEAD storage-node-1/chunk/{chunk}"), 200, &[]),
@@ -98,14 +250,53 @@ fn every_example_answers_as_documented() {
         example("GET web/storage-efficiency", 200, &[]),
         example("GET web/api/health", 200, &["status", "services", "nodes"]),
         example("GET web/api/videos", 200, &["video_id"]),
-        example("GET web/api/stats", 200, &["total_videos", "total_chunks", "active_uploads", "queued_uploads"]),
+        example(
+            "GET web/api/stats",
+            200,
+            &["total_videos", "total_chunks", "active_uploads", "queued_uploads"],
+        ),
         example("GET client/", 200, &[]),
         example("GET client/health", 200, &[]),
-        example("GET client/api/status", 200, &["playing", "buffer", "buffer_stats", "scheduler_stats", "network_stats", "node_scores"]),
-        example("GET client/api/stats", 200, &["session", "buffer", "downloads", "nodes"]),
-        example("GET client/api/metrics", 200, &["buffer_history", "throughput_history", "node_score_history"]),
-        example("GET client/api/performance", 200, &["startup_latency_sec", "average_throughput_mbps", "rebuffering_events", "average_buffer_level_sec", "playback_duration_sec", "chunks_played", "download_success_rate"]),
-        example("POST metadata/video {\"title\": \"Mine\", \"duration_sec\": 600}", 200, &["video_id", "upload_url"]),
+        example(
+            "GET client/api/status",
+            200,
+            &[
+                "playing",
+                "buffer",
+                "buffer_stats",
+                "scheduler_stats",
+                "network_stats",
+                "node_scores",
+            ],
+        ),
+        example(
+            "GET client/api/stats",
+            200,
+            &["session", "buffer", "downloads", "nodes"],
+        ),
+        example(
+            "GET client/api/metrics",
+            200,
+            &["buffer_history", "throughput_history", "node_score_history"],
+        ),
+        example(
+            "GET client/api/performance",
+            200,
+            &[
+                "startup_latency_sec",
+                "average_throughput_mbps",
+                "rebuffering_events",
+                "average_buffer_level_sec",
+                "playback_duration_sec",
+                "chunks_played",
+                "download_success_rate",
+            ],
+        ),
+        example(
+            "POST metadata/video {\"title\": \"Mine\", \"duration_sec\": 600}",
+            200,
+            &["video_id", "upload_url"],
+        ),
         example("POST metadata/video {\"title\": 5}", 400, &["detail"]),
     ];
     for entry in &table {
@@ -113,18 +304,41 @@ fn every_example_answers_as_documented() {
     }
     for name in cluster.names() {
         for path in ["ready", "metrics", "openapi.json"] {
-            assert_eq!(get(&format!("{}/{path}", cluster.url(&name))).status, 200, "{name}/{path}");
+            assert_eq!(
+                get(&format!("{}/{path}", cluster.url(&name))).status,
+                200,
+                "{name}/{path}"
+            );
         }
         let described = get(&format!("{}/openapi.json", cluster.url(&name))).json();
-        assert!(described["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{name}");
-        assert!(described["paths"].as_object().is_some_and(|paths| paths.len() >= 3), "{name}");
+        assert!(
+            described["openapi"]
+                .as_str()
+                .is_some_and(|version| version.starts_with("3.1")),
+            "{name}"
+        );
+        assert!(
+            described["paths"].as_object().is_some_and(|paths| paths.len() >= 3),
+            "{name}"
+        );
     }
-    let ping = http("HEAD", &format!("{}/ping", cluster.url("storage-node-1")), |request| request);
-    for header in ["x-node-id", "x-disk-usage-percent", "x-chunk-count", "x-response-time", "cache-control"] {
+    let ping = http("HEAD", &format!("{}/ping", cluster.url("storage-node-1")), |request| {
+        request
+    });
+    for header in [
+        "x-node-id",
+        "x-disk-usage-percent",
+        "x-chunk-count",
+        "x-response-time",
+        "cache-control",
+    ] {
         assert!(!ping.header(header).is_empty(), "HEAD /ping: {header}");
     }
     let state = run(&cluster, &example(format!("GET metadata/consensus/{chunk}"), 200, &[])).json();
-    assert_eq!((&state["phase"], &state["accepted_ballot"]), (&json!("committed"), &json!(0)));
+    assert_eq!(
+        (&state["phase"], &state["accepted_ballot"]),
+        (&json!("committed"), &json!(0))
+    );
     let urls: Vec<String> = serde_json::from_str(state["accepted_value"].as_str().unwrap()).unwrap();
     assert_eq!(urls.len(), 3);
 }
@@ -137,16 +351,27 @@ fn a_script_puts_chunks_and_commits_them_itself() {
     });
     assert_eq!(created.status, 200);
     let video = created.json()["video_id"].as_str().unwrap().to_owned();
-    let nodes: Vec<_> = (1..=3).map(|number| cluster.url(&format!("storage-node-{number}"))).collect();
+    let nodes: Vec<_> = (1..=3)
+        .map(|number| cluster.url(&format!("storage-node-{number}")))
+        .collect();
     let bytes = b"chunk bytes of a script".repeat(1000);
     let chunk = format!("{video}-chunk-000");
     for node in &nodes {
-        let stored = http("PUT", &format!("{node}/chunk/{chunk}"), |request| request.body(bytes.clone()));
+        let stored = http("PUT", &format!("{node}/chunk/{chunk}"), |request| {
+            request.body(bytes.clone())
+        });
         assert_eq!(stored.status, 201);
     }
-    let checksum = get(&format!("{}/chunk/{chunk}", nodes[0])).header("etag").trim_matches('"').to_owned();
+    let checksum = get(&format!("{}/chunk/{chunk}", nodes[0]))
+        .header("etag")
+        .trim_matches('"')
+        .to_owned();
     let commit = |body: &Value| {
-        http("POST", &format!("{}/chunk/{chunk}/commit", cluster.url("metadata")), |request| request.json(body))
+        http(
+            "POST",
+            &format!("{}/chunk/{chunk}/commit", cluster.url("metadata")),
+            |request| request.json(body),
+        )
     };
     let body = json!({"node_urls": nodes, "checksum": checksum, "size_bytes": bytes.len(), "video_id": video, "sequence_num": 0});
     let committed = commit(&body);
@@ -157,7 +382,10 @@ fn a_script_puts_chunks_and_commits_them_itself() {
     assert_eq!(again.status, 200, "the same again is no conflict");
     let mut other = body.clone();
     other["checksum"] = json!("0".repeat(64));
-    assert!(matches!(commit(&other).status, 409 | 422), "another content is a conflict");
+    assert!(
+        matches!(commit(&other).status, 409 | 422),
+        "another content is a conflict"
+    );
     let manifest = get(&format!("{}/manifest/{video}", cluster.url("metadata"))).json();
     assert_eq!(manifest["chunks"][0]["chunk_id"], chunk.as_str());
 
@@ -165,7 +393,11 @@ fn a_script_puts_chunks_and_commits_them_itself() {
     let missing = format!("{video}-chunk-001");
     let mut absent = body.clone();
     absent["sequence_num"] = json!(1);
-    let refused = http("POST", &format!("{}/chunk/{missing}/commit", cluster.url("metadata")), |request| request.json(&absent));
+    let refused = http(
+        "POST",
+        &format!("{}/chunk/{missing}/commit", cluster.url("metadata")),
+        |request| request.json(&absent),
+    );
     assert_eq!(refused.status, 422, "{}", refused.json());
 
     // Placed bytes are not for deleting one by one.

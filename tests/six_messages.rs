@@ -1,4 +1,5 @@
 //! A fast-path commit is six messages up to its acknowledgement, counted on the wire by proxies before the nodes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
 
@@ -53,8 +54,16 @@ fn a_fast_path_commit_is_six_messages() {
     let text = |name: &str| path(name).to_string_lossy().into_owned();
     let metadata_port = free_port().to_string();
     let metadata_url = format!("http://127.0.0.1:{metadata_port}");
-    let _metadata = service("metadata", &path("metadata.log"), &[("PORT", &metadata_port), ("DATABASE_URL", &text("m.db"))]);
-    wait_for("the metadata service", || try_http("GET", &format!("{metadata_url}/ready"), |r| r).ok().filter(|a| a.status == 200));
+    let _metadata = service(
+        "metadata",
+        &path("metadata.log"),
+        &[("PORT", &metadata_port), ("DATABASE_URL", &text("m.db"))],
+    );
+    wait_for("the metadata service", || {
+        try_http("GET", &format!("{metadata_url}/ready"), |r| r)
+            .ok()
+            .filter(|a| a.status == 200)
+    });
 
     let mut nodes = Vec::new();
     let mut proxies = Vec::new();
@@ -74,18 +83,36 @@ fn a_fast_path_commit_is_six_messages() {
     }
     wait_for("three trusted nodes", || {
         let list = get_json(&format!("{metadata_url}/nodes/all"));
-        let trusted = list["nodes"].as_array()?.iter().filter(|node| node["trusted"] == true).count();
+        let trusted = list["nodes"]
+            .as_array()?
+            .iter()
+            .filter(|node| node["trusted"] == true)
+            .count();
         (trusted == 3).then_some(())
     });
     let uploader_port = free_port().to_string();
     let uploader_url = format!("http://127.0.0.1:{uploader_port}");
-    let env = [("PORT", uploader_port.as_str()), ("TEMP_DIR", &text("uploads")), ("METADATA_SERVICE_URL", &metadata_url)];
+    let env = [
+        ("PORT", uploader_port.as_str()),
+        ("TEMP_DIR", &text("uploads")),
+        ("METADATA_SERVICE_URL", &metadata_url),
+    ];
     let _uploader = service("uploader", &path("uploader.log"), &env);
-    wait_for("the uploader", || try_http("GET", &format!("{uploader_url}/ready"), |r| r).ok().filter(|a| a.status == 200));
+    wait_for("the uploader", || {
+        try_http("GET", &format!("{uploader_url}/ready"), |r| r)
+            .ok()
+            .filter(|a| a.status == 200)
+    });
 
     let file = media::busy_clip(directory.path(), "busy.mp4", 12, 6);
     let output = Command::new(vstack())
-        .args(["upload", "--json", file.to_str().unwrap(), "--uploader-url", &uploader_url])
+        .args([
+            "upload",
+            "--json",
+            file.to_str().unwrap(),
+            "--uploader-url",
+            &uploader_url,
+        ])
         .output()
         .unwrap();
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -94,8 +121,14 @@ fn a_fast_path_commit_is_six_messages() {
     assert!(chunks >= 3, "{status}");
 
     let seen: Vec<Vec<Exchange>> = wait_for("every answer to have passed", || {
-        let seen: Vec<_> = proxies.iter().map(|proxy| proxy.exchanges.lock().unwrap().clone()).collect();
-        let puts = seen.iter().flatten().filter(|exchange| exchange.request.starts_with("PUT"));
+        let seen: Vec<_> = proxies
+            .iter()
+            .map(|proxy| proxy.exchanges.lock().unwrap().clone())
+            .collect();
+        let puts = seen
+            .iter()
+            .flatten()
+            .filter(|exchange| exchange.request.starts_with("PUT"));
         let answered = puts.filter(|exchange| exchange.answer.is_some()).count() as u64;
         (answered >= (chunks + 1) * 3).then_some(seen)
     });
@@ -109,9 +142,17 @@ fn a_fast_path_commit_is_six_messages() {
         assert_eq!(exchange.answer.as_deref(), Some("201"), "{exchange:?}");
         *per_register.entry(id.to_owned()).or_default() += 2;
     }
-    assert_eq!(per_register.len() as u64, chunks + 1, "every chunk and the init segment");
+    assert_eq!(
+        per_register.len() as u64,
+        chunks + 1,
+        "every chunk and the init segment"
+    );
     for (id, messages) in &per_register {
         assert_eq!(*messages, 6, "{id}");
     }
-    println!("{} registers, 6 messages each: {} requests and as many answers", per_register.len(), per_register.len() * 3);
+    println!(
+        "{} registers, 6 messages each: {} requests and as many answers",
+        per_register.len(),
+        per_register.len() * 3
+    );
 }

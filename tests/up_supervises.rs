@@ -1,4 +1,5 @@
 //! `vstack up`: everything starts, is started again, stops, and stays.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
 
@@ -8,32 +9,52 @@ use harness::{Cluster, get, get_json, media, try_http, vstack, wait_for};
 
 fn alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.is_empty() && !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z')
+    !stat.is_empty()
+        && !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .starts_with('Z')
 }
 
 #[test]
 fn a_cluster_restarts_what_dies_and_keeps_everything() {
     let mut cluster = Cluster::start();
-    let path = media::clip(cluster.scratch("").as_path(), "a.mp4", 5, "320x180", media::KINDS[0].codecs);
+    let path = media::clip(
+        cluster.scratch("").as_path(),
+        "a.mp4",
+        5,
+        "320x180",
+        media::KINDS[0].codecs,
+    );
     let video = cluster.upload(&path)["video_id"].as_str().unwrap().to_owned();
     let before = get(&format!("{}/video/{video}/download", cluster.url("web"))).body;
 
     for name in cluster.names() {
         let pid = cluster.pid(&name).unwrap();
         assert!(cluster.kill(&name), "{name}");
-        wait_for(&format!("{name} to be started again"), || cluster.pid(&name).filter(|new| *new != pid));
+        wait_for(&format!("{name} to be started again"), || {
+            cluster.pid(&name).filter(|new| *new != pid)
+        });
         cluster.wait_up(&name);
     }
     let pids: Vec<_> = cluster.names().iter().filter_map(|name| cluster.pid(name)).collect();
     assert_eq!(pids.len(), 7);
 
-    let second = Command::new(vstack()).args(["up", "--ports", "auto", "--data"]).arg(cluster.data()).output().unwrap();
+    let second = Command::new(vstack())
+        .args(["up", "--ports", "auto", "--data"])
+        .arg(cluster.data())
+        .output()
+        .unwrap();
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("already running"));
 
     let web = cluster.url("web");
     cluster.stop();
-    wait_for("every process to be gone", || pids.iter().all(|pid| !alive(*pid)).then_some(()));
+    wait_for("every process to be gone", || {
+        pids.iter().all(|pid| !alive(*pid)).then_some(())
+    });
     assert!(try_http("GET", &web, |request| request).is_err());
 
     cluster.restart_stopped(&[]);
@@ -48,14 +69,22 @@ fn nothing_outlives_a_killed_supervisor() {
     let pids: Vec<_> = cluster.names().iter().filter_map(|name| cluster.pid(name)).collect();
     assert_eq!(pids.len(), 7);
     cluster.kill_supervisor();
-    wait_for("every process to be gone", || pids.iter().all(|pid| !alive(*pid)).then_some(()));
+    wait_for("every process to be gone", || {
+        pids.iter().all(|pid| !alive(*pid)).then_some(())
+    });
 }
 
 #[test]
 fn the_tools_show_and_change_a_cluster() {
     let cluster = Cluster::start_with(&["--no-restart"], &[]);
     assert_eq!(cluster.ok(&["ls", "--json"]).trim(), "[]");
-    let path = media::clip(cluster.scratch("").as_path(), "a film.mkv", 5, "320x180", media::KINDS[1].codecs);
+    let path = media::clip(
+        cluster.scratch("").as_path(),
+        "a film.mkv",
+        5,
+        "320x180",
+        media::KINDS[1].codecs,
+    );
     let uploaded = cluster.ok(&["upload", path.to_str().unwrap(), "--title", "Ä title"]);
     let video = uploaded.split_whitespace().next().unwrap().to_owned();
     assert!(cluster.ok(&["ls"]).contains("Ä title"));
@@ -65,15 +94,27 @@ fn the_tools_show_and_change_a_cluster() {
         serde_json::from_str(&cluster.ok(&["play", &video, "--speed", "max", "--json"])).unwrap();
     assert_eq!(played["buffer_stats"]["rebuffering_events"], 0);
     let popularity = format!("{}/video/{video}/popularity", cluster.url("metadata"));
-    wait_for("the view to be counted", || (get_json(&popularity)["view_count"] == 1).then_some(()));
+    wait_for("the view to be counted", || {
+        (get_json(&popularity)["view_count"] == 1).then_some(())
+    });
 
     let status: serde_json::Value = serde_json::from_str(&cluster.ok(&["status", "--json"])).unwrap();
-    assert_eq!((&status["healthy"], status["nodes"].as_array().unwrap().len()), (&true.into(), 3));
+    assert_eq!(
+        (&status["healthy"], status["nodes"].as_array().unwrap().len()),
+        (&true.into(), 3)
+    );
     assert!(cluster.ok(&["logs", "uploader", "-n", "5"]).contains("uploader"));
-    assert!(cluster.run(&["logs", "nobody"]).stderr.starts_with(b"error: there is no service `nobody`"));
+    assert!(
+        cluster
+            .run(&["logs", "nobody"])
+            .stderr
+            .starts_with(b"error: there is no service `nobody`")
+    );
 
     assert!(cluster.kill("uploader"));
-    wait_for("the uploader to be gone", || cluster.pid("uploader").is_none().then_some(()));
+    wait_for("the uploader to be gone", || {
+        cluster.pid("uploader").is_none().then_some(())
+    });
     let status = cluster.run(&["status"]);
     assert_eq!(status.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&status.stdout).contains("unreachable"));

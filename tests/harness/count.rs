@@ -46,11 +46,19 @@ impl CountingProxy {
                     break;
                 }
                 let Ok(client) = client else { continue };
-                let Ok(server) = TcpStream::connect(&target) else { continue };
+                let Ok(server) = TcpStream::connect(&target) else {
+                    continue;
+                };
                 relay(&client, &server, &seen);
             }
         });
-        Self { url: format!("http://{address}"), exchanges, stop, address, accepting: Some(accepting) }
+        Self {
+            url: format!("http://{address}"),
+            exchanges,
+            stop,
+            address,
+            accepting: Some(accepting),
+        }
     }
 }
 
@@ -67,9 +75,12 @@ impl Drop for CountingProxy {
 fn relay(client: &TcpStream, server: &TcpStream, exchanges: &Exchanges) {
     // Indices of this connection's requests that have no answer yet; HTTP/1.1 answers come in order.
     let open = Arc::new(Mutex::new(VecDeque::new()));
-    let (Ok(up_from), Ok(up_to), Ok(down_from), Ok(down_to)) =
-        (client.try_clone(), server.try_clone(), server.try_clone(), client.try_clone())
-    else {
+    let (Ok(up_from), Ok(up_to), Ok(down_from), Ok(down_to)) = (
+        client.try_clone(),
+        server.try_clone(),
+        server.try_clone(),
+        client.try_clone(),
+    ) else {
         return;
     };
     let (seen, asked) = (Arc::clone(exchanges), Arc::clone(&open));
@@ -123,14 +134,17 @@ impl Counter {
             let skipped = self.body_left.min(bytes.len());
             self.body_left -= skipped;
             bytes = &bytes[skipped..];
-            let Some((first, rest)) = bytes.split_first() else { break };
+            let Some((first, rest)) = bytes.split_first() else {
+                break;
+            };
             self.head.push(*first);
             bytes = rest;
             if self.head.ends_with(b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&self.head).into_owned();
                 let length = head.lines().find_map(|line| {
                     let (name, value) = line.split_once(':')?;
-                    name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+                    name.eq_ignore_ascii_case("content-length")
+                        .then(|| value.trim().parse().ok())?
                 });
                 self.body_left = length.unwrap_or(0);
                 self.head.clear();

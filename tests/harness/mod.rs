@@ -20,8 +20,10 @@ pub fn vstack() -> PathBuf {
 
 /// Files shared with the project but not part of it; none when they are not there.
 pub fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("VSTACK_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let root = std::env::var_os("VSTACK_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        PathBuf::from,
+    );
     let found = root.join(path);
     if found.exists() {
         return Some(found);
@@ -62,12 +64,19 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
 /// Sends a request to the cluster.
-pub fn http(method: &str, url: &str, configure: impl FnOnce(reqwest::blocking::RequestBuilder) -> reqwest::blocking::RequestBuilder) -> Answer {
+pub fn http(
+    method: &str,
+    url: &str,
+    configure: impl FnOnce(reqwest::blocking::RequestBuilder) -> reqwest::blocking::RequestBuilder,
+) -> Answer {
     try_http(method, url, configure).unwrap_or_else(|error| panic!("{method} {url}: {error}"))
 }
 
@@ -77,11 +86,18 @@ pub fn try_http(
     url: &str,
     configure: impl FnOnce(reqwest::blocking::RequestBuilder) -> reqwest::blocking::RequestBuilder,
 ) -> Result<Answer, reqwest::Error> {
-    let client = reqwest::blocking::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
+    let client = reqwest::blocking::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(60))
+        .build()?;
     let method = method.parse().expect("a method");
     let response = configure(client.request(method, url)).send()?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Ok(Answer { status, headers, body: response.bytes()?.to_vec() })
+    Ok(Answer {
+        status,
+        headers,
+        body: response.bytes()?.to_vec(),
+    })
 }
 
 pub fn get(url: &str) -> Answer {
@@ -108,7 +124,10 @@ impl Cluster {
 
     /// With more arguments and environment for `vstack up`.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let directory = tempfile::Builder::new().prefix("vstack-test-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("vstack-test-")
+            .tempdir()
+            .expect("a temporary directory");
         let supervisor = Self::spawn(directory.path(), arguments, environment);
         let mut cluster = Self { supervisor, directory };
         cluster.wait_ready();
@@ -116,7 +135,11 @@ impl Cluster {
     }
 
     fn spawn(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
-        let log = std::fs::File::options().create(true).append(true).open(data.join("up.log")).expect("a log");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(data.join("up.log"))
+            .expect("a log");
         Command::new(vstack())
             .args(["up", "--ports", "auto", "--data"])
             .arg(data.join("cluster"))
@@ -133,10 +156,16 @@ impl Cluster {
         let log = self.directory.path().join("up.log");
         wait_at_most(Duration::from_secs(90), "the cluster to be up", || {
             if let Some(status) = self.supervisor.try_wait().expect("a child") {
-                panic!("vstack up ended with {status}: {}", std::fs::read_to_string(&log).unwrap_or_default());
+                panic!(
+                    "vstack up ended with {status}: {}",
+                    std::fs::read_to_string(&log).unwrap_or_default()
+                );
             }
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            text.rsplit("----").next().is_some_and(|last| last.contains("Open http")).then_some(())
+            text.rsplit("----")
+                .next()
+                .is_some_and(|last| last.contains("Open http"))
+                .then_some(())
         });
     }
 
@@ -157,7 +186,11 @@ impl Cluster {
     fn service(&self, name: &str) -> Value {
         let state = self.state();
         let services = state["services"].as_array().expect("a list");
-        services.iter().find(|service| service["name"] == name).unwrap_or_else(|| panic!("no service {name}")).clone()
+        services
+            .iter()
+            .find(|service| service["name"] == name)
+            .unwrap_or_else(|| panic!("no service {name}"))
+            .clone()
     }
 
     pub fn url(&self, name: &str) -> String {
@@ -165,25 +198,34 @@ impl Cluster {
     }
 
     pub fn pid(&self, name: &str) -> Option<u32> {
-        self.service(name)["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
+        self.service(name)["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
     }
 
     pub fn names(&self) -> Vec<String> {
         let state = self.state();
         let services = state["services"].as_array().expect("a list").iter();
-        services.map(|service| service["name"].as_str().expect("a name").to_owned()).collect()
+        services
+            .map(|service| service["name"].as_str().expect("a name").to_owned())
+            .collect()
     }
 
     /// SIGKILL, now.
     pub fn kill(&self, name: &str) -> bool {
         let Some(pid) = self.pid(name) else { return false };
-        Command::new("kill").args(["-KILL", &pid.to_string()]).status().is_ok_and(|status| status.success())
+        Command::new("kill")
+            .args(["-KILL", &pid.to_string()])
+            .status()
+            .is_ok_and(|status| status.success())
     }
 
     /// Any signal, by name.
     pub fn signal(&self, name: &str, signal: &str) {
         let pid = self.pid(name).expect("it runs");
-        let sent = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &pid.to_string()])
+            .status();
         assert!(sent.is_ok_and(|status| status.success()), "{signal} to {name}");
     }
 
@@ -221,7 +263,12 @@ impl Cluster {
     /// Runs a tool that must succeed; gives its stdout.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert!(output.status.success(), "vstack {arguments:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "vstack {arguments:?}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
@@ -229,7 +276,10 @@ impl Cluster {
     pub fn upload(&self, path: &Path) -> Value {
         let output = self.run(&["upload", "--json", path.to_str().expect("a UTF-8 path")]);
         let results: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("no JSON from upload ({error}): {}", String::from_utf8_lossy(&output.stderr))
+            panic!(
+                "no JSON from upload ({error}): {}",
+                String::from_utf8_lossy(&output.stderr)
+            )
         });
         results[0].clone()
     }
@@ -240,7 +290,9 @@ impl Cluster {
             .text("title", title.to_owned())
             .file("video", path)
             .expect("the file can be read");
-        http("POST", &format!("{}/upload", self.url("uploader")), |request| request.multipart(form))
+        http("POST", &format!("{}/upload", self.url("uploader")), |request| {
+            request.multipart(form)
+        })
     }
 
     /// Waits until an upload has ended one way or the other.
@@ -272,7 +324,9 @@ impl Cluster {
                 let page = get_json(&format!("{}/chunks?limit=500{cursor}", self.url(name)));
                 let items = page["chunks"].as_array().expect("a list").iter();
                 held.extend(items.map(|item| item["id"].as_str().expect("an id").to_owned()));
-                let Some(next) = page["next_cursor"].as_str() else { break };
+                let Some(next) = page["next_cursor"].as_str() else {
+                    break;
+                };
                 cursor = format!("&cursor={next}");
             }
         }
@@ -286,7 +340,9 @@ impl Cluster {
 
     /// Kills the supervisor, and it alone.
     pub fn kill_supervisor(&self) {
-        let sent = Command::new("kill").args(["-KILL", &self.supervisor.id().to_string()]).status();
+        let sent = Command::new("kill")
+            .args(["-KILL", &self.supervisor.id().to_string()])
+            .status();
         assert!(sent.is_ok_and(|status| status.success()));
     }
 
@@ -313,11 +369,17 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let kept = std::env::temp_dir().join(format!("vstack-failed-{}", std::process::id()));
-            let _copied = Command::new("cp").arg("-r").arg(self.data().join("logs")).arg(&kept).status();
+            let _copied = Command::new("cp")
+                .arg("-r")
+                .arg(self.data().join("logs"))
+                .arg(&kept)
+                .status();
             eprintln!("the logs of the failed test's cluster are in {}", kept.display());
         }
         if matches!(self.supervisor.try_wait(), Ok(None)) {
-            let _sent = Command::new("kill").args(["-TERM", &self.supervisor.id().to_string()]).status();
+            let _sent = Command::new("kill")
+                .args(["-TERM", &self.supervisor.id().to_string()])
+                .status();
             let deadline = Instant::now() + Duration::from_secs(15);
             while matches!(self.supervisor.try_wait(), Ok(None)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(20));

@@ -29,7 +29,11 @@ impl FromStr for ClusterSecret {
     type Err = SecretError;
     fn from_str(text: &str) -> Result<Self, SecretError> {
         let bytes = text.trim().as_bytes();
-        if (16..=1024).contains(&bytes.len()) { Ok(Self(bytes.into())) } else { Err(SecretError) }
+        if (16..=1024).contains(&bytes.len()) {
+            Ok(Self(bytes.into()))
+        } else {
+            Err(SecretError)
+        }
     }
 }
 
@@ -62,7 +66,9 @@ impl ClusterSecret {
 
     /// The MAC of `parts`.
     pub fn sign(&self, parts: &[&[u8]]) -> Tag {
-        Tag(vstack_types::Digest::from_bytes(self.mac(parts).finalize().into_bytes().into()))
+        Tag(vstack_types::Digest::from_bytes(
+            self.mac(parts).finalize().into_bytes().into(),
+        ))
     }
 
     /// Whether `tag` is the MAC of `parts`; takes the same time for every wrong one.
@@ -74,13 +80,28 @@ impl ClusterSecret {
     /// The MAC of a cluster call: `(method, path, node, payload)`. `path` is without query; `node` is the value of
     /// [`crate::headers::VSTACK_NODE`], empty when no node is addressed; `payload` is the encoded message or body.
     pub fn sign_request(&self, method: &str, path: &str, node: &str, payload: &[u8]) -> Tag {
-        self.sign(&[b"vstack-request-1", method.as_bytes(), path.as_bytes(), node.as_bytes(), payload])
+        self.sign(&[
+            b"vstack-request-1",
+            method.as_bytes(),
+            path.as_bytes(),
+            node.as_bytes(),
+            payload,
+        ])
     }
 
     /// The check that goes with [`Self::sign_request`].
     #[must_use]
     pub fn verify_request(&self, method: &str, path: &str, node: &str, payload: &[u8], tag: Tag) -> bool {
-        self.verify(&[b"vstack-request-1", method.as_bytes(), path.as_bytes(), node.as_bytes(), payload], tag)
+        self.verify(
+            &[
+                b"vstack-request-1",
+                method.as_bytes(),
+                path.as_bytes(),
+                node.as_bytes(),
+                payload,
+            ],
+            tag,
+        )
     }
 
     /// The MAC of an answer to the call whose MAC is `request`, by `node`.
@@ -91,7 +112,10 @@ impl ClusterSecret {
     /// The check that goes with [`Self::sign_answer`].
     #[must_use]
     pub fn verify_answer(&self, request: Tag, node: &str, payload: &[u8], tag: Tag) -> bool {
-        self.verify(&[b"vstack-answer-1", request.0.as_bytes(), node.as_bytes(), payload], tag)
+        self.verify(
+            &[b"vstack-answer-1", request.0.as_bytes(), node.as_bytes(), payload],
+            tag,
+        )
     }
 }
 
@@ -109,7 +133,9 @@ pub mod header_bytes {
 
     /// A header value as bytes; none when it is too long or not base64url.
     pub fn decode(text: &str) -> Option<Vec<u8>> {
-        (text.len() <= CHARS_MAX).then(|| URL_SAFE_NO_PAD.decode(text).ok()).flatten()
+        (text.len() <= CHARS_MAX)
+            .then(|| URL_SAFE_NO_PAD.decode(text).ok())
+            .flatten()
     }
 }
 

@@ -65,7 +65,10 @@ impl RedundancyMode {
 impl std::str::FromStr for RedundancyMode {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::Replication, Self::ErasureCoding].into_iter().find(|mode| mode.as_str() == text).ok_or(())
+        [Self::Replication, Self::ErasureCoding]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or(())
     }
 }
 

@@ -25,7 +25,9 @@ impl Serialize for WallTime {
 
 impl<'de> Deserialize<'de> for WallTime {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let moment: jiff::Timestamp = String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)?;
+        let moment: jiff::Timestamp = String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)?;
         Ok(Self(Timestamp(moment.as_millisecond())))
     }
 }
@@ -38,6 +40,9 @@ mod tests {
     fn times_are_rfc_3339_in_utc() {
         let time = WallTime(Timestamp(1_700_000_000_123));
         assert_eq!(serde_json::to_string(&time).unwrap(), "\"2023-11-14T22:13:20.123Z\"");
-        assert_eq!(serde_json::from_str::<WallTime>("\"2023-11-14T22:13:20.123Z\"").unwrap(), time);
+        assert_eq!(
+            serde_json::from_str::<WallTime>("\"2023-11-14T22:13:20.123Z\"").unwrap(),
+            time
+        );
     }
 }

@@ -36,7 +36,11 @@ impl Register {
     /// Whether items of this chunk that no half of the decided placement assigns to `me` may be deleted, `digest`
     /// among them. Only a decision allows it: an undecided value may yet lose.
     pub fn may_delete(&self, me: NodeRef, digest: Digest) -> bool {
-        self.decided && self.accepted.as_ref().is_some_and(|vote| !vote.placement.keeps(me, digest))
+        self.decided
+            && self
+                .accepted
+                .as_ref()
+                .is_some_and(|vote| !vote.placement.keeps(me, digest))
     }
 
     /// Whether every item that `placement.layout` assigns to `me` is present and verified, as `holds` tells.
@@ -70,16 +74,26 @@ impl Outcome {
     }
 
     fn changed(reply: Reply, register: Register) -> Self {
-        Self { reply, persist: Some(register) }
+        Self {
+            reply,
+            persist: Some(register),
+        }
     }
 }
 
 fn holds_accepted(register: &Register, me: NodeRef, holds: &impl Fn(Digest) -> bool) -> bool {
-    register.accepted.as_ref().is_some_and(|vote| Register::holds_all(&vote.placement, me, holds))
+    register
+        .accepted
+        .as_ref()
+        .is_some_and(|vote| Register::holds_all(&vote.placement, me, holds))
 }
 
 fn missing_items(placement: &Placement, me: NodeRef, holds: &impl Fn(Digest) -> bool) -> Vec<Digest> {
-    placement.items_of(&placement.layout, me).into_iter().filter(|item| !holds(*item)).collect()
+    placement
+        .items_of(&placement.layout, me)
+        .into_iter()
+        .filter(|item| !holds(*item))
+        .collect()
 }
 
 fn put0(
@@ -103,13 +117,23 @@ fn put0(
             if !items.is_empty() {
                 return Outcome::unchanged(Reply::NeedBytes { items });
             }
-            let vote = Vote { ballot, placement: placement.clone() };
+            let vote = Vote {
+                ballot,
+                placement: placement.clone(),
+            };
             Outcome::changed(
                 Reply::Accepted { ballot },
-                Register { promised: Some(ballot), accepted: Some(vote), decided: false, damaged: false },
+                Register {
+                    promised: Some(ballot),
+                    accepted: Some(vote),
+                    decided: false,
+                    damaged: false,
+                },
             )
         }
-        _ => Outcome::unchanged(Reply::Nack { promised: register.promised }),
+        _ => Outcome::unchanged(Reply::Nack {
+            promised: register.promised,
+        }),
     }
 }
 
@@ -118,7 +142,9 @@ fn prepare(register: &Register, me: NodeRef, holds: &impl Fn(Digest) -> bool, ba
         return Outcome::unchanged(Reply::Damaged);
     }
     if register.promised.is_some_and(|promised| ballot < promised) {
-        return Outcome::unchanged(Reply::Nack { promised: register.promised });
+        return Outcome::unchanged(Reply::Nack {
+            promised: register.promised,
+        });
     }
     let reply = Reply::Promise {
         ballot,
@@ -129,7 +155,13 @@ fn prepare(register: &Register, me: NodeRef, holds: &impl Fn(Digest) -> bool, ba
     if register.promised == Some(ballot) {
         Outcome::unchanged(reply)
     } else {
-        Outcome::changed(reply, Register { promised: Some(ballot), ..register.clone() })
+        Outcome::changed(
+            reply,
+            Register {
+                promised: Some(ballot),
+                ..register.clone()
+            },
+        )
     }
 }
 
@@ -144,19 +176,29 @@ fn accept(
         return Outcome::unchanged(Reply::Damaged);
     }
     if register.promised.is_some_and(|promised| ballot < promised) {
-        return Outcome::unchanged(Reply::Nack { promised: register.promised });
+        return Outcome::unchanged(Reply::Nack {
+            promised: register.promised,
+        });
     }
     let items = missing_items(placement, me, holds);
     if !items.is_empty() {
         return Outcome::unchanged(Reply::NeedBytes { items });
     }
-    let vote = Vote { ballot, placement: placement.clone() };
+    let vote = Vote {
+        ballot,
+        placement: placement.clone(),
+    };
     if register.promised == Some(ballot) && register.accepted.as_ref() == Some(&vote) {
         return Outcome::unchanged(Reply::Accepted { ballot });
     }
     Outcome::changed(
         Reply::Accepted { ballot },
-        Register { promised: Some(ballot), accepted: Some(vote), decided: false, damaged: false },
+        Register {
+            promised: Some(ballot),
+            accepted: Some(vote),
+            decided: false,
+            damaged: false,
+        },
     )
 }
 
@@ -170,7 +212,10 @@ fn decided(register: &Register, ballot: Ballot, placement: &Placement) -> Outcom
         Reply::Noted,
         Register {
             promised: register.promised.max(Some(ballot)),
-            accepted: Some(Vote { ballot, placement: placement.clone() }),
+            accepted: Some(Vote {
+                ballot,
+                placement: placement.clone(),
+            }),
             decided: true,
             damaged: register.damaged,
         },
@@ -189,7 +234,10 @@ mod tests {
     }
 
     fn ballot(round: u64, proposer: u8) -> Ballot {
-        Ballot { round, proposer: ProcessUuid::from_bytes([proposer; 16]) }
+        Ballot {
+            round,
+            proposer: ProcessUuid::from_bytes([proposer; 16]),
+        }
     }
 
     fn value(content: u8) -> Placement {
@@ -197,7 +245,9 @@ mod tests {
             version: 1,
             size: 1,
             sha256: Digest::of(&[content]),
-            layout: Layout::Replicated { nodes: vec![node(1), node(2), node(3)] },
+            layout: Layout::Replicated {
+                nodes: vec![node(1), node(2), node(3)],
+            },
             prev: None,
             back: false,
         }
@@ -214,65 +264,169 @@ mod tests {
     #[test]
     fn the_owners_put_is_a_vote_and_may_be_repeated() {
         let mut register = Register::default();
-        let put = Request::Put0 { ballot: ballot(0, 9), placement: value(1) };
-        assert_eq!(step(&mut register, true, put.clone()), Reply::Accepted { ballot: ballot(0, 9) });
+        let put = Request::Put0 {
+            ballot: ballot(0, 9),
+            placement: value(1),
+        };
+        assert_eq!(
+            step(&mut register, true, put.clone()),
+            Reply::Accepted { ballot: ballot(0, 9) }
+        );
         assert_eq!(step(&mut register, true, put), Reply::Accepted { ballot: ballot(0, 9) });
-        let other = Request::Put0 { ballot: ballot(0, 8), placement: value(1) };
-        assert_eq!(step(&mut register, true, other), Reply::Nack { promised: Some(ballot(0, 9)) });
+        let other = Request::Put0 {
+            ballot: ballot(0, 8),
+            placement: value(1),
+        };
+        assert_eq!(
+            step(&mut register, true, other),
+            Reply::Nack {
+                promised: Some(ballot(0, 9))
+            }
+        );
     }
 
     #[test]
     fn the_same_value_in_another_ballot_is_not_the_owners_vote() {
         let mut register = Register::default();
-        let accept = Request::Accept { ballot: ballot(2, 7), placement: value(1) };
-        assert_eq!(step(&mut register, true, accept), Reply::Accepted { ballot: ballot(2, 7) });
-        let put = Request::Put0 { ballot: ballot(0, 9), placement: value(1) };
-        assert_eq!(step(&mut register, true, put), Reply::Nack { promised: Some(ballot(2, 7)) });
+        let accept = Request::Accept {
+            ballot: ballot(2, 7),
+            placement: value(1),
+        };
+        assert_eq!(
+            step(&mut register, true, accept),
+            Reply::Accepted { ballot: ballot(2, 7) }
+        );
+        let put = Request::Put0 {
+            ballot: ballot(0, 9),
+            placement: value(1),
+        };
+        assert_eq!(
+            step(&mut register, true, put),
+            Reply::Nack {
+                promised: Some(ballot(2, 7))
+            }
+        );
     }
 
     #[test]
     fn a_promise_shuts_out_the_owner_and_everything_below() {
         let mut register = Register::default();
         step(&mut register, false, Request::Prepare { ballot: ballot(3, 1) });
-        let put = Request::Put0 { ballot: ballot(0, 9), placement: value(1) };
-        assert_eq!(step(&mut register, true, put), Reply::Nack { promised: Some(ballot(3, 1)) });
-        let low = Request::Accept { ballot: ballot(2, 9), placement: value(1) };
-        assert_eq!(step(&mut register, true, low), Reply::Nack { promised: Some(ballot(3, 1)) });
+        let put = Request::Put0 {
+            ballot: ballot(0, 9),
+            placement: value(1),
+        };
+        assert_eq!(
+            step(&mut register, true, put),
+            Reply::Nack {
+                promised: Some(ballot(3, 1))
+            }
+        );
+        let low = Request::Accept {
+            ballot: ballot(2, 9),
+            placement: value(1),
+        };
+        assert_eq!(
+            step(&mut register, true, low),
+            Reply::Nack {
+                promised: Some(ballot(3, 1))
+            }
+        );
         let below = Request::Prepare { ballot: ballot(3, 0) };
-        assert_eq!(step(&mut register, true, below), Reply::Nack { promised: Some(ballot(3, 1)) });
+        assert_eq!(
+            step(&mut register, true, below),
+            Reply::Nack {
+                promised: Some(ballot(3, 1))
+            }
+        );
     }
 
     #[test]
     fn nobody_votes_for_bytes_that_are_not_there() {
         let mut register = Register::default();
-        let need = Reply::NeedBytes { items: vec![Digest::of(&[1])] };
-        let accept = Request::Accept { ballot: ballot(1, 1), placement: value(1) };
+        let need = Reply::NeedBytes {
+            items: vec![Digest::of(&[1])],
+        };
+        let accept = Request::Accept {
+            ballot: ballot(1, 1),
+            placement: value(1),
+        };
         assert_eq!(step(&mut register, false, accept), need);
-        assert_eq!(step(&mut register, false, Request::Put0 { ballot: ballot(0, 9), placement: value(1) }), need);
+        assert_eq!(
+            step(
+                &mut register,
+                false,
+                Request::Put0 {
+                    ballot: ballot(0, 9),
+                    placement: value(1)
+                }
+            ),
+            need
+        );
         assert_eq!(register, Register::default());
     }
 
     #[test]
     fn a_decision_is_not_a_vote_and_never_goes_back() {
         let mut register = Register::default();
-        step(&mut register, true, Request::Accept { ballot: ballot(4, 1), placement: value(1) });
-        assert_eq!(step(&mut register, false, Request::Decided { ballot: ballot(3, 1), placement: value(2) }), Reply::Noted);
+        step(
+            &mut register,
+            true,
+            Request::Accept {
+                ballot: ballot(4, 1),
+                placement: value(1),
+            },
+        );
+        assert_eq!(
+            step(
+                &mut register,
+                false,
+                Request::Decided {
+                    ballot: ballot(3, 1),
+                    placement: value(2)
+                }
+            ),
+            Reply::Noted
+        );
         assert!(!register.decided);
-        step(&mut register, false, Request::Decided { ballot: ballot(5, 1), placement: value(3) });
+        step(
+            &mut register,
+            false,
+            Request::Decided {
+                ballot: ballot(5, 1),
+                placement: value(3),
+            },
+        );
         assert!(register.decided);
         assert_eq!(register.promised, Some(ballot(5, 1)));
         // A decided register still answers the next proposer, and a new vote is undecided until told otherwise.
-        step(&mut register, true, Request::Accept { ballot: ballot(6, 1), placement: value(3) });
+        step(
+            &mut register,
+            true,
+            Request::Accept {
+                ballot: ballot(6, 1),
+                placement: value(3),
+            },
+        );
         assert!(!register.decided);
     }
 
     #[test]
     fn a_damaged_acceptor_abstains() {
-        let mut register = Register { damaged: true, ..Register::default() };
+        let mut register = Register {
+            damaged: true,
+            ..Register::default()
+        };
         for request in [
-            Request::Put0 { ballot: ballot(0, 9), placement: value(1) },
+            Request::Put0 {
+                ballot: ballot(0, 9),
+                placement: value(1),
+            },
             Request::Prepare { ballot: ballot(1, 1) },
-            Request::Accept { ballot: ballot(1, 1), placement: value(1) },
+            Request::Accept {
+                ballot: ballot(1, 1),
+                placement: value(1),
+            },
         ] {
             assert_eq!(step(&mut register, true, request), Reply::Damaged);
         }
@@ -281,12 +435,33 @@ mod tests {
     #[test]
     fn bytes_go_only_when_a_decision_names_them_no_more() {
         let digest = Digest::of(&[1]);
-        let deleted = Placement { layout: Layout::Deleted { nodes: vec![node(1)] }, version: 2, ..value(1) };
+        let deleted = Placement {
+            layout: Layout::Deleted { nodes: vec![node(1)] },
+            version: 2,
+            ..value(1)
+        };
         let mut register = Register::default();
         assert!(!register.may_delete(node(1), digest));
-        step(&mut register, true, Request::Accept { ballot: ballot(1, 1), placement: deleted.clone() });
-        assert!(!register.may_delete(node(1), digest), "an undecided deletion deletes nothing");
-        step(&mut register, true, Request::Decided { ballot: ballot(1, 1), placement: deleted });
+        step(
+            &mut register,
+            true,
+            Request::Accept {
+                ballot: ballot(1, 1),
+                placement: deleted.clone(),
+            },
+        );
+        assert!(
+            !register.may_delete(node(1), digest),
+            "an undecided deletion deletes nothing"
+        );
+        step(
+            &mut register,
+            true,
+            Request::Decided {
+                ballot: ballot(1, 1),
+                placement: deleted,
+            },
+        );
         assert!(register.may_delete(node(1), digest));
     }
 }

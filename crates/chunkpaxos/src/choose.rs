@@ -25,7 +25,14 @@ pub(crate) enum Next {
 /// With nothing accepted by a majority of `initial`.
 pub(crate) fn on_empty(change: &Change, initial: &[NodeRef]) -> Next {
     let nodes = initial.to_vec();
-    let first = |size, sha256, layout| Placement { version: 1, size, sha256, layout, prev: None, back: false };
+    let first = |size, sha256, layout| Placement {
+        version: 1,
+        size,
+        sha256,
+        layout,
+        prev: None,
+        back: false,
+    };
     match change {
         Change::Abort | Change::Delete => Next::Propose(first(0, Digest::of(b""), Layout::Deleted { nodes })),
         Change::Create { size, sha256 } => Next::Propose(first(*size, *sha256, Layout::Replicated { nodes })),
@@ -48,9 +55,14 @@ pub(crate) fn on_known(change: &Change, current: &Placement, vouching: &BTreeSet
             Next::Already(current.clone())
         }
         (Change::Create { .. } | Change::Abort, _) => Next::Refuse(Refusal::Taken(Box::new(current.clone()))),
-        (Change::Delete, None) => {
-            Next::Propose(successor(current, Layout::Deleted { nodes: current.layout.nodes() }, None, false))
-        }
+        (Change::Delete, None) => Next::Propose(successor(
+            current,
+            Layout::Deleted {
+                nodes: current.layout.nodes(),
+            },
+            None,
+            false,
+        )),
         (Change::Move { to }, None) if *to == current.layout => Next::Already(current.clone()),
         (Change::Move { to }, None) => {
             Next::Propose(successor(current, to.clone(), Some(current.layout.clone()), false))
@@ -70,7 +82,14 @@ pub(crate) fn on_known(change: &Change, current: &Placement, vouching: &BTreeSet
 }
 
 fn successor(current: &Placement, layout: Layout, prev: Option<Layout>, back: bool) -> Placement {
-    Placement { version: current.version + 1, size: current.size, sha256: current.sha256, layout, prev, back }
+    Placement {
+        version: current.version + 1,
+        size: current.size,
+        sha256: current.sha256,
+        layout,
+        prev,
+        back,
+    }
 }
 
 /// Whether `vouching` hold so much of the new layout that the old one may go: after the loss of any one of them it
@@ -82,7 +101,14 @@ fn enough(joint: &Placement, vouching: &BTreeSet<NodeRef>) -> bool {
         }
         Layout::Coded { data, shards, .. } => {
             let held_by = |node| shards.iter().filter(|shard| shard.node == node).count();
-            let counts = || joint.layout.nodes().into_iter().filter(|node| vouching.contains(node)).map(held_by);
+            let counts = || {
+                joint
+                    .layout
+                    .nodes()
+                    .into_iter()
+                    .filter(|node| vouching.contains(node))
+                    .map(held_by)
+            };
             counts().sum::<usize>() >= usize::from(*data) + counts().max().unwrap_or(0)
         }
     }
@@ -100,14 +126,23 @@ mod tests {
     }
 
     fn coded(on: &[u8], data: u8) -> Placement {
-        let shards: Vec<_> = (0u8..).zip(on).map(|(index, n)| Shard { index, node: node(*n), sha256: Digest::of(&[index]) }).collect();
+        let shards: Vec<_> = (0u8..)
+            .zip(on)
+            .map(|(index, n)| Shard {
+                index,
+                node: node(*n),
+                sha256: Digest::of(&[index]),
+            })
+            .collect();
         let parity = u8::try_from(on.len()).unwrap() - data;
         Placement {
             version: 2,
             size: 10,
             sha256: Digest::of(b"x"),
             layout: Layout::Coded { data, parity, shards },
-            prev: Some(Layout::Replicated { nodes: vec![node(1), node(2), node(3)] }),
+            prev: Some(Layout::Replicated {
+                nodes: vec![node(1), node(2), node(3)],
+            }),
             back: false,
         }
     }
@@ -127,15 +162,43 @@ mod tests {
     fn only_legal_steps_follow_a_known_placement() {
         let everyone: BTreeSet<_> = (1..=5).map(node).collect();
         let joint = coded(&[1, 2, 3, 4, 5], 3);
-        assert!(matches!(on_known(&Change::Delete, &joint, &everyone), Next::Refuse(Refusal::Joint(_))));
-        let Next::Propose(settled) = on_known(&Change::Settle, &joint, &everyone) else { panic!("settles") };
+        assert!(matches!(
+            on_known(&Change::Delete, &joint, &everyone),
+            Next::Refuse(Refusal::Joint(_))
+        ));
+        let Next::Propose(settled) = on_known(&Change::Settle, &joint, &everyone) else {
+            panic!("settles")
+        };
         assert_eq!((settled.version, &settled.prev), (3, &None));
-        let Next::Propose(back) = on_known(&Change::TurnBack, &joint, &everyone) else { panic!("turns back") };
+        let Next::Propose(back) = on_known(&Change::TurnBack, &joint, &everyone) else {
+            panic!("turns back")
+        };
         assert!(back.back && back.prev.as_ref() == Some(&joint.layout) && Some(&back.layout) == joint.prev.as_ref());
-        assert!(matches!(on_known(&Change::TurnBack, &back, &everyone), Next::Refuse(Refusal::Joint(_))));
-        assert!(matches!(on_known(&Change::Settle, &back, &BTreeSet::new()), Next::Propose(_)));
-        let Next::Propose(deleted) = on_known(&Change::Delete, &settled, &everyone) else { panic!("deletes") };
-        assert!(matches!(on_known(&Change::Create { size: 10, sha256: Digest::of(b"x") }, &deleted, &everyone), Next::Refuse(Refusal::Deleted)));
-        assert!(matches!(on_known(&Change::Delete, &deleted, &everyone), Next::Already(_)));
+        assert!(matches!(
+            on_known(&Change::TurnBack, &back, &everyone),
+            Next::Refuse(Refusal::Joint(_))
+        ));
+        assert!(matches!(
+            on_known(&Change::Settle, &back, &BTreeSet::new()),
+            Next::Propose(_)
+        ));
+        let Next::Propose(deleted) = on_known(&Change::Delete, &settled, &everyone) else {
+            panic!("deletes")
+        };
+        assert!(matches!(
+            on_known(
+                &Change::Create {
+                    size: 10,
+                    sha256: Digest::of(b"x")
+                },
+                &deleted,
+                &everyone
+            ),
+            Next::Refuse(Refusal::Deleted)
+        ));
+        assert!(matches!(
+            on_known(&Change::Delete, &deleted, &everyone),
+            Next::Already(_)
+        ));
     }
 }

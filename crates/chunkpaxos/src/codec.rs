@@ -63,7 +63,11 @@ impl<'a> Reader<'a> {
         what: &'static str,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        if self.flag(what)? { read(self).map(Some) } else { Ok(None) }
+        if self.flag(what)? {
+            read(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// A count of nodes, shards or items: one byte, within the limit every list of ours has.
@@ -86,20 +90,31 @@ impl<'a> Reader<'a> {
     }
 
     fn ballot(&mut self) -> Result<Ballot, DecodeError> {
-        Ok(Ballot { round: self.u64()?, proposer: ProcessUuid::from_bytes(self.take()?) })
+        Ok(Ballot {
+            round: self.u64()?,
+            proposer: ProcessUuid::from_bytes(self.take()?),
+        })
     }
 
     fn layout(&mut self) -> Result<Layout, DecodeError> {
         match self.u8()? {
-            1 => Ok(Layout::Replicated { nodes: self.list(Self::node)? }),
+            1 => Ok(Layout::Replicated {
+                nodes: self.list(Self::node)?,
+            }),
             2 => {
                 let (data, parity) = (self.u8()?, self.u8()?);
                 let shards = self.list(|reader| {
-                    Ok(Shard { index: reader.u8()?, node: reader.node()?, sha256: reader.digest()? })
+                    Ok(Shard {
+                        index: reader.u8()?,
+                        node: reader.node()?,
+                        sha256: reader.digest()?,
+                    })
                 })?;
                 Ok(Layout::Coded { data, parity, shards })
             }
-            3 => Ok(Layout::Deleted { nodes: self.list(Self::node)? }),
+            3 => Ok(Layout::Deleted {
+                nodes: self.list(Self::node)?,
+            }),
             value => Err(DecodeError::Unknown { what: "layout", value }),
         }
     }
@@ -118,11 +133,18 @@ impl<'a> Reader<'a> {
     }
 
     fn vote(&mut self) -> Result<Vote, DecodeError> {
-        Ok(Vote { ballot: self.ballot()?, placement: self.placement()? })
+        Ok(Vote {
+            ballot: self.ballot()?,
+            placement: self.placement()?,
+        })
     }
 
     fn end(&self) -> Result<(), DecodeError> {
-        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::TooLong(self.0.len())) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::TooLong(self.0.len()))
+        }
     }
 }
 
@@ -131,7 +153,10 @@ struct Writer(Vec<u8>);
 impl Writer {
     fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T)) {
         let count = u8::try_from(items.len()).unwrap_or(u8::MAX);
-        assert!(usize::from(count) == items.len() && items.len() <= LAYOUT_NODES_MAX, "checked where it was made");
+        assert!(
+            usize::from(count) == items.len() && items.len() <= LAYOUT_NODES_MAX,
+            "checked where it was made"
+        );
         self.0.push(count);
         items.iter().for_each(|item| write(self, item));
     }
@@ -193,10 +218,7 @@ impl Writer {
     }
 }
 
-fn decoded<T>(
-    bytes: &[u8],
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, DecodeError>,
-) -> Result<T, DecodeError> {
+fn decoded<T>(bytes: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
     let mut reader = Reader(bytes);
     let value = read(&mut reader)?;
     reader.end()?;
@@ -230,7 +252,9 @@ impl Register {
         encoded(|writer| {
             writer.option(self.promised.as_ref(), Writer::ballot);
             writer.option(self.accepted.as_ref(), Writer::vote);
-            writer.0.extend_from_slice(&[u8::from(self.decided), u8::from(self.damaged)]);
+            writer
+                .0
+                .extend_from_slice(&[u8::from(self.decided), u8::from(self.damaged)]);
         })
     }
 
@@ -283,10 +307,21 @@ impl Request {
     /// When the bytes are not exactly a request.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         decoded(bytes, |reader| match reader.u8()? {
-            1 => Ok(Self::Put0 { ballot: reader.ballot()?, placement: reader.placement()? }),
-            2 => Ok(Self::Prepare { ballot: reader.ballot()? }),
-            3 => Ok(Self::Accept { ballot: reader.ballot()?, placement: reader.placement()? }),
-            4 => Ok(Self::Decided { ballot: reader.ballot()?, placement: reader.placement()? }),
+            1 => Ok(Self::Put0 {
+                ballot: reader.ballot()?,
+                placement: reader.placement()?,
+            }),
+            2 => Ok(Self::Prepare {
+                ballot: reader.ballot()?,
+            }),
+            3 => Ok(Self::Accept {
+                ballot: reader.ballot()?,
+                placement: reader.placement()?,
+            }),
+            4 => Ok(Self::Decided {
+                ballot: reader.ballot()?,
+                placement: reader.placement()?,
+            }),
             5 => Ok(Self::Read),
             value => Err(DecodeError::Unknown { what: "request", value }),
         })
@@ -301,7 +336,12 @@ impl Reply {
                 writer.0.push(1);
                 writer.ballot(ballot);
             }
-            Self::Promise { ballot, accepted, decided, holds } => {
+            Self::Promise {
+                ballot,
+                accepted,
+                decided,
+                holds,
+            } => {
                 writer.0.push(2);
                 writer.ballot(ballot);
                 writer.option(accepted.as_ref(), Writer::vote);
@@ -318,11 +358,19 @@ impl Reply {
             Self::Damaged => writer.0.push(5),
             Self::WrongNode => writer.0.push(6),
             Self::Noted => writer.0.push(7),
-            Self::State { promised, accepted, decided, damaged, holds } => {
+            Self::State {
+                promised,
+                accepted,
+                decided,
+                damaged,
+                holds,
+            } => {
                 writer.0.push(8);
                 writer.option(promised.as_ref(), Writer::ballot);
                 writer.option(accepted.as_ref(), Writer::vote);
-                writer.0.extend_from_slice(&[u8::from(*decided), u8::from(*damaged), u8::from(*holds)]);
+                writer
+                    .0
+                    .extend_from_slice(&[u8::from(*decided), u8::from(*damaged), u8::from(*holds)]);
             }
         })
     }
@@ -333,15 +381,21 @@ impl Reply {
     /// When the bytes are not exactly a reply.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         decoded(bytes, |reader| match reader.u8()? {
-            1 => Ok(Self::Accepted { ballot: reader.ballot()? }),
+            1 => Ok(Self::Accepted {
+                ballot: reader.ballot()?,
+            }),
             2 => Ok(Self::Promise {
                 ballot: reader.ballot()?,
                 accepted: reader.option("accepted flag", Reader::vote)?,
                 decided: reader.flag("decided flag")?,
                 holds: reader.flag("holds flag")?,
             }),
-            3 => Ok(Self::Nack { promised: reader.option("promised flag", Reader::ballot)? }),
-            4 => Ok(Self::NeedBytes { items: reader.list(Reader::digest)? }),
+            3 => Ok(Self::Nack {
+                promised: reader.option("promised flag", Reader::ballot)?,
+            }),
+            4 => Ok(Self::NeedBytes {
+                items: reader.list(Reader::digest)?,
+            }),
             5 => Ok(Self::Damaged),
             6 => Ok(Self::WrongNode),
             7 => Ok(Self::Noted),

@@ -16,7 +16,10 @@ pub struct Ballot {
 impl Ballot {
     /// The owner's ballot, whose accept travels with the bytes.
     pub const fn zero(owner: ProcessUuid) -> Self {
-        Self { round: 0, proposer: owner }
+        Self {
+            round: 0,
+            proposer: owner,
+        }
     }
 }
 
@@ -132,7 +135,10 @@ impl Layout {
             }
             Self::Coded { data, parity, shards } => {
                 let total = usize::from(*data) + usize::from(*parity);
-                let ordered = shards.iter().enumerate().all(|(index, shard)| usize::from(shard.index) == index);
+                let ordered = shards
+                    .iter()
+                    .enumerate()
+                    .all(|(index, shard)| usize::from(shard.index) == index);
                 if *data == 0 || shards.len() != total || !ordered {
                     Err(LayoutError::Shards)
                 } else if total > LAYOUT_NODES_MAX {
@@ -192,9 +198,11 @@ impl Placement {
     pub fn items_of(&self, layout: &Layout, node: NodeRef) -> Vec<Digest> {
         match layout {
             Layout::Replicated { nodes } if nodes.contains(&node) => vec![self.sha256],
-            Layout::Coded { shards, .. } => {
-                shards.iter().filter(|shard| shard.node == node).map(|shard| shard.sha256).collect()
-            }
+            Layout::Coded { shards, .. } => shards
+                .iter()
+                .filter(|shard| shard.node == node)
+                .map(|shard| shard.sha256)
+                .collect(),
             Layout::Replicated { .. } | Layout::Deleted { .. } => Vec::new(),
         }
     }

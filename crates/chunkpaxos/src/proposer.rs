@@ -128,8 +128,18 @@ struct Promise {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Waiting,
-    Prepare { asked: BTreeSet<NodeRef>, pending: BTreeSet<NodeRef>, promises: BTreeMap<NodeRef, Promise> },
-    Accept { placement: Placement, wished: bool, copies: BTreeMap<NodeRef, usize>, pending: BTreeSet<NodeRef>, accepted: BTreeSet<NodeRef> },
+    Prepare {
+        asked: BTreeSet<NodeRef>,
+        pending: BTreeSet<NodeRef>,
+        promises: BTreeMap<NodeRef, Promise>,
+    },
+    Accept {
+        placement: Placement,
+        wished: bool,
+        copies: BTreeMap<NodeRef, usize>,
+        pending: BTreeSet<NodeRef>,
+        accepted: BTreeSet<NodeRef>,
+    },
     Done,
 }
 
@@ -193,7 +203,10 @@ impl Proposer {
 
     /// The ballot of the attempt under way; replies and silences are about this one or are stale.
     pub const fn ballot(&self) -> Ballot {
-        Ballot { round: self.round, proposer: self.process }
+        Ballot {
+            round: self.round,
+            proposer: self.process,
+        }
     }
 
     /// Begins the first attempt, or the next one after [`Action::Backoff`].
@@ -204,7 +217,11 @@ impl Proposer {
         if let Some(known) = &self.known {
             ask = known.nodes().into_iter().collect();
         }
-        self.phase = Phase::Prepare { asked: ask.clone(), pending: ask.clone(), promises: BTreeMap::new() };
+        self.phase = Phase::Prepare {
+            asked: ask.clone(),
+            pending: ask.clone(),
+            promises: BTreeMap::new(),
+        };
         self.prepare_messages(ask)
     }
 
@@ -218,7 +235,19 @@ impl Proposer {
                 self.round = self.round.max(promised.map_or(0, |promised| promised.round));
                 self.give_up()
             }
-            Reply::Promise { accepted, decided, holds, .. } => self.on_promise(from, Promise { accepted, decided, holds }),
+            Reply::Promise {
+                accepted,
+                decided,
+                holds,
+                ..
+            } => self.on_promise(
+                from,
+                Promise {
+                    accepted,
+                    decided,
+                    holds,
+                },
+            ),
             Reply::Accepted { .. } => self.on_accepted(from),
             Reply::NeedBytes { items } => self.on_need(from, &items),
             Reply::Damaged | Reply::WrongNode | Reply::Noted | Reply::State { .. } => self.on_silence(from, ballot),
@@ -249,8 +278,12 @@ impl Proposer {
             return Vec::new();
         }
         let request_ballot = self.ballot();
-        let Phase::Accept { placement, copies, .. } = &mut self.phase else { return Vec::new() };
-        let Some(missing) = copies.get_mut(&to) else { return Vec::new() };
+        let Phase::Accept { placement, copies, .. } = &mut self.phase else {
+            return Vec::new();
+        };
+        let Some(missing) = copies.get_mut(&to) else {
+            return Vec::new();
+        };
         if !copied {
             copies.remove(&to);
             return self.on_silence(to, ballot);
@@ -259,13 +292,21 @@ impl Proposer {
         if *missing > 0 {
             return Vec::new();
         }
-        let request = Request::Accept { ballot: request_ballot, placement: placement.clone() };
+        let request = Request::Accept {
+            ballot: request_ballot,
+            placement: placement.clone(),
+        };
         vec![Action::Send { to, request }]
     }
 
     fn prepare_messages(&self, to: BTreeSet<NodeRef>) -> Vec<Action> {
         let ballot = self.ballot();
-        to.into_iter().map(|to| Action::Send { to, request: Request::Prepare { ballot } }).collect()
+        to.into_iter()
+            .map(|to| Action::Send {
+                to,
+                request: Request::Prepare { ballot },
+            })
+            .collect()
     }
 
     fn give_up(&mut self) -> Vec<Action> {
@@ -282,7 +323,14 @@ impl Proposer {
     }
 
     fn on_promise(&mut self, from: NodeRef, promise: Promise) -> Vec<Action> {
-        let Phase::Prepare { pending, promises, asked } = &mut self.phase else { return Vec::new() };
+        let Phase::Prepare {
+            pending,
+            promises,
+            asked,
+        } = &mut self.phase
+        else {
+            return Vec::new();
+        };
         if !asked.contains(&from) {
             return Vec::new();
         }
@@ -293,8 +341,19 @@ impl Proposer {
 
     /// Ends phase 1 if it can be ended, widens it if it must be widened, gives up if nobody is left to answer.
     fn advance_prepare(&mut self) -> Vec<Action> {
-        let Phase::Prepare { asked, pending, promises } = &mut self.phase else { return Vec::new() };
-        let highest = promises.values().filter_map(|promise| promise.accepted.as_ref()).max_by_key(|vote| vote.ballot).cloned();
+        let Phase::Prepare {
+            asked,
+            pending,
+            promises,
+        } = &mut self.phase
+        else {
+            return Vec::new();
+        };
+        let highest = promises
+            .values()
+            .filter_map(|promise| promise.accepted.as_ref())
+            .max_by_key(|vote| vote.ballot)
+            .cloned();
         let Some(highest) = highest else {
             // Something was decided and none of those who answered knows it: they are not the ones to build on.
             if self.known.is_some() {
@@ -308,7 +367,12 @@ impl Proposer {
             return if pending.is_empty() { self.give_up() } else { Vec::new() };
         };
         // The value found may name acceptors nobody asked yet: its quorum is what phase 1 has to reach.
-        let more: BTreeSet<_> = highest.placement.nodes().into_iter().filter(|node| !asked.contains(node)).collect();
+        let more: BTreeSet<_> = highest
+            .placement
+            .nodes()
+            .into_iter()
+            .filter(|node| !asked.contains(node))
+            .collect();
         if !more.is_empty() {
             asked.extend(&more);
             pending.extend(&more);
@@ -322,12 +386,18 @@ impl Proposer {
 
     /// Phase 1 holds a quorum of `highest`, the value of the highest ballot found.
     fn conclude_prepare(&mut self, highest: Vote) -> Vec<Action> {
-        let Phase::Prepare { pending, promises, .. } = &self.phase else { return Vec::new() };
+        let Phase::Prepare { pending, promises, .. } = &self.phase else {
+            return Vec::new();
+        };
         let current = &highest.placement;
         let said_so = promises
             .values()
             .any(|promise| promise.decided && promise.accepted.as_ref().is_some_and(|vote| vote.placement == *current));
-        let counted = current.quorum(|node| promises.get(&node).is_some_and(|promise| promise.accepted.as_ref() == Some(&highest)));
+        let counted = current.quorum(|node| {
+            promises
+                .get(&node)
+                .is_some_and(|promise| promise.accepted.as_ref() == Some(&highest))
+        });
         if !(said_so || counted || self.known.as_ref() == Some(current)) {
             let unchanged = highest.placement;
             return self.propose(unchanged, false);
@@ -343,8 +413,8 @@ impl Proposer {
                 promised || (self.known.as_ref() == Some(current) && self.completed_by.contains(node))
             })
             .collect();
-        let granted = matches!(self.change, Change::Read)
-            || self.expected.is_none_or(|version| version == current.version);
+        let granted =
+            matches!(self.change, Change::Read) || self.expected.is_none_or(|version| version == current.version);
         let next = if granted {
             choose::on_known(&self.change, current, &vouching)
         } else {
@@ -372,20 +442,45 @@ impl Proposer {
     }
 
     fn tell(to: Vec<NodeRef>, ballot: Ballot, placement: &Placement) -> Vec<Action> {
-        let request = Request::Decided { ballot, placement: placement.clone() };
-        to.into_iter().map(|to| Action::Tell { to, request: request.clone() }).collect()
+        let request = Request::Decided {
+            ballot,
+            placement: placement.clone(),
+        };
+        to.into_iter()
+            .map(|to| Action::Tell {
+                to,
+                request: request.clone(),
+            })
+            .collect()
     }
 
     fn propose(&mut self, placement: Placement, wished: bool) -> Vec<Action> {
         let ballot = self.ballot();
         let nodes: BTreeSet<NodeRef> = placement.nodes().into_iter().collect();
-        let request = Request::Accept { ballot, placement: placement.clone() };
-        self.phase = Phase::Accept { placement, wished, copies: BTreeMap::new(), pending: nodes.clone(), accepted: BTreeSet::new() };
-        nodes.into_iter().map(|to| Action::Send { to, request: request.clone() }).collect()
+        let request = Request::Accept {
+            ballot,
+            placement: placement.clone(),
+        };
+        self.phase = Phase::Accept {
+            placement,
+            wished,
+            copies: BTreeMap::new(),
+            pending: nodes.clone(),
+            accepted: BTreeSet::new(),
+        };
+        nodes
+            .into_iter()
+            .map(|to| Action::Send {
+                to,
+                request: request.clone(),
+            })
+            .collect()
     }
 
     fn on_accepted(&mut self, from: NodeRef) -> Vec<Action> {
-        let Phase::Accept { pending, accepted, .. } = &mut self.phase else { return Vec::new() };
+        let Phase::Accept { pending, accepted, .. } = &mut self.phase else {
+            return Vec::new();
+        };
         pending.remove(&from);
         accepted.insert(from);
         self.advance_accept()
@@ -393,19 +488,37 @@ impl Proposer {
 
     fn on_need(&mut self, from: NodeRef, items: &[Digest]) -> Vec<Action> {
         let ballot = self.ballot();
-        let Phase::Accept { placement, copies, .. } = &mut self.phase else { return Vec::new() };
+        let Phase::Accept { placement, copies, .. } = &mut self.phase else {
+            return Vec::new();
+        };
         // Asked twice: the copy did not help, and a third answer would be the same.
         if copies.contains_key(&from) || items.is_empty() {
             return self.on_silence(from, ballot);
         }
         copies.insert(from, items.len());
         let holders: Vec<_> = placement.nodes().into_iter().filter(|node| *node != from).collect();
-        items.iter().map(|item| Action::Copy { to: from, item: *item, from: holders.clone() }).collect()
+        items
+            .iter()
+            .map(|item| Action::Copy {
+                to: from,
+                item: *item,
+                from: holders.clone(),
+            })
+            .collect()
     }
 
     fn advance_accept(&mut self) -> Vec<Action> {
         let ballot = self.ballot();
-        let Phase::Accept { placement, wished, pending, accepted, .. } = &self.phase else { return Vec::new() };
+        let Phase::Accept {
+            placement,
+            wished,
+            pending,
+            accepted,
+            ..
+        } = &self.phase
+        else {
+            return Vec::new();
+        };
         if !placement.quorum(|node| accepted.contains(&node)) {
             let hopeless = !placement.quorum(|node| accepted.contains(&node) || pending.contains(&node));
             return if hopeless { self.give_up() } else { Vec::new() };

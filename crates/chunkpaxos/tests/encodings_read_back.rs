@@ -10,15 +10,26 @@ fn digest() -> impl Strategy<Value = Digest> {
 
 fn nodes(most: usize) -> impl Strategy<Value = Vec<NodeRef>> {
     prop::collection::btree_map(any::<[u8; 16]>(), any::<u32>(), 1..=most).prop_map(|nodes| {
-        let node = |(uuid, incarnation)| NodeRef { uuid: NodeUuid::from_bytes(uuid), incarnation: Incarnation(incarnation) };
+        let node = |(uuid, incarnation)| NodeRef {
+            uuid: NodeUuid::from_bytes(uuid),
+            incarnation: Incarnation(incarnation),
+        };
         nodes.into_iter().map(node).collect()
     })
 }
 
 fn coded() -> impl Strategy<Value = Layout> {
     (nodes(32), 1u8..=16, 0u8..=16, digest()).prop_map(|(nodes, data, parity, sha256)| {
-        let shards = (0..data + parity).map(|index| Shard { index, node: nodes[usize::from(index) % nodes.len()], sha256 });
-        Layout::Coded { data, parity, shards: shards.collect() }
+        let shards = (0..data + parity).map(|index| Shard {
+            index,
+            node: nodes[usize::from(index) % nodes.len()],
+            sha256,
+        });
+        Layout::Coded {
+            data,
+            parity,
+            shards: shards.collect(),
+        }
     })
 }
 
@@ -61,15 +72,27 @@ fn request() -> impl Strategy<Value = Request> {
 fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         ballot().prop_map(|ballot| Reply::Accepted { ballot }),
-        (ballot(), prop::option::of(vote()), any::<bool>(), any::<bool>())
-            .prop_map(|(ballot, accepted, decided, holds)| Reply::Promise { ballot, accepted, decided, holds }),
+        (ballot(), prop::option::of(vote()), any::<bool>(), any::<bool>()).prop_map(
+            |(ballot, accepted, decided, holds)| Reply::Promise {
+                ballot,
+                accepted,
+                decided,
+                holds
+            }
+        ),
         prop::option::of(ballot()).prop_map(|promised| Reply::Nack { promised }),
         prop::collection::vec(digest(), 0..=32).prop_map(|items| Reply::NeedBytes { items }),
         Just(Reply::Damaged),
         Just(Reply::WrongNode),
         Just(Reply::Noted),
         (prop::option::of(ballot()), prop::option::of(vote()), any::<[bool; 3]>()).prop_map(
-            |(promised, accepted, [decided, damaged, holds])| Reply::State { promised, accepted, decided, damaged, holds }
+            |(promised, accepted, [decided, damaged, holds])| Reply::State {
+                promised,
+                accepted,
+                decided,
+                damaged,
+                holds
+            }
         ),
     ]
 }

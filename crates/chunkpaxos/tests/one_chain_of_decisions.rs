@@ -1,5 +1,6 @@
 //! Whatever messages are lost, repeated, delayed and reordered, and whoever proposes what: the decided placements
 //! of a register form one chain, nothing follows a deletion, and a lone proposer can always finish.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,12 +15,22 @@ fn node(n: u8) -> NodeRef {
 }
 
 fn replicated(nodes: &[u8]) -> Layout {
-    Layout::Replicated { nodes: nodes.iter().map(|n| node(*n)).collect() }
+    Layout::Replicated {
+        nodes: nodes.iter().map(|n| node(*n)).collect(),
+    }
 }
 
 fn coded(nodes: &[u8]) -> Layout {
-    let shards = (0u8..).zip(nodes).map(|(index, n)| Shard { index, node: node(*n), sha256: Digest::of(&[b's', index]) });
-    Layout::Coded { data: 3, parity: 2, shards: shards.collect() }
+    let shards = (0u8..).zip(nodes).map(|(index, n)| Shard {
+        index,
+        node: node(*n),
+        sha256: Digest::of(&[b's', index]),
+    });
+    Layout::Coded {
+        data: 3,
+        parity: 2,
+        shards: shards.collect(),
+    }
 }
 
 #[derive(Default)]
@@ -29,8 +40,19 @@ struct Node {
 }
 
 enum Message {
-    Request { from: Option<usize>, to: NodeRef, ballot: Ballot, request: Request, bytes: Option<Digest> },
-    Reply { to: usize, from: NodeRef, ballot: Ballot, reply: Reply },
+    Request {
+        from: Option<usize>,
+        to: NodeRef,
+        ballot: Ballot,
+        request: Request,
+        bytes: Option<Digest>,
+    },
+    Reply {
+        to: usize,
+        from: NodeRef,
+        ballot: Ballot,
+        reply: Reply,
+    },
 }
 
 struct World {
@@ -85,8 +107,17 @@ impl World {
         };
         let ballot = Ballot::zero(ProcessUuid::from_bytes([0xee; 16]));
         for to in Self::initial() {
-            let request = Request::Put0 { ballot, placement: placement.clone() };
-            self.flight.push(Message::Request { from: None, to, ballot, request, bytes: Some(Digest::of(CONTENT[0])) });
+            let request = Request::Put0 {
+                ballot,
+                placement: placement.clone(),
+            };
+            self.flight.push(Message::Request {
+                from: None,
+                to,
+                ballot,
+                request,
+                bytes: Some(Digest::of(CONTENT[0])),
+            });
         }
     }
 
@@ -99,9 +130,15 @@ impl World {
             3 => Change::TurnBack,
             4 => Change::Read,
             5 | 6 => Change::Settle,
-            7 => Change::Move { to: replicated(&[1, 4, 5]) },
-            8 => Change::Move { to: coded(&[1, 2, 3, 4, 5]) },
-            _ => Change::Move { to: coded(&[1, 1, 2, 2, 3]) },
+            7 => Change::Move {
+                to: replicated(&[1, 4, 5]),
+            },
+            8 => Change::Move {
+                to: coded(&[1, 2, 3, 4, 5]),
+            },
+            _ => Change::Move {
+                to: coded(&[1, 1, 2, 2, 3]),
+            },
         }
     }
 
@@ -128,18 +165,36 @@ impl World {
             let ballot = self.proposers[proposer].ballot();
             match action {
                 Action::Send { to, request } => {
-                    self.flight.push(Message::Request { from: Some(proposer), to, ballot, request, bytes: None });
+                    self.flight.push(Message::Request {
+                        from: Some(proposer),
+                        to,
+                        ballot,
+                        request,
+                        bytes: None,
+                    });
                 }
                 Action::Tell { to, request } => {
-                    self.flight.push(Message::Request { from: None, to, ballot, request, bytes: None });
+                    self.flight.push(Message::Request {
+                        from: None,
+                        to,
+                        ballot,
+                        request,
+                        bytes: None,
+                    });
                 }
                 Action::Copy { to, item, from } => {
                     // A coding node makes any shard from a whole copy or from enough shards; copies are never invented.
                     let holders = || from.iter().map(|holder| &self.nodes[holder].items);
-                    let whole = CONTENT.iter().any(|content| holders().any(|items| items.contains(&Digest::of(content))));
-                    let shards = (0u8..5).filter(|index| holders().any(|items| items.contains(&Digest::of(&[b's', *index])))).count();
+                    let whole = CONTENT
+                        .iter()
+                        .any(|content| holders().any(|items| items.contains(&Digest::of(content))));
+                    let shards = (0u8..5)
+                        .filter(|index| holders().any(|items| items.contains(&Digest::of(&[b's', *index]))))
+                        .count();
                     let is_shard = (0u8..5).any(|index| Digest::of(&[b's', index]) == item);
-                    let copied = holders().any(|items| items.contains(&item)) || (is_shard && whole) || (shards >= 3 && !is_shard);
+                    let copied = holders().any(|items| items.contains(&item))
+                        || (is_shard && whole)
+                        || (shards >= 3 && !is_shard);
                     if copied {
                         self.nodes.get_mut(&to).unwrap().items.insert(item);
                     }
@@ -155,7 +210,13 @@ impl World {
 
     fn deliver(&mut self, message: Message) {
         match message {
-            Message::Request { from, to, ballot, request, bytes } => {
+            Message::Request {
+                from,
+                to,
+                ballot,
+                request,
+                bytes,
+            } => {
                 let node = self.nodes.get_mut(&to).unwrap();
                 node.items.extend(bytes);
                 let items = &node.items;
@@ -170,10 +231,20 @@ impl World {
                 }
                 self.collect_garbage(to);
                 if let Some(proposer) = from {
-                    self.flight.push(Message::Reply { to: proposer, from: to, ballot, reply: outcome.reply });
+                    self.flight.push(Message::Reply {
+                        to: proposer,
+                        from: to,
+                        ballot,
+                        reply: outcome.reply,
+                    });
                 }
             }
-            Message::Reply { to, from, ballot, reply } => {
+            Message::Reply {
+                to,
+                from,
+                ballot,
+                reply,
+            } => {
                 let actions = self.proposers[to].on_reply(from, ballot, reply);
                 self.perform(to, actions);
             }
@@ -187,7 +258,10 @@ impl World {
     }
 
     fn note_vote(&mut self, voter: NodeRef, ballot: Ballot, placement: &Placement) {
-        let entry = self.votes.entry((ballot, placement.encode())).or_insert_with(|| (placement.clone(), BTreeSet::new()));
+        let entry = self
+            .votes
+            .entry((ballot, placement.encode()))
+            .or_insert_with(|| (placement.clone(), BTreeSet::new()));
         entry.1.insert(voter);
         let voters = entry.1.clone();
         let values_in_ballot = self.votes.keys().filter(|(other, _)| *other == ballot).count();
@@ -206,9 +280,16 @@ impl World {
         match latest {
             None => assert_eq!(placement.version, 1, "the chain starts at 1"),
             Some(latest) => {
-                assert_eq!(placement.version, latest.version + 1, "each version follows the one before");
+                assert_eq!(
+                    placement.version,
+                    latest.version + 1,
+                    "each version follows the one before"
+                );
                 assert!(!latest.layout.is_deleted(), "nothing follows a deletion");
-                assert!(placement.prev.is_none() || latest.prev.is_none() || placement.back, "one move at a time");
+                assert!(
+                    placement.prev.is_none() || latest.prev.is_none() || placement.back,
+                    "one move at a time"
+                );
             }
         }
         assert!(self.readable(placement), "decided, and cannot be read: {placement:?}");
@@ -217,13 +298,21 @@ impl World {
 
     /// The bytes can be had from those that one of the layouts names.
     fn readable(&self, placement: &Placement) -> bool {
-        std::iter::once(&placement.layout).chain(&placement.prev).any(|layout| match layout {
-            Layout::Deleted { .. } => true,
-            Layout::Replicated { nodes } => nodes.iter().any(|node| self.nodes[node].items.contains(&placement.sha256)),
-            Layout::Coded { data, shards, .. } => {
-                shards.iter().filter(|shard| self.nodes[&shard.node].items.contains(&shard.sha256)).count() >= usize::from(*data)
-            }
-        })
+        std::iter::once(&placement.layout)
+            .chain(&placement.prev)
+            .any(|layout| match layout {
+                Layout::Deleted { .. } => true,
+                Layout::Replicated { nodes } => nodes
+                    .iter()
+                    .any(|node| self.nodes[node].items.contains(&placement.sha256)),
+                Layout::Coded { data, shards, .. } => {
+                    shards
+                        .iter()
+                        .filter(|shard| self.nodes[&shard.node].items.contains(&shard.sha256))
+                        .count()
+                        >= usize::from(*data)
+                }
+            })
     }
 
     fn step(&mut self) {
@@ -237,16 +326,32 @@ impl World {
             return;
         }
         if self.rng.random_range(0..100) < self.loss_percent
-            && let Message::Request { from, to, ballot, request, bytes } = &message
+            && let Message::Request {
+                from,
+                to,
+                ballot,
+                request,
+                bytes,
+            } = &message
         {
-            self.flight.push(Message::Request { from: *from, to: *to, ballot: *ballot, request: request.clone(), bytes: *bytes });
+            self.flight.push(Message::Request {
+                from: *from,
+                to: *to,
+                ballot: *ballot,
+                request: request.clone(),
+                bytes: *bytes,
+            });
         }
         self.deliver(message);
     }
 
     fn wake_somebody(&mut self) {
-        let unfinished: Vec<_> = (0..self.proposers.len()).filter(|at| self.outcomes[*at].is_none()).collect();
-        let Some(at) = unfinished.choose(&mut self.rng).copied() else { return };
+        let unfinished: Vec<_> = (0..self.proposers.len())
+            .filter(|at| self.outcomes[*at].is_none())
+            .collect();
+        let Some(at) = unfinished.choose(&mut self.rng).copied() else {
+            return;
+        };
         let actions = if self.waiting.remove(&at) {
             self.proposers[at].retry()
         } else {
@@ -277,14 +382,19 @@ impl World {
             let Some(message) = self.flight.pop() else { continue };
             self.deliver(message);
         }
-        let outcome = self.outcomes[lone].clone().unwrap_or_else(|| panic!("a lone proposer finishes: {:#?}", self.proposers[lone]));
+        let outcome = self.outcomes[lone]
+            .clone()
+            .unwrap_or_else(|| panic!("a lone proposer finishes: {:#?}", self.proposers[lone]));
         let latest = self.decided.last_key_value().map(|(_, placement)| placement);
         match outcome {
             Outcome::Decided(vote) => assert_eq!(Some(&vote.placement), latest, "a read finds the latest decision"),
             Outcome::Nothing => assert_eq!(latest, None),
             Outcome::Refused(refusal) => panic!("a read is never refused: {refusal}"),
         }
-        assert!(latest.is_none_or(|placement| self.readable(placement)), "a decided chunk can be read");
+        assert!(
+            latest.is_none_or(|placement| self.readable(placement)),
+            "a decided chunk can be read"
+        );
     }
 }
 
@@ -305,5 +415,8 @@ fn decisions_form_one_chain_that_a_lone_proposer_can_read() {
         deepest = deepest.max(world.decided.len());
     }
     // The histories must have something in them, or the assertions above say nothing.
-    assert!(decided > 3_000 && deepest >= 5, "{decided} decisions, longest chain {deepest}");
+    assert!(
+        decided > 3_000 && deepest >= 5,
+        "{decided} decisions, longest chain {deepest}"
+    );
 }

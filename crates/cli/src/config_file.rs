@@ -9,13 +9,21 @@ use clap::Command;
 
 /// Reads `--config FILE` out of `arguments`, if it is there, and inserts the file's settings after the subcommand.
 pub fn merge(command: Command, arguments: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
-    let Some(path) = config_path(&arguments) else { return Ok(arguments) };
+    let Some(path) = config_path(&arguments) else {
+        return Ok(arguments);
+    };
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.to_string_lossy()))?;
-    let table: toml::Table = text.parse().with_context(|| format!("{} is not TOML", path.to_string_lossy()))?;
+    let table: toml::Table = text
+        .parse()
+        .with_context(|| format!("{} is not TOML", path.to_string_lossy()))?;
     let subcommand = arguments.iter().enumerate().skip(1).find_map(|(at, argument)| {
-        command.find_subcommand(argument.to_str()?).map(|found| (at, found.clone()))
+        command
+            .find_subcommand(argument.to_str()?)
+            .map(|found| (at, found.clone()))
     });
-    let Some((at, subcommand)) = subcommand else { return Ok(arguments) };
+    let Some((at, subcommand)) = subcommand else {
+        return Ok(arguments);
+    };
     let mut merged = arguments[..=at].to_vec();
     for (key, value) in &table {
         if let Some(flag) = flag_for(&subcommand, key, value, &arguments)? {
@@ -47,14 +55,31 @@ fn flag_for(
 ) -> anyhow::Result<Option<Vec<OsString>>> {
     let name = key.to_ascii_lowercase().replace('_', "-");
     let flag = format!("--{name}");
-    let Some(known) = subcommand.get_arguments().find(|argument| argument.get_long() == Some(name.as_str())) else {
-        let names: Vec<_> = subcommand.get_arguments().filter_map(clap::Arg::get_long).map(|long| long.replace('-', "_")).collect();
-        bail!("the configuration file has an unknown key `{key}`; `{}` knows {}", subcommand.get_name(), names.join(", "));
+    let Some(known) = subcommand
+        .get_arguments()
+        .find(|argument| argument.get_long() == Some(name.as_str()))
+    else {
+        let names: Vec<_> = subcommand
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+            .map(|long| long.replace('-', "_"))
+            .collect();
+        bail!(
+            "the configuration file has an unknown key `{key}`; `{}` knows {}",
+            subcommand.get_name(),
+            names.join(", ")
+        );
     };
     let given = arguments.iter().any(|argument| {
-        argument.to_str().is_some_and(|text| text == flag || text.starts_with(&format!("{flag}=")))
+        argument
+            .to_str()
+            .is_some_and(|text| text == flag || text.starts_with(&format!("{flag}=")))
     });
-    if given || known.get_env().is_some_and(|variable| std::env::var_os(variable).is_some()) {
+    if given
+        || known
+            .get_env()
+            .is_some_and(|variable| std::env::var_os(variable).is_some())
+    {
         return Ok(None);
     }
     let value = match value {
@@ -66,7 +91,9 @@ fn flag_for(
         toml::Value::Boolean(yes) => yes.to_string(),
         toml::Value::Array(items) => {
             let texts: Option<Vec<_>> = items.iter().map(toml::Value::as_str).collect();
-            texts.with_context(|| format!("`{key}` must be a list of texts"))?.join(",")
+            texts
+                .with_context(|| format!("`{key}` must be a list of texts"))?
+                .join(",")
         }
         _ => bail!("`{key}` has a value of a kind no setting has"),
     };
@@ -80,7 +107,11 @@ mod tests {
     use super::*;
 
     fn merged(file: &str, arguments: &[&str]) -> anyhow::Result<Vec<String>> {
-        let directory = std::env::temp_dir().join(format!("vstack-config-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let directory = std::env::temp_dir().join(format!(
+            "vstack-config-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         std::fs::create_dir_all(&directory)?;
         let path = directory.join("vstack.toml");
         std::fs::write(&path, file)?;
@@ -95,13 +126,20 @@ mod tests {
         all.extend(arguments.iter().map(OsString::from));
         let merged = merge(command, all);
         std::fs::remove_dir_all(&directory)?;
-        Ok(merged?.into_iter().skip(3).map(|argument| argument.to_string_lossy().into_owned()).collect())
+        Ok(merged?
+            .into_iter()
+            .skip(3)
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect())
     }
 
     #[test]
     fn a_file_fills_in_what_neither_flags_nor_environment_say() {
         let file = "port = 1\ndata_dir = \"/d\"\npath = \"nowhere\"\nquick = true\n";
-        assert_eq!(merged(file, &["serve", "--port", "2"]).unwrap(), ["serve", "--data-dir=/d", "--quick", "--port", "2"]);
+        assert_eq!(
+            merged(file, &["serve", "--port", "2"]).unwrap(),
+            ["serve", "--data-dir=/d", "--quick", "--port", "2"]
+        );
     }
 
     #[test]

@@ -82,8 +82,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             vstack_player::play(options, stop).await?;
             Ok(ExitCode::SUCCESS)
         }),
-        Command::Metadata(settings) => service(&settings.common.clone(), |stop| async { Ok(vstack_metadata::run(*settings, stop).await?) }),
-        Command::StorageNode(settings) => service(&settings.common.clone(), |stop| async { Ok(vstack_node::run(*settings, stop).await?) }),
+        Command::Metadata(settings) => service(&settings.common.clone(), |stop| async {
+            Ok(vstack_metadata::run(*settings, stop).await?)
+        }),
+        Command::StorageNode(settings) => service(&settings.common.clone(), |stop| async {
+            Ok(vstack_node::run(*settings, stop).await?)
+        }),
         Command::Uploader(settings) => service(&settings.common.clone(), |stop| vstack_uploader::run(*settings, stop)),
         Command::Web(settings) => service(&settings.common.clone(), |stop| vstack_web::run(*settings, stop)),
         Command::Client(settings) => service(&settings.common.clone(), |stop| vstack_player::run(*settings, stop)),

@@ -10,7 +10,9 @@ pub const SUPERVISOR_PID: &str = "VSTACK_SUPERVISOR_PID";
 
 /// When started by a supervisor, have the kernel end this process with it, even if it is killed.
 pub fn die_with_supervisor() -> anyhow::Result<()> {
-    let Ok(supervisor) = std::env::var(SUPERVISOR_PID) else { return Ok(()) };
+    let Ok(supervisor) = std::env::var(SUPERVISOR_PID) else {
+        return Ok(());
+    };
     set_parent_process_death_signal(Some(Signal::TERM)).context("cannot tie this process to its supervisor")?;
     // The supervisor may have died before the line above.
     let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());

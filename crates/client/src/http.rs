@@ -28,7 +28,11 @@ pub struct Timeouts {
 impl Default for Timeouts {
     /// For machines that share a network: 2 s to connect, 10 s for small calls, 30 s for chunks.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(2), control: Duration::from_secs(10), bytes: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(2),
+            control: Duration::from_secs(10),
+            bytes: Duration::from_secs(30),
+        }
     }
 }
 
@@ -55,7 +59,10 @@ impl HttpClient {
             .tcp_nodelay(true)
             .user_agent(concat!("vstack/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| ClientError::Unreachable { url: String::new(), reason: error.to_string() })?;
+            .map_err(|error| ClientError::Unreachable {
+                url: String::new(),
+                reason: error.to_string(),
+            })?;
         Ok(Self { http, secret, timeouts })
     }
 
@@ -97,23 +104,43 @@ impl HttpClient {
         let mut request = self
             .http
             .request(call.method, format!("{url}{}", call.query))
-            .timeout(if call.body.len() > JSON_BODY_BYTES_MAX / 64 { self.timeouts.bytes } else { self.timeouts.control })
+            .timeout(if call.body.len() > JSON_BODY_BYTES_MAX / 64 {
+                self.timeouts.bytes
+            } else {
+                self.timeouts.control
+            })
             .header(headers::VSTACK_MAC, tag.to_string())
             .header(headers::VSTACK_NODE, call.node.clone());
         if let Some(vote) = call.vote {
             request = request.header(headers::VSTACK_VOTE, vote);
         }
-        let response = request.body(call.body).send().await.map_err(|error| transport_error(&url, &error))?;
+        let response = request
+            .body(call.body)
+            .send()
+            .await
+            .map_err(|error| transport_error(&url, &error))?;
         let status = response.status();
         let node = header_text(&response, headers::VSTACK_NODE).unwrap_or_default();
         let vote = header_text(&response, headers::VSTACK_VOTE);
         let answer_tag = header_text(&response, headers::VSTACK_MAC).and_then(|tag| tag.parse::<Tag>().ok());
         let Some(answer_tag) = answer_tag else {
             // An unsigned answer is never a vote; a refusal may still say why.
-            return Err(if status.is_success() { ClientError::Unauthentic { url } } else { refusal(response).await });
+            return Err(if status.is_success() {
+                ClientError::Unauthentic { url }
+            } else {
+                refusal(response).await
+            });
         };
         let body = read_bounded(&url, response, CHUNK_BYTES_MAX.max(JSON_BODY_BYTES_MAX)).await?;
-        Ok(ClusterAnswer { url, status: status.as_u16(), node, vote, body, request_tag: tag, answer_tag })
+        Ok(ClusterAnswer {
+            url,
+            status: status.as_u16(),
+            node,
+            vote,
+            body,
+            request_tag: tag,
+            answer_tag,
+        })
     }
 }
 
@@ -149,15 +176,24 @@ pub(crate) struct ClusterAnswer {
 impl ClusterAnswer {
     /// Checks the MAC over `payload`.
     pub(crate) fn verify(&self, http: &HttpClient, payload: &[u8]) -> Result<(), ClientError> {
-        let valid = http.secret.as_ref().is_some_and(|secret| {
-            secret.verify_answer(self.request_tag, &self.node, payload, self.answer_tag)
-        });
-        if valid { Ok(()) } else { Err(ClientError::Unauthentic { url: self.url.clone() }) }
+        let valid = http
+            .secret
+            .as_ref()
+            .is_some_and(|secret| secret.verify_answer(self.request_tag, &self.node, payload, self.answer_tag));
+        if valid {
+            Ok(())
+        } else {
+            Err(ClientError::Unauthentic { url: self.url.clone() })
+        }
     }
 }
 
 fn header_text(response: &Response, name: &str) -> Option<String> {
-    response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    response
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
 }
 
 pub(crate) fn transport_error(url: &str, error: &reqwest::Error) -> ClientError {
@@ -169,7 +205,10 @@ pub(crate) fn transport_error(url: &str, error: &reqwest::Error) -> ClientError 
     while let Some(source) = cause.source() {
         cause = source;
     }
-    ClientError::Unreachable { url: url.to_owned(), reason: cause.to_string() }
+    ClientError::Unreachable {
+        url: url.to_owned(),
+        reason: cause.to_string(),
+    }
 }
 
 async fn refusal(response: Response) -> ClientError {
@@ -178,7 +217,11 @@ async fn refusal(response: Response) -> ClientError {
     let body = read_bounded(&url, response, 64 * 1024).await.unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or_else(|_| ErrorBody {
         detail: format!("{url} answered with status {status}"),
-        code: if status == 404 { ErrorCode::NotFound } else { ErrorCode::Upstream },
+        code: if status == 404 {
+            ErrorCode::NotFound
+        } else {
+            ErrorCode::Upstream
+        },
     });
     ClientError::Refused { status, body }
 }
@@ -187,7 +230,10 @@ pub(crate) async fn read_bounded(url: &str, mut response: Response, limit: usize
     let mut body = BytesMut::new();
     while let Some(part) = response.chunk().await.map_err(|error| transport_error(url, &error))? {
         if body.len() + part.len() > limit {
-            return Err(ClientError::BadAnswer { url: url.to_owned(), reason: format!("more than {limit} bytes") });
+            return Err(ClientError::BadAnswer {
+                url: url.to_owned(),
+                reason: format!("more than {limit} bytes"),
+            });
         }
         body.extend_from_slice(&part);
     }
@@ -195,6 +241,8 @@ pub(crate) async fn read_bounded(url: &str, mut response: Response, limit: usize
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(url: &str, body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body)
-        .map_err(|error| ClientError::BadAnswer { url: url.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(body).map_err(|error| ClientError::BadAnswer {
+        url: url.to_owned(),
+        reason: error.to_string(),
+    })
 }

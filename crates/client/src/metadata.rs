@@ -25,8 +25,14 @@ pub struct MetadataClient {
 impl MetadataClient {
     /// `urls` as in `METADATA_SERVICE_URL`: a comma-separated list.
     pub fn new(http: HttpClient, urls: &str) -> Self {
-        let bases = urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).filter(|url| !url.is_empty());
-        Self { http, bases: bases.collect() }
+        let bases = urls
+            .split(',')
+            .map(|url| url.trim().trim_end_matches('/').to_owned())
+            .filter(|url| !url.is_empty());
+        Self {
+            http,
+            bases: bases.collect(),
+        }
     }
 
     /// The first URL, for people.
@@ -42,7 +48,10 @@ impl MetadataClient {
         query: &[(&str, String)],
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, ClientError> {
-        let mut last = ClientError::Unreachable { url: String::new(), reason: "no METADATA_SERVICE_URL".to_owned() };
+        let mut last = ClientError::Unreachable {
+            url: String::new(),
+            reason: "no METADATA_SERVICE_URL".to_owned(),
+        };
         for base in &self.bases {
             let url = format!("{base}{path}");
             let mut request = self.http.request(method.clone(), &url).query(query);
@@ -63,9 +72,14 @@ impl MetadataClient {
 
     /// A cluster call with a JSON body, signed; the answer's MAC covers its body.
     async fn cluster<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| ClientError::BadAnswer { url: path.to_owned(), reason: error.to_string() })?;
-        let mut last = ClientError::Unreachable { url: path.to_owned(), reason: "no METADATA_SERVICE_URL".to_owned() };
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::BadAnswer {
+            url: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let mut last = ClientError::Unreachable {
+            url: path.to_owned(),
+            reason: "no METADATA_SERVICE_URL".to_owned(),
+        };
         for base in &self.bases {
             let call = ClusterRequest {
                 method: Method::POST,
@@ -134,7 +148,8 @@ impl MetadataClient {
     /// # Errors
     /// As any call.
     pub async fn manifest_internal(&self, video: VideoId) -> Result<Manifest, ClientError> {
-        self.get(&format!("/manifest/{video}"), &[("urls", "internal".to_owned())]).await
+        self.get(&format!("/manifest/{video}"), &[("urls", "internal".to_owned())])
+            .await
     }
 
     /// `DELETE /video/{id}`.
@@ -142,7 +157,8 @@ impl MetadataClient {
     /// # Errors
     /// As any call.
     pub async fn delete_video(&self, video: VideoId) -> Result<StatusSet, ClientError> {
-        self.call(Method::DELETE, &format!("/video/{video}"), &[], None::<&()>).await
+        self.call(Method::DELETE, &format!("/video/{video}"), &[], None::<&()>)
+            .await
     }
 
     /// `POST /video/{id}/view`.
@@ -150,7 +166,8 @@ impl MetadataClient {
     /// # Errors
     /// As any call.
     pub async fn count_view(&self, video: VideoId) -> Result<ViewCounted, ClientError> {
-        self.call(Method::POST, &format!("/video/{video}/view"), &[], None::<&()>).await
+        self.call(Method::POST, &format!("/video/{video}/view"), &[], None::<&()>)
+            .await
     }
 
     /// `GET /consensus/{chunk_id}`.
@@ -192,7 +209,13 @@ impl MetadataClient {
     /// # Errors
     /// As any call; 404 asks the node to register again.
     pub async fn heartbeat(&self, node_id: &str, heartbeat: &Heartbeat) -> Result<NodeAck, ClientError> {
-        self.call(Method::POST, &format!("/nodes/{node_id}/heartbeat"), &[], Some(heartbeat)).await
+        self.call(
+            Method::POST,
+            &format!("/nodes/{node_id}/heartbeat"),
+            &[],
+            Some(heartbeat),
+        )
+        .await
     }
 
     /// (cluster) The nodes of the chunks from a sequence number on.
@@ -208,7 +231,9 @@ impl MetadataClient {
     /// # Errors
     /// As any call; 409 when the video failed or was deleted.
     pub async fn decided(&self, video: VideoId, batch: &DecidedBatch) -> Result<(), ClientError> {
-        self.cluster::<serde_json::Value>(&format!("/video/{video}/decided"), batch).await.map(|_ack| ())
+        self.cluster::<serde_json::Value>(&format!("/video/{video}/decided"), batch)
+            .await
+            .map(|_ack| ())
     }
 
     /// (cluster) The video is whole.
@@ -224,7 +249,13 @@ impl MetadataClient {
     /// # Errors
     /// As any call.
     pub async fn fail(&self, video: VideoId, reason: &str) -> Result<StatusSet, ClientError> {
-        self.cluster(&format!("/video/{video}/fail"), &FailVideo { reason: reason.to_owned() }).await
+        self.cluster(
+            &format!("/video/{video}/fail"),
+            &FailVideo {
+                reason: reason.to_owned(),
+            },
+        )
+        .await
     }
 
     /// (cluster) This process still works on its videos.
@@ -233,6 +264,8 @@ impl MetadataClient {
     /// As any call.
     pub async fn alive(&self, process: ProcessUuid, videos: Vec<VideoId>) -> Result<(), ClientError> {
         let body = OwnerAlive { videos };
-        self.cluster::<serde_json::Value>(&format!("/owners/{process}/alive"), &body).await.map(|_ack| ())
+        self.cluster::<serde_json::Value>(&format!("/owners/{process}/alive"), &body)
+            .await
+            .map(|_ack| ())
     }
 }

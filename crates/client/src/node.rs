@@ -106,11 +106,15 @@ impl NodeClient {
 
     fn reply(&self, to: &Holder, answer: &ClusterAnswer, encoded: &[u8]) -> Result<Reply, ClientError> {
         answer.verify(&self.http, encoded)?;
-        let reply = Reply::decode(encoded)
-            .map_err(|error| ClientError::BadAnswer { url: answer.url.clone(), reason: error.to_string() })?;
+        let reply = Reply::decode(encoded).map_err(|error| ClientError::BadAnswer {
+            url: answer.url.clone(),
+            reason: error.to_string(),
+        })?;
         // A vote counts for the disk that cast it, not for whoever sits at its URL.
         if answer.node != to.node.to_string() && reply != Reply::WrongNode {
-            return Err(ClientError::Unauthentic { url: answer.url.clone() });
+            return Err(ClientError::Unauthentic {
+                url: answer.url.clone(),
+            });
         }
         Ok(reply)
     }
@@ -160,9 +164,15 @@ impl NodeClient {
         size: u64,
         from: &[Holder],
     ) -> Result<(), ClientError> {
-        let pull = Pull { sha256: item, size, from: from.to_vec() };
-        let body = serde_json::to_vec(&pull)
-            .map_err(|error| ClientError::BadAnswer { url: to.url.clone(), reason: error.to_string() })?;
+        let pull = Pull {
+            sha256: item,
+            size,
+            from: from.to_vec(),
+        };
+        let body = serde_json::to_vec(&pull).map_err(|error| ClientError::BadAnswer {
+            url: to.url.clone(),
+            reason: error.to_string(),
+        })?;
         let answer = self
             .http
             .cluster(ClusterRequest {
@@ -226,7 +236,10 @@ impl NodeClient {
         if Digest::of(&answer.body) == item {
             Ok(answer.body)
         } else {
-            Err(ClientError::BadAnswer { url: answer.url, reason: "the bytes are not the item asked for".to_owned() })
+            Err(ClientError::BadAnswer {
+                url: answer.url,
+                reason: "the bytes are not the item asked for".to_owned(),
+            })
         }
     }
 
@@ -296,7 +309,9 @@ impl NodeClient {
         let mut query = vec![("limit", limit.to_string())];
         query.extend(video.map(|video| ("video", video.to_string())));
         query.extend(cursor.map(|cursor| ("cursor", cursor.to_owned())));
-        self.http.json(&url, self.http.request(Method::GET, &url).query(&query)).await
+        self.http
+            .json(&url, self.http.request(Method::GET, &url).query(&query))
+            .await
     }
 
     /// `GET /health`; an answer with 503 is an answer.
@@ -322,10 +337,18 @@ impl NodeClient {
     pub async fn ping(&self, url: &str, timeout: Duration) -> Result<Ping, ClientError> {
         let url = format!("{}/ping", url.trim_end_matches('/'));
         let started = Instant::now();
-        let response = self.http.send(&url, self.http.request(Method::HEAD, &url).timeout(timeout)).await?;
+        let response = self
+            .http
+            .send(&url, self.http.request(Method::HEAD, &url).timeout(timeout))
+            .await?;
         let disk = response.headers().get(headers::DISK_USAGE_PERCENT);
-        let disk_usage_percent = disk.and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-        Ok(Ping { round_trip: started.elapsed(), disk_usage_percent })
+        let disk_usage_percent = disk
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.parse().ok());
+        Ok(Ping {
+            round_trip: started.elapsed(),
+            disk_usage_percent,
+        })
     }
 
     /// `GET /chunk/{id}`: the head has come when this returns, the body streams. No timeout but the caller's.
@@ -349,7 +372,10 @@ impl NodeClient {
         if Digest::of(&body) == expected {
             Ok(body)
         } else {
-            Err(ClientError::BadAnswer { url: address, reason: "the bytes do not match their checksum".to_owned() })
+            Err(ClientError::BadAnswer {
+                url: address,
+                reason: "the bytes do not match their checksum".to_owned(),
+            })
         }
     }
 }
@@ -359,7 +385,13 @@ fn expect_success(answer: &ClusterAnswer) -> Result<(), ClientError> {
         return Ok(());
     }
     Err(match serde_json::from_slice(&answer.body) {
-        Ok(body) => ClientError::Refused { status: answer.status, body },
-        Err(_) => ClientError::BadAnswer { url: answer.url.clone(), reason: format!("status {}", answer.status) },
+        Ok(body) => ClientError::Refused {
+            status: answer.status,
+            body,
+        },
+        Err(_) => ClientError::BadAnswer {
+            url: answer.url.clone(),
+            reason: format!("status {}", answer.status),
+        },
     })
 }

@@ -46,8 +46,16 @@ pub enum ProposeError {
 }
 
 enum Event {
-    Replied { from: NodeRef, ballot: Ballot, reply: Option<Reply> },
-    Copied { to: NodeRef, ballot: Ballot, copied: bool },
+    Replied {
+        from: NodeRef,
+        ballot: Ballot,
+        reply: Option<Reply>,
+    },
+    Copied {
+        to: NodeRef,
+        ballot: Ballot,
+        copied: bool,
+    },
     Told,
 }
 
@@ -65,7 +73,13 @@ pub async fn propose(
     deadline: Duration,
 ) -> Result<Outcome, ProposeError> {
     let run = async {
-        let mut driver = Driver { nodes, urls, chunk, size, running: JoinSet::new() };
+        let mut driver = Driver {
+            nodes,
+            urls,
+            chunk,
+            size,
+            running: JoinSet::new(),
+        };
         let mut rng = StdRng::from_rng(&mut rand::rng());
         let mut actions = proposer.retry();
         loop {
@@ -82,7 +96,9 @@ pub async fn propose(
             }
         }
     };
-    timeout(deadline, run).await.map_err(|_elapsed| ProposeError::Deadline(deadline))
+    timeout(deadline, run)
+        .await
+        .map_err(|_elapsed| ProposeError::Deadline(deadline))
 }
 
 enum Step {
@@ -118,7 +134,13 @@ impl Driver<'_> {
         self.running.spawn(async move {
             let reply = match holder {
                 Some(holder) => timeout(ANSWER_TIMEOUT, nodes.paxos(&holder, &chunk, &request)).await,
-                None => return Event::Replied { from: to, ballot, reply: None },
+                None => {
+                    return Event::Replied {
+                        from: to,
+                        ballot,
+                        reply: None,
+                    };
+                }
             };
             let reply = match reply {
                 Ok(Ok(reply)) => Some(reply),
@@ -128,7 +150,11 @@ impl Driver<'_> {
                 }
                 Err(_elapsed) => None,
             };
-            Event::Replied { from: to, ballot, reply }
+            Event::Replied {
+                from: to,
+                ballot,
+                reply,
+            }
         });
     }
 
@@ -147,16 +173,34 @@ impl Driver<'_> {
         let target = self.urls.holder(to);
         let holders: Vec<_> = from.iter().filter_map(|node| self.urls.holder(*node)).collect();
         self.running.spawn(async move {
-            let Some(target) = target else { return Event::Copied { to, ballot, copied: false } };
+            let Some(target) = target else {
+                return Event::Copied {
+                    to,
+                    ballot,
+                    copied: false,
+                };
+            };
             let pulled = timeout(COPY_TIMEOUT, nodes.pull(&target, &chunk, item, size, &holders)).await;
-            Event::Copied { to, ballot, copied: matches!(pulled, Ok(Ok(()))) }
+            Event::Copied {
+                to,
+                ballot,
+                copied: matches!(pulled, Ok(Ok(()))),
+            }
         });
     }
 
     async fn next(&mut self, proposer: &mut Proposer) -> Vec<Action> {
         match self.running.join_next().await {
-            Some(Ok(Event::Replied { from, ballot, reply: Some(reply) })) => proposer.on_reply(from, ballot, reply),
-            Some(Ok(Event::Replied { from, ballot, reply: None })) => proposer.on_silence(from, ballot),
+            Some(Ok(Event::Replied {
+                from,
+                ballot,
+                reply: Some(reply),
+            })) => proposer.on_reply(from, ballot, reply),
+            Some(Ok(Event::Replied {
+                from,
+                ballot,
+                reply: None,
+            })) => proposer.on_silence(from, ballot),
             Some(Ok(Event::Copied { to, ballot, copied })) => proposer.on_copied(to, ballot, copied),
             Some(Ok(Event::Told)) => Vec::new(),
             Some(Err(error)) => {

@@ -16,7 +16,10 @@ pub struct UploaderClient {
 impl UploaderClient {
     /// `url` is `http://host:port`.
     pub fn new(http: HttpClient, url: &str) -> Self {
-        Self { http, base: url.trim_end_matches('/').to_owned() }
+        Self {
+            http,
+            base: url.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// `GET /health`.

@@ -66,7 +66,11 @@ impl ClusterAuth {
         if !secret.verify_request(method.as_str(), path, node, payload, tag) {
             return refuse("the MAC is wrong: do both sides have the same CLUSTER_SECRET?");
         }
-        Ok(VerifiedCall { secret: secret.clone(), tag, node: node.to_owned() })
+        Ok(VerifiedCall {
+            secret: secret.clone(),
+            tag,
+            node: node.to_owned(),
+        })
     }
 }
 
@@ -85,7 +89,9 @@ impl VerifiedCall {
     /// An answer by `node` with `body`, which the MAC covers.
     pub fn answer(&self, status: StatusCode, node: &str, body: Vec<u8>) -> Response {
         let mut response = (status, self.sign(node, &body), Body::from(body)).into_response();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         response
     }
 }
@@ -96,8 +102,12 @@ impl ClusterCall {
     /// # Errors
     /// 400 when it is something else.
     pub fn json<T: DeserializeOwned>(&self) -> ApiResult<T> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| ApiError::new(ErrorCode::Malformed, format!("the JSON body is not as it should be: {error}")))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            ApiError::new(
+                ErrorCode::Malformed,
+                format!("the JSON body is not as it should be: {error}"),
+            )
+        })
     }
 
     /// A JSON answer, signed, by a service that is not a storage node.
@@ -107,7 +117,9 @@ impl ClusterCall {
     pub fn answer_json<T: Serialize>(&self, value: &T) -> ApiResult<Response> {
         let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
         let mut response = self.call.answer(StatusCode::OK, "", body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
     }
 }
@@ -121,8 +133,11 @@ impl<S: Send + Sync> FromRequest<S> for ClusterCall {
             .get::<ClusterAuth>()
             .cloned()
             .ok_or_else(|| ApiError::internal("the router was not built by Service"))?;
-        let (method, path, headers) =
-            (request.method().clone(), request.uri().path().to_owned(), request.headers().clone());
+        let (method, path, headers) = (
+            request.method().clone(),
+            request.uri().path().to_owned(),
+            request.headers().clone(),
+        );
         let body = read_body(request, JSON_BODY_BYTES_MAX).await?;
         let call = auth.verify(&method, &path, &headers, &body)?;
         Ok(Self { body, call })

@@ -25,7 +25,11 @@ pub type ApiResult<T> = Result<T, ApiError>;
 impl ApiError {
     /// `detail` says what is wrong and, where there is something, what to do about it.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None }
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after: None,
+        }
     }
 
     /// Tells the caller when another try makes sense.
@@ -38,7 +42,10 @@ impl ApiError {
     /// Our own fault. The cause is logged here, once, and not sent.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
-        Self::new(ErrorCode::Internal, "the service failed to handle this; its log says why")
+        Self::new(
+            ErrorCode::Internal,
+            "the service failed to handle this; its log says why",
+        )
     }
 
     /// The HTTP status it is sent with.
@@ -50,11 +57,16 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = ErrorBody { detail: self.detail, code: self.code };
+        let body = ErrorBody {
+            detail: self.detail,
+            code: self.code,
+        };
         let mut response = (status, axum::Json(body)).into_response();
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }

@@ -33,12 +33,17 @@ pub(crate) async fn read_body(request: Request, limit: usize) -> ApiResult<Bytes
     parts.extensions.insert(axum::extract::DefaultBodyLimit::max(limit));
     let body = http_body_util::Limited::new(body, limit);
     let request = Request::from_parts(parts, axum::body::Body::new(body));
-    Bytes::from_request(request, &()).await.map_err(|rejection| match rejection {
-        BytesRejection::FailedToBufferBody(failure) if failure.status() == 413 => {
-            ApiError::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes"))
-        }
-        other => ApiError::new(ErrorCode::Malformed, format!("the body could not be read: {}", other.body_text())),
-    })
+    Bytes::from_request(request, &())
+        .await
+        .map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(failure) if failure.status() == 413 => {
+                ApiError::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes"))
+            }
+            other => ApiError::new(
+                ErrorCode::Malformed,
+                format!("the body could not be read: {}", other.body_text()),
+            ),
+        })
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
@@ -46,9 +51,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let body = read_body(request, JSON_BODY_BYTES_MAX).await?;
-        serde_json::from_slice(&body)
-            .map(Self)
-            .map_err(|error| ApiError::new(ErrorCode::Malformed, format!("the JSON body is not as it should be: {error}")))
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            ApiError::new(
+                ErrorCode::Malformed,
+                format!("the JSON body is not as it should be: {error}"),
+            )
+        })
     }
 }
 

@@ -61,10 +61,12 @@ pub fn init(level: LogLevel, format: LogFormat) {
     });
     let vstack = |filter: EnvFilter| {
         let level = level.to_string();
-        ["api", "client", "engine", "media", "metadata", "node", "player", "service", "uploader", "web"]
-            .iter()
-            .filter_map(|part| format!("vstack_{part}={level}").parse().ok())
-            .fold(filter, EnvFilter::add_directive)
+        [
+            "api", "client", "engine", "media", "metadata", "node", "player", "service", "uploader", "web",
+        ]
+        .iter()
+        .filter_map(|part| format!("vstack_{part}={level}").parse().ok())
+        .fold(filter, EnvFilter::add_directive)
     };
     let subscriber = fmt().with_env_filter(vstack(filter)).with_writer(std::io::stderr);
     let ansi = std::io::stderr().is_terminal();

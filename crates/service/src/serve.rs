@@ -34,7 +34,9 @@ pub enum ServeError {
 /// # Errors
 /// When the address cannot be had.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Bind { address, source })
 }
 
 /// Serves until `shutdown`, then lets requests under way finish for a few seconds.
@@ -42,7 +44,10 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).half_close(false);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .half_close(false);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,

@@ -39,7 +39,13 @@ pub struct Service {
 impl Service {
     /// `name` as in `/health` and logs, for example `metadata-service`.
     pub fn new(name: &'static str) -> Self {
-        Self { name, registry: Registry::default(), secret: None, cors: None, openapi: None }
+        Self {
+            name,
+            registry: Registry::default(),
+            secret: None,
+            cors: None,
+            openapi: None,
+        }
     }
 
     /// Where the service's own metrics are registered before [`Self::router`] is called.
@@ -91,12 +97,21 @@ fn cors_layer(cors: &Cors) -> CorsLayer {
     let origins = if cors.origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(cors.origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+        AllowOrigin::list(
+            cors.origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        )
     };
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods(cors.methods.clone())
-        .allow_headers([header::CONTENT_TYPE, header::RANGE, header::IF_NONE_MATCH, HeaderName::from_static(headers::REQUEST_ID)])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            header::RANGE,
+            header::IF_NONE_MATCH,
+            HeaderName::from_static(headers::REQUEST_ID),
+        ])
         .expose_headers(cors.expose.clone())
         .max_age(std::time::Duration::from_secs(3600))
 }
@@ -113,7 +128,13 @@ async fn timing_allow_origin(request: Request, next: Next) -> Response {
 
 async fn metrics_text(State(metrics): State<Metrics>) -> Result<impl IntoResponse, ApiError> {
     let text = metrics.text().map_err(ApiError::internal)?;
-    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+    Ok((
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        text,
+    ))
 }
 
 async fn method_not_allowed(request: Request) -> ApiError {
@@ -126,7 +147,11 @@ async fn method_not_allowed(request: Request) -> ApiError {
 /// A request id that may be echoed: short and harmless; otherwise a new one.
 fn request_id(request: &Request) -> HeaderValue {
     let given = request.headers().get(headers::REQUEST_ID).filter(|value| {
-        value.len() <= 100 && value.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+        value.len() <= 100
+            && value
+                .as_bytes()
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     });
     given.cloned().unwrap_or_else(|| {
         HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("unknown"))

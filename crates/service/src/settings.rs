@@ -16,10 +16,22 @@ pub struct Common {
     #[arg(long, env = "LOG_LEVEL", default_value_t, value_name = "LEVEL")]
     pub log_level: LogLevel,
     /// How log lines are written.
-    #[arg(long, env = "LOG_FORMAT", default_value = "text", ignore_case = true, value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        default_value = "text",
+        ignore_case = true,
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
     /// Secret the services of a cluster share, 16 characters or more.
-    #[arg(long, env = "CLUSTER_SECRET", hide_env_values = true, value_name = "SECRET", conflicts_with = "cluster_secret_file")]
+    #[arg(
+        long,
+        env = "CLUSTER_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        conflicts_with = "cluster_secret_file"
+    )]
     pub cluster_secret: Option<String>,
     /// File that holds the secret.
     #[arg(long, env = "CLUSTER_SECRET_FILE", value_name = "FILE")]
@@ -51,9 +63,13 @@ impl Common {
         if let Some(secret) = &self.cluster_secret {
             return Ok(Some(secret.parse()?));
         }
-        let Some(path) = &self.cluster_secret_file else { return Ok(None) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| SecretSettingError::Read { path: path.clone(), source })?;
+        let Some(path) = &self.cluster_secret_file else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(path).map_err(|source| SecretSettingError::Read {
+            path: path.clone(),
+            source,
+        })?;
         Ok(Some(text.parse()?))
     }
 }

@@ -1,6 +1,10 @@
 //! What every service promises, over a real socket.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use axum::{Router, routing::{get, post}};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use vstack_api::{ErrorBody, ErrorCode, auth::ClusterSecret, headers};
@@ -31,13 +35,26 @@ struct Running {
 
 async fn start() -> Running {
     let routes = Router::new()
-        .route("/sum", post(|Json(numbers): Json<Numbers>| async move { Json(numbers.a + 1) }))
-        .route("/query", get(|Query(numbers): Query<Numbers>| async move { Json(numbers.a) }))
+        .route(
+            "/sum",
+            post(|Json(numbers): Json<Numbers>| async move { Json(numbers.a + 1) }),
+        )
+        .route(
+            "/query",
+            get(|Query(numbers): Query<Numbers>| async move { Json(numbers.a) }),
+        )
         .route("/item/{id}", get(|Path(id): Path<u32>| async move { Json(id) }))
         .route("/refuse", get(refuse))
         .route("/cluster", post(cluster));
-    let cors = Cors { origins: vec!["http://page.example".to_owned()], methods: vec![], expose: vec![] };
-    let router = Service::new("test-service").secret(Some(secret())).cors(cors).router(routes);
+    let cors = Cors {
+        origins: vec!["http://page.example".to_owned()],
+        methods: vec![],
+        expose: vec![],
+    };
+    let router = Service::new("test-service")
+        .secret(Some(secret()))
+        .cors(cors)
+        .router(routes);
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
@@ -56,12 +73,30 @@ async fn errors_have_one_shape() {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = |path: &str| format!("{}{path}", service.url);
     let long = format!("{{\"a\": {}1}}", " ".repeat(5 * 1024 * 1024));
-    assert_eq!(error(client.get(url("/nowhere")).send().await.unwrap()).await, (404, ErrorCode::NotFound));
-    assert_eq!(error(client.get(url("/sum")).send().await.unwrap()).await, (405, ErrorCode::MethodNotAllowed));
-    assert_eq!(error(client.post(url("/sum")).body("{").send().await.unwrap()).await, (400, ErrorCode::Malformed));
-    assert_eq!(error(client.post(url("/sum")).body(long).send().await.unwrap()).await, (413, ErrorCode::TooLarge));
-    assert_eq!(error(client.get(url("/query?a=x")).send().await.unwrap()).await, (400, ErrorCode::Malformed));
-    assert_eq!(error(client.get(url("/item/x")).send().await.unwrap()).await, (400, ErrorCode::BadId));
+    assert_eq!(
+        error(client.get(url("/nowhere")).send().await.unwrap()).await,
+        (404, ErrorCode::NotFound)
+    );
+    assert_eq!(
+        error(client.get(url("/sum")).send().await.unwrap()).await,
+        (405, ErrorCode::MethodNotAllowed)
+    );
+    assert_eq!(
+        error(client.post(url("/sum")).body("{").send().await.unwrap()).await,
+        (400, ErrorCode::Malformed)
+    );
+    assert_eq!(
+        error(client.post(url("/sum")).body(long).send().await.unwrap()).await,
+        (413, ErrorCode::TooLarge)
+    );
+    assert_eq!(
+        error(client.get(url("/query?a=x")).send().await.unwrap()).await,
+        (400, ErrorCode::Malformed)
+    );
+    assert_eq!(
+        error(client.get(url("/item/x")).send().await.unwrap()).await,
+        (400, ErrorCode::BadId)
+    );
     let refused = client.get(url("/refuse")).send().await.unwrap();
     assert_eq!(refused.headers()["retry-after"], "2");
     assert_eq!(error(refused).await, (429, ErrorCode::TooMany));
@@ -72,16 +107,39 @@ async fn requests_are_named_counted_and_shared_with_allowed_pages_only() {
     let service = start().await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = |path: &str| format!("{}{path}", service.url);
-    let named = client.get(url("/ready")).header(headers::REQUEST_ID, "abc-1").send().await.unwrap();
+    let named = client
+        .get(url("/ready"))
+        .header(headers::REQUEST_ID, "abc-1")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(named.headers()[headers::REQUEST_ID], "abc-1");
-    let rude = client.get(url("/ready")).header(headers::REQUEST_ID, "a b<c>").send().await.unwrap();
+    let rude = client
+        .get(url("/ready"))
+        .header(headers::REQUEST_ID, "a b<c>")
+        .send()
+        .await
+        .unwrap();
     assert_ne!(rude.headers()[headers::REQUEST_ID], "a b<c>");
     let metrics = client.get(url("/metrics")).send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("vstack_http_requests_total{method=\"GET\",route=\"/ready\",status=\"200\"} 2"), "{metrics}");
-    let allowed = client.get(url("/ready")).header("origin", "http://page.example").send().await.unwrap();
+    assert!(
+        metrics.contains("vstack_http_requests_total{method=\"GET\",route=\"/ready\",status=\"200\"} 2"),
+        "{metrics}"
+    );
+    let allowed = client
+        .get(url("/ready"))
+        .header("origin", "http://page.example")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(allowed.headers()["access-control-allow-origin"], "http://page.example");
     assert_eq!(allowed.headers()["timing-allow-origin"], "http://page.example");
-    let other = client.get(url("/ready")).header("origin", "http://other.example").send().await.unwrap();
+    let other = client
+        .get(url("/ready"))
+        .header("origin", "http://other.example")
+        .send()
+        .await
+        .unwrap();
     assert!(other.headers().get("access-control-allow-origin").is_none());
 }
 
@@ -92,11 +150,21 @@ async fn cluster_calls_need_the_secret() {
     let url = format!("{}/cluster", service.url);
     let call = |tag: Option<String>| {
         let request = client.post(&url).body("body");
-        tag.map_or_else(|| client.post(&url).body("body"), |tag| request.header(headers::VSTACK_MAC, tag)).send()
+        tag.map_or_else(
+            || client.post(&url).body("body"),
+            |tag| request.header(headers::VSTACK_MAC, tag),
+        )
+        .send()
     };
-    assert_eq!(error(call(None).await.unwrap()).await, (401, ErrorCode::Unauthenticated));
+    assert_eq!(
+        error(call(None).await.unwrap()).await,
+        (401, ErrorCode::Unauthenticated)
+    );
     let wrong = secret().sign_request("POST", "/other", "", b"body").to_string();
-    assert_eq!(error(call(Some(wrong)).await.unwrap()).await, (401, ErrorCode::Unauthenticated));
+    assert_eq!(
+        error(call(Some(wrong)).await.unwrap()).await,
+        (401, ErrorCode::Unauthenticated)
+    );
     let right = secret().sign_request("POST", "/cluster", "", b"body");
     let answer = call(Some(right.to_string())).await.unwrap();
     assert_eq!(answer.status(), 200);
@@ -110,8 +178,19 @@ async fn cluster_calls_need_the_secret() {
 async fn a_stop_ends_the_service() {
     let service = start().await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    assert_eq!(client.get(format!("{}/ready", service.url)).send().await.unwrap().status(), 200);
+    assert_eq!(
+        client
+            .get(format!("{}/ready", service.url))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
     service.stop.cancel();
-    tokio::time::timeout(std::time::Duration::from_secs(6), service.done).await.unwrap().unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(6), service.done)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(client.get(format!("{}/ready", service.url)).send().await.is_err());
 }

@@ -74,7 +74,12 @@ impl FromStr for Digest {
         if hex.len() != 64 {
             return Err(ParseDigestError);
         }
-        let nibble = |byte: u8| (byte as char).to_digit(16).and_then(|n| u8::try_from(n).ok()).ok_or(ParseDigestError);
+        let nibble = |byte: u8| {
+            (byte as char)
+                .to_digit(16)
+                .and_then(|n| u8::try_from(n).ok())
+                .ok_or(ParseDigestError)
+        };
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
             *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
@@ -91,7 +96,9 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -102,9 +109,15 @@ mod tests {
     #[test]
     fn digests_match_the_published_vector_and_read_back() {
         let digest = Digest::of(b"abc");
-        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            digest.to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!(digest.to_string().parse(), Ok(digest));
-        assert_eq!(digest.prefixed().to_uppercase().replace("SHA256", "sha256").parse(), Ok(digest));
+        assert_eq!(
+            digest.prefixed().to_uppercase().replace("SHA256", "sha256").parse(),
+            Ok(digest)
+        );
         let mut builder = DigestBuilder::default();
         builder.update(b"a");
         builder.update(b"bc");

@@ -106,7 +106,10 @@ pub struct NodeRef {
 impl NodeRef {
     /// The first incarnation of a disk.
     pub const fn first(uuid: NodeUuid) -> Self {
-        Self { uuid, incarnation: Incarnation(0) }
+        Self {
+            uuid,
+            incarnation: Incarnation(0),
+        }
     }
 }
 
@@ -121,7 +124,10 @@ impl FromStr for NodeRef {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let (uuid, incarnation) = text.split_once('/').ok_or(ParseIdError::NodeRef)?;
         let incarnation = incarnation.parse().map_err(|_| ParseIdError::NodeRef)?;
-        Ok(Self { uuid: uuid.parse()?, incarnation: Incarnation(incarnation) })
+        Ok(Self {
+            uuid: uuid.parse()?,
+            incarnation: Incarnation(incarnation),
+        })
     }
 }
 
@@ -133,7 +139,9 @@ impl Serialize for NodeRef {
 
 impl<'de> Deserialize<'de> for NodeRef {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -181,14 +189,22 @@ impl FromStr for ChunkId {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let bytes = text.as_bytes();
         let first_ok = bytes.first().is_some_and(u8::is_ascii_alphanumeric);
-        let rest_ok = bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-        if first_ok && rest_ok && bytes.len() <= Self::LEN_MAX { Ok(Self(text.into())) } else { Err(ParseIdError::ChunkId) }
+        let rest_ok = bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if first_ok && rest_ok && bytes.len() <= Self::LEN_MAX {
+            Ok(Self(text.into()))
+        } else {
+            Err(ParseIdError::ChunkId)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for ChunkId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -219,9 +235,15 @@ mod tests {
 
     #[test]
     fn a_node_reference_reads_back() {
-        let node = NodeRef { uuid: NodeUuid::random(), incarnation: Incarnation(3) };
+        let node = NodeRef {
+            uuid: NodeUuid::random(),
+            incarnation: Incarnation(3),
+        };
         assert_eq!(node.to_string().parse(), Ok(node));
-        assert_eq!(serde_json::from_str::<NodeRef>(&serde_json::to_string(&node).unwrap()).unwrap(), node);
+        assert_eq!(
+            serde_json::from_str::<NodeRef>(&serde_json::to_string(&node).unwrap()).unwrap(),
+            node
+        );
         assert!("nonsense".parse::<NodeRef>().is_err());
     }
 }

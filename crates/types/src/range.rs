@@ -45,8 +45,12 @@ impl RangeOutcome {
     /// # Errors
     /// When the one range asked for holds no byte of the whole.
     pub fn parse(header: Option<&str>, total: u64) -> Result<Self, RangeError> {
-        let Some(spec) = header.and_then(|value| value.trim().strip_prefix("bytes=")) else { return Ok(Self::Whole) };
-        let Some((first, last)) = spec.trim().split_once('-') else { return Ok(Self::Whole) };
+        let Some(spec) = header.and_then(|value| value.trim().strip_prefix("bytes=")) else {
+            return Ok(Self::Whole);
+        };
+        let Some((first, last)) = spec.trim().split_once('-') else {
+            return Ok(Self::Whole);
+        };
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         if !digits(first) || !digits(last) || (first.is_empty() && last.is_empty()) {
             return Ok(Self::Whole);
@@ -55,14 +59,20 @@ impl RangeOutcome {
         let number = |text: &str| text.parse::<u64>().unwrap_or(u64::MAX);
         let range = if first.is_empty() {
             let suffix = number(last).min(total);
-            (suffix > 0).then(|| ByteRange { start: total - suffix, end: total - 1 })
+            (suffix > 0).then(|| ByteRange {
+                start: total - suffix,
+                end: total - 1,
+            })
         } else {
             let start = number(first);
             if !last.is_empty() && number(last) < start {
                 return Ok(Self::Whole);
             }
             let end = if last.is_empty() { u64::MAX } else { number(last) };
-            (start < total).then(|| ByteRange { start, end: end.min(total - 1) })
+            (start < total).then(|| ByteRange {
+                start,
+                end: end.min(total - 1),
+            })
         };
         range.map(Self::Part).ok_or(RangeError { total })
     }

@@ -39,33 +39,46 @@ struct Tail {
 
 /// Prints the last lines of logs, and with `--follow` those to come.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let state = State::load(&options.data)
-        .with_context(|| format!("no cluster was started in {}; see `vstack up --help`", options.data.display()))?;
+    let state = State::load(&options.data).with_context(|| {
+        format!(
+            "no cluster was started in {}; see `vstack up --help`",
+            options.data.display()
+        )
+    })?;
     let known: Vec<_> = state.services.iter().map(|service| service.name.as_str()).collect();
     if let Some(unknown) = options.services.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("there is no service `{unknown}`; there are {}", known.join(", "));
     }
-    let chosen = state.services.iter().filter(|service| options.services.is_empty() || options.services.contains(&service.name));
+    let chosen = state
+        .services
+        .iter()
+        .filter(|service| options.services.is_empty() || options.services.contains(&service.name));
     let mut tails = Vec::new();
     for service in chosen {
         // A service that never ran has no log yet.
         if let Ok(file) = File::open(&service.log) {
-            tails.push(Tail { name: service.name.clone(), reader: BufReader::new(file), path: service.log.clone() });
+            tails.push(Tail {
+                name: service.name.clone(),
+                reader: BufReader::new(file),
+                path: service.log.clone(),
+            });
         }
     }
     for tail in &mut tails {
         print_last(tail, options.lines)?;
     }
-    while options.follow {
+    if !options.follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
         for tail in &mut tails {
             print_new(tail)?;
         }
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn print_last(tail: &mut Tail, count: usize) -> anyhow::Result<()> {

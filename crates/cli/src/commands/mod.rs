@@ -12,13 +12,21 @@ use vstack_client::{HttpClient, MetadataClient, Timeouts, UploaderClient};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Cluster {
     /// Metadata service; several replicas separated by commas.
-    #[arg(long, env = "METADATA_SERVICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "METADATA_SERVICE_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub metadata_url: String,
 }
 
 impl Cluster {
     fn metadata(&self) -> anyhow::Result<MetadataClient> {
-        Ok(MetadataClient::new(HttpClient::new(None, Timeouts::default())?, &self.metadata_url))
+        Ok(MetadataClient::new(
+            HttpClient::new(None, Timeouts::default())?,
+            &self.metadata_url,
+        ))
     }
 }
 

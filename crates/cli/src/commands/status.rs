@@ -16,7 +16,12 @@ pub struct Options {
     #[command(flatten)]
     cluster: Cluster,
     /// Uploader.
-    #[arg(long, env = "UPLOADER_SERVICE_URL", default_value = "http://127.0.0.1:8084", value_name = "URL")]
+    #[arg(
+        long,
+        env = "UPLOADER_SERVICE_URL",
+        default_value = "http://127.0.0.1:8084",
+        value_name = "URL"
+    )]
     uploader_url: String,
     /// Show again every two seconds, until Ctrl-C.
     #[arg(long, short)]
@@ -45,7 +50,11 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
         let report = collect(&options).await?;
         show(&options, &report)?;
         if !options.watch {
-            return Ok(if report.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(if report.healthy {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(ExitCode::SUCCESS),

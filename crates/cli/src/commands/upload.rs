@@ -32,7 +32,12 @@ pub struct Options {
     #[arg(long)]
     json: bool,
     /// Uploader.
-    #[arg(long, env = "UPLOADER_SERVICE_URL", default_value = "http://127.0.0.1:8084", value_name = "URL")]
+    #[arg(
+        long,
+        env = "UPLOADER_SERVICE_URL",
+        default_value = "http://127.0.0.1:8084",
+        value_name = "URL"
+    )]
     uploader_url: String,
 }
 
@@ -71,7 +76,9 @@ async fn upload(
     options: &Options,
     stop: &CancellationToken,
 ) -> anyhow::Result<UploadStatus> {
-    let name = path.file_name().map_or_else(|| "video".into(), |name| name.to_string_lossy().into_owned());
+    let name = path
+        .file_name()
+        .map_or_else(|| "video".into(), |name| name.to_string_lossy().into_owned());
     let bar = send_bar(&name);
     let accepted = tokio::select! {
         accepted = send(client, path, &name, options.title.as_deref(), &bar) => accepted?,
@@ -97,7 +104,8 @@ async fn upload(
 }
 
 fn send_bar(name: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:30!} {bar:30} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta}");
+    let style =
+        ProgressStyle::with_template("{msg:30!} {bar:30} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta}");
     let bar = ProgressBar::new(0).with_message(format!("sending {name}"));
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
@@ -122,12 +130,17 @@ async fn send(
             counter.inc(part.len() as u64);
         }
     });
-    client.upload(name, title, stream, metadata.len()).await.map_err(|error| match error {
-        ClientError::Unreachable { url, reason } => {
-            anyhow::anyhow!("cannot reach the uploader at {url} ({reason}); is the cluster up? `vstack up` starts one")
-        }
-        error => error.into(),
-    })
+    client
+        .upload(name, title, stream, metadata.len())
+        .await
+        .map_err(|error| match error {
+            ClientError::Unreachable { url, reason } => {
+                anyhow::anyhow!(
+                    "cannot reach the uploader at {url} ({reason}); is the cluster up? `vstack up` starts one"
+                )
+            }
+            error => error.into(),
+        })
 }
 
 async fn follow(

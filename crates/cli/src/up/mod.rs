@@ -56,7 +56,10 @@ pub struct Options {
 /// `$XDG_DATA_HOME/vstack`, usually `~/.local/share/vstack`.
 pub fn default_data_dir() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(home);
     base.map_or_else(|| PathBuf::from("vstack-data"), |base| base.join("vstack"))
 }
 
@@ -93,7 +96,10 @@ async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     if let Err(error) = ready {
         stop.cancel();
         supervisor.join().await;
-        return Err(error.context(format!("the cluster did not come up; `vstack logs --data {}` says more", data.display())));
+        return Err(error.context(format!(
+            "the cluster did not come up; `vstack logs --data {}` says more",
+            data.display()
+        )));
     }
     supervisor.run_with(while_up(&options, &urls, &data, &stop)).await;
     eprintln!("stopping");
@@ -124,18 +130,32 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path)?;
     if file.try_lock().is_err() {
-        bail!("a cluster is already running on {}; stop it first, or choose another --data", data.display());
+        bail!(
+            "a cluster is already running on {}; stop it first, or choose another --data",
+            data.display()
+        );
     }
     Ok(file)
 }
 
 async fn wait_ready(urls: &plan::Urls, nodes: usize) -> anyhow::Result<()> {
-    let http = HttpClient::new(None, Timeouts { control: Duration::from_secs(2), ..Timeouts::default() })?;
+    let http = HttpClient::new(
+        None,
+        Timeouts {
+            control: Duration::from_secs(2),
+            ..Timeouts::default()
+        },
+    )?;
     let all = async {
         for (name, url) in &urls.all {
             let ready = format!("{url}/ready");
             loop {
-                let answer = http.transport().get(&ready).timeout(Duration::from_secs(2)).send().await;
+                let answer = http
+                    .transport()
+                    .get(&ready)
+                    .timeout(Duration::from_secs(2))
+                    .send()
+                    .await;
                 if answer.is_ok_and(|answer| answer.status().is_success()) {
                     break;
                 }
@@ -146,16 +166,27 @@ async fn wait_ready(urls: &plan::Urls, nodes: usize) -> anyhow::Result<()> {
         let metadata = MetadataClient::new(http.clone(), &urls.metadata);
         loop {
             let known = metadata.nodes().await.unwrap_or_default();
-            if known.iter().filter(|node| node.trusted && node.status == vstack_api::metadata::NodeStatus::Healthy).count() >= nodes {
+            if known
+                .iter()
+                .filter(|node| node.trusted && node.status == vstack_api::metadata::NodeStatus::Healthy)
+                .count()
+                >= nodes
+            {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(READY_TIMEOUT, all).await.context("not everything was ready within a minute")
+    tokio::time::timeout(READY_TIMEOUT, all)
+        .await
+        .context("not everything was ready within a minute")
 }
 
 fn announce(options: &Options, urls: &plan::Urls, data: &Path) {
-    eprintln!("\nV-Stack is up with {} storage nodes; its data is in {}", options.nodes, data.display());
+    eprintln!(
+        "\nV-Stack is up with {} storage nodes; its data is in {}",
+        options.nodes,
+        data.display()
+    );
     eprintln!("Open {}   (Ctrl-C stops it)\n", urls.web_public);
 }

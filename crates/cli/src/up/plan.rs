@@ -36,16 +36,27 @@ pub struct Urls {
 
 /// Services reach each other over this machine's own address, whatever else they listen on.
 fn inner_host(options: &Options) -> String {
-    if options.bind_address.is_unspecified() { "127.0.0.1".to_owned() } else { host(&options.bind_address.to_string()) }
+    if options.bind_address.is_unspecified() {
+        "127.0.0.1".to_owned()
+    } else {
+        host(&options.bind_address.to_string())
+    }
 }
 
 fn public_host(options: &Options) -> String {
-    options.public_host.clone().map_or_else(|| inner_host(options), |name| host(&name))
+    options
+        .public_host
+        .clone()
+        .map_or_else(|| inner_host(options), |name| host(&name))
 }
 
 /// IPv6 addresses stand in brackets in a URL.
 fn host(name: &str) -> String {
-    if name.contains(':') && !name.starts_with('[') { format!("[{name}]") } else { name.to_owned() }
+    if name.contains(':') && !name.starts_with('[') {
+        format!("[{name}]")
+    } else {
+        name.to_owned()
+    }
 }
 
 impl Urls {
@@ -53,8 +64,18 @@ impl Urls {
     pub fn of(options: &Options, ports: &Ports) -> Self {
         let url = |port: u16| format!("http://{}:{port}", inner_host(options));
         let mut all = vec![("metadata".to_owned(), url(ports.metadata))];
-        all.extend(ports.nodes.iter().enumerate().map(|(at, port)| (format!("storage-node-{}", at + 1), url(*port))));
-        for (name, port) in [("uploader", ports.uploader), ("web", ports.web), ("client", ports.client)] {
+        all.extend(
+            ports
+                .nodes
+                .iter()
+                .enumerate()
+                .map(|(at, port)| (format!("storage-node-{}", at + 1), url(*port))),
+        );
+        for (name, port) in [
+            ("uploader", ports.uploader),
+            ("web", ports.web),
+            ("client", ports.client),
+        ] {
             all.push((name.to_owned(), url(port)));
         }
         Self {
@@ -69,7 +90,11 @@ impl Urls {
 /// The table of a cluster's services, in the order they are started.
 pub fn cluster(options: &Options, data: &Path, ports: &Ports, secret: &Path) -> Vec<Service> {
     let urls = Urls::of(options, ports);
-    let node_urls: Vec<_> = ports.nodes.iter().map(|port| format!("http://{}:{port}", inner_host(options))).collect();
+    let node_urls: Vec<_> = ports
+        .nodes
+        .iter()
+        .map(|port| format!("http://{}:{port}", inner_host(options)))
+        .collect();
     let path = |name: &str| data.join(name).to_string_lossy().into_owned();
     let shared = |port: u16| {
         vec![
@@ -94,14 +119,25 @@ pub fn cluster(options: &Options, data: &Path, ports: &Ports, secret: &Path) -> 
             ("METADATA_SERVICE_URL", urls.metadata.clone()),
             ("CORS_ORIGINS", web_origins(options, ports.web)),
         ];
-        services.push(Service { name, subcommand: "storage-node", url: node_urls[at].clone(), env: with(shared(*port), settings) });
+        services.push(Service {
+            name,
+            subcommand: "storage-node",
+            url: node_urls[at].clone(),
+            env: with(shared(*port), settings),
+        });
     }
     let at = |port: u16| format!("http://{}:{port}", inner_host(options));
     services.push(Service {
         name: "uploader".to_owned(),
         subcommand: "uploader",
         url: urls.uploader.clone(),
-        env: with(shared(ports.uploader), [("METADATA_SERVICE_URL", urls.metadata.clone()), ("TEMP_DIR", path("uploads"))]),
+        env: with(
+            shared(ports.uploader),
+            [
+                ("METADATA_SERVICE_URL", urls.metadata.clone()),
+                ("TEMP_DIR", path("uploads")),
+            ],
+        ),
     });
     let mut web = with(
         shared(ports.web),
@@ -112,10 +148,18 @@ pub fn cluster(options: &Options, data: &Path, ports: &Ports, secret: &Path) -> 
             ("CLIENT_DASHBOARD_URL", at(ports.client)),
         ],
     );
-    for (variable, url) in ["STORAGE_NODE_1_URL", "STORAGE_NODE_2_URL", "STORAGE_NODE_3_URL"].into_iter().zip(&node_urls) {
+    for (variable, url) in ["STORAGE_NODE_1_URL", "STORAGE_NODE_2_URL", "STORAGE_NODE_3_URL"]
+        .into_iter()
+        .zip(&node_urls)
+    {
         web.push((variable, url.clone()));
     }
-    services.push(Service { name: "web".to_owned(), subcommand: "web", url: at(ports.web), env: web });
+    services.push(Service {
+        name: "web".to_owned(),
+        subcommand: "web",
+        url: at(ports.web),
+        env: web,
+    });
     services.push(Service {
         name: "client".to_owned(),
         subcommand: "client",
@@ -138,7 +182,12 @@ fn web_origins(options: &Options, port: u16) -> String {
     if let Ok(configured) = std::env::var("CORS_ORIGINS") {
         return configured;
     }
-    let mut hosts = vec![public_host(options), inner_host(options), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let mut hosts = vec![
+        public_host(options),
+        inner_host(options),
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+    ];
     hosts.dedup();
     let origins: Vec<_> = hosts.into_iter().map(|host| format!("http://{host}:{port}")).collect();
     origins.join(",")
@@ -154,7 +203,12 @@ pub fn secret_file(data: &Path) -> anyhow::Result<PathBuf> {
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     let temporary = data.join("cluster-secret.new");
     let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
         writeln!(file, "{hex}")?;
         file.sync_all()?;
         std::fs::rename(&temporary, &path)

@@ -35,7 +35,9 @@ pub fn choose(options: &Options, before: Option<&State>) -> anyhow::Result<Ports
             Choice::Standard => {
                 let port = standard(name).saturating_add(options.port_offset);
                 if !is_free(options.bind_address, port) {
-                    bail!("port {port} ({name}) is in use; stop what uses it, or give --port-offset 1000 or --ports auto");
+                    bail!(
+                        "port {port} ({name}) is in use; stop what uses it, or give --port-offset 1000 or --ports auto"
+                    );
                 }
                 port
             }
@@ -74,7 +76,11 @@ fn standard(name: &str) -> u16 {
         "web" => 8085,
         "client" => 8086,
         node => {
-            let number: u16 = node.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(1);
+            let number: u16 = node
+                .rsplit('-')
+                .next()
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(1);
             if number <= 3 { 8080 + number } else { 8090 + number }
         }
     }

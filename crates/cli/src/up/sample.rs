@@ -33,7 +33,9 @@ async fn load(http: &HttpClient, urls: &Urls, path: &Path) -> anyhow::Result<vst
     let uploader = UploaderClient::new(http.clone(), &urls.uploader);
     let file = tokio::fs::File::open(path).await?;
     let length = file.metadata().await?.len();
-    let accepted = uploader.upload("sample.mp4", Some("Sample"), ReaderStream::new(file), length).await?;
+    let accepted = uploader
+        .upload("sample.mp4", Some("Sample"), ReaderStream::new(file), length)
+        .await?;
     loop {
         let status = uploader.status(&accepted.upload_session_id).await?;
         match status.status {

@@ -73,9 +73,15 @@ pub fn start(plan: Vec<Service>, data: &Path, restart: bool, stop: CancellationT
             log: logs.join(format!("{}.log", service.name)),
         })
         .collect();
-    let state = State { pid: std::process::id(), services };
+    let state = State {
+        pid: std::process::id(),
+        services,
+    };
     state.save(data)?;
-    let shared = Rc::new(Shared { state: RefCell::new(state), data: data.to_owned() });
+    let shared = Rc::new(Shared {
+        state: RefCell::new(state),
+        data: data.to_owned(),
+    });
     let tasks = LocalSet::new();
     let services = plan
         .into_iter()
@@ -122,7 +128,11 @@ async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop:
                 };
                 shared.update(&service.name, |state| state.pid = None);
                 let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                eprintln!("{} ended: {how}{}", service.name, if restart { "; starting it again" } else { "" });
+                eprintln!(
+                    "{} ended: {how}{}",
+                    service.name,
+                    if restart { "; starting it again" } else { "" }
+                );
             }
             Err(error) => eprintln!("{} could not be started: {error:#}", service.name),
         }
@@ -146,7 +156,11 @@ fn spawn(service: &Service, shared: &Shared) -> anyhow::Result<Child> {
     if std::fs::metadata(&log_path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
         std::fs::rename(&log_path, log_path.with_extension("log.1"))?;
     }
-    let log = File::options().create(true).append(true).open(&log_path).context("cannot open its log")?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&log_path)
+        .context("cannot open its log")?;
     let program = std::env::current_exe().context("cannot find this program")?;
     Command::new(program)
         .arg(service.subcommand)
@@ -164,7 +178,10 @@ fn spawn(service: &Service, shared: &Shared) -> anyhow::Result<Child> {
 }
 
 async fn end(name: &str, child: &mut Child) {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended by itself this moment.
         let _gone = kill_process(pid, Signal::TERM);
