@@ -5,7 +5,7 @@ mod harness;
 
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -39,12 +39,16 @@ fn service(name: &str, log: &Path, env: &[(&str, &str)]) -> Service {
     Service(child)
 }
 
-/// Below the range of outgoing connections, so that it stays free until the service takes it.
-fn free_port() -> u16 {
+/// A port below the range of outgoing connections, with the UDP port of the same number as a sign to other clusters.
+fn free_port() -> (String, UdpSocket) {
     (0..)
-        .map(|_| 10_000 + rand::random::<u16>() % 20_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .unwrap()
+        .find_map(|_| {
+            let port = 10_000 + rand::random::<u16>() % 20_000;
+            let sign = UdpSocket::bind(("127.0.0.1", port)).ok()?;
+            TcpListener::bind(("127.0.0.1", port)).ok()?;
+            Some((port.to_string(), sign))
+        })
+        .expect("a free port")
 }
 
 #[test]
@@ -52,7 +56,7 @@ fn a_fast_path_commit_is_six_messages() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let text = |name: &str| path(name).to_string_lossy().into_owned();
-    let metadata_port = free_port().to_string();
+    let (metadata_port, _metadata_sign) = free_port();
     let metadata_url = format!("http://127.0.0.1:{metadata_port}");
     let _metadata = service(
         "metadata",
@@ -67,8 +71,9 @@ fn a_fast_path_commit_is_six_messages() {
 
     let mut nodes = Vec::new();
     let mut proxies = Vec::new();
+    let mut signs = Vec::new();
     for number in 1..=3 {
-        let port = free_port().to_string();
+        let (port, sign) = free_port();
         let proxy = CountingProxy::before(&format!("127.0.0.1:{port}"));
         let name = format!("node-{number}");
         let env = [
@@ -80,6 +85,7 @@ fn a_fast_path_commit_is_six_messages() {
         ];
         nodes.push(service("storage-node", &path(&format!("{name}.log")), &env));
         proxies.push(proxy);
+        signs.push(sign);
     }
     wait_for("three trusted nodes", || {
         let list = get_json(&format!("{metadata_url}/nodes/all"));
@@ -90,7 +96,7 @@ fn a_fast_path_commit_is_six_messages() {
             .count();
         (trusted == 3).then_some(())
     });
-    let uploader_port = free_port().to_string();
+    let (uploader_port, _uploader_sign) = free_port();
     let uploader_url = format!("http://127.0.0.1:{uploader_port}");
     let env = [
         ("PORT", uploader_port.as_str()),

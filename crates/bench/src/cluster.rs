@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
-use vstack_api::{auth::ClusterSecret, metadata::NodeSummary, uploader::UploadStatus};
+use vstack_api::{auth::ClusterSecret, uploader::UploadStatus};
 use vstack_client::{HttpClient, MetadataClient, Timeouts};
 use vstack_types::VideoId;
 
@@ -88,13 +88,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Started on an empty directory; every service answers and every node is trusted when this returns.
-    pub async fn start(binary: &Path, directory: &Path) -> anyhow::Result<Self> {
+    /// Started on an empty directory, with more arguments for `vstack up`; every service answers and every node is
+    /// trusted when this returns.
+    pub async fn start(binary: &Path, directory: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("cluster-").tempdir_in(directory)?;
         let mut command = command(binary);
         command
             .args(["up", "--ports", "auto", "--data"])
-            .arg(directory.path().join("data"));
+            .arg(directory.path().join("data"))
+            .args(arguments);
         let supervisor = Running::start("vstack up", &mut command, &directory.path().join("up.log"))?;
         let http = HttpClient::new(None, Timeouts::default())?;
         let mut cluster = Self {
@@ -210,29 +212,6 @@ impl Cluster {
             Some(())
         };
         wait_for("every copy to be made", READY_TIMEOUT, copied).await
-    }
-
-    /// Waits until a service answers and all nodes count as healthy.
-    pub async fn wait_healthy(&self, name: &str) -> anyhow::Result<()> {
-        let ready = format!("{}/ready", self.service(name)?.url);
-        wait_for(&format!("{name} to answer"), READY_TIMEOUT, async || {
-            answers(&self.http, &ready).await.then_some(())
-        })
-        .await?;
-        let nodes = self.nodes()?.len();
-        let summary = format!("{}/nodes/health-summary", self.service("metadata")?.url);
-        let healthy = async || {
-            let answer = self
-                .http
-                .transport()
-                .get(&summary)
-                .timeout(Duration::from_secs(2))
-                .send()
-                .await
-                .ok()?;
-            (answer.json::<NodeSummary>().await.ok()?.healthy == nodes).then_some(())
-        };
-        wait_for("all nodes to be healthy", READY_TIMEOUT, healthy).await
     }
 }
 

@@ -18,6 +18,7 @@ mod nginx;
 mod payload;
 mod process;
 mod report;
+mod rescue;
 mod scenarios;
 mod tap;
 mod targets;

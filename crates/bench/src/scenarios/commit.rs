@@ -42,7 +42,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
     );
     let mut section = Section::new("commit", about);
     let payload = Payload::make();
-    let cluster = Cluster::start(&bench.binary, &bench.directory).await?;
+    let cluster = Cluster::start(&bench.binary, &bench.directory, &[]).await?;
     let proposer = Proposer::of(&cluster)?;
     let nodes: Vec<_> = cluster.nodes()?.into_iter().map(|node| node.url).collect();
     let (mut committed, mut plain) = (Rounds::default(), Rounds::default());

@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     process::Stdio,
     sync::{
         Arc,
@@ -27,7 +28,8 @@ use crate::{
     measure::{Spread, percentile},
     process,
     report::{Row, Section},
-    tap::{Event, Passed, Tap},
+    rescue::{Fetch, failovers, most_asked},
+    tap::{Event, Tap},
     targets::{self, Target},
 };
 
@@ -37,7 +39,9 @@ const FETCHERS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Before the fault: enough to have settled on a node.
 const WARM: Duration = Duration::from_millis(1500);
-/// After it: more than any limit on a transfer.
+/// What counts as lately when the node is chosen that is asked most.
+const RECENT: Duration = Duration::from_millis(500);
+/// After the fault: more than any limit on a transfer.
 const WINDOW: Duration = Duration::from_secs(5);
 /// More than pass in a round; when it is full the round is void.
 const EVENTS_MAX: usize = 1 << 16;
@@ -76,14 +80,11 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
         Bench::ROUNDS
     );
     let mut section = Section::new("failover", about);
-    let cluster = Cluster::start(&bench.binary, &bench.directory).await?;
-    let clip = CLIP.make(cluster.scratch(), "clip.mp4").await?;
-    let video = cluster.upload(&clip).await?;
-    cluster.wait_copied(video).await?;
+    let clip = CLIP.make(&bench.directory, "failover.mp4").await?;
     for fault in FAULTS {
         let mut rounds = Vec::new();
         for _ in 0..Bench::ROUNDS {
-            rounds.push(round(&cluster, video, fault).await?);
+            rounds.push(round(bench, &clip, fault).await?);
         }
         tell(&mut section, fault, &rounds);
     }
@@ -150,11 +151,15 @@ struct Seen {
     rebuffering: f64,
 }
 
-async fn round(cluster: &Cluster, video: VideoId, fault: Fault) -> anyhow::Result<Seen> {
+/// On a cluster of its own, whose supervisor leaves the dead node dead.
+async fn round(bench: &Bench, clip: &Path, fault: Fault) -> anyhow::Result<Seen> {
+    let cluster = Cluster::start(&bench.binary, &bench.directory, &["--no-restart"]).await?;
+    let video = cluster.upload(clip).await?;
+    cluster.wait_copied(video).await?;
     let nodes = cluster.nodes()?;
     let (sender, mut receiver) = mpsc::channel(EVENTS_MAX);
     let taps = taps(&nodes, &sender).await?;
-    let chunks = tapped_chunks(cluster, video, &nodes, &taps).await?;
+    let chunks = tapped_chunks(&cluster, video, &nodes, &taps).await?;
     let stop = CancellationToken::new();
     let _stops_when_dropped = stop.clone().drop_guard();
     let source = source(&stop)?;
@@ -170,7 +175,9 @@ async fn round(cluster: &Cluster, video: VideoId, fault: Fault) -> anyhow::Resul
     tokio::time::sleep(WARM).await;
 
     let mut events = drain(&mut receiver);
-    let victim = most_asked(&events, nodes.len()).context("nothing was fetched before the fault")?;
+    let recent = Instant::now() - RECENT;
+    let lately = events.iter().filter(|event| event.at >= recent);
+    let victim = most_asked(lately, nodes.len()).context("nothing was fetched before the fault")?;
     let pid = nodes[victim].pid.context("the node does not run")?;
     let at = Instant::now();
     process::signal(pid, fault.signal)?;
@@ -186,7 +193,6 @@ async fn round(cluster: &Cluster, video: VideoId, fault: Fault) -> anyhow::Resul
     events.extend(drain(&mut receiver));
     let rebuffering = stop_player(player).await?;
     drop(frozen);
-    cluster.wait_healthy(&nodes[victim].name).await?;
     let after = fetches.iter().filter(|fetch| fetch.ended >= at);
     Ok(Seen {
         failovers: failovers(&events, &fetches, victim, at)
@@ -258,15 +264,6 @@ fn source(stop: &CancellationToken) -> anyhow::Result<ChunkSource> {
     ))
 }
 
-/// A chunk somebody fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Fetch {
-    chunk: String,
-    started: Instant,
-    ended: Instant,
-    arrived: bool,
-}
-
 fn fetchers(source: &ChunkSource, chunks: &Arc<[ManifestChunk]>, until: &CancellationToken) -> JoinSet<Vec<Fetch>> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut fetchers = JoinSet::new();
@@ -296,46 +293,6 @@ fn drain(receiver: &mut mpsc::Receiver<Event>) -> Vec<Event> {
     std::iter::from_fn(|| receiver.try_recv().ok()).collect()
 }
 
-/// The node that hurts most when it dies.
-fn most_asked(events: &[Event], nodes: usize) -> Option<usize> {
-    let asked = |node: usize| {
-        events
-            .iter()
-            .filter(|event| event.node == node && event.passed == Passed::Asked)
-            .count()
-    };
-    (0..nodes)
-        .max_by_key(|node| asked(*node))
-        .filter(|node| asked(*node) > 0)
-}
-
-/// For each fetch that asked the dead node in vain: from the loss until another node's first byte.
-fn failovers(events: &[Event], fetches: &[Fetch], victim: usize, at: Instant) -> Vec<Duration> {
-    let failover = |fetch: &Fetch| {
-        let during = || {
-            events
-                .iter()
-                .filter(|event| event.chunk == fetch.chunk && (fetch.started..=fetch.ended).contains(&event.at))
-        };
-        let asked = during()
-            .filter(|event| event.node == victim && event.passed == Passed::Asked)
-            .map(|event| event.at)
-            .max()?;
-        let lost = asked.max(at);
-        let others = during().filter(|event| event.node != victim && event.passed == Passed::FirstByte);
-        others
-            .map(|event| event.at)
-            .filter(|rescued| *rescued >= lost)
-            .min()
-            .map(|rescued| rescued - lost)
-    };
-    fetches
-        .iter()
-        .filter(|fetch| fetch.ended >= at)
-        .filter_map(failover)
-        .collect()
-}
-
 /// Interrupts the player and reads its rebuffering events.
 async fn stop_player(player: tokio::process::Child) -> anyhow::Result<f64> {
     let pid = player.id().context("the player has ended by itself")?;
@@ -348,93 +305,4 @@ async fn stop_player(player: tokio::process::Child) -> anyhow::Result<f64> {
     report["buffer_stats"]["rebuffering_events"]
         .as_f64()
         .context("the report has no rebuffering_events")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Story {
-        start: Instant,
-        events: Vec<Event>,
-        fetches: Vec<Fetch>,
-    }
-
-    impl Story {
-        fn new() -> Self {
-            Self {
-                start: Instant::now(),
-                events: Vec::new(),
-                fetches: Vec::new(),
-            }
-        }
-
-        fn at(&self, ms: u64) -> Instant {
-            self.start + Duration::from_millis(ms)
-        }
-
-        fn event(&mut self, ms: u64, node: usize, chunk: &str, passed: Passed) {
-            self.events.push(Event {
-                at: self.at(ms),
-                node,
-                chunk: chunk.to_owned(),
-                passed,
-            });
-        }
-
-        fn fetch(&mut self, chunk: &str, from: u64, to: u64) {
-            self.fetches.push(Fetch {
-                chunk: chunk.to_owned(),
-                started: self.at(from),
-                ended: self.at(to),
-                arrived: true,
-            });
-        }
-
-        fn failovers(&self, victim: usize, ms: u64) -> Vec<u128> {
-            failovers(&self.events, &self.fetches, victim, self.at(ms))
-                .iter()
-                .map(Duration::as_millis)
-                .collect()
-        }
-    }
-
-    #[test]
-    fn a_transfer_under_way_is_lost_at_the_fault() {
-        let mut story = Story::new();
-        story.event(90, 0, "a", Passed::Asked);
-        story.event(95, 0, "a", Passed::FirstByte);
-        story.event(110, 1, "a", Passed::Asked);
-        story.event(130, 1, "a", Passed::FirstByte);
-        story.fetch("a", 90, 140);
-        assert_eq!(story.failovers(0, 100), [30]);
-    }
-
-    #[test]
-    fn a_request_after_the_fault_is_lost_when_it_is_sent() {
-        let mut story = Story::new();
-        story.event(150, 0, "a", Passed::Asked);
-        story.event(900, 2, "a", Passed::FirstByte);
-        story.fetch("a", 149, 950);
-        assert_eq!(story.failovers(0, 100), [750]);
-    }
-
-    #[test]
-    fn whoever_did_not_need_the_dead_node_did_not_fail_over() {
-        let mut story = Story::new();
-        // Over before the fault.
-        story.event(10, 0, "a", Passed::Asked);
-        story.fetch("a", 10, 20);
-        // Asked another node.
-        story.event(120, 1, "b", Passed::Asked);
-        story.event(121, 1, "b", Passed::FirstByte);
-        story.fetch("b", 120, 130);
-        // The dead node's bytes were in the kernel already.
-        story.event(99, 0, "c", Passed::Asked);
-        story.event(101, 0, "c", Passed::FirstByte);
-        story.fetch("c", 99, 105);
-        assert!(story.failovers(0, 100).is_empty());
-        assert_eq!(most_asked(&story.events, 3), Some(0));
-        assert_eq!(most_asked(&[], 3), None);
-    }
 }

@@ -32,7 +32,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
     let mut by_process: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let (mut totals, mut largest_nodes) = (Vec::new(), Vec::new());
     for _ in 0..Bench::ROUNDS {
-        let cluster = Cluster::start(&bench.binary, &bench.directory).await?;
+        let cluster = Cluster::start(&bench.binary, &bench.directory, &[]).await?;
         let memory = settled(&cluster).await?;
         totals.push(mib(memory.values().sum()));
         let nodes = memory.iter().filter(|(name, _)| name.starts_with("storage-node"));

@@ -26,7 +26,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
         megabytes: if bench.quick { 60 } else { 300 },
         megabits_per_second: 10,
     };
-    let cluster = Cluster::start(&bench.binary, &bench.directory).await?;
+    let cluster = Cluster::start(&bench.binary, &bench.directory, &[]).await?;
     let file = clip.make(cluster.scratch(), "clip.mp4").await?;
     let megabytes = file.metadata()?.len() as f64 / 1e6;
     let about = format!(

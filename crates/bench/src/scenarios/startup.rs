@@ -35,7 +35,7 @@ const PARALLEL: usize = 4;
 pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
     let about = format!("startup latency of `vstack play --speed max`, {SESSIONS} sessions on loopback");
     let mut section = Section::new("startup", about);
-    let cluster = Cluster::start(&bench.binary, &bench.directory).await?;
+    let cluster = Cluster::start(&bench.binary, &bench.directory, &[]).await?;
     let clip = CLIP.make(cluster.scratch(), "clip.mp4").await?;
     let video = cluster.upload(&clip).await?;
     cluster.wait_copied(video).await?;

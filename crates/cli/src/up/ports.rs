@@ -1,6 +1,9 @@
 //! Which ports a cluster listens on.
+//!
+//! A port chosen automatically must stay free until its service takes it, and again whenever the service restarts. The
+//! supervisor keeps the UDP port of the same number as a sign to other supervisors: it goes with the process.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::bail;
 use rand::RngExt as _;
@@ -17,19 +20,21 @@ pub enum Choice {
 }
 
 /// A cluster's ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Ports {
     pub metadata: u16,
     pub nodes: Vec<u16>,
     pub uploader: u16,
     pub web: u16,
     pub client: u16,
+    _reserved: Vec<UdpSocket>,
 }
 
 /// The ports to use; with [`Choice::Auto`] those of the last run, where they are still free.
 pub fn choose(options: &Options, before: Option<&State>) -> anyhow::Result<Ports> {
     let names = names(usize::from(options.nodes));
     let mut taken = Vec::new();
+    let mut reserved = Vec::new();
     for name in &names {
         let port = match options.ports {
             Choice::Standard => {
@@ -43,10 +48,10 @@ pub fn choose(options: &Options, before: Option<&State>) -> anyhow::Result<Ports
             }
             Choice::Auto => {
                 let old = before.and_then(|state| state.port_of(name));
-                match old.filter(|port| is_free(options.bind_address, *port) && !taken.contains(port)) {
-                    Some(port) => port,
-                    None => any_free(options.bind_address, &taken)?,
-                }
+                let again = old.and_then(|port| Some((port, reserve(options.bind_address, port)?)));
+                let (port, sign) = again.map_or_else(|| any_free(options.bind_address), Ok)?;
+                reserved.push(sign);
+                port
             }
         };
         taken.push(port);
@@ -58,6 +63,7 @@ pub fn choose(options: &Options, before: Option<&State>) -> anyhow::Result<Ports
         uploader: taken[node_count + 1],
         web: taken[node_count + 2],
         client: taken[node_count + 3],
+        _reserved: reserved,
     })
 }
 
@@ -90,14 +96,20 @@ fn is_free(address: IpAddr, port: u16) -> bool {
     TcpListener::bind(SocketAddr::new(address, port)).is_ok()
 }
 
+/// Takes the sign of a port on which nothing listens.
+fn reserve(address: IpAddr, port: u16) -> Option<UdpSocket> {
+    let sign = UdpSocket::bind(SocketAddr::new(address, port)).ok()?;
+    is_free(address, port).then_some(sign)
+}
+
 /// Below the range from which the kernel takes ports for outgoing connections: one of those could sit on a service's
 /// port while the service is being restarted.
-fn any_free(address: IpAddr, taken: &[u16]) -> anyhow::Result<u16> {
+fn any_free(address: IpAddr) -> anyhow::Result<(u16, UdpSocket)> {
     let mut rng = rand::rng();
     for _ in 0..1000 {
         let port = rng.random_range(10_000..32_000);
-        if !taken.contains(&port) && is_free(address, port) {
-            return Ok(port);
+        if let Some(sign) = reserve(address, port) {
+            return Ok((port, sign));
         }
     }
     bail!("no free port was found between 10000 and 32000")
