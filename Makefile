@@ -50,7 +50,8 @@ check: web/dist/index.html ## Format, lints with warnings denied, dependency and
 fmt: ## Format
 	cargo fmt --all
 
-bench: setup-test web/dist/index.html ## Figures against docs/targets, with their spread
+bench: setup-test web/dist/index.html ## Figures beside their peers, with spread and targets: ARGS='--quick put'
+	cargo build --release --locked -p vstack
 	cargo run --release --locked -p vstack-bench -- $(ARGS)
 
 soak: setup-test web/dist/index.html ## Long campaigns: kills, all media files
