@@ -207,6 +207,16 @@ impl Placement {
         }
     }
 
+    /// Bytes of the item `digest` of the layout: the whole chunk, or a shard, all of which have the same length.
+    pub fn item_size(&self, digest: Digest) -> u64 {
+        match &self.layout {
+            Layout::Coded { data, shards, .. } if shards.iter().any(|shard| shard.sha256 == digest) => {
+                self.size.div_ceil(u64::from(*data))
+            }
+            _ => self.size,
+        }
+    }
+
     /// Whether `digest` is an item that either half assigns to `node`, so that the node must keep it.
     pub fn keeps(&self, node: NodeRef, digest: Digest) -> bool {
         std::iter::once(&self.layout)

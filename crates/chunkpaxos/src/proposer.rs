@@ -99,6 +99,8 @@ pub enum Action {
         to: NodeRef,
         /// Of the item.
         item: Digest,
+        /// Bytes of the item.
+        size: u64,
         /// Who should have it.
         from: Vec<NodeRef>,
     },
@@ -502,6 +504,7 @@ impl Proposer {
             .map(|item| Action::Copy {
                 to: from,
                 item: *item,
+                size: placement.item_size(*item),
                 from: holders.clone(),
             })
             .collect()

@@ -67,7 +67,8 @@ struct World {
     loss_percent: u32,
 }
 
-const CONTENT: [&[u8]; 2] = [b"x", b"y"];
+/// Of different lengths: a copy must be asked for with the length of what is placed, not of what somebody wished for.
+const CONTENT: [&[u8]; 2] = [b"x", b"yyyyy"];
 
 impl World {
     fn new(seed: u64) -> Self {
@@ -122,11 +123,12 @@ impl World {
     }
 
     fn random_change(&mut self) -> Change {
-        let sha256 = Digest::of(CONTENT[self.rng.random_range(0..2)]);
+        let content = CONTENT[self.rng.random_range(0..2)];
+        let (size, sha256) = (content.len() as u64, Digest::of(content));
         match self.rng.random_range(0..10) {
             0 => Change::Abort,
             1 => Change::Delete,
-            2 => Change::Create { size: 1, sha256 },
+            2 => Change::Create { size, sha256 },
             3 => Change::TurnBack,
             4 => Change::Read,
             5 | 6 => Change::Settle,
@@ -182,7 +184,7 @@ impl World {
                         bytes: None,
                     });
                 }
-                Action::Copy { to, item, from } => {
+                Action::Copy { to, item, size, from } => {
                     // A coding node makes any shard from a whole copy or from enough shards; copies are never invented.
                     let holders = || from.iter().map(|holder| &self.nodes[holder].items);
                     let whole = CONTENT
@@ -192,9 +194,12 @@ impl World {
                         .filter(|index| holders().any(|items| items.contains(&Digest::of(&[b's', *index]))))
                         .count();
                     let is_shard = (0u8..5).any(|index| Digest::of(&[b's', index]) == item);
-                    let copied = holders().any(|items| items.contains(&item))
+                    let there = holders().any(|items| items.contains(&item))
                         || (is_shard && whole)
                         || (shards >= 3 && !is_shard);
+                    // A node refuses an item of another size than it was told.
+                    let content = CONTENT.iter().find(|content| Digest::of(content) == item);
+                    let copied = there && content.is_none_or(|content| content.len() as u64 == size);
                     if copied {
                         self.nodes.get_mut(&to).unwrap().items.insert(item);
                     }

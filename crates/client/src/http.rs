@@ -104,10 +104,10 @@ impl HttpClient {
         let mut request = self
             .http
             .request(call.method, format!("{url}{}", call.query))
-            .timeout(if call.body.len() > JSON_BODY_BYTES_MAX / 64 {
-                self.timeouts.bytes
-            } else {
-                self.timeouts.control
+            .timeout(match call.moves {
+                Moves::Little => self.timeouts.control,
+                Moves::Chunk => self.timeouts.bytes,
+                Moves::ChunkBetweenNodes => self.timeouts.bytes * 2,
             })
             .header(headers::VSTACK_MAC, tag.to_string())
             .header(headers::VSTACK_NODE, call.node.clone());
@@ -144,8 +144,20 @@ impl HttpClient {
     }
 }
 
+/// How much a cluster call has to move before it is answered: it sets the call's timeout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moves {
+    /// A message, a list.
+    Little,
+    /// A chunk, one way or the other.
+    Chunk,
+    /// The node called fetches a chunk itself, perhaps from one holder after the other.
+    ChunkBetweenNodes,
+}
+
 /// A call to be signed.
 pub(crate) struct ClusterRequest<'a> {
+    pub moves: Moves,
     pub method: Method,
     /// `http://host:port`.
     pub base: &'a str,

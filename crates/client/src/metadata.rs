@@ -12,7 +12,7 @@ use vstack_types::{ChunkId, ProcessUuid, VideoId};
 
 use crate::{
     ClientError, HttpClient,
-    http::{ClusterRequest, parse},
+    http::{ClusterRequest, Moves, parse},
 };
 
 /// Calls the metadata service.
@@ -82,6 +82,7 @@ impl MetadataClient {
         };
         for base in &self.bases {
             let call = ClusterRequest {
+                moves: Moves::Little,
                 method: Method::POST,
                 base,
                 path,

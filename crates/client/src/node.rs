@@ -15,7 +15,7 @@ use vstack_types::{ChunkId, Digest, NodeRef, VideoId, limits::CHUNK_BYTES_MAX};
 
 use crate::{
     ClientError, HttpClient,
-    http::{ClusterAnswer, ClusterRequest, read_bounded},
+    http::{ClusterAnswer, ClusterRequest, Moves, read_bounded},
 };
 
 /// Calls storage nodes.
@@ -79,6 +79,7 @@ impl NodeClient {
         let answer = self
             .http
             .cluster(ClusterRequest {
+                moves: Moves::Chunk,
                 method: Method::PUT,
                 base: &to.url,
                 path: &format!("/chunk/{chunk}"),
@@ -122,6 +123,7 @@ impl NodeClient {
     async fn post(&self, to: &Holder, path: &str, body: Vec<u8>) -> Result<ClusterAnswer, ClientError> {
         self.http
             .cluster(ClusterRequest {
+                moves: Moves::Little,
                 method: Method::POST,
                 base: &to.url,
                 path,
@@ -176,6 +178,7 @@ impl NodeClient {
         let answer = self
             .http
             .cluster(ClusterRequest {
+                moves: Moves::ChunkBetweenNodes,
                 method: Method::POST,
                 base: &to.url,
                 path: &format!("/paxos/{chunk}/pull"),
@@ -199,6 +202,7 @@ impl NodeClient {
         let answer = self
             .http
             .cluster(ClusterRequest {
+                moves: Moves::Chunk,
                 method: Method::PUT,
                 base: &to.url,
                 path: &format!("/chunk/{chunk}"),
@@ -221,6 +225,7 @@ impl NodeClient {
         let answer = self
             .http
             .cluster(ClusterRequest {
+                moves: Moves::Chunk,
                 method: Method::GET,
                 base: &from.url,
                 path: &format!("/paxos/{chunk}/item/{item}"),
@@ -252,6 +257,7 @@ impl NodeClient {
         let answer = self
             .http
             .cluster(ClusterRequest {
+                moves: Moves::Little,
                 method: Method::POST,
                 base: url,
                 path: "/paxos-challenge",

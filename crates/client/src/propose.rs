@@ -13,7 +13,7 @@ use crate::{Holder, NodeClient};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A copy between nodes moves a whole chunk.
-const COPY_TIMEOUT: Duration = Duration::from_secs(30);
+const COPY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where nodes are reached.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +59,7 @@ enum Event {
     Told,
 }
 
-/// Drives `proposer` to its outcome, for `deadline` at most. `size` is the chunk's, in bytes, for copies between nodes. News of decisions is sent before this returns, without
+/// Drives `proposer` to its outcome, for `deadline` at most. News of decisions is sent before this returns, without
 /// waiting for those who do not answer.
 ///
 /// # Errors
@@ -68,7 +68,6 @@ pub async fn propose(
     nodes: &NodeClient,
     urls: &NodeUrls,
     chunk: &ChunkId,
-    size: u64,
     mut proposer: Proposer,
     deadline: Duration,
 ) -> Result<Outcome, ProposeError> {
@@ -77,7 +76,6 @@ pub async fn propose(
             nodes,
             urls,
             chunk,
-            size,
             running: JoinSet::new(),
         };
         let mut rng = StdRng::from_rng(&mut rand::rng());
@@ -110,7 +108,6 @@ struct Driver<'a> {
     nodes: &'a NodeClient,
     urls: &'a NodeUrls,
     chunk: &'a ChunkId,
-    size: u64,
     running: JoinSet<Event>,
 }
 
@@ -121,7 +118,7 @@ impl Driver<'_> {
             match action {
                 Action::Send { to, request } => self.send(to, proposer.ballot(), request),
                 Action::Tell { to, request } => self.tell(to, request),
-                Action::Copy { to, item, from } => self.copy(to, proposer.ballot(), item, &from),
+                Action::Copy { to, item, size, from } => self.copy(to, proposer.ballot(), (item, size), &from),
                 Action::Backoff { attempt } => step = Some(Step::Backoff(attempt)),
                 Action::Finish(outcome) => step = Some(Step::Finish(outcome)),
             }
@@ -168,8 +165,8 @@ impl Driver<'_> {
         });
     }
 
-    fn copy(&mut self, to: NodeRef, ballot: Ballot, item: Digest, from: &[NodeRef]) {
-        let (nodes, chunk, size) = (self.nodes.clone(), self.chunk.clone(), self.size);
+    fn copy(&mut self, to: NodeRef, ballot: Ballot, (item, size): (Digest, u64), from: &[NodeRef]) {
+        let (nodes, chunk) = (self.nodes.clone(), self.chunk.clone());
         let target = self.urls.holder(to);
         let holders: Vec<_> = from.iter().filter_map(|node| self.urls.holder(*node)).collect();
         self.running.spawn(async move {

@@ -298,7 +298,6 @@ impl Commit<'_> {
             &self.app.nodes,
             &self.urls,
             &self.chunk,
-            self.request.size_bytes,
             proposer,
             DEADLINE,
         )

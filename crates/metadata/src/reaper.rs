@@ -362,7 +362,7 @@ async fn run_change(
     if let Some(learned) = &left.learned {
         proposer = proposer.knowing(learned.clone());
     }
-    match propose(&app.nodes, urls, chunk, left.size, proposer, app.pace.chunk_deadline).await {
+    match propose(&app.nodes, urls, chunk, proposer, app.pace.chunk_deadline).await {
         Ok(outcome) => Some(outcome),
         Err(error) => {
             tracing::debug!(%chunk, %error, "a chunk could not be dealt with; it is tried again");

@@ -214,7 +214,7 @@ async fn a_decision_nobody_told_of_is_found_and_stands() {
         sha256: Digest::of(b"theirs"),
     };
     let proposer = vstack_chunkpaxos::Proposer::new(ProcessUuid::random(), initial, change);
-    propose(&client, &urls, &chunk, 6, proposer, std::time::Duration::from_secs(5))
+    propose(&client, &urls, &chunk, proposer, std::time::Duration::from_secs(5))
         .await
         .expect("decided");
 

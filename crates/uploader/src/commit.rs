@@ -285,7 +285,7 @@ async fn classic(commits: &Commits, piece: &Piece, group: &[Holder]) -> Result<V
     let initial = group.iter().map(|holder| holder.node).collect();
     let proposer = Proposer::new(ProcessUuid::random(), initial, wish);
     let chunk = || piece.chunk.clone();
-    match propose(nodes, &urls, &piece.chunk, size, proposer, CLASSIC_DEADLINE).await {
+    match propose(nodes, &urls, &piece.chunk, proposer, CLASSIC_DEADLINE).await {
         Ok(Ending::Decided(vote)) => Ok(vote),
         Ok(Ending::Refused(refusal)) => Err(UploadFailure::Contested {
             chunk: chunk(),
