@@ -54,7 +54,7 @@ bench: setup-test web/dist/index.html ## Figures beside their peers, with spread
 	cargo build --release --locked -p vstack
 	cargo run --release --locked -p vstack-bench -- $(ARGS)
 
-soak: setup-test web/dist/index.html ## Long campaigns: kills, all media files
+soak: setup-test web/dist/index.html ## Long campaigns: 20 rounds of kills of every process
 	cargo build --release --locked -p vstack
 	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1
 

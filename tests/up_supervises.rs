@@ -76,7 +76,7 @@ fn nothing_outlives_a_killed_supervisor() {
 
 #[test]
 fn the_tools_show_and_change_a_cluster() {
-    let cluster = Cluster::start_with(&["--no-restart"], &[]);
+    let cluster = Cluster::start_with(&["--no-restart", "--nodes", "4"], &[]);
     assert_eq!(cluster.ok(&["ls", "--json"]).trim(), "[]");
     let path = media::clip(
         cluster.scratch("").as_path(),
@@ -101,7 +101,7 @@ fn the_tools_show_and_change_a_cluster() {
     let status: serde_json::Value = serde_json::from_str(&cluster.ok(&["status", "--json"])).unwrap();
     assert_eq!(
         (&status["healthy"], status["nodes"].as_array().unwrap().len()),
-        (&true.into(), 3)
+        (&true.into(), 4)
     );
     assert!(cluster.ok(&["logs", "uploader", "-n", "5"]).contains("uploader"));
     assert!(
@@ -125,4 +125,58 @@ fn the_tools_show_and_change_a_cluster() {
     assert_eq!(cluster.ok(&["ls", "--json"]).trim(), "[]");
     assert!(!cluster.run(&["rm", &video, "no-uuid"]).status.success());
     assert!(!cluster.run(&["play", &video]).status.success());
+}
+
+#[test]
+fn settings_that_cannot_be_stop_the_start_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let up = |environment: (&str, &str), arguments: &[&str]| {
+        let output = Command::new(vstack())
+            .args(["up", "--ports", "auto", "--data"])
+            .arg(directory.path().join("data"))
+            .args(arguments)
+            .env(environment.0, environment.1)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, said) = up(("NODE_TIMEOUT", "soon"), &[]);
+    assert!(
+        code == Some(1) && said.contains("metadata refuses its settings") && said.contains("soon"),
+        "{said}"
+    );
+    let (code, said) = up(("NODES", ""), &["--nodes", "0"]);
+    assert!(code == Some(2) && said.contains("--nodes"), "{said}");
+    let file = directory.path().join("vstack.toml");
+    std::fs::write(&file, "hartbeat_interval = 5\n").unwrap();
+    let output = Command::new(vstack())
+        .args(["metadata", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(2) && said.contains("`hartbeat_interval`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_tool_quietly() {
+    let cluster = Cluster::start();
+    let mut child = Command::new(vstack())
+        .args(["status", "--json"])
+        .env("METADATA_SERVICE_URL", cluster.url("metadata"))
+        .env("UPLOADER_SERVICE_URL", cluster.url("uploader"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

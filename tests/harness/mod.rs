@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 
 /// The program under test.
@@ -108,6 +110,12 @@ pub fn get_json(url: &str) -> Value {
     let answer = get(url);
     assert_eq!(answer.status, 200, "{url}: {}", String::from_utf8_lossy(&answer.body));
     answer.json()
+}
+
+/// Sends a signal to a process; false when there is none.
+pub fn send(pid: u32, signal: Signal) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
 }
 
 /// A cluster started by `vstack up`.
@@ -214,19 +222,13 @@ impl Cluster {
     /// SIGKILL, now.
     pub fn kill(&self, name: &str) -> bool {
         let Some(pid) = self.pid(name) else { return false };
-        Command::new("kill")
-            .args(["-KILL", &pid.to_string()])
-            .status()
-            .is_ok_and(|status| status.success())
+        send(pid, Signal::KILL)
     }
 
-    /// Any signal, by name.
-    pub fn signal(&self, name: &str, signal: &str) {
+    /// Any signal.
+    pub fn signal(&self, name: &str, signal: Signal) {
         let pid = self.pid(name).expect("it runs");
-        let sent = Command::new("kill")
-            .args([&format!("-{signal}"), &pid.to_string()])
-            .status();
-        assert!(sent.is_ok_and(|status| status.success()), "{signal} to {name}");
+        assert!(send(pid, signal), "{signal:?} to {name}");
     }
 
     /// Waits until a service answers again.
@@ -340,10 +342,7 @@ impl Cluster {
 
     /// Kills the supervisor, and it alone.
     pub fn kill_supervisor(&self) {
-        let sent = Command::new("kill")
-            .args(["-KILL", &self.supervisor.id().to_string()])
-            .status();
-        assert!(sent.is_ok_and(|status| status.success()));
+        assert!(send(self.supervisor.id(), Signal::KILL));
     }
 
     /// Starts a stopped one again on the same data.
@@ -358,8 +357,7 @@ impl Cluster {
 
     /// Stops it as Ctrl-C would; panics unless it ends well.
     pub fn stop(&mut self) {
-        let pid = self.supervisor.id().to_string();
-        Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
+        assert!(send(self.supervisor.id(), Signal::INT));
         let status = wait_for("vstack up to stop", || self.supervisor.try_wait().expect("a child"));
         assert!(status.success(), "vstack up ended with {status}");
     }
@@ -377,9 +375,7 @@ impl Drop for Cluster {
             eprintln!("the logs of the failed test's cluster are in {}", kept.display());
         }
         if matches!(self.supervisor.try_wait(), Ok(None)) {
-            let _sent = Command::new("kill")
-                .args(["-TERM", &self.supervisor.id().to_string()])
-                .status();
+            send(self.supervisor.id(), Signal::TERM);
             let deadline = Instant::now() + Duration::from_secs(15);
             while matches!(self.supervisor.try_wait(), Ok(None)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(20));

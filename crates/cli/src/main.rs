@@ -13,6 +13,8 @@ use std::{future::Future, process::ExitCode};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+use crate::output::say;
+
 /// A distributed video store: videos in as files, out as smooth playback, from machines that may die.
 #[derive(Debug, Parser)]
 #[command(name = "vstack", version, propagate_version = true, max_term_width = 100)]
@@ -66,7 +68,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("error: {error:#}");
+    say!("error: {error:#}");
     ExitCode::from(code)
 }
 

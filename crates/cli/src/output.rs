@@ -1,6 +1,35 @@
 //! How figures and tables are written for people.
 
+use std::{fmt, io::Write as _};
+
 use comfy_table::{Table, presets};
+
+/// Exit code of a program whose reader went away, as if by SIGPIPE.
+const BROKEN_PIPE: i32 = 141;
+
+/// A line of data, on stdout.
+macro_rules! out {
+    ($($arg:tt)*) => { $crate::output::print(format_args!($($arg)*)) };
+}
+
+/// A line for whoever watches, on stderr.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::output::tell(format_args!($($arg)*)) };
+}
+
+pub(crate) use {out, say};
+
+/// Ends the program quietly when nobody reads any more (`vstack ls | head -1`).
+pub fn print(line: fmt::Arguments<'_>) {
+    if writeln!(std::io::stdout().lock(), "{line}").is_err() {
+        std::process::exit(BROKEN_PIPE);
+    }
+}
+
+/// A supervisor goes on when its terminal is gone.
+pub fn tell(line: fmt::Arguments<'_>) {
+    let _nobody_reads = writeln!(std::io::stderr().lock(), "{line}");
+}
 
 /// `12.3 MB`: powers of 1000, three figures.
 pub fn bytes(count: u64) -> String {
@@ -44,7 +73,7 @@ pub fn table(header: &[&str]) -> Table {
 
 /// One JSON document on stdout.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    out!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
+use crate::output::out;
 use crate::up::{State, default_data_dir};
 
 /// Which logs.
@@ -119,5 +120,5 @@ fn rotated(reader: &mut BufReader<File>, path: &Path) -> anyhow::Result<bool> {
 }
 
 fn print_line(name: &str, line: &[u8]) {
-    println!("{name:<16} {}", String::from_utf8_lossy(line).trim_end());
+    out!("{name:<16} {}", String::from_utf8_lossy(line).trim_end());
 }

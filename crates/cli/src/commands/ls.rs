@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use vstack_api::metadata::VideoStatus;
 
 use super::Cluster;
-use crate::output;
+use crate::output::{self, out, say};
 
 /// What to list.
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if videos.is_empty() {
-        eprintln!("no videos; `vstack upload FILE` brings one");
+        say!("no videos; `vstack upload FILE` brings one");
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = output::table(&["VIDEO", "DURATION", "SIZE", "VIEWS", "STATUS", "TITLE"]);
@@ -57,6 +57,6 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             video.title,
         ]);
     }
-    println!("{table}");
+    out!("{table}");
     Ok(ExitCode::SUCCESS)
 }

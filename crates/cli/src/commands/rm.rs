@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use vstack_types::VideoId;
 
 use super::Cluster;
-use crate::output;
+use crate::output::{self, say};
 
 /// What to take out.
 #[derive(Debug, clap::Args)]
@@ -29,13 +29,13 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         match metadata.delete_video(video).await {
             Ok(status) => {
                 if !options.json {
-                    eprintln!("deleted {video}");
+                    say!("deleted {video}");
                 }
                 done.push(status);
             }
             Err(error) => {
                 failed = true;
-                eprintln!("error: {video}: {error}");
+                say!("error: {video}: {error}");
             }
         }
     }

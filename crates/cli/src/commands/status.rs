@@ -8,7 +8,7 @@ use vstack_api::metadata::{MetadataHealth, NodeInfo, NodeStatus, Stats};
 use vstack_client::ClientError;
 
 use super::{Cluster, uploader};
-use crate::output;
+use crate::output::{self, out};
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -98,20 +98,20 @@ async fn collect(options: &Options) -> anyhow::Result<Report> {
 fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
     if options.json {
         if options.watch {
-            println!("{}", serde_json::to_string(report)?);
+            out!("{}", serde_json::to_string(report)?);
         } else {
             output::json(report)?;
         }
         return Ok(());
     }
     if options.watch && std::io::stdout().is_terminal() {
-        print!("\x1b[H\x1b[2J");
+        out!("\x1b[H\x1b[2J");
     }
     for (name, state) in &report.services {
-        println!("{name:<10} {state}");
+        out!("{name:<10} {state}");
     }
     if let Some(stats) = &report.stats {
-        println!(
+        out!(
             "{:<10} {} videos, {} chunks, {} copies; {} uploads running, {} waiting",
             "library",
             stats.total_videos,
@@ -121,7 +121,7 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
             report.queued_uploads.map_or("?".to_owned(), |count| count.to_string()),
         );
     }
-    println!();
+    out!("");
     let mut table = output::table(&["NODE", "STATUS", "DISK", "CHUNKS", "LAST HEARD OF", "URL"]);
     for node in &report.nodes {
         table.add_row([
@@ -133,6 +133,6 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
             node.node_url.clone(),
         ]);
     }
-    println!("{table}");
+    out!("{table}");
     Ok(())
 }

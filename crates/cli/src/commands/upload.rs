@@ -14,7 +14,7 @@ use vstack_api::uploader::{UploadStage, UploadStatus};
 use vstack_client::{ClientError, UploaderClient};
 
 use super::uploader;
-use crate::output;
+use crate::output::{self, out, say};
 
 /// What to upload.
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
             }
             Err(error) => {
                 failed = true;
-                eprintln!("error: {}: {error:#}", file.display());
+                say!("error: {}: {error:#}", file.display());
             }
         }
         if stop.is_cancelled() {
@@ -87,18 +87,18 @@ async fn upload(
     bar.finish_and_clear();
     if options.no_wait {
         if !options.json {
-            println!("{}  {}", accepted.video_id, accepted.title);
+            out!("{}  {}", accepted.video_id, accepted.title);
         }
         return Ok(client.status(&accepted.upload_session_id).await?);
     }
     let status = follow(client, &accepted.upload_session_id, &name, stop).await?;
     match status.status {
-        UploadStage::Completed if !options.json => println!("{}  {}", status.video_id, status.title),
-        UploadStage::Failed => eprintln!("error: {name}: {}", status.error.as_deref().unwrap_or("failed")),
+        UploadStage::Completed if !options.json => out!("{}  {}", status.video_id, status.title),
+        UploadStage::Failed => say!("error: {name}: {}", status.error.as_deref().unwrap_or("failed")),
         _ => {}
     }
     for warning in &status.warnings {
-        eprintln!("note: {name}: {warning}");
+        say!("note: {name}: {warning}");
     }
     Ok(status)
 }

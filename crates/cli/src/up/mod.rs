@@ -18,6 +18,7 @@ use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 use vstack_client::{HttpClient, MetadataClient, Timeouts};
 
+use crate::output::say;
 use crate::signals;
 pub use state::State;
 
@@ -95,16 +96,16 @@ async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
         .await;
     if let Err(error) = ready {
         stop.cancel();
-        supervisor.join().await;
+        supervisor.join().await?;
         return Err(error.context(format!(
             "the cluster did not come up; `vstack logs --data {}` says more",
             data.display()
         )));
     }
     supervisor.run_with(while_up(&options, &urls, &data, &stop)).await;
-    eprintln!("stopping");
-    supervisor.join().await;
-    eprintln!("stopped; everything is kept in {}", data.display());
+    say!("stopping");
+    supervisor.join().await?;
+    say!("stopped; everything is kept in {}", data.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,7 +121,7 @@ async fn while_up(options: &Options, urls: &plan::Urls, data: &Path, stop: &Canc
             () = stop.cancelled() => Ok(()),
         };
         if let Err(error) = loaded {
-            eprintln!("the sample video could not be loaded: {error:#}");
+            say!("the sample video could not be loaded: {error:#}");
         }
     }
     stop.cancelled().await;
@@ -161,7 +162,7 @@ async fn wait_ready(urls: &plan::Urls, nodes: usize) -> anyhow::Result<()> {
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            eprintln!("  {name:<16} {url}");
+            say!("  {name:<16} {url}");
         }
         let metadata = MetadataClient::new(http.clone(), &urls.metadata);
         loop {
@@ -183,10 +184,10 @@ async fn wait_ready(urls: &plan::Urls, nodes: usize) -> anyhow::Result<()> {
 }
 
 fn announce(options: &Options, urls: &plan::Urls, data: &Path) {
-    eprintln!(
+    say!(
         "\nV-Stack is up with {} storage nodes; its data is in {}",
         options.nodes,
         data.display()
     );
-    eprintln!("Open {}   (Ctrl-C stops it)\n", urls.web_public);
+    say!("Open {}   (Ctrl-C stops it)\n", urls.web_public);
 }

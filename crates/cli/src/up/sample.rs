@@ -8,6 +8,7 @@ use vstack_api::uploader::UploadStage;
 use vstack_client::{HttpClient, MetadataClient, Timeouts, UploaderClient};
 
 use super::plan::Urls;
+use crate::output::say;
 
 /// The sample has to be made, cut and stored; on a slow machine that takes a while.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -19,12 +20,12 @@ pub async fn load_if_empty(urls: &Urls, data: &Path) -> anyhow::Result<()> {
     if !metadata.videos(&[("limit", "1".to_owned())]).await?.is_empty() {
         return Ok(());
     }
-    eprintln!("The library is empty: making a sample video");
+    say!("The library is empty: making a sample video");
     let path = data.join("sample.mp4");
     let loaded = tokio::time::timeout(TIMEOUT, load(&http, urls, &path)).await;
     let _gone = std::fs::remove_file(&path);
     let video = loaded.context("it took longer than five minutes")??;
-    eprintln!("The sample video is at {}/watch/{video}", urls.web_public);
+    say!("The sample video is at {}/watch/{video}", urls.web_public);
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use super::{
     plan::Service,
     state::{ServiceState, State},
 };
+use crate::output::say;
 use crate::signals::SUPERVISOR_PID;
 
 /// Pause before a service is started again the first time, and the longest.
@@ -36,14 +37,20 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A log that is longer than this when its service starts is set aside as `.1`.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Exit code of a service whose settings are wrong.
+const WRONG_USAGE: i32 = 2;
+
 /// A running cluster.
 pub struct Supervisor {
+    shared: Rc<Shared>,
     tasks: LocalSet,
     services: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
     state: RefCell<State>,
+    /// Why it makes no sense to go on.
+    fatal: RefCell<Option<String>>,
     data: PathBuf,
 }
 
@@ -54,8 +61,22 @@ impl Shared {
             change(service);
         }
         if let Err(error) = state.save(&self.data) {
-            eprintln!("cannot write cluster.json: {error:#}");
+            say!("cannot write cluster.json: {error:#}");
         }
+    }
+
+    /// What a service said last was wrong, as its log has it.
+    fn complaint(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.log(name)).unwrap_or_default();
+        let last = text.lines().rev().find(|line| line.starts_with("error: "));
+        last.map_or_else(
+            || "its log says more".to_owned(),
+            |line| line.trim_start_matches("error: ").to_owned(),
+        )
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.data.join("logs").join(format!("{name}.log"))
     }
 }
 
@@ -80,6 +101,7 @@ pub fn start(plan: Vec<Service>, data: &Path, restart: bool, stop: CancellationT
     state.save(data)?;
     let shared = Rc::new(Shared {
         state: RefCell::new(state),
+        fatal: RefCell::new(None),
         data: data.to_owned(),
     });
     let tasks = LocalSet::new();
@@ -90,12 +112,19 @@ pub fn start(plan: Vec<Service>, data: &Path, restart: bool, stop: CancellationT
             tasks.spawn_local(keep_running(service, shared, restart, stop))
         })
         .collect();
-    Ok(Supervisor { tasks, services })
+    Ok(Supervisor {
+        shared,
+        tasks,
+        services,
+    })
 }
 
 impl Supervisor {
     /// Waits until every service has ended, which they do once `stop` is cancelled.
-    pub async fn join(self) {
+    ///
+    /// # Errors
+    /// When it was a service that refused its settings, which no other start would change.
+    pub async fn join(self) -> anyhow::Result<()> {
         self.tasks
             .run_until(async {
                 for service in self.services {
@@ -103,6 +132,10 @@ impl Supervisor {
                 }
             })
             .await;
+        self.shared
+            .fatal
+            .take()
+            .map_or(Ok(()), |reason| Err(anyhow::anyhow!(reason)))
     }
 
     /// Lets the services run while `work` goes on.
@@ -127,14 +160,24 @@ async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop:
                     }
                 };
                 shared.update(&service.name, |state| state.pid = None);
+                if ended.as_ref().is_ok_and(|status| status.code() == Some(WRONG_USAGE)) {
+                    let reason = format!(
+                        "{} refuses its settings: {}",
+                        service.name,
+                        shared.complaint(&service.name)
+                    );
+                    shared.fatal.replace(Some(reason));
+                    stop.cancel();
+                    return;
+                }
                 let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                eprintln!(
+                say!(
                     "{} ended: {how}{}",
                     service.name,
                     if restart { "; starting it again" } else { "" }
                 );
             }
-            Err(error) => eprintln!("{} could not be started: {error:#}", service.name),
+            Err(error) => say!("{} could not be started: {error:#}", service.name),
         }
         if !restart {
             return;
@@ -152,7 +195,7 @@ async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop:
 }
 
 fn spawn(service: &Service, shared: &Shared) -> anyhow::Result<Child> {
-    let log_path = shared.data.join("logs").join(format!("{}.log", service.name));
+    let log_path = shared.log(&service.name);
     if std::fs::metadata(&log_path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
         std::fs::rename(&log_path, log_path.with_extension("log.1"))?;
     }
@@ -187,7 +230,7 @@ async fn end(name: &str, child: &mut Child) {
         let _gone = kill_process(pid, Signal::TERM);
     }
     if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
-        eprintln!("{name} did not stop in time and is killed");
+        say!("{name} did not stop in time and is killed");
         let _reaped = child.kill().await;
     }
 }
