@@ -87,7 +87,7 @@ impl Service {
         }
         let mut router = router.layer(Extension(ClusterAuth::new(self.secret)));
         if let Some(cors) = self.cors {
-            router = router.layer(from_fn(timing_allow_origin)).layer(cors_layer(&cors));
+            router = router.layer(cors_layer(&cors)).layer(from_fn(timing_allow_origin));
         }
         router.layer(from_fn_with_state((self.name, metrics), observe))
     }
@@ -118,10 +118,9 @@ fn cors_layer(cors: &Cors) -> CorsLayer {
 
 /// Lets a page that may read an answer also read its timing, so that a player can measure its nodes.
 async fn timing_allow_origin(request: Request, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = next.run(request).await;
-    if let Some(origin) = origin {
-        response.headers_mut().insert("timing-allow-origin", origin);
+    if let Some(allowed) = response.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN).cloned() {
+        response.headers_mut().insert("timing-allow-origin", allowed);
     }
     response
 }

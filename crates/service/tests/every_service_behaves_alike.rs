@@ -141,6 +141,7 @@ async fn requests_are_named_counted_and_shared_with_allowed_pages_only() {
         .await
         .unwrap();
     assert!(other.headers().get("access-control-allow-origin").is_none());
+    assert!(other.headers().get("timing-allow-origin").is_none());
 }
 
 #[tokio::test]
