@@ -150,6 +150,13 @@ fn settings_that_cannot_be_stop_the_start_with_the_reason() {
     );
     let (code, said) = up(("NODES", ""), &["--nodes", "0"]);
     assert!(code == Some(2) && said.contains("--nodes"), "{said}");
+    let data = directory.path().join("data");
+    std::fs::write(data.join("cluster-secret"), "x").unwrap();
+    let (code, said) = up(("NODES", ""), &[]);
+    assert!(
+        code == Some(1) && said.contains("does not start") && said.contains("16 to 1024 bytes"),
+        "{said}"
+    );
     let file = directory.path().join("vstack.toml");
     std::fs::write(&file, "hartbeat_interval = 5\n").unwrap();
     let output = Command::new(vstack())
@@ -179,4 +186,13 @@ fn a_reader_that_goes_away_ends_a_tool_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+
+    let full = Command::new(vstack())
+        .args(["ls", "--json"])
+        .env("METADATA_SERVICE_URL", cluster.url("metadata"))
+        .stdout(std::fs::File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&full.stderr).starts_with("error: cannot write to standard output"));
 }

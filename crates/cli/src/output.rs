@@ -19,11 +19,16 @@ macro_rules! say {
 
 pub(crate) use {out, say};
 
-/// Ends the program quietly when nobody reads any more (`vstack ls | head -1`).
+/// Ends the program when the line cannot be written: quietly when nobody reads any more (`vstack ls | head -1`).
 pub fn print(line: fmt::Arguments<'_>) {
-    if writeln!(std::io::stdout().lock(), "{line}").is_err() {
+    let Err(error) = writeln!(std::io::stdout().lock(), "{line}") else {
+        return;
+    };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
         std::process::exit(BROKEN_PIPE);
     }
+    tell(format_args!("error: cannot write to standard output: {error}"));
+    std::process::exit(1);
 }
 
 /// A supervisor goes on when its terminal is gone.
@@ -64,6 +69,14 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// Text from strangers for a terminal: without control characters and invisible direction marks.
+pub fn plain(text: &str) -> String {
+    let harmless = |c: char| {
+        !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
+}
+
 /// A table with a header and nothing but space between columns.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -88,6 +101,10 @@ mod tests {
         assert_eq!(bytes(1_500), "1.5 kB");
         assert_eq!(bytes(999_950), "1.0 MB");
         assert_eq!(bytes(2_097_152), "2.1 MB");
+        assert_eq!(
+            plain("a\u{1b}]0;x\u{7}\u{202e}\nä"),
+            "a\u{fffd}]0;x\u{fffd}\u{fffd}\u{fffd}ä"
+        );
         assert_eq!(duration(-1.0), "0:00");
         assert_eq!(duration(59.6), "1:00");
         assert_eq!(duration(3723.0), "1:02:03");

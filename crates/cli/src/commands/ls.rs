@@ -54,7 +54,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             output::bytes(video.size_bytes),
             video.view_count.to_string(),
             video.status.as_str().to_owned(),
-            video.title,
+            output::plain(&video.title),
         ]);
     }
     out!("{table}");

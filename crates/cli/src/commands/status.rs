@@ -125,12 +125,12 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
     let mut table = output::table(&["NODE", "STATUS", "DISK", "CHUNKS", "LAST HEARD OF", "URL"]);
     for node in &report.nodes {
         table.add_row([
-            node.node_id.clone(),
+            output::plain(&node.node_id),
             format!("{:?}", node.status).to_lowercase(),
             format!("{:.1} %", node.disk_usage_percent),
             node.chunk_count.to_string(),
             node.last_heartbeat.map_or("never".to_owned(), |time| time.to_string()),
-            node.node_url.clone(),
+            output::plain(&node.node_url),
         ]);
     }
     out!("{table}");

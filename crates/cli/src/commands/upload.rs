@@ -87,13 +87,13 @@ async fn upload(
     bar.finish_and_clear();
     if options.no_wait {
         if !options.json {
-            out!("{}  {}", accepted.video_id, accepted.title);
+            out!("{}  {}", accepted.video_id, output::plain(&accepted.title));
         }
         return Ok(client.status(&accepted.upload_session_id).await?);
     }
     let status = follow(client, &accepted.upload_session_id, &name, stop).await?;
     match status.status {
-        UploadStage::Completed if !options.json => out!("{}  {}", status.video_id, status.title),
+        UploadStage::Completed if !options.json => out!("{}  {}", status.video_id, output::plain(&status.title)),
         UploadStage::Failed => say!("error: {name}: {}", status.error.as_deref().unwrap_or("failed")),
         _ => {}
     }

@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 use vstack_client::{HttpClient, MetadataClient, Timeouts};
+use vstack_types::{Clock as _, SystemClock, Timestamp};
 
 use crate::output::say;
 use crate::signals;
@@ -77,7 +78,10 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&options.data).with_context(|| format!("cannot make {}", options.data.display()))?;
-    let data = options.data.canonicalize()?;
+    let data = options
+        .data
+        .canonicalize()
+        .with_context(|| format!("cannot use {}", options.data.display()))?;
     let _lock = lock(&data)?;
     let secret = plan::secret_file(&data)?;
     let before = State::load(&data).ok();
@@ -85,11 +89,12 @@ async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     let plan = plan::cluster(&options, &data, &ports, &secret);
     let urls = plan::Urls::of(&options, &ports);
 
+    let started = SystemClock::start().wall();
     let supervisor = supervisor::start(plan, &data, !options.no_restart, stop.clone())?;
     let ready = supervisor
         .run_with(async {
             tokio::select! {
-                ready = wait_ready(&urls, usize::from(options.nodes)) => ready,
+                ready = wait_ready(&urls, usize::from(options.nodes), started) => ready,
                 () = stop.cancelled() => Ok(()),
             }
         })
@@ -102,6 +107,7 @@ async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
             data.display()
         )));
     }
+    supervisor.is_ready();
     supervisor.run_with(while_up(&options, &urls, &data, &stop)).await;
     say!("stopping");
     supervisor.join().await?;
@@ -129,7 +135,8 @@ async fn while_up(options: &Options, urls: &plan::Urls, data: &Path, stop: &Canc
 
 fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
     if file.try_lock().is_err() {
         bail!(
             "a cluster is already running on {}; stop it first, or choose another --data",
@@ -139,7 +146,8 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-async fn wait_ready(urls: &plan::Urls, nodes: usize) -> anyhow::Result<()> {
+/// Waits until every service answers, and the metadata service has heard of every node since `started`.
+async fn wait_ready(urls: &plan::Urls, nodes: usize, started: Timestamp) -> anyhow::Result<()> {
     let http = HttpClient::new(
         None,
         Timeouts {
@@ -169,7 +177,7 @@ async fn wait_ready(urls: &plan::Urls, nodes: usize) -> anyhow::Result<()> {
             let known = metadata.nodes().await.unwrap_or_default();
             if known
                 .iter()
-                .filter(|node| node.trusted && node.status == vstack_api::metadata::NodeStatus::Healthy)
+                .filter(|node| node.trusted && node.last_heartbeat.is_some_and(|time| time.0 >= started))
                 .count()
                 >= nodes
             {

@@ -1,7 +1,7 @@
 //! Keeps the services running: starts, watches, starts again with growing pauses, stops.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fs::File,
     path::{Path, PathBuf},
     process::Stdio,
@@ -37,8 +37,14 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A log that is longer than this when its service starts is set aside as `.1`.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Of the process that reads it; it stays this very program when the file is replaced by a newer one.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Exit code of a service whose settings are wrong.
 const WRONG_USAGE: i32 = 2;
+
+/// A service that ended so often before the cluster was ready is not going to start.
+const STARTS_MAX: u32 = 4;
 
 /// A running cluster.
 pub struct Supervisor {
@@ -51,6 +57,8 @@ struct Shared {
     state: RefCell<State>,
     /// Why it makes no sense to go on.
     fatal: RefCell<Option<String>>,
+    /// Every service has answered once.
+    ready: Cell<bool>,
     data: PathBuf,
 }
 
@@ -102,6 +110,7 @@ pub fn start(plan: Vec<Service>, data: &Path, restart: bool, stop: CancellationT
     let shared = Rc::new(Shared {
         state: RefCell::new(state),
         fatal: RefCell::new(None),
+        ready: Cell::new(false),
         data: data.to_owned(),
     });
     let tasks = LocalSet::new();
@@ -138,6 +147,11 @@ impl Supervisor {
             .map_or(Ok(()), |reason| Err(anyhow::anyhow!(reason)))
     }
 
+    /// From now on a service that dies is started again however often.
+    pub fn is_ready(&self) {
+        self.shared.ready.set(true);
+    }
+
     /// Lets the services run while `work` goes on.
     pub async fn run_with<T>(&self, work: impl Future<Output = T>) -> T {
         self.tasks.run_until(work).await
@@ -146,6 +160,7 @@ impl Supervisor {
 
 async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop: CancellationToken) {
     let mut pause = RESTART_PAUSE.0;
+    let mut starts = 0;
     while !stop.is_cancelled() {
         let started = Instant::now();
         match spawn(&service, &shared) {
@@ -160,12 +175,15 @@ async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop:
                     }
                 };
                 shared.update(&service.name, |state| state.pid = None);
-                if ended.as_ref().is_ok_and(|status| status.code() == Some(WRONG_USAGE)) {
-                    let reason = format!(
-                        "{} refuses its settings: {}",
-                        service.name,
-                        shared.complaint(&service.name)
-                    );
+                let refused = ended.as_ref().is_ok_and(|status| status.code() == Some(WRONG_USAGE));
+                starts += 1;
+                if refused || (!shared.ready.get() && starts >= STARTS_MAX) {
+                    let verdict = if refused {
+                        "refuses its settings"
+                    } else {
+                        "does not start"
+                    };
+                    let reason = format!("{} {verdict}: {}", service.name, shared.complaint(&service.name));
                     shared.fatal.replace(Some(reason));
                     stop.cancel();
                     return;
@@ -204,8 +222,8 @@ fn spawn(service: &Service, shared: &Shared) -> anyhow::Result<Child> {
         .append(true)
         .open(&log_path)
         .context("cannot open its log")?;
-    let program = std::env::current_exe().context("cannot find this program")?;
-    Command::new(program)
+    Command::new(THIS_PROGRAM)
+        .arg0("vstack")
         .arg(service.subcommand)
         .envs(service.env.iter().map(|(name, value)| (name, value)))
         .env_remove("CLUSTER_SECRET")
