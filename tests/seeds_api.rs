@@ -298,6 +298,21 @@ fn every_example_answers_as_documented() {
             &["video_id", "upload_url"],
         ),
         example("POST metadata/video {\"title\": 5}", 400, &["detail"]),
+        example("POST metadata/video {\"title\": \"\\u001b\"}", 400, &["detail"]),
+        example(
+            "POST metadata/video {\"title\": \"x\", \"duration_sec\": 1e300}",
+            400,
+            &["detail"],
+        ),
+        example(
+            format!(
+                "POST metadata/chunk/{video}-chunk-099/commit {{\"node_urls\": [\"{}\"], \"checksum\": \"{}\", \"size_bytes\": 5, \"video_id\": \"{video}\", \"sequence_num\": 99}}",
+                cluster.url("storage-node-1"),
+                "0".repeat(64)
+            ),
+            409,
+            &["detail"],
+        ),
     ];
     for entry in &table {
         run(&cluster, entry);

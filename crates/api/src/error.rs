@@ -89,6 +89,8 @@ codes! {
     Upstream = "upstream", 502;
     /// Not now: try again.
     Unavailable = "unavailable", 503;
+    /// Too few storage nodes are up to place anything; nothing was changed.
+    TooFewNodes = "too_few_nodes", 503;
     /// The acceptor lost what it vouched for.
     Damaged = "damaged", 503;
     /// A service behind this one took too long.

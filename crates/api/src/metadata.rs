@@ -444,6 +444,9 @@ pub struct Stats {
     pub total_chunks: u64,
     /// Node-and-chunk pairs their placements name.
     pub total_replicas: u64,
+    /// Chunks of active videos placed on fewer nodes than the replication factor asks for.
+    #[serde(default)]
+    pub under_replicated_chunks: u64,
     /// How many.
     pub healthy_nodes: usize,
     /// Of the metadata service.

@@ -80,6 +80,12 @@ impl HttpClient {
         self.http.request(method, url).timeout(self.timeouts.control)
     }
 
+    /// The MAC of a call that names no node; none without a secret.
+    pub(crate) fn sign(&self, method: &Method, path: &str, payload: &[u8]) -> Option<Tag> {
+        let secret = self.secret.as_ref()?;
+        Some(secret.sign_request(method.as_str(), path, "", payload))
+    }
+
     /// Sends, and makes an error of every status that is none of `expected`.
     pub(crate) async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|error| transport_error(url, &error))?;

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
-use vstack_api::metadata::{
-    CompleteVideo, ConsensusState, CreateVideo, DecidedBatch, FailVideo, Group, Heartbeat, Manifest, MetadataHealth,
-    NodeAck, NodeInfo, NodeList, OwnerAlive, RegisterNode, RequestGroup, Stats, StatusSet, VideoCreated, VideoInfo,
-    ViewCounted,
+use vstack_api::{
+    headers,
+    metadata::{
+        CompleteVideo, ConsensusState, CreateVideo, DecidedBatch, FailVideo, Group, Heartbeat, Manifest,
+        MetadataHealth, NodeAck, NodeInfo, NodeList, OwnerAlive, RedundancyConfig, RegisterNode, RequestGroup, Stats,
+        StatusSet, VideoCreated, VideoInfo, ViewCounted,
+    },
 };
 use vstack_types::{ChunkId, ProcessUuid, VideoId};
 
@@ -112,6 +115,14 @@ impl MetadataClient {
         self.get("/health", &[]).await
     }
 
+    /// `GET /redundancy/config`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn redundancy_config(&self) -> Result<RedundancyConfig, ClientError> {
+        self.get("/redundancy/config", &[]).await
+    }
+
     /// `GET /stats`.
     ///
     /// # Errors
@@ -187,7 +198,53 @@ impl MetadataClient {
         self.get::<NodeList>("/nodes/all", &[]).await.map(|list| list.nodes)
     }
 
-    /// `POST /nodes/register`.
+    /// A call that everybody may make, but that is believed under the secret alone: signed when there is one.
+    async fn vouched<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<T, ClientError> {
+        let bad = |reason: String| ClientError::BadAnswer {
+            url: path.to_owned(),
+            reason,
+        };
+        let body = body
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(|error| bad(error.to_string()))?;
+        let mut last = ClientError::Unreachable {
+            url: path.to_owned(),
+            reason: "no METADATA_SERVICE_URL".to_owned(),
+        };
+        for base in &self.bases {
+            let mut url = reqwest::Url::parse(&format!("{base}{path}")).map_err(|error| bad(error.to_string()))?;
+            if !query.is_empty() {
+                url.query_pairs_mut().extend_pairs(query);
+            }
+            // As it goes over the wire: what the other side has is what is signed.
+            let payload = body
+                .as_deref()
+                .unwrap_or_else(|| url.query().unwrap_or_default().as_bytes());
+            let tag = self.http.sign(&Method::POST, path, payload);
+            let mut request = self.http.request(Method::POST, url.as_str());
+            if let Some(tag) = tag {
+                request = request.header(headers::VSTACK_MAC, tag.to_string());
+            }
+            if let Some(body) = &body {
+                request = request
+                    .header(http::header::CONTENT_TYPE, "application/json")
+                    .body(body.clone());
+            }
+            match self.http.json(url.as_str(), request).await {
+                Err(error @ ClientError::Unreachable { .. }) => last = error,
+                answered => return answered,
+            }
+        }
+        Err(last)
+    }
+
+    /// `POST /nodes/register`, signed when there is a secret.
     ///
     /// # Errors
     /// As any call.
@@ -202,21 +259,16 @@ impl MetadataClient {
         query.extend(node.public_url.clone().map(|url| ("public_url", url)));
         query.extend(node.zone.clone().map(|zone| ("zone", zone)));
         query.extend(node.disk_uuid.map(|uuid| ("disk_uuid", uuid.to_string())));
-        self.call(Method::POST, "/nodes/register", &query, None::<&()>).await
+        self.vouched("/nodes/register", &query, None::<&()>).await
     }
 
-    /// `POST /nodes/{id}/heartbeat`.
+    /// `POST /nodes/{id}/heartbeat`, signed when there is a secret.
     ///
     /// # Errors
     /// As any call; 404 asks the node to register again.
     pub async fn heartbeat(&self, node_id: &str, heartbeat: &Heartbeat) -> Result<NodeAck, ClientError> {
-        self.call(
-            Method::POST,
-            &format!("/nodes/{node_id}/heartbeat"),
-            &[],
-            Some(heartbeat),
-        )
-        .await
+        self.vouched(&format!("/nodes/{node_id}/heartbeat"), &[], Some(heartbeat))
+            .await
     }
 
     /// (cluster) The nodes of the chunks from a sequence number on.

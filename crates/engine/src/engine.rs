@@ -11,11 +11,11 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
-use vstack_types::{ByteRange, ChunkId, Clock, Digest};
+use vstack_types::{ByteRange, ChunkId, Clock};
 
 use crate::{
     disk::Disk,
@@ -32,6 +32,12 @@ pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Most operations in the queue, and in a batch.
 pub const QUEUE_OPS_MAX: usize = 1024;
+
+/// Most bytes of items in the queue and in the batch in work; more wait outside, where who brings them bounds them.
+pub const QUEUE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
+
+/// The queue counts bytes in units of this size.
+const QUEUE_UNIT: usize = 1024;
 
 /// An operation that gets no answer for so long is given up; it may still be done, as when an answer is lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,8 +59,19 @@ pub enum EngineError {
 type Answer = oneshot::Sender<Result<Outcome, WriteError>>;
 
 enum Command {
-    Do(Box<Op>, Answer),
+    /// With its bytes' share of the queue, which is free when they are.
+    Do(Box<Op>, Answer, Option<OwnedSemaphorePermit>),
     Close,
+}
+
+/// How the writer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Running,
+    /// A write or sync failed.
+    Failed,
+    /// It was asked to end. A thread that ends without saying so has panicked.
+    Closed,
 }
 
 /// A running store. Dropping it ends the thread after the batch in work; [`Engine::close`] waits for that.
@@ -62,6 +79,8 @@ pub struct Engine<D: Disk = FileDisk> {
     reader: Reader<D>,
     clock: Arc<dyn Clock>,
     commands: mpsc::Sender<Command>,
+    queue_room: Arc<Semaphore>,
+    writer: watch::Receiver<Writer>,
     report: OpenReport,
     /// Taken by whoever closes first.
     thread: std::sync::Mutex<Option<thread::JoinHandle<()>>>,
@@ -83,16 +102,19 @@ impl<D: Disk> Engine<D> {
         let store = Store::open(disk, options, now(&*clock))?;
         let (reader, report) = (store.reader(), store.report().clone());
         let (commands, queue) = mpsc::channel(QUEUE_OPS_MAX);
+        let (state, writer) = watch::channel(Writer::Running);
         // The runtime is for waiting alone: the queue with a deadline.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let writer_clock = Arc::clone(&clock);
         let thread = thread::Builder::new()
             .name("vstack-writer".into())
-            .spawn(move || run(store, queue, &*writer_clock, &runtime))?;
+            .spawn(move || run(store, queue, &*writer_clock, &runtime, &state))?;
         Ok(Self {
             reader,
             clock,
             commands,
+            queue_room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX / QUEUE_UNIT)),
+            writer,
             report,
             thread: std::sync::Mutex::new(Some(thread)),
         })
@@ -108,6 +130,41 @@ impl<D: Disk> Engine<D> {
         &self.reader
     }
 
+    /// Whether nothing can be written any more: a write or sync failed, or the thread panicked. Only opening the store
+    /// again helps.
+    pub fn is_failed(&self) -> bool {
+        match *self.writer.borrow() {
+            Writer::Running => self.writer.has_changed().is_err(),
+            Writer::Failed => true,
+            Writer::Closed => false,
+        }
+    }
+
+    /// Waits until nothing can be written any more; for ever when the store is closed in order.
+    pub async fn failed(&self) {
+        let mut writer = self.writer.clone();
+        let ended = writer.wait_for(|state| *state != Writer::Running).await;
+        if ended.is_ok_and(|state| *state == Writer::Closed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Bytes of items that wait to be written or are being written.
+    pub fn queued_bytes(&self) -> usize {
+        QUEUE_BYTES_MAX - self.queue_room.available_permits() * QUEUE_UNIT
+    }
+
+    /// A share of the queue for the bytes of `op`, as long as they stand there: who asks may go away meanwhile.
+    async fn room_for(&self, op: &Op) -> Result<Option<OwnedSemaphorePermit>, WriteError> {
+        let units = op.payload_len().min(QUEUE_BYTES_MAX).div_ceil(QUEUE_UNIT);
+        if units == 0 {
+            return Ok(None);
+        }
+        let units = u32::try_from(units).map_err(|_| WriteError::TooLarge { len: op.payload_len() })?;
+        let room = Arc::clone(&self.queue_room).acquire_many_owned(units).await;
+        room.map(Some).map_err(|_| WriteError::Closed)
+    }
+
     /// Does one operation, together with all others that wait.
     ///
     /// # Errors
@@ -115,8 +172,9 @@ impl<D: Disk> Engine<D> {
     pub async fn submit(&self, op: Op) -> Result<Outcome, EngineError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
+            let room = self.room_for(&op).await?;
             self.commands
-                .send(Command::Do(Box::new(op), answer))
+                .send(Command::Do(Box::new(op), answer, room))
                 .await
                 .map_err(|_| WriteError::Closed)?;
             answered.await.map_err(|_| WriteError::Closed)?
@@ -187,9 +245,9 @@ impl<D: Disk> Engine<D> {
         let read = tokio::task::spawn_blocking(move || reader.read(&wanted, range, at));
         let result = read.await.map_err(io::Error::other)?;
         if matches!(result, Err(ReadError::Corrupt)) {
-            let (id, sha256): (ChunkId, Digest) = (found.id().clone(), found.sha256());
+            let (id, sha256, lsn) = (found.id().clone(), found.sha256(), found.lsn());
             // Not served either way; without the record it is found again after a restart.
-            if let Err(error) = self.submit(Op::Quarantine { id, sha256 }).await {
+            if let Err(error) = self.submit(Op::Quarantine { id, sha256, lsn }).await {
                 tracing::error!(id = %found.id(), %error, "a damaged item could not be written down");
             }
         }
@@ -215,6 +273,7 @@ fn run<D: Disk>(
     mut queue: mpsc::Receiver<Command>,
     clock: &dyn Clock,
     runtime: &tokio::runtime::Runtime,
+    state: &watch::Sender<Writer>,
 ) {
     let mut idle = false;
     loop {
@@ -225,26 +284,36 @@ fn run<D: Disk>(
                 Ok(first) => first,
                 Err(_) => {
                     idle = true;
-                    mark(&mut store, clock);
+                    mark(&mut store, clock, state);
                     continue;
                 }
             }
         };
         idle = false;
         let Some(first) = first else { break };
-        if commit_with(&mut store, first, &mut queue, clock) {
+        let close = commit_with(&mut store, first, &mut queue, clock);
+        tell(&store, state);
+        if close {
             break;
         }
     }
-    mark(&mut store, clock);
+    mark(&mut store, clock, state);
+    state.send_replace(Writer::Closed);
 }
 
-fn mark<D: Disk>(store: &mut Store<D>, clock: &dyn Clock) {
+fn tell<D: Disk>(store: &Store<D>, state: &watch::Sender<Writer>) {
+    if store.is_failed() {
+        state.send_if_modified(|state| std::mem::replace(state, Writer::Failed) != Writer::Failed);
+    }
+}
+
+fn mark<D: Disk>(store: &mut Store<D>, clock: &dyn Clock, state: &watch::Sender<Writer>) {
     if !store.is_failed()
         && let Err(error) = store.mark(now(clock))
     {
         tracing::error!(%error, "the end of the log could not be marked");
     }
+    tell(store, state);
 }
 
 /// Commits `first` and what waits behind it; says whether the store is to be closed.
@@ -254,15 +323,16 @@ fn commit_with<D: Disk>(
     queue: &mut mpsc::Receiver<Command>,
     clock: &dyn Clock,
 ) -> bool {
-    let (mut ops, mut answers) = (Vec::new(), Vec::new());
+    let (mut ops, mut answers, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
     let (mut bytes, mut close) = (0, false);
     let mut next = Some(first);
     while let Some(command) = next {
         match command {
-            Command::Do(op, answer) => {
+            Command::Do(op, answer, room) => {
                 bytes += op.payload_len();
                 ops.push(*op);
                 answers.push(answer);
+                rooms.push(room);
             }
             Command::Close => {
                 close = true;
@@ -274,6 +344,7 @@ fn commit_with<D: Disk>(
     }
     let was_failed = store.is_failed();
     let results = store.commit(ops, now(clock));
+    drop(rooms);
     if store.is_failed() && !was_failed {
         tracing::error!("a write failed: no more writes until the node is restarted; reads go on");
     }

@@ -1,10 +1,12 @@
 //! A directory of the real filesystem as a [`Disk`].
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::disk::{Disk, DiskFile, Usage};
@@ -13,10 +15,38 @@ use crate::disk::{Disk, DiskFile, Usage};
 /// hold a lock on another file of that name.
 const LOCK_NAME: &str = "lock";
 
+type TellUsage = dyn Fn(Usage) -> Usage + Send + Sync;
+
 /// A data directory.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FileDisk {
     root: PathBuf,
+    usage: Option<Arc<TellUsage>>,
+}
+
+impl fmt::Debug for FileDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileDisk")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes `dir` and the parents it lacks. A directory is there after a power cut when the one it stands in is synced.
+fn make_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_durably(parent)?;
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        other => other?,
+    }
+    File::open(parent)?.sync_all()
 }
 
 impl FileDisk {
@@ -26,8 +56,18 @@ impl FileDisk {
     /// Of the filesystem.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        std::fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        make_durably(&root)?;
+        Ok(Self { root, usage: None })
+    }
+
+    /// The same, saying of its usage what `told` makes of the filesystem's: for a share of a disk, and for tests of
+    /// full ones.
+    #[must_use]
+    pub fn with_usage(self, told: impl Fn(Usage) -> Usage + Send + Sync + 'static) -> Self {
+        Self {
+            usage: Some(Arc::new(told)),
+            ..self
+        }
     }
 
     /// Where it is.
@@ -103,10 +143,11 @@ impl Disk for FileDisk {
         let stat = rustix::fs::statvfs(&self.root)?;
         // As df(1) does: what is reserved for root counts neither as used nor as usable.
         let used = stat.f_blocks.saturating_sub(stat.f_bfree);
-        Ok(Usage {
+        let usage = Usage {
             used_bytes: used.saturating_mul(stat.f_frsize),
             total_bytes: used.saturating_add(stat.f_bavail).saturating_mul(stat.f_frsize),
-        })
+        };
+        Ok(self.usage.as_ref().map_or(usage, |told| told(usage)))
     }
 }
 

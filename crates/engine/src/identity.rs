@@ -1,6 +1,6 @@
 //! Who this disk is: the `identity` file of a data directory.
 //!
-//! Made once, when the directory is initialised, and replaced atomically. Without it a directory that holds
+//! Made when the directory is initialised, replaced once, when the first superblock is there. Without it a directory that holds
 //! superblocks is refused: a disk that invents a new name for old votes, or votes under an old name without
 //! them, breaks ChunkPaxos.
 
@@ -8,25 +8,23 @@ use std::{fmt, io, str::FromStr};
 
 use vstack_types::{Incarnation, NodeRef, NodeUuid};
 
-use crate::{
-    disk::{Disk, DiskFile},
-    superblock::FORMAT_VERSION,
-};
+use crate::{disk::Disk, small_file, superblock::FORMAT_VERSION};
 
 const NAME: &str = "identity";
-const NAME_NEW: &str = "identity.new";
 
 /// First word of the file; the format version follows.
 const MAGIC: &str = "vstack-disk";
 
-/// Far more than the file ever holds.
-const BYTES_MAX: u64 = 4096;
+/// Last line, once the log exists.
+const BEGUN: &str = "log begun";
 
 /// What the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The disk and its life.
     pub node: NodeRef,
+    /// The first superblock was made: a directory that has none any more has lost its votes.
+    pub begun: bool,
 }
 
 /// Why the file is of no use.
@@ -44,7 +42,9 @@ pub enum IdentityError {
         known: u32,
     },
     /// It is not an identity file.
-    #[error("the identity file of the data directory is damaged: restore it, or adopt the bytes under a new identity")]
+    #[error(
+        "the identity file of the data directory is damaged: restore it, or start the node with an empty data directory"
+    )]
     Damaged,
 }
 
@@ -55,7 +55,11 @@ impl fmt::Display for Identity {
             f,
             "{MAGIC} {FORMAT_VERSION}\nuuid {uuid}\nincarnation {}\n",
             incarnation.0
-        )
+        )?;
+        if self.begun {
+            writeln!(f, "{BEGUN}")?;
+        }
+        Ok(())
     }
 }
 
@@ -78,6 +82,11 @@ impl FromStr for Identity {
         }
         let uuid: NodeUuid = field("uuid")?.parse().map_err(|_| IdentityError::Damaged)?;
         let incarnation: u32 = field("incarnation")?.parse().map_err(|_| IdentityError::Damaged)?;
+        let begun = match lines.next() {
+            None => false,
+            Some(BEGUN) => true,
+            Some(_) => return Err(IdentityError::Damaged),
+        };
         if lines.next().is_some() || !text.ends_with('\n') {
             return Err(IdentityError::Damaged);
         }
@@ -86,6 +95,7 @@ impl FromStr for Identity {
                 uuid,
                 incarnation: Incarnation(incarnation),
             },
+            begun,
         })
     }
 }
@@ -93,13 +103,9 @@ impl FromStr for Identity {
 impl Identity {
     /// Reads the identity of `disk`; none when it has none.
     pub(crate) fn load<D: Disk>(disk: &D) -> Result<Option<Self>, IdentityError> {
-        let file = match disk.open(NAME) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
+        let Some(bytes) = small_file::read(disk, NAME)? else {
+            return Ok(None);
         };
-        let len = usize::try_from(file.size()?.min(BYTES_MAX)).map_err(|_| IdentityError::Damaged)?;
-        let mut bytes = vec![0; len];
-        file.read_at(&mut bytes, 0)?;
         std::str::from_utf8(&bytes)
             .map_err(|_| IdentityError::Damaged)?
             .parse()
@@ -108,17 +114,7 @@ impl Identity {
 
     /// Makes this the identity of `disk`, durably.
     pub(crate) fn save<D: Disk>(&self, disk: &D) -> Result<(), IdentityError> {
-        // Left over when a start was cut off before the rename.
-        match disk.remove(NAME_NEW) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        let file = disk.create(NAME_NEW)?;
-        file.write_at(self.to_string().as_bytes(), 0)?;
-        file.sync_data()?;
-        disk.rename(NAME_NEW, NAME)?;
-        disk.sync_dir()?;
-        Ok(())
+        Ok(small_file::replace(disk, NAME, self.to_string().as_bytes())?)
     }
 }
 
@@ -136,7 +132,14 @@ mod tests {
                 uuid: NodeUuid::from_bytes([7; 16]),
                 incarnation: Incarnation(2),
             },
+            begun: false,
         };
+        let begun = Identity {
+            begun: true,
+            ..identity
+        };
+        begun.save(&disk).unwrap();
+        assert_eq!(Identity::load(&disk).unwrap(), Some(begun));
         identity.save(&disk).unwrap();
         disk.crash(1);
         assert_eq!(Identity::load(&disk).unwrap(), Some(identity));

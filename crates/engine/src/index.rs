@@ -39,11 +39,26 @@ pub(crate) struct StoredItem {
     pub place: Place,
     pub lsn: u64,
     pub time: Timestamp,
+    /// The log says that it is damaged.
+    pub quarantined: bool,
     /// Shared by readers and writer: whoever verifies tells the others.
     state: AtomicU64,
 }
 
 impl StoredItem {
+    /// The same, with a state of its own from here on.
+    fn copy(&self) -> Self {
+        Self {
+            sha256: self.sha256,
+            size: self.size,
+            place: self.place,
+            lsn: self.lsn,
+            time: self.time,
+            quarantined: self.quarantined,
+            state: AtomicU64::new(self.state.load(Ordering::Acquire)),
+        }
+    }
+
     pub(crate) fn is_corrupt(&self) -> bool {
         self.state.load(Ordering::Acquire) == CORRUPT
     }
@@ -150,6 +165,11 @@ impl Entry {
         vote.is_some_and(|vote| vote.placement.keeps(me, sha256))
     }
 
+    fn replace(&mut self, new: StoredItem) {
+        self.items.retain(|item| item.sha256 != new.sha256);
+        self.items.push(Arc::new(new));
+    }
+
     fn is_empty(&self) -> bool {
         self.items.is_empty() && self.register.is_none()
     }
@@ -170,13 +190,29 @@ impl Entry {
                     place: logged.place,
                     lsn: logged.lsn,
                     time: logged.time,
+                    quarantined: false,
                     state: AtomicU64::new(state),
                 }));
             }
             Kind::Tombstone => self.items.retain(|item| item.sha256 != change.sha256),
             Kind::Quarantine => {
                 if let Some(item) = self.item(change.sha256) {
+                    // Whoever holds the old one is not to serve it either.
                     item.set_corrupt();
+                    let quarantined = StoredItem {
+                        quarantined: true,
+                        ..item.copy()
+                    };
+                    self.replace(quarantined);
+                }
+            }
+            Kind::Touch => {
+                if let Some(item) = self.item(change.sha256) {
+                    let touched = StoredItem {
+                        time: logged.time,
+                        ..item.copy()
+                    };
+                    self.replace(touched);
                 }
             }
             Kind::Vote | Kind::Commit => {}

@@ -13,6 +13,7 @@
 //! [`Store`] is the synchronous core over a [`Disk`]; [`Engine`] runs one on a thread of its own and serves
 //! reads beside it.
 
+mod claim;
 mod disk;
 mod engine;
 mod file_disk;
@@ -27,11 +28,13 @@ mod record;
 mod recovery;
 mod scan;
 mod select;
+mod settle;
+mod small_file;
 mod store;
 mod superblock;
 
 pub use disk::{Disk, DiskFile, Usage};
-pub use engine::{BATCH_BYTES_MAX, Engine, EngineError, QUEUE_OPS_MAX};
+pub use engine::{BATCH_BYTES_MAX, Engine, EngineError, QUEUE_BYTES_MAX, QUEUE_OPS_MAX};
 pub use file_disk::FileDisk;
 pub use identity::{Identity, IdentityError};
 pub use index::{ListedItem, ListedRegister};

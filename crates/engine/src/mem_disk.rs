@@ -5,16 +5,16 @@
 //! leaves the cache readable and clean, so that the next sync succeeds without writing anything.
 //! Everything random comes from the seed given to [`MemDisk::crash`].
 
+mod contents;
+
 use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use self::contents::{Chance, Dirty, FileState, PAGE, apply_write, crash_file};
 use crate::disk::{Disk, DiskFile, Usage};
-
-/// What a disk writes whole or not at all.
-const SECTOR: usize = 512;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,19 +25,6 @@ pub enum Fault {
     Error,
     /// This change finds no space.
     Full,
-}
-
-#[derive(Debug, Clone)]
-enum Dirty {
-    Write { offset: usize, bytes: Vec<u8> },
-    Len(usize),
-}
-
-#[derive(Debug, Default)]
-struct FileState {
-    cached: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: Vec<Dirty>,
 }
 
 type FileId = u64;
@@ -59,9 +46,11 @@ struct State {
     locked: bool,
     changes: u64,
     syncs: u64,
-    fault: Option<(u64, Fault)>,
+    faults: BTreeMap<u64, Fault>,
     down: bool,
     capacity: Option<u64>,
+    /// Preallocation makes holes alone, as where the filesystem cannot do it.
+    sparse: bool,
 }
 
 /// The disk. Clones are the same disk.
@@ -101,32 +90,6 @@ fn apply_names(names: &mut BTreeMap<String, FileId>, change: &NameChange) {
     }
 }
 
-fn apply_write(contents: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if contents.len() < end {
-        contents.resize(end, 0);
-    }
-    contents[offset..end].copy_from_slice(bytes);
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): enough for choosing what a crash keeps, and the same everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`.
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % (bound as u64)).unwrap_or(0)
-    }
-}
-
 impl State {
     /// Counts a change and tells what is to go wrong with it.
     fn change(&mut self) -> io::Result<Option<Fault>> {
@@ -134,7 +97,7 @@ impl State {
             return Err(io::Error::other("the disk lost power"));
         }
         self.changes += 1;
-        let fault = self.fault.filter(|(at, _)| *at == self.changes).map(|(_, fault)| fault);
+        let fault = self.faults.remove(&self.changes);
         match fault {
             Some(Fault::PowerCut) => {
                 self.down = true;
@@ -146,13 +109,20 @@ impl State {
     }
 
     fn used(&self) -> u64 {
-        self.files.values().map(|file| file.cached.len() as u64).sum()
+        let pages: usize = self.files.values().map(|file| file.pages.len()).sum();
+        (pages * PAGE) as u64
     }
 
-    fn room_for(&self, more: usize) -> io::Result<()> {
+    /// Gives `pages` of `file` space, if there is enough for all of them.
+    fn take_space(&mut self, file: FileId, pages: Vec<usize>) -> io::Result<()> {
         match self.capacity {
-            Some(capacity) if self.used() + more as u64 > capacity => Err(io::ErrorKind::StorageFull.into()),
-            _ => Ok(()),
+            Some(capacity) if !pages.is_empty() && self.used() + (pages.len() * PAGE) as u64 > capacity => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => {
+                self.file(file)?.pages.extend(pages);
+                Ok(())
+            }
         }
     }
 
@@ -183,9 +153,14 @@ impl MemDisk {
         self.state().syncs
     }
 
-    /// Lets the change number `at` (counted as by [`MemDisk::changes`], from 1) go wrong.
+    /// Lets the change number `at` (counted as by [`MemDisk::changes`], from 1) go wrong, beside those planned before.
     pub fn plan(&self, at: u64, fault: Fault) {
-        self.state().fault = Some((at, fault));
+        self.state().faults.insert(at, fault);
+    }
+
+    /// Whether preallocation gives no space, as where the filesystem cannot do it: writes find the disk full then.
+    pub fn set_sparse(&self, sparse: bool) {
+        self.state().sparse = sparse;
     }
 
     /// Bytes there is room for; none: without end.
@@ -193,8 +168,8 @@ impl MemDisk {
         self.state().capacity = bytes;
     }
 
-    /// Power goes and comes back: of what was not synced, `seed` decides what is left. Forgets the planned fault
-    /// and the lock.
+    /// Power goes and comes back: of what was not synced, `seed` decides what is left. Forgets the planned
+    /// faults and the lock.
     pub fn crash(&self, seed: u64) {
         let mut chance = Chance(seed);
         let mut state = self.state();
@@ -211,7 +186,7 @@ impl MemDisk {
         let named: Vec<_> = state.names.values().copied().collect();
         state.files.retain(|file, _| named.contains(file));
         state.down = false;
-        state.fault = None;
+        state.faults.clear();
         state.locked = false;
     }
 
@@ -219,7 +194,7 @@ impl MemDisk {
     pub fn kill(&self) {
         let mut state = self.state();
         state.down = false;
-        state.fault = None;
+        state.faults.clear();
         state.locked = false;
     }
 
@@ -252,6 +227,7 @@ impl MemDisk {
             cached: bytes.to_vec(),
             durable: bytes.to_vec(),
             dirty: Vec::new(),
+            pages: (0..bytes.len().div_ceil(PAGE)).collect(),
         };
         let id = state.next_file;
         state.next_file += 1;
@@ -259,33 +235,6 @@ impl MemDisk {
         state.names.insert(name.to_owned(), id);
         state.names_durable.insert(name.to_owned(), id);
     }
-}
-
-/// `style` 0 keeps nothing, 1 everything, 2 a prefix of the writes, 3 each sector by chance.
-fn crash_file(file: &mut FileState, style: usize, chance: &mut Chance) {
-    let dirty = std::mem::take(&mut file.dirty);
-    let keep = match style {
-        0 => 0,
-        2 => chance.below(dirty.len() + 1),
-        _ => dirty.len(),
-    };
-    for change in dirty.into_iter().take(keep) {
-        match change {
-            Dirty::Len(len) => file.durable.resize(len, 0),
-            Dirty::Write { offset, bytes } => {
-                let mut at = 0;
-                while at < bytes.len() {
-                    let sector_end = (offset + at) / SECTOR * SECTOR + SECTOR;
-                    let until = (sector_end - offset).min(bytes.len());
-                    if style != 3 || chance.next() & 1 == 0 {
-                        apply_write(&mut file.durable, offset + at, &bytes[at..until]);
-                    }
-                    at = until;
-                }
-            }
-        }
-    }
-    file.cached.clone_from(&file.durable);
 }
 
 impl Disk for MemDisk {
@@ -353,6 +302,7 @@ impl Disk for MemDisk {
         // Its space comes back at once; a crash that forgets the removal brings back an empty file.
         if let Ok(file) = state.file(file) {
             file.cached.clear();
+            file.cut(0);
         }
         Ok(())
     }
@@ -384,13 +334,18 @@ impl MemFile {
         let len = position(len)?;
         let mut state = self.disk.state();
         injected(state.change()?)?;
-        let current = state.file(self.file)?.cached.len();
-        if len < current && !cut {
+        let solid = !cut && !state.sparse;
+        let file = state.file(self.file)?;
+        if solid {
+            let holes = file.holes(0, len);
+            state.take_space(self.file, holes)?;
+        }
+        let file = state.file(self.file)?;
+        if len < file.cached.len() && !cut {
             return Ok(());
         }
-        state.room_for(len.saturating_sub(current))?;
-        let file = state.file(self.file)?;
         file.cached.resize(len, 0);
+        file.cut(len);
         file.dirty.push(Dirty::Len(len));
         Ok(())
     }
@@ -417,8 +372,8 @@ impl DiskFile for MemFile {
         let mut state = self.disk.state();
         let fault = state.change()?;
         let done = if fault.is_some() { bytes.len() / 2 } else { bytes.len() };
-        let current = state.file(self.file)?.cached.len();
-        state.room_for((offset + done).saturating_sub(current))?;
+        let holes = state.file(self.file)?.holes(offset, offset + done);
+        state.take_space(self.file, holes)?;
         let file = state.file(self.file)?;
         apply_write(&mut file.cached, offset, &bytes[..done]);
         file.dirty.push(Dirty::Write {

@@ -75,6 +75,8 @@ pub enum Op {
         id: ChunkId,
         /// Of what its bytes should be.
         sha256: Digest,
+        /// Of the record that was read: bytes written since are others.
+        lsn: u64,
     },
 }
 

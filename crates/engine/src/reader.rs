@@ -16,6 +16,7 @@ use vstack_chunkpaxos::Register;
 use vstack_types::{ByteRange, ChunkId, Digest, Monotonic, NodeRef};
 
 use crate::{
+    claim,
     disk::{Disk, DiskFile, Usage},
     index::{Index, ListedItem, ListedRegister, StoredItem},
     select::{self, Missing, Which},
@@ -57,6 +58,7 @@ pub(crate) struct Shared<D: Disk> {
     pub usage: Mutex<Option<(Monotonic, Usage)>>,
     pub reverify_after: Duration,
     pub votes_lost: bool,
+    pub claim: Mutex<Option<u64>>,
 }
 
 impl<D: Disk> Shared<D> {
@@ -138,6 +140,11 @@ impl Found {
     /// Of its bytes.
     pub fn sha256(&self) -> Digest {
         self.item.sha256
+    }
+
+    /// Log sequence number of the record that holds it.
+    pub fn lsn(&self) -> u64 {
+        self.item.lsn
     }
 
     /// Where it is.
@@ -276,6 +283,26 @@ impl<D: Disk> Reader<D> {
     /// Records of which no copy is left may have held votes: this disk votes no more.
     pub fn votes_lost(&self) -> bool {
         self.0.votes_lost
+    }
+
+    /// The log sequence number that this disk has to claim where it registers, from start to start, until it is
+    /// accepted there; none when it was.
+    pub fn claim(&self) -> Option<u64> {
+        *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what it has to claim, or that it was accepted. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Of the disk; a claim holds in this process all the same.
+    pub fn set_claim(&self, log_seq: Option<u64>) -> io::Result<()> {
+        let set = || *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner) = log_seq;
+        if log_seq.is_some() {
+            set();
+        }
+        claim::save(&self.0.disk, log_seq)?;
+        set();
+        Ok(())
     }
 
     /// What is held and was done.

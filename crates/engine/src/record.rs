@@ -53,13 +53,22 @@ pub(crate) enum Kind {
     Quarantine = 4,
     /// The end of a batch; its payload lists what the batch holds.
     Commit = 5,
+    /// An item was put again: it is kept as if it had come now.
+    Touch = 6,
 }
 
 impl Kind {
     fn from_u16(value: u16) -> Option<Self> {
-        [Self::Item, Self::Vote, Self::Tombstone, Self::Quarantine, Self::Commit]
-            .into_iter()
-            .find(|kind| *kind as u16 == value)
+        [
+            Self::Item,
+            Self::Vote,
+            Self::Tombstone,
+            Self::Quarantine,
+            Self::Commit,
+            Self::Touch,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u16 == value)
     }
 }
 
@@ -332,7 +341,7 @@ mod tests {
 
     prop_compose! {
         fn any_change()(
-            kind in prop::sample::select(vec![Kind::Item, Kind::Vote, Kind::Tombstone, Kind::Quarantine]),
+            kind in prop::sample::select(vec![Kind::Item, Kind::Vote, Kind::Tombstone, Kind::Quarantine, Kind::Touch]),
             id in "[A-Za-z0-9][A-Za-z0-9._-]{0,199}",
             sha in any::<[u8; 32]>(),
             size in any::<u32>(),

@@ -22,7 +22,8 @@ use crate::{
     index::{Index, Logged, Origin, Place},
     log::Tail,
     record::{self, Body, Change, Kind},
-    scan::{self, Gap, Scan, Scanned},
+    scan::{self, Gap, Scanned},
+    settle,
     store::OpenError,
     superblock::{self, Head, HeadRead, RECORDS_AT},
 };
@@ -82,6 +83,8 @@ pub struct OpenReport {
     pub superblocks: u64,
     /// Records read.
     pub records: u64,
+    /// Last log sequence number found.
+    pub log_seq: u64,
 }
 
 /// Everything a store starts from.
@@ -106,13 +109,18 @@ struct Run {
 struct Recovery<F> {
     into: Recovered<F>,
     superblock_bytes: u64,
+    /// Bytes behind the last superblock's last whole batch that may have held more, when they are not zeros or the
+    /// batch has no end.
+    open_end: Option<u64>,
 }
 
-/// Reads all superblocks of `disk` and makes the last one ready to be appended to.
+/// Reads all superblocks of `disk` and makes the last one ready to be appended to. `begun` says that the first of
+/// them was once made.
 pub(crate) fn recover<D: Disk>(
     disk: &D,
     uuid: NodeUuid,
     superblock_bytes: u64,
+    begun: bool,
 ) -> Result<Recovered<D::File>, OpenError> {
     let mut numbers: Vec<u32> = disk
         .list()?
@@ -129,7 +137,11 @@ pub(crate) fn recover<D: Disk>(
         votes_lost: false,
         report: OpenReport::default(),
     };
-    let mut recovery = Recovery { into, superblock_bytes };
+    let mut recovery = Recovery {
+        into,
+        superblock_bytes,
+        open_end: None,
+    };
     for (position, number) in numbers.iter().copied().enumerate() {
         while recovery.into.next_number < number {
             recovery.lost_superblock(recovery.into.next_number, superblock_bytes);
@@ -157,7 +169,8 @@ pub(crate) fn recover<D: Disk>(
                 recovery.superblock(&head, file, is_last)?;
             }
             // Cut off while it was being made: its first record was never written.
-            HeadRead::Invalid if is_last && is_blank(&*file)? => {
+            HeadRead::Invalid if is_last && (number > 0 || !begun) && is_blank(&*file)? => {
+                recovery.end_at(number);
                 disk.remove(&superblock::file_name(number))?;
                 disk.sync_dir()?;
             }
@@ -205,15 +218,35 @@ impl<F: DiskFile> Recovery<F> {
         });
         self.into.votes_lost = true;
         self.into.tail = None;
+        self.open_end = None;
         self.into.next_lsn += records;
         self.into.next_number = number + 1;
+    }
+
+    /// The superblock before `number` was synced to its end before `number` was made, and no head says any more with
+    /// which sequence number that was: an end that is damaged may have held votes.
+    fn end_at(&mut self, number: u32) {
+        let Some(bytes) = self.open_end.take() else { return };
+        let records = bytes / BYTES_PER_RECORD_MIN + 1;
+        let first_lsn = self.into.next_lsn;
+        self.into.report.damage.push(Damage::Votes {
+            first_lsn,
+            last_lsn: first_lsn + records - 1,
+        });
+        self.into.votes_lost = true;
+        // The next superblock's head says with its first sequence number what is missing, for good.
+        self.into.tail = None;
+        self.into.next_lsn += records;
+        self.into.next_number = number;
     }
 
     fn superblock(&mut self, head: &Head, file: Arc<F>, is_last: bool) -> Result<(), OpenError> {
         let number = head.number;
         let mut found = scan::scan(&*file, head)?;
         let end = if is_last {
-            self.settle_tail(&file, &mut found)?
+            let settled = settle::settle(&*file, &mut found)?;
+            self.into.report.torn_bytes = settled.torn_bytes;
+            settled.end
         } else {
             found.end
         };
@@ -246,6 +279,12 @@ impl<F: DiskFile> Recovery<F> {
         self.into.report.superblocks += 1;
         self.into.report.records += found.records.len() as u64;
         let capacity = file.size()?;
+        let ended = found
+            .records
+            .last()
+            .is_none_or(|scanned| matches!(scanned.record.body, Body::Commit { .. }));
+        let trailing = found.gaps.last().is_some_and(|gap| gap.from >= found.end);
+        self.open_end = (trailing || !ended).then_some(capacity.saturating_sub(found.end));
         self.into.tail = Some(Tail {
             number,
             file: Arc::clone(&file),
@@ -345,69 +384,6 @@ impl<F: DiskFile> Recovery<F> {
         entry.apply(change, logged);
         self.into.index.put(change.id.clone(), entry);
     }
-
-    /// Keeps the last batch when it is whole, cuts what is behind, and makes sure that what is kept is durable.
-    /// Says where the log ends.
-    fn settle_tail(&mut self, file: &Arc<F>, found: &mut Scan) -> Result<u64, OpenError> {
-        let mark = found
-            .records
-            .iter()
-            .map(|scanned| scanned.record.frame.mark)
-            .max()
-            .unwrap_or(RECORDS_AT);
-        let end = last_batch(&**file, found, mark)?.unwrap_or(mark);
-        let dirty_to = found
-            .gaps
-            .iter()
-            .map(|gap| gap.to)
-            .chain([found.end])
-            .max()
-            .unwrap_or(end);
-        if dirty_to > end {
-            self.into.report.torn_bytes = dirty_to - end;
-            found.records.retain(|scanned| scanned.offset < end);
-            found.gaps.retain(|gap| gap.from < end);
-            found.end = end;
-            // What is left of a torn batch could be taken for records later: it must become zeros, durably.
-            let size = file.size()?;
-            file.set_len(end)?;
-            file.preallocate(size).or_else(|_| file.set_len(size))?;
-        }
-        // The last batch may be in the page cache alone, marked clean by a sync that failed: write it again.
-        rewrite(&**file, mark, end)?;
-        file.sync_data()?;
-        Ok(end)
-    }
-}
-
-/// Where the batch that begins at `mark` ends, if it is there wholly.
-fn last_batch<F: DiskFile>(file: &F, found: &Scan, mark: u64) -> io::Result<Option<u64>> {
-    let mut offset = mark;
-    for scanned in found.records.iter().filter(|scanned| scanned.offset >= mark) {
-        if scanned.offset != offset || !payload_matches(file, scanned)? {
-            return Ok(None);
-        }
-        offset = scanned.end();
-        if matches!(scanned.record.body, Body::Commit { .. }) {
-            return Ok(Some(offset));
-        }
-    }
-    Ok(None)
-}
-
-fn read_payload<F: DiskFile>(file: &F, scanned: &Scanned) -> io::Result<Vec<u8>> {
-    let mut payload = vec![0; usize::try_from(scanned.record.payload_len).map_err(io::Error::other)?];
-    file.read_at(&mut payload, scanned.payload_at())?;
-    Ok(payload)
-}
-
-fn payload_matches<F: DiskFile>(file: &F, scanned: &Scanned) -> io::Result<bool> {
-    let expected = match &scanned.record.body {
-        Body::Commit { sha256 } => *sha256,
-        Body::Change(change) if change.kind == Kind::Item => change.sha256,
-        Body::Change(_) => return Ok(true),
-    };
-    Ok(Digest::of(&read_payload(file, scanned)?) == expected)
 }
 
 /// What the commit records among `records` say their batches changed.
@@ -417,7 +393,7 @@ fn read_commits<F: DiskFile>(file: &F, records: &[Scanned]) -> io::Result<Vec<(u
         let Body::Commit { sha256 } = scanned.record.body else {
             continue;
         };
-        let list = read_payload(file, scanned)?;
+        let list = settle::read_payload(file, scanned)?;
         let changes = if Digest::of(&list) == sha256 {
             record::decode_entries(&list)
         } else {
@@ -428,19 +404,4 @@ fn read_commits<F: DiskFile>(file: &F, records: &[Scanned]) -> io::Result<Vec<(u
         told.extend(numbered.map(|(lsn, change)| (lsn, frame.time, change)));
     }
     Ok(told)
-}
-
-fn rewrite<F: DiskFile>(file: &F, from: u64, to: u64) -> io::Result<()> {
-    let mut buffer = Vec::new();
-    let mut offset = from;
-    while offset < to {
-        buffer.resize(
-            usize::try_from((to - offset).min(BLOCK_LEN)).map_err(io::Error::other)?,
-            0,
-        );
-        file.read_at(&mut buffer, offset)?;
-        file.write_at(&buffer, offset)?;
-        offset += buffer.len() as u64;
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ mod support;
 
 use support::*;
 use vstack_chunkpaxos::{Reply, Request};
-use vstack_engine::{Damage, MemDisk, Missing, OpenError, Outcome, ReadError, Store, Which};
+use vstack_engine::{Damage, DeleteOutcome, MemDisk, Missing, OpenError, Outcome, ReadError, Store, Which};
 
 const FIRST: &str = "superblock_000000.vsb";
 const RECORDS_AT: usize = 8192;
@@ -124,7 +124,11 @@ fn every_flipped_byte_of_a_small_log_is_survived() {
                 Ok(Ok(bytes)) => assert_eq!(bytes, *a.bytes(), "byte {at}"),
                 Ok(Err(ReadError::Corrupt)) | Err(Missing::Corrupt) => {
                     let sha256 = a.sha256();
-                    one(&mut store, vstack_engine::Op::Quarantine { id: id(name), sha256 }).unwrap();
+                    // What was found when the store was opened is written down already.
+                    if let Ok(found) = &found {
+                        let (id, lsn) = (id(name), found.lsn());
+                        one(&mut store, vstack_engine::Op::Quarantine { id, sha256, lsn }).unwrap();
+                    }
                     let damaged = store.reader().register(&id(name)).damaged;
                     assert_eq!(damaged, name == "rides", "byte {at}");
                 }
@@ -213,12 +217,16 @@ fn changed_bytes_are_never_served_and_the_register_abstains() {
         "also far from the flip"
     );
     assert_eq!(reader.find(&id("c"), Which::Public).unwrap_err(), Missing::Corrupt);
+    let lsn = found.lsn();
     let quarantine = || vstack_engine::Op::Quarantine {
         id: id("c"),
         sha256: a.sha256(),
+        lsn,
     };
     one(&mut store, quarantine()).unwrap();
+    let written_down = store.reader().log_seq();
     one(&mut store, quarantine()).unwrap();
+    assert_eq!(store.reader().log_seq(), written_down, "once is enough");
     assert_eq!(one(&mut store, put_vote("c", &a)), voted(Reply::Damaged, false));
     drop(store);
     let mut store = open(&disk);
@@ -236,6 +244,10 @@ fn changed_bytes_are_never_served_and_the_register_abstains() {
         stored(one(&mut store, put("c", &a))),
         "a plain PUT of the same bytes restores too"
     );
+    assert_eq!(served(&store.reader(), "c").as_deref(), Some(&a.bytes()[..]));
+    assert!(!store.reader().register(&id("c")).damaged);
+    // A reader that was slow to tell means the copy that was replaced.
+    one(&mut store, quarantine()).unwrap();
     assert_eq!(served(&store.reader(), "c").as_deref(), Some(&a.bytes()[..]));
     assert!(!store.reader().register(&id("c")).damaged);
 }
@@ -281,6 +293,7 @@ fn when_both_copies_of_votes_are_gone_the_disk_votes_no_more() {
     let mut store = open(&disk);
     let a = item(1, 100);
     one(&mut store, put_vote("before", &a)).unwrap();
+    one(&mut store, put_item("unclear", &a)).unwrap();
     let from = written(&disk, FIRST).next_multiple_of(PAGE);
     one(&mut store, put_vote("lost", &a)).unwrap();
     let to = written(&disk, FIRST).next_multiple_of(PAGE);
@@ -307,6 +320,18 @@ fn when_both_copies_of_votes_are_gone_the_disk_votes_no_more() {
         "reads go on"
     );
     assert!(stored(one(&mut store, put("plain", &a))));
+    // A vote that is lost may vouch for any of the bytes here: none of them may go.
+    let collect = vstack_engine::Op::Collect {
+        grace: std::time::Duration::ZERO,
+        staging_ttl: std::time::Duration::ZERO,
+    };
+    let nothing = vstack_engine::Collected::default();
+    assert_eq!(one_at(&mut store, collect, at(1000)), Ok(Outcome::Collected(nothing)));
+    let delete = |name: &str| vstack_engine::Op::DeleteStaged { id: id(name) };
+    let answered = |outcome| Ok(Outcome::Deleted(outcome));
+    assert_eq!(one(&mut store, delete("unclear")), answered(DeleteOutcome::Placed));
+    assert_eq!(one(&mut store, delete("nothing")), answered(DeleteOutcome::NotFound));
+    assert_eq!(served(&store.reader(), "unclear").as_deref(), Some(&a.bytes()[..]));
 }
 
 #[test]
@@ -353,6 +378,41 @@ fn a_superblock_without_a_head_is_damage_and_a_half_made_one_is_not() {
 }
 
 #[test]
+fn a_damaged_end_before_a_half_made_superblock_may_have_held_votes() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 100);
+    one(&mut store, put_vote("kept", &a)).unwrap();
+    let from = written(&disk, FIRST).next_multiple_of(PAGE);
+    one(&mut store, put_vote("lost", &a)).unwrap();
+    let seq = store.reader().log_seq();
+    drop(store);
+    // The last batch is damaged, or its second half is gone.
+    let half = written(&disk, FIRST) - PAGE;
+    for (flipped, cut) in [
+        (vec![from, half.next_multiple_of(PAGE)], None),
+        (vec![], Some(from + PAGE)),
+    ] {
+        let damaged = copy_of(&disk);
+        flipped.iter().for_each(|at| damaged.flip(FIRST, *at));
+        if let Some(cut) = cut {
+            let mut contents = damaged.contents(FIRST);
+            contents[cut..].fill(0);
+            damaged.plant(FIRST, &contents);
+        }
+        // The one behind it exists, so all of this one was synced.
+        damaged.plant("superblock_000001.vsb", &vec![0; 256 * 1024]);
+        for opened in 0..2 {
+            let mut store = open(&damaged);
+            assert!(store.reader().votes_lost(), "opened {opened}: {:?}", store.report());
+            assert!(store.reader().log_seq() >= seq, "no sequence number is used twice");
+            assert_eq!(served(&store.reader(), "kept").as_deref(), Some(&a.bytes()[..]));
+            assert!(one(&mut store, put(&format!("new{opened}"), &a)).is_ok());
+        }
+    }
+}
+
+#[test]
 fn foreign_newer_and_nameless_directories_are_refused() {
     use vstack_engine::Disk as _;
     let disk = MemDisk::default();
@@ -368,6 +428,14 @@ fn foreign_newer_and_nameless_directories_are_refused() {
         Store::open(nameless, options(), at(0)),
         Err(OpenError::IdentityMissing)
     ));
+
+    let emptied = copy_of(&disk);
+    emptied.remove(FIRST).unwrap();
+    let refused = Store::open(emptied.clone(), options(), at(0));
+    assert!(matches!(refused, Err(OpenError::SuperblocksMissing)));
+    // Blank, it is no superblock that was being made.
+    emptied.plant(FIRST, &vec![0; 256 * 1024]);
+    assert!(open(&emptied).reader().votes_lost());
 
     let foreign = copy_of(&disk);
     let identity = String::from_utf8(disk.contents("identity")).unwrap();

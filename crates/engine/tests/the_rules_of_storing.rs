@@ -4,13 +4,9 @@
 
 mod support;
 
-use std::time::Duration;
-
 use support::*;
 use vstack_chunkpaxos::{Register, Reply, Request};
-use vstack_engine::{
-    Collected, DeleteOutcome, MemDisk, Missing, Op, Outcome, PutMode, PutOutcome, Store, Which, WriteError,
-};
+use vstack_engine::{DeleteOutcome, MemDisk, Missing, Op, Outcome, PutMode, PutOutcome, Store, Which, WriteError};
 use vstack_types::{Digest, limits::CHUNK_BYTES_MAX};
 
 fn restarted(store: Store<MemDisk>, disk: &MemDisk) -> Store<MemDisk> {
@@ -173,105 +169,6 @@ fn decisions_of_many_registers_are_one_sync() {
     assert_eq!(store.reader().stats().syncs, syncs + 1);
     store = restarted(store, &disk);
     assert!(names.iter().all(|name| store.reader().register(&id(name)).decided));
-}
-
-#[test]
-fn only_what_nothing_keeps_is_collected() {
-    let disk = MemDisk::default();
-    let mut store = open(&disk);
-    let (a, b) = (item(1, 100), item(2, 50));
-    let hour = Duration::from_secs(3600);
-    let collect = |store: &mut Store<MemDisk>, seconds| match one_at(
-        store,
-        Op::Collect {
-            grace: hour,
-            staging_ttl: DAY,
-        },
-        at(seconds),
-    ) {
-        Ok(Outcome::Collected(Collected { items, more: false, .. })) => items,
-        other => panic!("{other:?}"),
-    };
-    one(&mut store, put("staged", &a)).unwrap();
-    one(&mut store, put("prepared", &a)).unwrap();
-    one(&mut store, paxos("prepared", Request::Prepare { ballot: ballot(1) })).unwrap();
-    one(&mut store, put_vote("voted", &a)).unwrap();
-    one(&mut store, put_item("voted", &b)).unwrap();
-    one(&mut store, put_vote("gone", &a)).unwrap();
-    one(
-        &mut store,
-        paxos(
-            "gone",
-            Request::Accept {
-                ballot: ballot(1),
-                placement: deleted(&a, 2),
-            },
-        ),
-    )
-    .unwrap();
-    assert_eq!(
-        collect(&mut store, 3 * 3600),
-        0,
-        "a deletion that is not decided deletes nothing"
-    );
-    let decide = |placement, round| Request::Decided {
-        ballot: ballot(round),
-        placement,
-    };
-    one_at(&mut store, paxos("gone", decide(deleted(&a, 2), 1)), at(3 * 3600)).unwrap();
-    one_at(
-        &mut store,
-        paxos("voted", decide(placement(&a, 1, &[me()]), 0)),
-        at(3 * 3600),
-    )
-    .unwrap();
-    assert_eq!(collect(&mut store, 3 * 3600 + 60), 0, "the grace time");
-    assert_eq!(collect(&mut store, 5 * 3600), 2, "what the decisions name no more");
-    assert!(!store.reader().has_item(&id("gone"), a.sha256()));
-    assert!(!store.reader().has_item(&id("voted"), b.sha256()));
-    assert_eq!(collect(&mut store, 23 * 3600), 0);
-    assert_eq!(collect(&mut store, 25 * 3600), 2, "what no vote stands on");
-    store = restarted(store, &disk);
-    assert_eq!(served(&store.reader(), "voted").as_deref(), Some(&a.bytes()[..]));
-    assert_eq!(store.reader().stats().chunk_count, 1);
-    assert!(
-        store
-            .reader()
-            .register(&id("gone"))
-            .accepted
-            .unwrap()
-            .placement
-            .layout
-            .is_deleted(),
-        "a tombstone stays"
-    );
-    assert_eq!(
-        one(&mut store, put("gone", &a)),
-        conflict(),
-        "a deleted chunk takes no bytes"
-    );
-}
-
-#[test]
-fn staged_bytes_can_be_deleted_and_placed_ones_not() {
-    let disk = MemDisk::default();
-    let mut store = open(&disk);
-    let a = item(1, 100);
-    let delete = |store: &mut Store<MemDisk>, name: &str| match one(store, Op::DeleteStaged { id: id(name) }) {
-        Ok(Outcome::Deleted(outcome)) => outcome,
-        other => panic!("{other:?}"),
-    };
-    one(&mut store, put("staged", &a)).unwrap();
-    one(&mut store, put_vote("voted", &a)).unwrap();
-    assert_eq!(delete(&mut store, "voted"), DeleteOutcome::Placed);
-    assert_eq!(delete(&mut store, "staged"), DeleteOutcome::Deleted);
-    assert_eq!(delete(&mut store, "staged"), DeleteOutcome::NotFound);
-    store = restarted(store, &disk);
-    assert_eq!(delete(&mut store, "staged"), DeleteOutcome::NotFound);
-    assert!(
-        stored(one(&mut store, put("staged", &item(2, 5)))),
-        "the id is free again"
-    );
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Each run is a process group of its own with `/dev/null` as input, an empty environment and working directory, and
 //! resource limits set by `prlimit` (util-linux) before the program starts. A run ends by its own exit, by a limit, or
 //! by SIGKILL to the whole group: ffmpeg answers SIGTERM by finishing its queue, which can take longer than the limit.
-//! Dropping a [`Fenced`] kills it.
+//! Dropping a [`Fenced`] kills it, and so does the kernel when we are killed ourselves (`setpriv`, util-linux). The kernel
+//! watches the thread that started it: runs are started on threads that last, not on those for blocking work.
 
 use std::{collections::VecDeque, ffi::OsStr, path::Path, process::Stdio, time::Duration};
 
@@ -103,7 +104,8 @@ impl Fenced {
         limits: Limits,
         work_dir: &Path,
     ) -> Result<Self, FenceError> {
-        let child = Command::new("prlimit")
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "prlimit"])
             .arg(format!("--as={}", limits.memory_bytes))
             .arg(format!("--cpu={}", limits.cpu.as_secs()))
             .args(["--core=0", "--"])
@@ -252,6 +254,8 @@ fn readable(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncBufReadExt as _;
+
     use super::*;
 
     #[test]
@@ -290,6 +294,46 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), gone)
             .await
             .expect("the grandchild lives on");
+    }
+
+    /// Stands for one of our services in [`runs_end_with_us`]: starts a run, says its process id, and waits.
+    #[tokio::test]
+    #[ignore = "the other half of a test"]
+    async fn run_and_wait() {
+        let dir = std::env::temp_dir();
+        let mut run = Fenced::spawn("sh", ["-c", "echo $$; exec sleep 600"], Limits::PROBE, &dir).unwrap();
+        let mut pid = vec![0; 16];
+        let count = run.stdout().unwrap().read(&mut pid).await.unwrap();
+        println!("run {}", std::str::from_utf8(&pid[..count]).unwrap().trim());
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn runs_end_with_us() {
+        let mut us = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "fence::tests::run_and_wait", "--ignored", "--nocapture"])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = tokio::io::BufReader::new(us.stdout.take().unwrap()).lines();
+        let pid: i32 = loop {
+            let line = lines.next_line().await.unwrap().expect("no run was started");
+            if let Some((_, pid)) = line.split_once("run ").filter(|(_, rest)| rest.parse::<i32>().is_ok()) {
+                break pid.parse().unwrap();
+            }
+        };
+        let alive = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        assert!(alive());
+        us.kill().await.unwrap();
+        let gone = async {
+            while alive() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone)
+            .await
+            .expect("the run outlives us");
     }
 
     #[tokio::test]

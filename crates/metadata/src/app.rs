@@ -35,6 +35,13 @@ pub(crate) type Shared = Arc<App>;
 /// A store's failure as an answer.
 pub(crate) fn store_error(error: StoreError) -> ApiError {
     match error {
+        StoreError::Full => {
+            tracing::error!("the disk of the database is full");
+            ApiError::new(
+                ErrorCode::DiskFull,
+                "the disk of the metadata database is full; make room on it",
+            )
+        }
         StoreError::Unavailable(cause) => {
             tracing::warn!(%cause, "the database does not answer");
             ApiError::new(ErrorCode::Unavailable, "the database does not answer; try again")

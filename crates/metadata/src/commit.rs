@@ -16,7 +16,8 @@ use vstack_types::{
 };
 
 use crate::{
-    app::{App, group_of, no_such_video, store_error},
+    app::{App, no_such_video, store_error},
+    consensus::{first_group, sequence_of},
     manifest::nominal_place,
     registry::{self, ByDisk},
     store::{Chunk, Group, GroupOutcome, Learned, Node, Video},
@@ -80,6 +81,11 @@ pub(crate) async fn commit(app: &App, chunk: ChunkId, request: CommitChunk) -> A
     if let Some(placement) = commit.known().await? {
         return commit.compare(&placement, &named);
     }
+    if video.owner.is_some() {
+        return Err(conflict(
+            "the chunks of this video come from the uploader that makes it, and from nobody else",
+        ));
+    }
     let group = commit.group(&named).await?;
     commit.bring_bytes(&group.members, &named).await?;
     let created = commit.create(&video, &group.members).await?;
@@ -107,10 +113,18 @@ fn check(chunk: &ChunkId, request: &CommitChunk) -> ApiResult<()> {
             "new chunks are committed as replicas; leave redundancy_mode out",
         ));
     }
-    if chunk.video().is_some_and(|video| video != request.video_id) {
-        return Err(conflict(format!(
-            "{chunk} belongs to another video than {}",
-            request.video_id
+    // The first acceptors of a chunk follow from its id alone: two that differed could decide twice.
+    if chunk.video() != Some(request.video_id) {
+        return Err(unprocessable(format!(
+            "{chunk} is no chunk of video {0}: its ids begin with {0}-, as in {1}",
+            request.video_id,
+            ChunkId::of_video(request.video_id, request.sequence_num)
+        )));
+    }
+    if let Some(sequence) = sequence_of(chunk).filter(|sequence| *sequence != request.sequence_num) {
+        return Err(unprocessable(format!(
+            "{chunk} is chunk {sequence} of its video, not {}",
+            request.sequence_num
         )));
     }
     Ok(())
@@ -179,7 +193,7 @@ impl Commit<'_> {
     async fn group(&self, named: &[NodeRef]) -> ApiResult<Group> {
         let (store, video) = (&self.app.store, self.request.video_id);
         let groups = store.groups(video).await.map_err(store_error)?;
-        if let Some(group) = group_of(&groups, Some(self.request.sequence_num)) {
+        if let Some(group) = first_group(&groups, &self.chunk) {
             return Ok(group.clone());
         }
         let first = Group {
@@ -294,15 +308,9 @@ impl Commit<'_> {
     }
 
     async fn propose(&self, proposer: Proposer) -> ApiResult<Outcome> {
-        propose(
-            &self.app.nodes,
-            &self.urls,
-            &self.chunk,
-            proposer,
-            DEADLINE,
-        )
-        .await
-        .map_err(|error| not_now(error.to_string()))
+        propose(&self.app.nodes, &self.urls, &self.chunk, proposer, DEADLINE)
+            .await
+            .map_err(|error| not_now(error.to_string()))
     }
 
     async fn create(&self, video: &Video, initial: &[NodeRef]) -> ApiResult<Placement> {
@@ -396,10 +404,14 @@ pub(crate) async fn learned(app: &App, video: VideoId, chunks: Vec<Chunk>) -> Ap
             }
             Ok(())
         }
-        Learned::Closed(status) => Err(conflict(format!(
-            "the video is {} and takes no chunks",
-            status.as_str()
-        ))),
+        Learned::Closed(status) => {
+            // What came too late is to go too.
+            app.reap_now.notify_one();
+            Err(conflict(format!(
+                "the video is {} and takes no chunks",
+                status.as_str()
+            )))
+        }
         Learned::Conflict(chunk) => Err(conflict(format!(
             "{chunk} or its place in the video is taken by something else"
         ))),

@@ -12,6 +12,7 @@ use vstack_types::{ChunkId, NodeRef};
 use crate::{
     app::{App, group_of, store_error},
     registry::{self, ByDisk},
+    store::Group,
 };
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,6 +36,13 @@ pub(crate) fn sequence_of(chunk: &ChunkId) -> Option<u32> {
         .as_str()
         .rsplit_once("-chunk-")
         .and_then(|(_, digits)| digits.parse().ok())
+}
+
+/// The group whose members are a chunk's first acceptors: a function of the chunk's id, so that whoever proposes,
+/// whenever, asks the same nodes first. Ids that tell no sequence number belong to the video's first group, as its init segment
+/// does. None while the video has no group for it.
+pub(crate) fn first_group<'a>(groups: &'a [Group], chunk: &ChunkId) -> Option<&'a Group> {
+    group_of(groups, sequence_of(chunk))
 }
 
 /// Reads every acceptor the chunk is known to have.
@@ -96,7 +104,7 @@ async fn initial(app: &App, chunk: &ChunkId) -> ApiResult<Vec<NodeRef>> {
         return Ok(Vec::new());
     };
     let groups = app.store.groups(video).await.map_err(store_error)?;
-    Ok(group_of(&groups, sequence_of(chunk))
+    Ok(first_group(&groups, chunk)
         .map(|group| group.members.clone())
         .unwrap_or_default())
 }

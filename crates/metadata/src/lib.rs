@@ -5,9 +5,10 @@
 //! it is learned. The service also proposes: the classic path for scripts, and the removal of what failed or was
 //! deleted.
 //!
-//! Pure: [`registry`], [`lifecycle`], [`redundancy`], [`manifest`]. Shells around them: `http`, the background
+//! Pure: [`admission`], [`registry`], [`lifecycle`], [`redundancy`], [`manifest`]. Shells around them: `http`, the background
 //! workers, the stores.
 
+pub mod admission;
 mod app;
 mod commit;
 mod consensus;
@@ -20,6 +21,7 @@ pub mod redundancy;
 pub mod registry;
 mod run;
 mod settings;
+mod silence;
 pub mod store;
 mod watch;
 

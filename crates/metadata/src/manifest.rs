@@ -174,6 +174,7 @@ mod tests {
             disk_percent: 0.0,
             chunk_count: 0,
             trusted: true,
+            went_back: false,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     events::Events,
     http,
     reaper::{self, ReaperPace},
+    silence,
     store::{DatabaseUrl, OpenError, SqliteStore, Store},
     watch,
 };
@@ -101,6 +102,7 @@ pub async fn serve_with(parts: Parts, settings: Settings, shutdown: Cancellation
         .router(http::routes(Arc::clone(&app)));
     let workers = [
         tokio::spawn(reaper::run(Arc::clone(&app))),
+        tokio::spawn(silence::run(Arc::clone(&app))),
         tokio::spawn(watch::run(app)),
     ];
     serve(parts.listener, router, shutdown).await;

@@ -12,8 +12,9 @@ use vstack_client::ClientError;
 use vstack_service::{ApiError, ApiResult};
 
 use crate::{
+    admission::{self, Claim, Proof, Refusal},
     app::{App, Shared, store_error},
-    registry::{self, Proof, Refusal},
+    registry::{self, ByDisk},
     store::{Node, NodeBeat, StoreError},
 };
 
@@ -49,20 +50,34 @@ fn refused(refusal: &Refusal) -> ApiError {
     ApiError::new(code, refusal.to_string())
 }
 
-/// Registers a node, after asking it for its proof at the URL it gave.
-pub(crate) async fn register(app: &App, request: RegisterNode) -> ApiResult<Node> {
-    let request = registry::checked(request).map_err(|refusal| refused(&refusal))?;
-    let proof = match registry::claimed(&request) {
+/// Registers a node, after asking it for its proof at the URL it gave. `signed`: the call came under the cluster
+/// secret.
+pub(crate) async fn register(app: &App, request: RegisterNode, signed: bool) -> ApiResult<Node> {
+    let request = admission::checked(request).map_err(|refusal| refused(&refusal))?;
+    let proof = match admission::claimed(&request) {
         Some(_) => challenge(app, &request.node_url).await,
         None => Proof::Silent,
     };
     // Read after the proof, which took its time.
     let known = app.registered().await?;
-    let node = registry::admit(&known, &request, proof, app.now(), app.settings.node_timeout());
-    let node = node.map_err(|refusal| {
-        tracing::warn!(node = request.node_id, url = request.node_url, %refusal, "a node was not registered");
-        refused(&refusal)
-    })?;
+    let claim = Claim {
+        request: &request,
+        signed,
+        proof,
+    };
+    let node = match admission::admit(&known, claim, app.now(), app.settings.node_timeout()) {
+        Ok(node) => node,
+        Err(refusal) => {
+            tracing::warn!(node = request.node_id, url = request.node_url, %refusal, "a node was not registered");
+            if let (Refusal::WentBack { .. }, Some(disk)) = (&refusal, request.disk_uuid) {
+                // It forgot votes: nobody may count those it casts now, under whichever URL it is known.
+                if let Some(node) = app.store.distrust(disk).await.map_err(store_error)? {
+                    app.tell_node(&node);
+                }
+            }
+            return Err(refused(&refusal));
+        }
+    };
     app.store.put_node(node.clone()).await.map_err(store_error)?;
     tracing::info!(
         node = node.label,
@@ -130,7 +145,7 @@ async fn look(
     let live = |node: &&Node| registry::status(node, now, timeout) != NodeStatus::Down;
     let mut untrusted: Vec<_> = nodes
         .iter()
-        .filter(|node| !node.trusted && node.acceptor.is_some())
+        .filter(|node| !node.trusted && !node.went_back && node.acceptor.is_some())
         .filter(live)
         .collect();
     if !untrusted.is_empty() {
@@ -157,7 +172,7 @@ async fn ask_again(app: &App, node: &Node) {
     if challenge(app, &node.url).await != Proof::Given(acceptor) {
         return;
     }
-    match app.store.set_trusted(node.label.clone(), acceptor.uuid, true).await {
+    match app.store.trust(node.label.clone(), acceptor.uuid).await {
         Ok(true) => app.tell_node(&Node {
             trusted: true,
             ..node.clone()
@@ -167,7 +182,8 @@ async fn ask_again(app: &App, node: &Node) {
     }
 }
 
-/// Stands in for the registration and heartbeats of a node that was only named in the settings.
+/// Stands in for the registration and heartbeats of a node that was only named in the settings. Nobody says here how
+/// far its log reaches, so it never speaks for a disk that went back, nor moves one that registered by itself.
 async fn look_for(app: &App, nodes: &[Node], url: &str) {
     let url = registry::normal_url(url);
     let known = registry::by_url(nodes, url);
@@ -183,11 +199,18 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
     };
     let same = known.filter(|node| node.acceptor.is_some_and(|acceptor| acceptor.uuid == health.disk_uuid));
     let label = match same {
+        Some(node) if node.went_back => return,
         Some(node) => node.label.clone(),
         None => {
             let Proof::Given(acceptor) = challenge(app, url).await else {
                 return;
             };
+            if ByDisk::new(nodes)
+                .get(acceptor.uuid)
+                .is_some_and(|node| node.log_seq > 0)
+            {
+                return;
+            }
             let request = RegisterNode {
                 node_url: url.to_owned(),
                 node_id: health.node_id,
@@ -198,7 +221,7 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
                 incarnation: acceptor.incarnation.0,
                 log_seq: 0,
             };
-            match register(app, request).await {
+            match register(app, request, false).await {
                 Ok(node) => node.label,
                 // Logged where it was refused.
                 Err(_refused) => return,
@@ -208,7 +231,7 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
     let beat = NodeBeat {
         disk_percent: health.disk_usage,
         chunk_count: health.chunk_count,
-        log_seq: 0,
+        log_seq: None,
         at: app.now(),
     };
     if let Err(error) = app.store.beat(label, beat).await {

@@ -176,20 +176,29 @@ async fn the_same_commit_again_is_fine_and_another_is_a_conflict() {
         StatusCode::CONFLICT,
         "it is not there"
     );
-    let elsewhere = script.chunk(0);
+    let other_id = format!("{}-another", script.video);
     assert_eq!(
-        script.commit_as(&elsewhere, 1, &script.urls(&all), b"these").await.0,
-        StatusCode::CONFLICT
+        script.commit_as(&other_id, 0, &script.urls(&all), b"these").await.0,
+        StatusCode::CONFLICT,
+        "its place is taken"
     );
-    assert_eq!(
-        script.commit_as("another", 0, &script.urls(&all), b"these").await.0,
-        StatusCode::CONFLICT
-    );
+    script.service.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_acceptors_follow_from_the_id_alone() {
+    let script = Script::with_nodes(3).await;
+    let urls = script.urls(&[0, 1, 2]);
     let foreign = ChunkId::of_video(VideoId::generate(), 5).to_string();
-    assert_eq!(
-        script.commit_as(&foreign, 5, &script.urls(&all), b"these").await.0,
-        StatusCode::CONFLICT
-    );
+    for (chunk, sequence) in [("another", 0), (foreign.as_str(), 5), (&script.chunk(0), 1)] {
+        script.put(&[0, 1, 2], chunk, b"these").await;
+        let (status, refused) = script.commit_as(chunk, sequence, &urls, b"these").await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+        assert!(refused["detail"].as_str().expect("why").starts_with(chunk), "{refused}");
+        for node in &script.nodes {
+            assert!(node.register(&chunk.parse().expect("an id")).accepted.is_none());
+        }
+    }
     script.service.stop().await;
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cluster::{SECRET, Service, TestNode, eventually, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use vstack_api::metadata::NodeStatus;
+use vstack_api::metadata::{Heartbeat, NodeStatus};
 use vstack_types::VideoId;
 
 async fn create(service: &Service, title: &str) -> String {
@@ -249,10 +249,16 @@ async fn silence_degrades_a_node_and_a_heartbeat_brings_it_back() {
     let summary = async || service.get("/nodes/health-summary").await.1;
     assert_eq!(summary().await, json!({ "healthy": 2, "degraded": 0, "down": 0 }));
     service.clock.advance(Duration::from_secs(20));
+    let unsigned = service.post("/nodes/node-1/heartbeat", beat.clone()).await.0;
+    assert_eq!(unsigned, StatusCode::OK);
     assert_eq!(
-        service.post("/nodes/node-1/heartbeat", beat.clone()).await.0,
-        StatusCode::OK
+        summary().await,
+        json!({ "healthy": 0, "degraded": 2, "down": 0 }),
+        "a trusted node speaks for itself"
     );
+    let signed: Heartbeat = serde_json::from_value(beat.clone()).expect("a heartbeat");
+    let ack = service.cluster().heartbeat("node-1", &signed).await.expect("noted");
+    assert!(ack.trusted);
     assert_eq!(summary().await, json!({ "healthy": 1, "degraded": 1, "down": 0 }));
     service.clock.advance(Duration::from_secs(12));
     assert_eq!(summary().await, json!({ "healthy": 1, "degraded": 0, "down": 1 }));
@@ -351,6 +357,66 @@ async fn a_registration_that_cannot_be_is_refused() {
         node_states(&service).await.iter().all(|(_, _, trusted)| *trusted),
         "a script takes nobody's trust away"
     );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_without_the_secret_speaks_for_a_trusted_node() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(1).await;
+    let before = service.get("/nodes/all").await.1;
+    let far = u64::MAX / 4;
+    let beat = json!({ "disk_usage_percent": 100.0, "chunk_count": 9, "log_seq": far });
+    assert_eq!(service.post("/nodes/node-1/heartbeat", beat).await.0, StatusCode::OK);
+    for secret in [None, Some("another secret altogether")] {
+        let stranger = service.client_with(secret);
+        let mut claim = nodes[0].registration(far);
+        claim.zone = Some("elsewhere".into());
+        assert!(stranger.register_node(&claim).await.expect("repeated").trusted);
+        let beat = Heartbeat {
+            disk_usage_percent: 100.0,
+            chunk_count: 9,
+            log_seq: far,
+        };
+        stranger.heartbeat("node-1", &beat).await.expect("answered");
+    }
+    assert_eq!(service.get("/nodes/all").await.1, before);
+    let own = service.cluster().register_node(&nodes[0].registration(1)).await;
+    assert!(own.expect("its log did not go back").trusted);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_log_went_back_is_trusted_only_when_it_caught_up() {
+    let node = TestNode::start(3, SECRET).await;
+    let args = ["--storage-nodes", &node.url, "--heartbeat-interval", "1"];
+    let service = Service::on(memory(), &args).await;
+    let register = async |log_seq| service.cluster().register_node(&node.registration(log_seq)).await;
+    eventually("the node is found", async || {
+        (!node_states(&service).await.is_empty()).then_some(())
+    })
+    .await;
+    assert!(register(10).await.expect("registered").trusted);
+    let refused = register(9).await.expect_err("its log went back");
+    assert_eq!(refused.status(), Some(409));
+    assert!(!refused.to_string().contains("adopt"), "{refused}");
+    let trusted = async || node_states(&service).await[0].2;
+    assert!(!trusted().await, "it would forget what it voted before");
+    // Others that are not trusted are asked for their proof again; it is not, which would show its disk alone.
+    let asked = node.challenges();
+    service.clock.advance(Duration::from_secs(2));
+    let mut lately = TestNode::start(4, SECRET).await;
+    lately.stop().await;
+    let ack = service.cluster().register_node(&lately.registration(1)).await;
+    assert!(!ack.expect("registered").trusted);
+    lately.restart().await;
+    eventually("others are looked at", async || {
+        node_states(&service).await[1].2.then_some(())
+    })
+    .await;
+    assert_eq!(node.challenges(), asked);
+    assert!(!trusted().await);
+    assert!(register(10).await.expect("it caught up").trusted);
     service.stop().await;
 }
 

@@ -8,7 +8,7 @@ use vstack_api::metadata::{ChunkPlace, RedundancyMode, VideoStatus};
 use vstack_chunkpaxos::{Layout, Placement, Shard};
 use vstack_metadata::store::{
     Chunk, Completion, CompletionOutcome, Footprint, Group, GroupOutcome, Learned, MemoryStore, ModeTotals, NewVideo,
-    Node, NodeBeat, Reap, Sort, SortKey, SqliteStore, StatusChange, Store, StoreError, StoredMode, VideoQuery,
+    Node, NodeBeat, Reap, ReapJob, Sort, SortKey, SqliteStore, StatusChange, Store, StoreError, StoredMode, VideoQuery,
 };
 use vstack_types::{ChunkId, Digest, Incarnation, NodeRef, NodeUuid, ProcessUuid, Timestamp, VideoId};
 
@@ -50,6 +50,7 @@ conformance! {
     a_status_changes_only_from_where_it_was_expected
     ending_a_video_makes_its_chunks_due
     reaping_is_taken_up_in_order_and_ends
+    what_comes_after_the_end_is_reaped_too
     only_the_owner_keeps_its_videos_alive
     views_and_overrides_stay
     the_first_group_stands
@@ -139,6 +140,7 @@ fn change(from: VideoStatus, to: VideoStatus) -> StatusChange {
         from,
         to,
         reason: None,
+        owner_silent_since: None,
         at: at(50),
     }
 }
@@ -267,10 +269,11 @@ async fn ending_a_video_makes_its_chunks_due(store: Shared) {
         video.reap,
         Reap::Due {
             attempts: 0,
+            confirms: false,
             next_at: at(50)
         }
     );
-    store.set_reap(id, Reap::Done).await.unwrap();
+    assert!(store.set_reap(job(id, 0, false), Reap::Done).await.unwrap());
     assert!(
         store
             .change_status(id, change(VideoStatus::Failed, VideoStatus::Deleted))
@@ -282,6 +285,46 @@ async fn ending_a_video_makes_its_chunks_due(store: Shared) {
         (video.reap, video.fail_reason.as_deref()),
         (Reap::Done, Some("no audio"))
     );
+}
+
+fn job(video: VideoId, attempts: u32, confirms: bool) -> ReapJob {
+    ReapJob {
+        video,
+        attempts,
+        confirms,
+    }
+}
+
+async fn what_comes_after_the_end_is_reaped_too(store: Shared) {
+    let id = create(&store, "one").await;
+    assert!(!store.reap_again(id, at(1)).await.unwrap(), "it lives");
+    let due = async || store.due_reaps(at(100), 10).await.unwrap();
+    let failed = change(VideoStatus::Uploading, VideoStatus::Failed);
+    assert!(store.change_status(id, failed).await.unwrap());
+    let confirming = Reap::Due {
+        attempts: 1,
+        confirms: true,
+        next_at: at(60),
+    };
+    assert!(store.set_reap(job(id, 0, false), confirming).await.unwrap());
+    // Told while the last pass is under way: that pass is no longer the last.
+    assert_eq!(
+        learn(&store, id, vec![chunk(id, 0)]).await,
+        Learned::Closed(VideoStatus::Failed)
+    );
+    assert!(!store.set_reap(job(id, 1, true), Reap::Done).await.unwrap());
+    assert_eq!(due().await, [job(id, 0, false)]);
+    for told in [true, false] {
+        assert!(store.set_reap(job(id, 0, false), Reap::Done).await.unwrap());
+        assert_eq!(due().await, []);
+        if told {
+            learn(&store, id, vec![chunk(id, 0)]).await;
+        } else {
+            assert!(store.reap_again(id, at(90)).await.unwrap());
+        }
+        assert_eq!(due().await, [job(id, 0, false)]);
+    }
+    assert!(!store.reap_again(VideoId::generate(), at(1)).await.unwrap());
 }
 
 async fn reaping_is_taken_up_in_order_and_ends(store: Shared) {
@@ -303,17 +346,17 @@ async fn reaping_is_taken_up_in_order_and_ends(store: Shared) {
     };
     assert_eq!(due(20, 10).await, [(second, 0), (third, 0)]);
     assert_eq!(due(100, 2).await, [(second, 0), (third, 0)]);
-    store
-        .set_reap(
-            second,
-            Reap::Due {
-                attempts: 1,
-                next_at: at(60),
-            },
-        )
-        .await
-        .unwrap();
-    store.set_reap(third, Reap::Done).await.unwrap();
+    let again = Reap::Due {
+        attempts: 1,
+        confirms: true,
+        next_at: at(60),
+    };
+    assert!(store.set_reap(job(second, 0, false), again).await.unwrap());
+    assert!(store.set_reap(job(third, 0, false), Reap::Done).await.unwrap());
+    assert_eq!(
+        store.due_reaps(at(60), 10).await.unwrap(),
+        [job(first, 0, false), job(second, 1, true)]
+    );
     assert_eq!(due(100, 10).await, [(first, 0), (second, 1)]);
     assert_eq!(due(59, 10).await, [(first, 0)]);
 }
@@ -347,6 +390,14 @@ async fn only_the_owner_keeps_its_videos_alive(store: Shared) {
             .unwrap()
     );
     assert_eq!(store.silent_owners(at(60), 10).await.unwrap(), [ids[2], ids[0]]);
+    // Heard since it was listed.
+    let silent_since = |seconds| StatusChange {
+        owner_silent_since: Some(at(seconds)),
+        ..change(VideoStatus::Uploading, VideoStatus::Failed)
+    };
+    store.owner_alive(owner, vec![ids[2]], at(70)).await.unwrap();
+    assert!(!store.change_status(ids[2], silent_since(60)).await.unwrap());
+    assert!(store.change_status(ids[2], silent_since(71)).await.unwrap());
 }
 
 async fn views_and_overrides_stay(store: Shared) {
@@ -715,6 +766,9 @@ async fn totals_are_those_of_the_placements(store: Shared) {
         store.complete_video(whole, completion).await.unwrap(),
         CompletionOutcome::Completed
     );
+    // Those of the other video are not counted while it is not active.
+    assert_eq!(store.under_replicated(3).await.unwrap(), 0);
+    assert_eq!(store.under_replicated(4).await.unwrap(), 3);
     let totals = store.totals().await.unwrap();
     assert_eq!(
         (totals.active_videos, totals.active_chunks, totals.active_replicas),
@@ -752,6 +806,7 @@ fn node(label: &str, port: u16, disk: Option<u8>) -> Node {
         disk_percent: 1.5,
         chunk_count: 3,
         trusted: disk.is_some(),
+        went_back: false,
     }
 }
 
@@ -803,7 +858,7 @@ async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
         log_seq,
         at: at(seconds),
     };
-    assert_eq!(store.beat("node-a".into(), beat(1, 1)).await.unwrap(), None);
+    assert_eq!(store.beat("node-a".into(), beat(1, Some(1))).await.unwrap(), None);
     let known = node("node-a", 1, Some(1));
     store.put_node(known.clone()).await.unwrap();
     let refreshed = Node {
@@ -814,11 +869,15 @@ async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
         ..known
     };
     assert_eq!(
-        store.beat("node-a".into(), beat(9, 20)).await.unwrap(),
+        store.beat("node-a".into(), beat(9, Some(20))).await.unwrap(),
         Some(refreshed.clone())
     );
     assert_eq!(
-        store.beat("node-a".into(), beat(3, 15)).await.unwrap(),
+        store.beat("node-a".into(), beat(3, Some(15))).await.unwrap(),
+        Some(refreshed.clone())
+    );
+    assert_eq!(
+        store.beat("node-a".into(), beat(4, None)).await.unwrap(),
         Some(refreshed.clone())
     );
     assert_eq!(store.node("node-a".into()).await.unwrap(), Some(refreshed));
@@ -832,34 +891,22 @@ async fn trust_belongs_to_the_disk(store: Shared) {
         })
         .await
         .unwrap();
-    let trusted = async || store.node("node-a".into()).await.unwrap().unwrap().trusted;
-    assert!(
-        !store
-            .set_trusted("node-a".into(), acceptor(2).uuid, true)
-            .await
-            .unwrap()
-    );
-    assert!(!trusted().await);
-    assert!(
-        store
-            .set_trusted("node-a".into(), acceptor(1).uuid, true)
-            .await
-            .unwrap()
-    );
-    assert!(trusted().await);
-    assert!(
-        store
-            .set_trusted("node-a".into(), acceptor(1).uuid, false)
-            .await
-            .unwrap()
-    );
-    assert!(!trusted().await);
-    assert!(
-        !store
-            .set_trusted("node-x".into(), acceptor(1).uuid, true)
-            .await
-            .unwrap()
-    );
+    let state = async || {
+        let node = store.node("node-a".into()).await.unwrap().unwrap();
+        (node.trusted, node.went_back)
+    };
+    let trust = async |label: &str, disk| store.trust(label.into(), acceptor(disk).uuid).await.unwrap();
+    assert!(!trust("node-a", 2).await && !trust("node-x", 1).await);
+    assert_eq!(state().await, (false, false));
+    assert!(trust("node-a", 1).await);
+    assert_eq!(state().await, (true, false));
+    assert_eq!(store.distrust(acceptor(2).uuid).await.unwrap(), None);
+    let distrusted = store.distrust(acceptor(1).uuid).await.unwrap().unwrap();
+    assert_eq!((distrusted.trusted, distrusted.went_back), (false, true));
+    assert!(!trust("node-a", 1).await, "a proof shows the disk, not its log");
+    assert_eq!(state().await, (false, true));
+    store.put_node(node("node-a", 1, Some(1))).await.unwrap();
+    assert_eq!(state().await, (true, false), "registered anew");
 }
 
 /// Beyond conformance: what only a durable store promises.

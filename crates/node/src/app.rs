@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
+use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::NodeClient;
 use vstack_engine::{Engine, FileDisk, WriteError};
 use vstack_service::ApiError;
@@ -13,7 +14,11 @@ use vstack_types::{Clock, NodeRef, limits::DISK_PERCENT_FULL};
 
 use vstack_api::ErrorCode;
 
-use crate::metrics::NodeMetrics;
+use crate::{
+    metrics::NodeMetrics,
+    sending::Room,
+    standing::{CurrentStanding, Verdict},
+};
 
 /// The node.
 pub(crate) struct App {
@@ -27,6 +32,9 @@ pub(crate) struct App {
     pub body_timeout: Duration,
     /// Places for bodies of chunks in memory.
     pub bodies: Semaphore,
+    /// Room for chunks on their way out.
+    pub sending: Room,
+    pub standing: CurrentStanding,
     pub peers: NodeClient,
     pub metrics: NodeMetrics,
 }
@@ -47,6 +55,19 @@ impl App {
                 tracing::error!(%error, "the filesystem does not say how full it is");
                 100.0
             }
+        }
+    }
+
+    /// What a message to the acceptor comes to before it is asked: nothing, or its reply.
+    pub(crate) fn before_asking(&self, request: &Request) -> Result<Option<Reply>, ApiError> {
+        match self.standing.verdict(request) {
+            Verdict::Ask => Ok(None),
+            Verdict::Say(reply) => Ok(Some(reply)),
+            Verdict::Later => Err(ApiError::new(
+                ErrorCode::Unavailable,
+                "this node votes as soon as the metadata service has accepted it",
+            )
+            .retry_after(Duration::from_secs(1))),
         }
     }
 

@@ -2,26 +2,20 @@
 
 use axum::{
     Extension,
-    body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use vstack_api::ErrorCode;
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
-use vstack_client::Pull;
-use vstack_engine::{Item, PutMode, PutOutcome, Which};
+use vstack_engine::Which;
 use vstack_service::{ApiError, ApiResult, ClusterAuth, ClusterCall, Path};
-use vstack_types::{
-    ChunkId, Digest,
-    limits::{LAYOUT_NODES_MAX, VOTE_BYTES_MAX},
-};
+use vstack_types::{ChunkId, Digest, limits::VOTE_BYTES_MAX};
 
 use crate::{
-    app::{App, Shared, engine_error},
-    body,
-    get::{missing, unreadable},
-    reply,
+    app::{Shared, engine_error},
+    get::missing,
+    reply, sending,
 };
 
 /// Most decisions in one batch.
@@ -30,7 +24,7 @@ const DECISIONS_MAX: usize = 1024;
 /// Length of a challenge, in bytes.
 const CHALLENGE_LEN: std::ops::RangeInclusive<usize> = 16..=64;
 
-fn malformed(why: impl std::fmt::Display) -> ApiError {
+pub(crate) fn malformed(why: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Malformed, format!("the message cannot be read: {why}"))
 }
 
@@ -54,8 +48,11 @@ pub(crate) async fn message(
     if call.node != app.me_text {
         return Ok(reply::as_body(&app, &call, &Reply::WrongNode));
     }
+    if let Some(refused) = app.before_asking(&request)? {
+        return Ok(reply::as_body(&app, &call, &refused));
+    }
     let answer = app.engine.paxos(id, request).await.map_err(engine_error)?;
-    Ok(reply::as_body(&app, &call, &answer))
+    Ok(reply::as_body(&app, &call, &app.standing.shown(answer)))
 }
 
 /// `POST /paxos`: decisions of many registers, one sync.
@@ -99,46 +96,6 @@ fn read_decision(bytes: &[u8]) -> Option<Lengthy<'_>> {
     Some(((id, request), bytes))
 }
 
-/// `POST /paxos/{id}/pull`: fetches an item from whoever has it.
-pub(crate) async fn pull(State(app): State<Shared>, Path(id): Path<ChunkId>, call: ClusterCall) -> ApiResult<Response> {
-    let pull: Pull = call.json()?;
-    if call.call.node != app.me_text {
-        return Err(reply::wrong_node(&app));
-    }
-    if pull.from.len() > LAYOUT_NODES_MAX || pull.size == 0 || pull.size > app.chunk_bytes_max as u64 {
-        return Err(malformed(
-            "an item has 1 byte to MAX_CHUNK_SIZE, and at most 32 holders",
-        ));
-    }
-    let signed = |status| call.call.answer(status, &app.me_text, Vec::new());
-    if app.engine.reader().has_item(&id, pull.sha256) {
-        return Ok(signed(StatusCode::OK));
-    }
-    app.check_space()?;
-    let _place = body::place(&app).await?;
-    let item = fetch(&app, &id, &pull).await?;
-    match app.engine.put(id, item, PutMode::Item).await.map_err(engine_error)? {
-        PutOutcome::AlreadyThere { .. } => Ok(signed(StatusCode::OK)),
-        _ => Ok(signed(StatusCode::CREATED)),
-    }
-}
-
-async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Item> {
-    for holder in pull.from.iter().filter(|holder| holder.node != app.me()) {
-        match app.peers.item(holder, id, pull.sha256).await {
-            Ok(bytes) if bytes.len() as u64 == pull.size => return Ok(Item::new(bytes)),
-            Ok(bytes) => {
-                tracing::warn!(%id, from = %holder.url, len = bytes.len(), size = pull.size, "an item of another size");
-            }
-            Err(error) => tracing::info!(%id, from = %holder.url, %error, "an item could not be pulled"),
-        }
-    }
-    Err(ApiError::new(
-        ErrorCode::NeedBytes,
-        "none of the nodes named gave the item",
-    ))
-}
-
 /// `GET /paxos/{id}/item/{sha256}`.
 pub(crate) async fn item(
     State(app): State<Shared>,
@@ -156,13 +113,9 @@ pub(crate) async fn item(
         .reader()
         .find(&id, Which::Exact(sha256))
         .map_err(|why| missing(&id, why))?;
-    let bytes = app
-        .engine
-        .read(&found, None)
-        .await
-        .map_err(|error| unreadable(&id, &error))?;
+    let (bytes, _len) = sending::read(&app, &id, &found, None).await?;
     let signed = call.sign(&app.me_text, sha256.to_string().as_bytes());
-    let mut response = (StatusCode::OK, signed, Body::from(bytes)).into_response();
+    let mut response = (StatusCode::OK, signed, bytes).into_response();
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),

@@ -12,7 +12,10 @@ use vstack_engine::{Found, Missing, ReadError, Which};
 use vstack_service::{ApiError, Path, Query};
 use vstack_types::{ByteRange, ChunkId, Digest, RangeOutcome};
 
-use crate::app::{App, Shared};
+use crate::{
+    app::{App, Shared},
+    sending,
+};
 
 /// Query of a GET.
 #[derive(Debug, Deserialize)]
@@ -85,23 +88,19 @@ async fn serve(app: &App, id: &ChunkId, found: &Found, method: &Method, headers:
             return ([(header::CONTENT_RANGE, total)], error).into_response();
         }
     };
-    match app.engine.read(found, range).await {
-        Ok(bytes) => send(bytes, range, found.size(), &described),
-        Err(error) => unreadable(id, &error).into_response(),
+    match sending::read(app, id, found, range).await {
+        Ok((body, len)) => send(body, len, range, found.size(), &described),
+        Err(error) => error.into_response(),
     }
 }
 
-fn send(bytes: Vec<u8>, range: Option<ByteRange>, total: u64, described: &[(HeaderName, String)]) -> Response {
-    let len = (header::CONTENT_LENGTH, bytes.len().to_string());
+fn send(body: Body, len: usize, range: Option<ByteRange>, total: u64, described: &[(HeaderName, String)]) -> Response {
+    let len = (header::CONTENT_LENGTH, len.to_string());
     match range {
-        None => with(StatusCode::OK, &[described, &[len]].concat(), Body::from(bytes)),
+        None => with(StatusCode::OK, &[described, &[len]].concat(), body),
         Some(range) => {
             let part = (header::CONTENT_RANGE, range.content_range(total));
-            with(
-                StatusCode::PARTIAL_CONTENT,
-                &[described, &[len, part]].concat(),
-                Body::from(bytes),
-            )
+            with(StatusCode::PARTIAL_CONTENT, &[described, &[len, part]].concat(), body)
         }
     }
 }

@@ -17,11 +17,14 @@ mod lists;
 mod membership;
 mod metrics;
 mod openapi;
+mod pull;
 mod put;
 mod reply;
 mod routes;
 mod run;
+mod sending;
 mod settings;
+mod standing;
 mod status;
 
 pub use run::{Node, RunError, run};

@@ -1,8 +1,9 @@
 //! Telling the metadata service that this node is there: registration, then heartbeats, for ever.
 //!
-//! Nothing else waits for it: the node serves whether or not it is known.
+//! Nothing but votes waits for it: the node serves whether or not it is known. Votes wait for the first registration,
+//! and end when one is refused; see [`crate::standing`].
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +11,7 @@ use vstack_api::metadata::{Heartbeat, RegisterNode};
 use vstack_client::{ClientError, MetadataClient};
 use vstack_service::VERSION;
 
-use crate::app::App;
+use crate::{app::App, standing::Standing};
 
 /// The first wait after a failed registration; doubled up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -36,7 +37,41 @@ fn registration(app: &App, addresses: &Addresses) -> RegisterNode {
         zone: addresses.zone.clone(),
         disk_uuid: Some(me.uuid),
         incarnation: me.incarnation.0,
-        log_seq: app.engine.reader().log_seq(),
+        log_seq: {
+            let reader = app.engine.reader();
+            reader.claim().unwrap_or_else(|| reader.log_seq())
+        },
+    }
+}
+
+/// Writes down what this disk has to claim from now on, or that it was accepted.
+async fn write_claim(app: &App, claim: Option<u64>) -> bool {
+    let reader = app.engine.reader().clone();
+    let written = tokio::task::spawn_blocking(move || reader.set_claim(claim)).await;
+    match written.map_err(io::Error::other).flatten() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(%error, "how far the log has to be known could not be written down");
+            false
+        }
+    }
+}
+
+/// Accepted. No sign of life goes out before the claim is over, durably: an old claim would look like a log that
+/// went back.
+async fn accept(app: &App) -> bool {
+    let settled = app.engine.reader().claim().is_none() || write_claim(app, None).await;
+    if settled {
+        app.standing.set(Standing::Votes);
+    }
+    settled
+}
+
+/// Refused: no vote from now on, and no other claim than this one, after a restart neither.
+async fn refuse(app: &App, claimed: u64) {
+    app.standing.set(Standing::Abstains);
+    if app.engine.reader().claim() != Some(claimed) {
+        write_claim(app, Some(claimed)).await;
     }
 }
 
@@ -79,8 +114,9 @@ async fn register(app: &App, metadata: &MetadataClient, addresses: &Addresses) {
     let mut wait = BACKOFF_MIN;
     let mut said = String::new();
     loop {
-        match metadata.register_node(&registration(app, addresses)).await {
-            Ok(ack) => {
+        let registration = registration(app, addresses);
+        match metadata.register_node(&registration).await {
+            Ok(ack) if accept(app).await => {
                 tracing::info!(
                     node = app.label,
                     metadata = metadata.url(),
@@ -89,13 +125,24 @@ async fn register(app: &App, metadata: &MetadataClient, addresses: &Addresses) {
                 );
                 return;
             }
+            Ok(_) => {}
             Err(error) => {
+                let refused = matches!(error, ClientError::Refused { status: 409, .. });
+                if refused {
+                    refuse(app, registration.log_seq).await;
+                }
                 // Once for every new reason, not for every try.
                 let why = error.to_string();
-                if why != said {
+                if why != said && refused {
+                    tracing::error!(
+                        metadata = metadata.url(),
+                        error = why,
+                        "refused: this node serves and stores chunks, and votes no more until it is accepted; trying on"
+                    );
+                } else if why != said {
                     tracing::warn!(metadata = metadata.url(), error = why, "not registered yet; trying on");
-                    said = why;
                 }
+                said = why;
             }
         }
         tokio::time::sleep(jittered(wait)).await;

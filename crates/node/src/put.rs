@@ -20,6 +20,7 @@ use vstack_types::{ChunkId, Digest};
 use crate::{
     app::{App, Shared, engine_error},
     body, reply,
+    standing::Standing,
 };
 
 /// Query of a PUT.
@@ -92,7 +93,8 @@ fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: 
             ballot,
             placement,
         } => {
-            if let Some(refused) = foreseen(app, id, call, *ballot, placement) {
+            let foreseen = foreseen(app, id, call, *ballot, placement).map_err(refuse)?;
+            if let Some(refused) = foreseen {
                 return Err(Box::new(reply::refused_put(app, call, &refused)));
             }
             check_size(placement, len).map_err(refuse)?;
@@ -137,21 +139,30 @@ fn intent(query: &PutQuery, auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap) 
 }
 
 /// The refusal that the acceptor would give, supposing the bytes are good.
-fn foreseen(app: &App, id: &ChunkId, call: &VerifiedCall, ballot: Ballot, placement: &Placement) -> Option<Reply> {
+fn foreseen(
+    app: &App,
+    id: &ChunkId,
+    call: &VerifiedCall,
+    ballot: Ballot,
+    placement: &Placement,
+) -> ApiResult<Option<Reply>> {
     let me = app.me();
     if call.node != app.me_text || !placement.nodes().contains(&me) {
-        return Some(Reply::WrongNode);
+        return Ok(Some(Reply::WrongNode));
     }
-    if app.engine.reader().votes_lost() {
-        return Some(Reply::Damaged);
-    }
-    let register = app.engine.reader().register(id);
     let request = Request::Put0 {
         ballot,
         placement: placement.clone(),
     };
+    if let Some(refused) = app.before_asking(&request)? {
+        return Ok(Some(refused));
+    }
+    if app.engine.reader().votes_lost() {
+        return Ok(Some(Reply::Damaged));
+    }
+    let register = app.engine.reader().register(id);
     let outcome = acceptor::handle(&register, me, |_| true, &request);
-    (!matches!(outcome.reply, Reply::Accepted { .. })).then_some(outcome.reply)
+    Ok((!matches!(outcome.reply, Reply::Accepted { .. })).then_some(outcome.reply))
 }
 
 /// A replica is the whole chunk; a shard's size is its own.
@@ -201,6 +212,10 @@ async fn store(
             placement,
         } => {
             expected(placement.items_of(&placement.layout, app.me()).contains(&sha256))?;
+            // It may have been refused since the body began to arrive.
+            if app.standing.get() != Standing::Votes {
+                return Ok(reply::refused_put(app, &call, &Reply::Damaged));
+            }
             (PutMode::Vote { ballot, placement }, Some(call))
         }
     };

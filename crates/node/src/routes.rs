@@ -8,7 +8,7 @@ use axum::{
 use vstack_api::headers;
 use vstack_service::Cors;
 
-use crate::{app::Shared, cluster, delete, get, lists, put, status};
+use crate::{app::Shared, cluster, delete, get, lists, pull, put, status};
 
 pub(crate) fn routes(app: Shared) -> Router {
     let chunk = get(get::get_chunk)
@@ -23,7 +23,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/health", get(status::health))
         .route("/paxos", post(cluster::decisions))
         .route("/paxos/{id}", post(cluster::message))
-        .route("/paxos/{id}/pull", post(cluster::pull))
+        .route("/paxos/{id}/pull", post(pull::pull))
         .route("/paxos/{id}/item/{sha256}", get(cluster::item))
         .route("/paxos-challenge", post(cluster::challenge))
         .with_state(app)

@@ -58,6 +58,10 @@ pub struct Settings {
     #[arg(long, env = "MAX_CONCURRENT_BODIES", default_value_t = 32, value_name = "NUMBER",
           value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub max_concurrent_bodies: u16,
+    /// Bytes of chunks that may be on their way to readers at once; more reads wait.
+    #[arg(long, env = "MAX_SENDING_BYTES", default_value_t = 256 << 20, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 40))]
+    pub max_sending_bytes: u64,
     /// Failure domain of this node.
     #[arg(long, env = "ZONE", value_name = "NAME")]
     pub zone: Option<String>,

@@ -37,7 +37,12 @@ pub(crate) async fn ping(State(app): State<Shared>) -> Response {
 
 pub(crate) async fn health(State(app): State<Shared>) -> Response {
     let disk_usage = app.disk_percent();
-    let status = DiskStatus::of(disk_usage);
+    // A node that can write nothing any more is about to end.
+    let status = if app.engine.is_failed() {
+        DiskStatus::Critical
+    } else {
+        DiskStatus::of(disk_usage)
+    };
     let health = NodeHealth {
         status,
         disk_usage,

@@ -43,42 +43,55 @@ pub struct GroupRequest<'a> {
     pub avoid: &'a [NodeUuid],
 }
 
-/// The members of a group, in the order its placements name them; empty when no trusted node is up.
+/// Why there is no group now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{up} of the {members} trusted storage nodes that would hold the chunks are up, which is no majority")]
+pub struct NoMajority {
+    /// Members believed to be up.
+    pub up: usize,
+    /// Members the group would have.
+    pub members: usize,
+}
+
+/// The members of a group, in the order its placements name them.
 ///
 /// - An untrusted node is never a member, and one whose disk is too full to take bytes only when every node that is
 ///   up is.
-/// - Nodes that are down or avoided are left out when `replication_factor` others can be had. With fewer, they
-///   fill the group up as long as the members that are up stay a majority of it: a chunk is then decided without
-///   them, and their copies are completed when they are back.
+/// - Nodes that are down or avoided are left out when `replication_factor` others can be had. With fewer, they fill
+///   the group up: trouble that passes never makes a group smaller, and with it the copies a decision takes. A chunk
+///   is decided without them, and their copies are completed when they are back.
 /// - Zones are used as evenly as the nodes allow.
 /// - Among equals a video's draw decides, so that every video has its own order and free disks get more.
-pub fn choose_group(candidates: &[Candidate], request: GroupRequest<'_>) -> Vec<NodeRef> {
+///
+/// # Errors
+/// When no majority of the group is up: it could decide nothing now.
+pub fn choose_group(candidates: &[Candidate], request: GroupRequest<'_>) -> Result<Vec<NodeRef>, NoMajority> {
     let ranked = ranked(candidates, request.video);
     let up =
         |candidate: &Candidate| candidate.liveness != Liveness::Down && !request.avoid.contains(&candidate.node.uuid);
     let roomy = |candidate: &Candidate| candidate.disk_percent <= DISK_PERCENT_FULL;
+    let any_room = ranked.iter().any(|candidate| up(candidate) && roomy(candidate));
     let subset = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<&Candidate> {
-        ranked.iter().copied().filter(|candidate| keep(candidate)).collect()
+        let eligible = ranked.iter().copied().filter(|candidate| roomy(candidate) || !any_room);
+        eligible.filter(|candidate| keep(candidate)).collect()
     };
 
     let wanted = request.replication_factor;
-    let healthy = subset(&|candidate| up(candidate) && roomy(candidate) && candidate.liveness == Liveness::Healthy);
-    let usable = subset(&|candidate| up(candidate) && roomy(candidate));
-    let pool = if healthy.len() >= wanted {
-        healthy
-    } else if usable.is_empty() {
-        subset(&up)
-    } else {
-        usable
-    };
+    let healthy = subset(&|candidate| up(candidate) && candidate.liveness == Liveness::Healthy);
+    let pool = if healthy.len() >= wanted { healthy } else { subset(&up) };
 
     let mut spread = ZoneSpread::default();
     let mut members = spread.pick(&pool, wanted);
-    // A member that is up for each that is not, and one more.
-    let absent_max = members.len().saturating_sub(1).min(wanted - members.len().min(wanted));
-    let absent = subset(&|candidate| !up(candidate) && roomy(candidate));
-    members.extend(spread.pick(&absent, absent_max));
-    members
+    let up_members = members.len();
+    members.extend(spread.pick(&subset(&|candidate| !up(candidate)), wanted - up_members));
+    if up_members > members.len() / 2 {
+        Ok(members)
+    } else {
+        Err(NoMajority {
+            up: up_members,
+            members: members.len(),
+        })
+    }
 }
 
 /// The trusted candidates, each disk once in its latest life, highest draw first.
@@ -142,17 +155,20 @@ mod tests {
         }
     }
 
+    fn chosen(candidates: &[Candidate], avoid: &[NodeUuid]) -> Result<Vec<NodeRef>, NoMajority> {
+        let request = GroupRequest {
+            video: VideoId::from_bytes([7; 16]),
+            replication_factor: 3,
+            avoid,
+        };
+        choose_group(candidates, request).map(|mut group| {
+            group.sort_unstable();
+            group
+        })
+    }
+
     fn choose(candidates: &[Candidate], avoid: &[NodeUuid]) -> Vec<NodeRef> {
-        let mut group = choose_group(
-            candidates,
-            GroupRequest {
-                video: VideoId::from_bytes([7; 16]),
-                replication_factor: 3,
-                avoid,
-            },
-        );
-        group.sort_unstable();
-        group
+        chosen(candidates, avoid).unwrap()
     }
 
     fn down(n: u8) -> Candidate {
@@ -172,11 +188,31 @@ mod tests {
             choose(&[candidate(1), candidate(2), down(3), candidate(4)], &[]),
             [node(1), node(2), node(4)]
         );
-        // Two of three down: a group of three could decide nothing.
-        assert_eq!(choose(&[candidate(1), down(2), down(3)], &[]), [node(1)]);
         // Two up and two down: one of them may be waited for, not both.
         let group = choose(&[candidate(1), candidate(2), down(3), down(4)], &[]);
         assert!(group.len() == 3 && group[..2] == [node(1), node(2)], "{group:?}");
+    }
+
+    #[test]
+    fn trouble_that_passes_never_makes_a_group_smaller() {
+        let refused = |up, members| Err(NoMajority { up, members });
+        let three = [candidate(1), candidate(2), candidate(3)];
+        assert_eq!(chosen(&three, &[node(2).uuid, node(3).uuid]), refused(1, 3));
+        assert_eq!(chosen(&[candidate(1), down(2), down(3)], &[]), refused(1, 3));
+        assert_eq!(
+            chosen(&[candidate(1), candidate(2), down(3)], &[node(2).uuid]),
+            refused(1, 3)
+        );
+        assert_eq!(chosen(&[candidate(1), candidate(2)], &[node(2).uuid]), refused(1, 2));
+        // A full disk takes nothing, however long it is waited for; the one avoided is still waited for.
+        let full = Candidate {
+            disk_percent: 96.0,
+            ..candidate(1)
+        };
+        assert_eq!(
+            chosen(&[full, candidate(2), candidate(3)], &[node(2).uuid]),
+            refused(1, 2)
+        );
     }
 
     #[test]
@@ -189,8 +225,11 @@ mod tests {
 
     #[test]
     fn with_fewer_nodes_the_group_is_what_there_is() {
-        assert!(choose(&[], &[]).is_empty());
-        assert!(choose(&[down(1), down(2), down(3)], &[]).is_empty());
+        assert_eq!(chosen(&[], &[]), Err(NoMajority { up: 0, members: 0 }));
+        assert_eq!(
+            chosen(&[down(1), down(2), down(3)], &[]),
+            Err(NoMajority { up: 0, members: 3 })
+        );
         assert_eq!(choose(&[candidate(1)], &[]), [node(1)]);
         assert_eq!(choose(&[candidate(1), candidate(2)], &[]), [node(1), node(2)]);
     }

@@ -7,4 +7,4 @@
 mod group;
 mod rendezvous;
 
-pub use group::{Candidate, GroupRequest, Liveness, choose_group};
+pub use group::{Candidate, GroupRequest, Liveness, NoMajority, choose_group};

@@ -1,7 +1,7 @@
 //! What must hold of every group, over all mixtures of trust, liveness, disks, zones and avoided nodes.
 
 use proptest::prelude::*;
-use vstack_placement::{Candidate, GroupRequest, Liveness, choose_group};
+use vstack_placement::{Candidate, GroupRequest, Liveness, NoMajority, choose_group};
 use vstack_types::{Incarnation, NodeRef, NodeUuid, VideoId, limits::DISK_PERCENT_FULL};
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
@@ -59,27 +59,34 @@ proptest! {
     ) {
         let candidates = distinct_disks(&candidates);
         let request = GroupRequest { video: VideoId::from_bytes(video), replication_factor, avoid: &avoid };
-        let group = choose_group(&candidates, request);
         let up = |candidate: &Candidate| candidate.liveness != Liveness::Down && !avoid.contains(&candidate.node.uuid);
-        let usable = |candidate: &&Candidate| candidate.trusted && up(candidate) && candidate.disk_percent <= DISK_PERCENT_FULL;
+        let roomy = |candidate: &Candidate| candidate.disk_percent <= DISK_PERCENT_FULL;
+        let trusted: Vec<_> = candidates.iter().filter(|candidate| candidate.trusted).collect();
+        let any_room = trusted.iter().any(|candidate| up(candidate) && roomy(candidate));
+        let eligible: Vec<_> = trusted.into_iter().filter(|candidate| roomy(candidate) || !any_room).collect();
+        let eligible_up = eligible.iter().filter(|candidate| up(candidate)).count();
+        // Nobody's silence makes the group smaller.
+        let size = replication_factor.min(eligible.len());
+        let group = match choose_group(&candidates, request) {
+            Ok(group) => group,
+            Err(refusal) => {
+                prop_assert_eq!(refusal, NoMajority { up: eligible_up, members: size });
+                prop_assert!(eligible_up <= size / 2, "refused without need");
+                return Ok(());
+            }
+        };
         let members: Vec<_> = group.iter().map(|node| entry(&candidates, *node)).collect();
-        let usable_count = candidates.iter().filter(usable).count();
         let up_members = members.iter().filter(|member| up(member)).count();
 
-        prop_assert!(group.len() <= replication_factor);
+        prop_assert_eq!(group.len(), size);
         let mut disks: Vec<_> = group.iter().map(|node| node.uuid).collect();
         disks.sort_unstable();
         disks.dedup();
         prop_assert_eq!(disks.len(), group.len(), "a disk twice");
-        prop_assert!(members.iter().all(|member| member.trusted));
-        prop_assert!(group.is_empty() || up_members > group.len() / 2, "a group that cannot decide");
-        if usable_count >= replication_factor {
-            prop_assert_eq!(members.iter().filter(usable_ref(&usable)).count(), replication_factor);
-        } else if usable_count > 0 {
-            prop_assert_eq!(up_members, usable_count, "everything usable is used");
-            prop_assert!(members.iter().all(|member| member.disk_percent <= DISK_PERCENT_FULL));
-        }
-        prop_assert_eq!(group, choose_group(&candidates, request), "not a function of its input");
+        prop_assert!(members.iter().all(|member| eligible.contains(member)));
+        prop_assert!(up_members > group.len() / 2, "a group that cannot decide");
+        prop_assert_eq!(up_members, eligible_up.min(replication_factor), "everything usable is used");
+        prop_assert_eq!(Ok(group), choose_group(&candidates, request), "not a function of its input");
     }
 
     #[test]
@@ -100,18 +107,13 @@ proptest! {
             trusted: true,
         }).collect();
         let request = GroupRequest { video: VideoId::from_bytes(video), replication_factor: 3, avoid: &[] };
-        let group = choose_group(&candidates, request);
+        let group = choose_group(&candidates, request).expect("all are up");
         let distinct = |mut zones: Vec<String>| { zones.sort(); zones.dedup(); zones.len() };
         let there_are = distinct(candidates.iter().map(|candidate| candidate.zone.clone()).collect());
         let used = distinct(group.iter().map(|node| entry(&candidates, *node).zone.clone()).collect());
         prop_assert_eq!(group.len(), 3);
         prop_assert_eq!(used, there_are.min(3));
     }
-}
-
-/// `filter` over references to references.
-fn usable_ref<'a>(usable: &'a impl Fn(&&Candidate) -> bool) -> impl Fn(&&&Candidate) -> bool + 'a {
-    move |member| usable(member)
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn videos_are_spread_over_equal_nodes() {
             replication_factor: 3,
             avoid: &[],
         };
-        for node in choose_group(&candidates, request) {
+        for node in choose_group(&candidates, request).expect("all are up") {
             chosen[usize::from(node.uuid.as_bytes()[0])] += 1;
         }
     }

@@ -3,38 +3,12 @@
 //! Moves with the time it is told ([`Buffer::advance`]). Invariants: the position never passes what is ready, and
 //! nothing is played before the start threshold was reached once.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use vstack_api::web::{BufferState, BufferStats, BufferStatus};
 use vstack_types::Monotonic;
 
-use crate::settings::BufferSettings;
-
-/// How fast a video is played.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Speed {
-    /// A second a second.
-    #[default]
-    RealTime,
-    /// As fast as the sink takes it.
-    Max,
-}
-
-/// The text is no speed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a speed is `1` (real time) or `max` (as fast as possible)")]
-pub struct SpeedError;
-
-impl FromStr for Speed {
-    type Err = SpeedError;
-    fn from_str(text: &str) -> Result<Self, SpeedError> {
-        match text.to_ascii_lowercase().as_str() {
-            "1" | "1x" | "1.0" | "realtime" => Ok(Self::RealTime),
-            "max" => Ok(Self::Max),
-            _ => Err(SpeedError),
-        }
-    }
-}
+use crate::{Speed, settings::BufferSettings};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -100,7 +74,7 @@ impl Buffer {
         match (self.phase, self.speed) {
             (Phase::Starting | Phase::Ended, _) => {}
             (Phase::Stalled, _) | (Phase::Playing, Speed::Max) => self.account(self.level(), elapsed),
-            (Phase::Playing, Speed::RealTime) => self.play(elapsed),
+            (Phase::Playing, _) => self.play(elapsed),
         }
     }
 
@@ -172,10 +146,7 @@ impl Buffer {
         let early = self
             .start_of(index)
             .saturating_sub(self.position.saturating_add(self.settings.target));
-        match (self.phase, self.speed) {
-            (Phase::Playing, Speed::RealTime) => Some(self.now + early),
-            _ => None,
-        }
+        self.in_time(early)
     }
 
     /// Chunk `index` lies within the target.
@@ -186,7 +157,9 @@ impl Buffer {
     /// How long until chunk `index` is needed; zero when playback waits.
     pub fn slack(&self, index: usize) -> Duration {
         match self.phase {
-            Phase::Playing if self.speed == Speed::RealTime => self.start_of(index).saturating_sub(self.position),
+            Phase::Playing if self.speed.is_timed() => {
+                self.speed.time_for(self.start_of(index).saturating_sub(self.position))
+            }
             _ => Duration::ZERO,
         }
     }
@@ -198,18 +171,17 @@ impl Buffer {
 
     /// When time alone changes the state: the buffer runs dry, or a position is passed.
     pub fn deadline(&self) -> Option<Monotonic> {
-        match (self.phase, self.speed) {
-            (Phase::Playing, Speed::RealTime) => Some(self.now + self.level()),
-            _ => None,
-        }
+        self.in_time(self.level())
     }
 
     /// When `position` will have been played if nothing stalls; none while nothing plays.
     pub fn played_at(&self, position: Duration) -> Option<Monotonic> {
-        match (self.phase, self.speed) {
-            (Phase::Playing, Speed::RealTime) => Some(self.now + position.saturating_sub(self.position)),
-            _ => None,
-        }
+        self.in_time(position.saturating_sub(self.position))
+    }
+
+    /// When `media` more will have been played, if time moves the position.
+    fn in_time(&self, media: Duration) -> Option<Monotonic> {
+        (self.phase == Phase::Playing && self.speed.is_timed()).then(|| self.now + self.speed.time_for(media))
     }
 
     /// For `/api/status`.
@@ -266,14 +238,15 @@ impl Buffer {
 
     fn play(&mut self, elapsed: Duration) {
         let level = self.level();
-        let step = elapsed.min(level);
+        let step = self.speed.played_in(elapsed).min(level);
+        let took = self.speed.time_for(step).min(elapsed);
         // The level falls evenly while a step is played.
-        self.account(level.saturating_sub(step / 2), step);
+        self.account(level.saturating_sub(step / 2), took);
         self.position += step;
         if step == level && !self.end_if_played() {
             self.phase = Phase::Stalled;
             self.rebuffers += 1;
-            self.account(Duration::ZERO, elapsed.saturating_sub(step));
+            self.account(Duration::ZERO, elapsed.saturating_sub(took));
         }
     }
 

@@ -21,10 +21,11 @@ mod score;
 mod selector;
 mod session;
 mod settings;
+mod speed;
 
 pub use attempts::Attempts;
 pub use breaker::Gate;
-pub use buffer::{Buffer, Speed, SpeedError};
+pub use buffer::Buffer;
 pub use monitor::{Monitor, PingId};
 pub use node::NodeUrl;
 pub use scheduler::{PieceId, Plan, PlanPiece};
@@ -32,3 +33,4 @@ pub use score::{Candidate, Explore, Measure, rank, score};
 pub use selector::{Begin, Failure, Selector, TransferId, Verdict};
 pub use session::{Action, End, Input, Session};
 pub use settings::{BufferSettings, MonitorSettings, SchedulerSettings, Settings};
+pub use speed::{Factor, Speed, SpeedError};

@@ -244,7 +244,7 @@ impl Scheduler {
         let filling = matches!(buffer.state(), BufferState::Starting | BufferState::Stalled);
         let wanted = if self.head < self.first_segment {
             1 + init_missing
-        } else if filling && self.speed == Speed::RealTime {
+        } else if filling && self.speed.is_timed() {
             2
         } else {
             self.settings.parallel_max

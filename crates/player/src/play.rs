@@ -25,8 +25,8 @@ pub struct PlayOptions {
     /// Write the video to this file, or to standard output when it is `-`.
     #[arg(short, long, value_name = "FILE|-")]
     pub output: Option<PathBuf>,
-    /// `1` plays in real time, `max` as fast as the nodes give.
-    #[arg(long, default_value = "1", value_name = "1|max")]
+    /// `1` plays in real time, `2` twice as fast, `max` as fast as the nodes give.
+    #[arg(long, default_value = "1", value_name = "FACTOR|max")]
     pub speed: Speed,
     /// Print a report as JSON on standard output at the end.
     #[arg(long)]

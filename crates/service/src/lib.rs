@@ -8,6 +8,7 @@ mod error;
 mod extract;
 mod logging;
 mod metrics;
+mod progress;
 mod serve;
 mod service;
 pub mod settings;

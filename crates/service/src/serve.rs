@@ -1,4 +1,4 @@
-//! The listener: bounded connections, header timeout, graceful stop.
+//! The listener: bounded connections, header timeout, peers that must read, graceful stop.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,11 +7,16 @@ use hyper_util::{rt::TokioIo, rt::TokioTimer, server::graceful::GracefulShutdown
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::progress::Progress;
+
 /// Connections served at once; more wait in the kernel's backlog. Each costs a task and some buffers.
 const CONNECTIONS_MAX: usize = 8192;
 
 /// A client that has not finished its request head by then is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A client that takes nothing of what it is sent for so long is cut off.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Requests under way get this long after a stop was asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +59,10 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             accepted = accept(&listener, &connections) => accepted,
         };
         let Some((stream, permit)) = accepted else { continue };
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let connection = builder.serve_connection(
+            TokioIo::new(Progress::new(stream, WRITE_STALL_MAX)),
+            TowerToHyperService::new(router.clone()),
+        );
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -19,15 +19,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vstack_api::metadata::ChunkPlace;
 use vstack_chunkpaxos::{Ballot, Change, Layout, Outcome as Ending, Placement, Proposer, Reply, Request, Vote};
-use vstack_client::{ClientError, Holder, NodeUrls, propose};
+use vstack_client::{ClientError, Holder, NodeClient, NodeUrls, propose};
 use vstack_types::{ChunkId, Digest, NodeUuid, ProcessUuid};
 
 use crate::{
     app::SharedApp,
     completer::{MissingChunk, MissingCopy},
     failure::{UploadFailure, chain},
-    session::Session,
-    tally::{Outcome, Stand, Tally},
+    session::{self, Session},
+    tally::{Outcome, Stand, Tally, outcome_of},
 };
 
 /// A chunk without a majority by then fails its upload.
@@ -54,6 +54,8 @@ pub struct Piece {
     pub sha256: Digest,
     /// None for the init segment.
     pub place: Option<ChunkPlace>,
+    /// Its group is smaller than it should be.
+    pub thin: bool,
 }
 
 /// What commits of one upload share.
@@ -61,7 +63,7 @@ pub struct Piece {
 pub struct Commits {
     pub app: SharedApp,
     pub session: Arc<Session>,
-    /// Bounds the late answers waited for, and with them the bytes held for them.
+    /// Bounds the late answers waited for by the bytes held for them; a permit a byte.
     pub stragglers: Arc<Semaphore>,
     /// The tasks that wait for them.
     pub waiting: TaskTracker,
@@ -109,6 +111,8 @@ impl PutFailure {
     fn is_final(&self) -> bool {
         match self {
             Self::Late => false,
+            // Whoever answered without proof may not be the node: the node itself is silent.
+            Self::Client(ClientError::Unauthentic { .. }) => false,
             Self::Client(error) => !error.is_transient(),
         }
     }
@@ -184,12 +188,17 @@ pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>
         .cloned()
         .collect();
     let puts = round.puts;
+    if piece.thin {
+        commits.session.change(session::Change::Thin);
+    }
     if !late.is_empty() {
         let copies = LateCopies {
             commits,
             chunk: piece.chunk,
             vote: vote.clone(),
             group: &group,
+            thin: piece.thin,
+            bytes: piece.bytes.len(),
         };
         complete_later(copies, late, puts).await;
     }
@@ -243,6 +252,7 @@ impl Round0<'_> {
             0 => Duration::ZERO,
             tries => AGAIN_FIRST.saturating_mul(1 << tries.min(10)).min(AGAIN_LAST),
         };
+        let repeated = *tries > 0;
         *tries += 1;
         let nodes = self.commits.app.nodes.clone();
         let (chunk, bytes, request) = (
@@ -252,13 +262,33 @@ impl Round0<'_> {
         );
         self.puts.spawn(async move {
             sleep(wait).await;
-            let answer = match timeout(PUT_TIMEOUT, nodes.put_vote(&holder, &chunk, &request, bytes)).await {
+            let put = async {
+                if repeated && let Some(reply) = reread(&nodes, &holder, &chunk, &request).await? {
+                    return Ok(reply);
+                }
+                nodes.put_vote(&holder, &chunk, &request, bytes).await
+            };
+            let answer = match timeout(PUT_TIMEOUT, put).await {
                 Ok(answer) => answer.map_err(PutFailure::Client),
                 Err(_elapsed) => Err(PutFailure::Late),
             };
             (holder, answer)
         });
     }
+}
+
+/// What a vote sent before has come to, at the cost of no body; none when it has to be sent again.
+async fn reread(
+    nodes: &NodeClient,
+    holder: &Holder,
+    chunk: &ChunkId,
+    request: &Request,
+) -> Result<Option<Reply>, ClientError> {
+    let Request::Put0 { ballot, placement } = request else {
+        return Ok(None);
+    };
+    let state = nodes.paxos(holder, chunk, &Request::Read).await?;
+    Ok(outcome_of(*ballot, placement, state))
 }
 
 /// Another proposer was there first. The bytes go to all nodes without a vote; then the register is completed.
@@ -308,6 +338,8 @@ struct LateCopies<'a> {
     chunk: ChunkId,
     vote: Vote,
     group: &'a Arc<Vec<Holder>>,
+    thin: bool,
+    bytes: usize,
 }
 
 /// Sees to the copies of `late`: by the requests under way when there is room to wait for them, else by pulls.
@@ -317,41 +349,45 @@ async fn complete_later(copies: LateCopies<'_>, late: Vec<Holder>, mut puts: Joi
         chunk,
         vote,
         group,
+        thin,
+        bytes,
     } = copies;
     let (group, app, session) = (
         Arc::clone(group),
         Arc::clone(&commits.app),
         Arc::clone(&commits.session),
     );
-    let put_off = move |late: Vec<Holder>, missing: Option<Arc<MissingChunk>>| {
+    let put_off = async move |late: Vec<Holder>, missing: Option<Arc<MissingChunk>>| {
         if late.is_empty() {
             return;
         }
-        let missing = missing.unwrap_or_else(|| MissingChunk::new(session));
+        let missing = missing.unwrap_or_else(|| MissingChunk::new(session, thin));
         for to in late {
             let from = group.iter().filter(|holder| **holder != to).cloned().collect();
             let (chunk, vote, missing) = (chunk.clone(), vote.clone(), Arc::clone(&missing));
-            app.completer.add(MissingCopy {
+            let copy = MissingCopy {
                 to,
                 chunk,
                 vote,
                 from,
                 missing,
-            });
+            };
+            app.completer.add(copy).await;
         }
     };
     let room = Arc::clone(&commits.stragglers);
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     let permit = if commits.laggards.are_all(&late) {
-        room.try_acquire_owned().ok()
+        room.try_acquire_many_owned(bytes).ok()
     } else {
-        timeout(MISSING_AFTER, room.acquire_owned())
+        timeout(MISSING_AFTER, room.acquire_many_owned(bytes))
             .await
             .ok()
             .and_then(Result::ok)
     };
     let Some(permit) = permit else {
         commits.laggards.note_late(&late);
-        return put_off(late, None);
+        return put_off(late, None).await;
     };
     let commits = Arc::clone(commits);
     commits.waiting.clone().spawn(async move {
@@ -364,14 +400,14 @@ async fn complete_later(copies: LateCopies<'_>, late: Vec<Holder>, mut puts: Joi
         }
         if !late.is_empty() && !puts.is_empty() {
             commits.laggards.note_late(&late);
-            missing = Some(MissingChunk::new(Arc::clone(&commits.session)));
+            missing = Some(MissingChunk::new(Arc::clone(&commits.session), thin));
             tokio::select! {
                 () = late_answers(&commits, &mut late, &mut puts, patience + STRAGGLER_WAIT) => {}
                 () = commits.hurry.cancelled() => {}
             }
         }
         drop((puts, permit));
-        put_off(late, missing);
+        put_off(late, missing).await;
     });
 }
 

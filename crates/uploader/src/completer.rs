@@ -42,15 +42,21 @@ const WAIT_LAST: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct MissingChunk {
     session: Arc<Session>,
+    /// Its group is too small, and the status counts it for that.
+    thin: bool,
     lost: AtomicBool,
 }
 
 impl MissingChunk {
-    /// Counts it.
-    pub fn new(session: Arc<Session>) -> Arc<Self> {
-        session.change(Change::CopyMissing);
+    /// Counts it, unless it is counted already because its group is `thin`.
+    pub fn new(session: Arc<Session>, thin: bool) -> Arc<Self> {
+        session.copies_begin();
+        if !thin {
+            session.change(Change::CopyMissing);
+        }
         Arc::new(Self {
             session,
+            thin,
             lost: AtomicBool::new(false),
         })
     }
@@ -59,7 +65,10 @@ impl MissingChunk {
 impl Drop for MissingChunk {
     fn drop(&mut self) {
         if !*self.lost.get_mut() {
-            self.session.change(Change::CopyMade);
+            self.session.copies_end();
+            if !self.thin {
+                self.session.change(Change::CopyMade);
+            }
         }
     }
 }
@@ -116,21 +125,27 @@ impl Completer {
         Self { inbox: sender, records }
     }
 
-    /// Adds a copy, and writes it down first. When too many wait, it is left to repair, and stays counted.
-    pub fn add(&self, copy: MissingCopy) {
-        let record = CopyRecord::new(copy.to.clone(), copy.chunk.clone(), copy.from.clone(), &copy.vote);
-        if let Err(error) = self.records.append_copy(copy.missing.session.id, &record) {
-            tracing::warn!(chunk = %copy.chunk, %error, "a missing copy was not written down");
+    /// Adds a copy, and writes it down first.
+    pub async fn add(&self, copy: MissingCopy) {
+        let MissingCopy {
+            to,
+            chunk,
+            vote,
+            from,
+            missing,
+        } = &copy;
+        let record = CopyRecord::new(to.clone(), chunk.clone(), from.clone(), vote, missing.thin);
+        if let Err(error) = self.records.append_copy(missing.session.id, &record).await {
+            tracing::warn!(%chunk, %error, "a missing copy was not written down");
         }
-        self.add_recorded(copy);
+        self.add_recorded(copy).await;
     }
 
-    /// Adds a copy that is written down already.
-    pub fn add_recorded(&self, copy: MissingCopy) {
-        if let Err(error) = self.inbox.try_send(copy) {
-            let (mpsc::error::TrySendError::Full(copy) | mpsc::error::TrySendError::Closed(copy)) = error;
+    /// Adds a copy that is written down already. Waits while many are on their way to the agenda.
+    pub async fn add_recorded(&self, copy: MissingCopy) {
+        if let Err(mpsc::error::SendError(copy)) = self.inbox.send(copy).await {
+            // This process stops; the next one goes on from the records.
             copy.give_up();
-            tracing::warn!(chunk = %copy.chunk, node = %copy.to.node, "a missing copy is left to repair");
         }
     }
 }
@@ -156,8 +171,8 @@ async fn work(nodes: NodeClient, records: Records, mut inbox: mpsc::Receiver<Mis
                 Ok((copy, tried)) => {
                     let session = Arc::clone(&copy.missing.session);
                     agenda.done(copy, tried, Instant::now());
-                    if session.status().under_replicated == 0 {
-                        records.clear_copies(session.id);
+                    if session.has_its_copies() {
+                        records.clear_copies(session.id, move || session.has_its_copies()).await;
                     }
                 }
                 Err(error) => tracing::error!(%error, "making a copy ended badly"),
@@ -349,7 +364,7 @@ mod tests {
     #[test]
     fn a_silent_node_is_left_alone_longer_and_longer_and_loses_nothing() {
         let session = session();
-        let missing = MissingChunk::new(Arc::clone(&session));
+        let missing = MissingChunk::new(Arc::clone(&session), false);
         let mut agenda = Agenda::default();
         agenda.add(copy(1, "a", &missing));
         agenda.add(copy(1, "b", &missing));
@@ -381,7 +396,7 @@ mod tests {
     fn a_copy_that_cannot_be_made_is_given_up_and_stays_counted() {
         let session = session();
         let mut agenda = Agenda::default();
-        agenda.add(copy(1, "a", &MissingChunk::new(Arc::clone(&session))));
+        agenda.add(copy(1, "a", &MissingChunk::new(Arc::clone(&session), false)));
         let mut now = Instant::now();
         for _ in 0..REFUSALS_MAX {
             let due = agenda.due(now);
@@ -400,7 +415,7 @@ mod tests {
             CancellationToken::new(),
         ));
         let mut agenda = Agenda::default();
-        agenda.add(copy(1, "a", &MissingChunk::new(Arc::clone(&session))));
+        agenda.add(copy(1, "a", &MissingChunk::new(Arc::clone(&session), false)));
         session.change(Change::Failed("why".to_owned()));
         assert!(agenda.due(Instant::now()).is_empty());
         assert_eq!(agenda.total, 0);
@@ -409,7 +424,7 @@ mod tests {
     #[test]
     fn nodes_do_not_wait_for_each_other() {
         let session = session();
-        let missing = MissingChunk::new(session);
+        let missing = MissingChunk::new(session, false);
         let mut agenda = Agenda::default();
         agenda.add(copy(1, "a", &missing));
         agenda.add(copy(2, "b", &missing));

@@ -35,29 +35,29 @@ pub async fn complete(app: &SharedApp, video: VideoId, body: &CompleteVideo) -> 
 }
 
 /// The upload is completed.
-pub fn completed(app: &SharedApp, session: &Session, spool: Spool, chunks: u32) {
+pub async fn completed(app: &SharedApp, session: &Session, spool: Spool, chunks: u32) {
     let manifest_url = format!("/manifest/{}", session.video);
     tracing::info!(session = %session.id, video = %session.video, chunks, "upload completed");
-    spool.shrink();
-    end(app, session, Change::Completed { chunks, manifest_url });
+    spool.shrink().await;
+    end(app, session, Change::Completed { chunks, manifest_url }).await;
     drop(spool);
 }
 
 /// The upload failed for `reason`. Tells the metadata service for a moment, then goes on telling it aside.
 pub async fn failed(app: &SharedApp, session: &Session, spool: Spool, reason: String) {
     tracing::warn!(session = %session.id, video = %session.video, reason, "upload failed");
-    spool.shrink();
+    spool.shrink().await;
     match timeout(TELL_WAIT, told_failed(app, session.video, &reason)).await {
         Ok(()) => {
-            end(app, session, Change::Failed(reason));
+            end(app, session, Change::Failed(reason)).await;
             drop(spool);
         }
         Err(_elapsed) if app.shutdown.is_cancelled() => {
             session.change(Change::Failed(reason));
-            spool.leave();
+            spool.leave().await;
         }
         Err(_elapsed) => {
-            end(app, session, Change::Failed(reason.clone()));
+            end(app, session, Change::Failed(reason.clone())).await;
             tell_aside(app, session.video, spool, reason);
         }
     }
@@ -70,7 +70,7 @@ pub fn tell_aside(app: &SharedApp, video: VideoId, spool: Spool, reason: String)
     app.clone().tasks.spawn(async move {
         tokio::select! {
             () = told_failed(&app, video, &reason) => drop(spool),
-            () = app.shutdown.cancelled() => spool.leave(),
+            () = app.shutdown.cancelled() => spool.leave().await,
         }
     });
 }
@@ -84,20 +84,17 @@ pub async fn told_failed(app: &SharedApp, video: VideoId, reason: &str) {
 }
 
 /// Writes the final status down, shows it, and forgets the oldest.
-pub fn end(app: &SharedApp, session: &Session, change: Change) {
+pub async fn end(app: &SharedApp, session: &Session, change: Change) {
     let over_at = app.clock.wall();
-    if matches!(change, Change::Failed(_)) {
-        app.records.clear_copies(session.id);
-    }
     let ending = Ending {
         status: session.after(change.clone()),
         over_at,
+        thin: session.thin(),
     };
-    if let Err(error) = app.records.write_ending(session.id, &ending) {
+    let failed = matches!(change, Change::Failed(_));
+    if let Err(error) = app.records.write_ending(session.id, ending, failed).await {
         tracing::warn!(session = %session.id, %error, "the end of an upload was not written down");
     }
     session.change(change);
-    for forgotten in app.sessions.over(session.id, over_at) {
-        app.records.forget(forgotten);
-    }
+    app.records.forget(app.sessions.over(session.id, over_at)).await;
 }

@@ -1,7 +1,9 @@
-//! Which nodes the next chunks go to. Pure: [`GroupKeeper`] says when to ask for a new group, the pipeline asks.
+//! Which nodes the next chunks go to. Pure: [`GroupKeeper`] says when to ask for a new group and what an answer means,
+//! [`crate::grouping`] asks.
 //!
 //! A group is asked for from the next sequence number on and before any chunk from there on is sent; the chunks before
-//! keep theirs for ever.
+//! keep theirs for ever. Once such a request may have been granted, no chunk from there on is sent before the answer is
+//! known: its acceptors are those of the group that stands, and a vote of any others decides nothing.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vstack_client::Holder;
+use vstack_api::ErrorCode;
+use vstack_client::{ClientError, Holder};
 use vstack_types::NodeUuid;
 
 /// How long a node that failed is avoided.
@@ -17,10 +20,36 @@ const AVOID_FOR: Duration = Duration::from_secs(30);
 /// Time between two requests for a group of one upload.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
+/// What a failed request for a group says of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// There is no new one.
+    Refused,
+    /// There may be one: the same request is to be repeated.
+    Unknown,
+}
+
+/// What `error` says, when `repeated` an earlier request for the same group failed with [`Failed::Unknown`].
+///
+/// Too few nodes are found before the group that stands is looked for, so that it is the answer to a first request only.
+pub fn failed(error: &ClientError, repeated: bool) -> Failed {
+    match error {
+        ClientError::NoSecret => Failed::Refused,
+        ClientError::Refused { body, .. } if body.code == ErrorCode::TooFewNodes && !repeated => Failed::Refused,
+        ClientError::Refused {
+            status: 400..=428 | 430..=499,
+            ..
+        } => Failed::Refused,
+        _ => Failed::Unknown,
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct GroupKeeper {
     current: Arc<Vec<Holder>>,
+    /// Copies a chunk should have.
+    usual: usize,
     suspects: BTreeMap<NodeUuid, Instant>,
     /// Whom the current group was asked to avoid.
     avoided: Vec<NodeUuid>,
@@ -28,9 +57,10 @@ pub struct GroupKeeper {
 }
 
 impl GroupKeeper {
-    /// The group of the first chunk.
-    pub fn new(first: Vec<Holder>) -> Self {
+    /// The group of the first chunk; `copies` are wanted of each.
+    pub fn new(first: Vec<Holder>, copies: usize) -> Self {
         Self {
+            usual: copies.max(first.len()),
             current: Arc::new(first),
             suspects: BTreeMap::new(),
             avoided: Vec::new(),
@@ -41,6 +71,11 @@ impl GroupKeeper {
     /// The nodes of the chunk about to be sent.
     pub fn current(&self) -> Arc<Vec<Holder>> {
         Arc::clone(&self.current)
+    }
+
+    /// The current group is smaller than it should be.
+    pub fn is_thin(&self) -> bool {
+        self.current.len() < self.usual
     }
 
     /// `node` failed a request.
@@ -86,11 +121,63 @@ mod tests {
     }
 
     #[test]
+    fn only_a_definite_refusal_leaves_the_old_group() {
+        let refused = |code: ErrorCode| ClientError::Refused {
+            status: code.status(),
+            body: vstack_api::ErrorBody {
+                detail: String::new(),
+                code,
+            },
+        };
+        let url = || "http://m".to_owned();
+        let reason = url;
+        let table = [
+            (ClientError::Timeout { url: url() }, false, Failed::Unknown),
+            (ClientError::Unauthentic { url: url() }, false, Failed::Unknown),
+            (
+                ClientError::Unreachable {
+                    url: url(),
+                    reason: reason(),
+                },
+                false,
+                Failed::Unknown,
+            ),
+            (
+                ClientError::BadAnswer {
+                    url: url(),
+                    reason: reason(),
+                },
+                false,
+                Failed::Unknown,
+            ),
+            (refused(ErrorCode::Unavailable), false, Failed::Unknown),
+            (refused(ErrorCode::Internal), false, Failed::Unknown),
+            (refused(ErrorCode::TooMany), false, Failed::Unknown),
+            (refused(ErrorCode::Conflict), false, Failed::Refused),
+            (refused(ErrorCode::Conflict), true, Failed::Refused),
+            (refused(ErrorCode::TooFewNodes), false, Failed::Refused),
+            (refused(ErrorCode::TooFewNodes), true, Failed::Unknown),
+        ];
+        for (error, repeated, expected) in table {
+            assert_eq!(failed(&error, repeated), expected, "{error:?} {repeated}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_thin_below_what_is_wanted_or_was_had() {
+        assert!(!GroupKeeper::new(holders(&[1, 2, 3]), 3).is_thin());
+        assert!(GroupKeeper::new(holders(&[1, 2]), 3).is_thin());
+        let mut keeper = GroupKeeper::new(holders(&[1, 2, 3]), 0);
+        keeper.replace(vec![], holders(&[1, 3]));
+        assert!(keeper.is_thin());
+    }
+
+    #[test]
     fn a_failing_member_is_avoided_for_a_while_and_then_welcome_again() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let bad = NodeUuid::from_bytes([2; 16]);
-        let mut keeper = GroupKeeper::new(holders(&[1, 2, 3]));
+        let mut keeper = GroupKeeper::new(holders(&[1, 2, 3]), 3);
         assert_eq!(keeper.wants_new(at(0)), None);
         keeper.suspect(bad, at(1));
         assert_eq!(keeper.wants_new(at(1)), Some(vec![bad]));

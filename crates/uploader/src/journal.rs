@@ -32,13 +32,17 @@ pub struct Journal {
 
 impl Journal {
     /// Writes it, durably and whole or not at all.
-    pub fn write(&self, spool: &Spool) -> io::Result<()> {
-        let new = spool.dir().join("session.json.new");
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        std::fs::rename(new, spool.dir().join(NAME))?;
-        File::open(spool.dir())?.sync_all()
+    pub async fn write(&self, spool: &Spool) -> io::Result<()> {
+        let (dir, text) = (spool.dir().to_owned(), serde_json::to_vec(self)?);
+        let write = move || {
+            let new = dir.join("session.json.new");
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(new, dir.join(NAME))?;
+            File::open(dir)?.sync_all()
+        };
+        tokio::task::spawn_blocking(write).await?
     }
 
     /// Reads it; none when the upload was not that far.

@@ -27,7 +27,7 @@ const BATCH_MAX: usize = 64;
 /// How long a first decision waits for others.
 const BATCH_WAIT: Duration = Duration::from_millis(100);
 /// A metadata service that is away for longer fails the upload.
-const AWAY_MAX: Duration = Duration::from_secs(300);
+pub const AWAY_MAX: Duration = Duration::from_secs(300);
 /// Batches on their way to nodes; more are dropped, which is harmless.
 const NODE_BATCHES_MAX: usize = 16;
 /// How long nodes are waited for at the end.

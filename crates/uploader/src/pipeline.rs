@@ -2,7 +2,8 @@
 //!
 //! ffmpeg cuts, up to [`WINDOW`] chunks are on their way to the nodes at a time, and decisions are told in batches, all
 //! at once. Backwards, each waits for the next: when the nodes are slow the window is full, then the cutter's channel,
-//! then ffmpeg's pipe. What is held in memory is the window, the late answers and two chunks of the cutter.
+//! then ffmpeg's pipe. What is held in memory is the window and the late answers, both bounded by bytes, and three chunks
+//! of the cutter.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +17,9 @@ use tokio_util::{
     task::{AbortOnDropHandle, TaskTracker},
 };
 use vstack_api::{
-    metadata::{ChunkPlace, CompleteVideo, Group, RequestGroup},
+    metadata::{ChunkPlace, CompleteVideo},
     uploader::UploadStage,
 };
-use vstack_client::Holder;
 use vstack_media::{
     Limits,
     cutter::CutChunk,
@@ -27,16 +27,17 @@ use vstack_media::{
     ingest::{IngestError, Job, Output, Summary, ingest},
     verdict::{Plan, VideoPlan},
 };
-use vstack_types::{ChunkId, Digest};
+use vstack_types::{ChunkId, Digest, limits::CHUNK_BYTES_MAX};
 
 use crate::{
     app::SharedApp,
     commit::{Commits, Laggards, Piece, commit},
     ending::{complete, completed, failed},
     failure::{UploadFailure, chain},
+    grouping::{first_group, new_group},
     groups::GroupKeeper,
     journal::Journal,
-    news::{Decision, NEWS_MAX, persist, tell},
+    news::{Decision, NEWS_MAX, tell},
     session::{Change, Session},
     sessions::Admission,
     spool::Spool,
@@ -44,12 +45,12 @@ use crate::{
 
 /// Chunks of one upload on their way to the nodes at a time.
 const WINDOW: usize = 8;
-/// Chunks of one upload whose late answers are waited for.
-const STRAGGLERS_MAX: usize = 8;
+/// Bytes of them.
+const WINDOW_BYTES: usize = 4 * CHUNK_BYTES_MAX;
+/// Bytes of an upload's chunks whose late answers are waited for.
+const STRAGGLER_BYTES: usize = 4 * CHUNK_BYTES_MAX;
 /// Pieces between the cutter and the window.
-const CUT_AHEAD: usize = 2;
-/// How long the metadata service may be away when it is needed to go on.
-const AWAY_MAX: Duration = Duration::from_secs(60);
+const CUT_AHEAD: usize = 1;
 /// How long the last late answers may delay the end.
 const LATE_WAIT: Duration = Duration::from_secs(2);
 /// How long requests under way are waited for when an upload fails, so that none arrives after the failure was told.
@@ -82,16 +83,23 @@ pub async fn run(app: SharedApp, upload: Upload) {
         admission,
         ..
     } = upload;
-    let stored = stored.and_then(|body| {
-        journal.completing = Some(body.clone());
-        journal.write(&spool).map_err(UploadFailure::Journal).map(|()| body)
-    });
+    let stored = match stored {
+        Ok(body) => {
+            journal.completing = Some(body.clone());
+            journal
+                .write(&spool)
+                .await
+                .map_err(UploadFailure::Journal)
+                .map(|()| body)
+        }
+        Err(failure) => Err(failure),
+    };
     match stored {
         Ok(body) => match complete(&app, session.video, &body).await {
-            Some(Ok(())) => completed(&app, &session, spool, body.total_chunks),
+            Some(Ok(())) => completed(&app, &session, spool, body.total_chunks).await,
             Some(Err(failure)) => failed(&app, &session, spool, chain(&failure)).await,
             // The next process asks again.
-            None => spool.leave(),
+            None => spool.leave().await,
         },
         Err(failure) => failed(&app, &session, spool, reason(&app, failure)).await,
     }
@@ -118,12 +126,12 @@ async fn process(app: &SharedApp, upload: &Upload) -> Result<CompleteVideo, Uplo
         .iter()
         .for_each(|warning| session.change(Change::Warning(warning.clone())));
     session.change(Change::Stage(UploadStage::Registering));
-    let group = or_cancelled(session, first_group(app, session)).await?;
+    let groups = or_cancelled(session, first_group(app, session)).await?;
     let (news, decisions) = mpsc::channel(NEWS_MAX);
     let telling = AbortOnDropHandle::new(tokio::spawn(tell(Arc::clone(app), session.video, decisions)));
     session.change(Change::Stage(UploadStage::Chunking));
     let (pieces, cutting) = start_cutting(app, upload);
-    let mut sending = Sending::new(app, upload, group, news);
+    let mut sending = Sending::new(app, upload, groups, news);
     let sent = or_cancelled(session, sending.run(pieces, telling)).await;
     let sent = match sent {
         // The cutter's error is the cause when its channel ended early.
@@ -157,29 +165,6 @@ async fn or_cancelled<T>(
     }
 }
 
-fn holders(group: Group) -> Vec<Holder> {
-    group
-        .members
-        .into_iter()
-        .map(|member| Holder {
-            node: member.node,
-            url: member.url,
-        })
-        .collect()
-}
-
-async fn first_group(app: &SharedApp, session: &Session) -> Result<Vec<Holder>, UploadFailure> {
-    let request = RequestGroup {
-        owner: app.owner,
-        from_seq: 0,
-        avoid: Vec::new(),
-    };
-    let ask = || app.metadata.request_group(session.video, &request);
-    persist(AWAY_MAX, "named no nodes to store the video on", ask)
-        .await
-        .map(holders)
-}
-
 type Cutting = AbortOnDropHandle<Result<Summary, IngestError>>;
 
 fn start_cutting(app: &SharedApp, upload: &Upload) -> (mpsc::Receiver<Output>, Cutting) {
@@ -210,6 +195,7 @@ struct Sending<'a> {
     suspects: mpsc::Receiver<vstack_types::NodeUuid>,
     news: Option<mpsc::Sender<Decision>>,
     under_way: JoinSet<Result<Stored, UploadFailure>>,
+    bytes_under_way: usize,
     init: Option<InitSegment>,
     cut: u32,
     stored_sec: f64,
@@ -218,16 +204,16 @@ struct Sending<'a> {
 
 struct Stored {
     decision: Decision,
-    bytes: u64,
+    bytes: usize,
 }
 
 impl<'a> Sending<'a> {
-    fn new(app: &'a SharedApp, upload: &'a Upload, group: Vec<Holder>, news: mpsc::Sender<Decision>) -> Self {
+    fn new(app: &'a SharedApp, upload: &'a Upload, groups: GroupKeeper, news: mpsc::Sender<Decision>) -> Self {
         let (suspect, suspects) = mpsc::channel(64);
         let commits = Commits {
             app: Arc::clone(app),
             session: Arc::clone(&upload.session),
-            stragglers: Arc::new(Semaphore::new(STRAGGLERS_MAX)),
+            stragglers: Arc::new(Semaphore::new(STRAGGLER_BYTES)),
             waiting: TaskTracker::new(),
             hurry: CancellationToken::new(),
             laggards: Laggards::default(),
@@ -237,10 +223,11 @@ impl<'a> Sending<'a> {
             app,
             upload,
             commits: Arc::new(commits),
-            groups: GroupKeeper::new(group),
+            groups,
             suspects,
             news: Some(news),
             under_way: JoinSet::new(),
+            bytes_under_way: 0,
             init: None,
             cut: 0,
             stored_sec: 0.0,
@@ -257,8 +244,8 @@ impl<'a> Sending<'a> {
         let mut more = true;
         while more || !self.under_way.is_empty() {
             tokio::select! {
-                piece = pieces.recv(), if more && self.under_way.len() < WINDOW => match piece {
-                    Some(piece) => self.send(piece).await,
+                piece = pieces.recv(), if more && self.has_room() => match piece {
+                    Some(piece) => self.send(piece).await?,
                     None => more = false,
                 },
                 Some(stored) = self.under_way.join_next() => {
@@ -273,7 +260,12 @@ impl<'a> Sending<'a> {
         Ok(telling)
     }
 
-    async fn send(&mut self, piece: Output) {
+    /// Whether a chunk of any size may be sent.
+    fn has_room(&self) -> bool {
+        self.under_way.len() < WINDOW && self.bytes_under_way + CHUNK_BYTES_MAX <= WINDOW_BYTES
+    }
+
+    async fn send(&mut self, piece: Output) -> Result<(), UploadFailure> {
         let video = self.upload.session.video;
         let piece = match piece {
             Output::Init(init) => {
@@ -281,6 +273,7 @@ impl<'a> Sending<'a> {
                 self.init = Some(init);
                 Piece {
                     chunk: ChunkId::init_of_video(video),
+                    thin: self.groups.is_thin(),
                     bytes,
                     sha256,
                     place: None,
@@ -288,7 +281,7 @@ impl<'a> Sending<'a> {
             }
             Output::Chunk(chunk) => {
                 self.upload.session.change(Change::Stage(UploadStage::UploadingChunks));
-                self.renew_group(chunk.index).await;
+                self.renew_group(chunk.index).await?;
                 self.cut = chunk.index + 1;
                 let place = place_of(&chunk);
                 let id = ChunkId::of_video(video, chunk.index);
@@ -297,12 +290,14 @@ impl<'a> Sending<'a> {
                     bytes: chunk.bytes,
                     sha256: chunk.sha256,
                     place: Some(place),
+                    thin: self.groups.is_thin(),
                 }
             }
         };
+        self.bytes_under_way += piece.bytes.len();
         let (commits, group) = (Arc::clone(&self.commits), self.groups.current());
         self.under_way.spawn(async move {
-            let (chunk, place, bytes) = (piece.chunk.clone(), piece.place, piece.bytes.len() as u64);
+            let (chunk, place, bytes) = (piece.chunk.clone(), piece.place, piece.bytes.len());
             let vote = commit(&commits, piece, Arc::clone(&group)).await?;
             Ok(Stored {
                 decision: Decision {
@@ -314,40 +309,31 @@ impl<'a> Sending<'a> {
                 bytes,
             })
         });
+        Ok(())
     }
 
-    /// Asks for other nodes from chunk `next` on when a member fails. Without an answer the group stays.
-    async fn renew_group(&mut self, next: u32) {
+    /// Asks for other nodes from chunk `next` on when a member fails.
+    async fn renew_group(&mut self, next: u32) -> Result<(), UploadFailure> {
         let now = std::time::Instant::now();
         while let Ok(node) = self.suspects.try_recv() {
             self.groups.suspect(node, now);
         }
         // The first chunk's group is the init segment's, which may be on its way.
         if next == 0 {
-            return;
+            return Ok(());
         }
-        let Some(avoid) = self.groups.wants_new(now) else {
-            return;
-        };
-        let request = RequestGroup {
-            owner: self.app.owner,
-            from_seq: next,
-            avoid: avoid.clone(),
-        };
-        match self
-            .app
-            .metadata
-            .request_group(self.upload.session.video, &request)
-            .await
+        if let Some(avoid) = self.groups.wants_new(now)
+            && let Some((avoided, group)) = new_group(self.app, &self.upload.session, next, avoid).await?
         {
-            Ok(group) => self.groups.replace(avoid, holders(group)),
-            Err(error) => tracing::debug!(%error, "no new group; the old one stays"),
+            self.groups.replace(avoided, group);
         }
+        Ok(())
     }
 
     async fn on_stored(&mut self, stored: Stored) {
         self.stored_sec += stored.decision.place.map_or(0.0, |place| place.duration_sec);
-        self.stored_bytes += stored.bytes;
+        self.stored_bytes += stored.bytes as u64;
+        self.bytes_under_way -= stored.bytes;
         let share = self.share();
         self.upload.session.change(Change::Stored {
             chunks: self.cut,

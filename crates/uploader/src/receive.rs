@@ -6,7 +6,6 @@ use axum::{
     extract::{FromRequest as _, Multipart, Request, multipart::Field},
     http::header::CONTENT_LENGTH,
 };
-use futures_util::StreamExt as _;
 use tokio::{
     fs::File,
     io::{AsyncWriteExt as _, BufWriter},
@@ -30,10 +29,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const WRITE_BYTES: usize = 1 << 20;
 /// The free space is looked at again after so many bytes.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
-/// How much of a refused body is read, so that the sender sees the answer rather than a reset connection.
-const DISCARD_BYTES_MAX: usize = 1 << 20;
-const DISCARD_WAIT: Duration = Duration::from_secs(2);
-
 /// What came.
 #[derive(Debug)]
 pub struct Received {
@@ -48,21 +43,6 @@ struct Fields {
     title: Option<String>,
 }
 
-/// Reads and drops some of a body that is refused.
-pub async fn discard(request: Request) {
-    let mut body = request.into_body().into_data_stream();
-    let mut left = DISCARD_BYTES_MAX;
-    let read = async {
-        while let Some(Ok(part)) = body.next().await {
-            left = left.saturating_sub(part.len());
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    let _enough = timeout(DISCARD_WAIT, read).await;
-}
-
 /// Receives the file into `spool`.
 ///
 /// # Errors
@@ -74,15 +54,10 @@ pub async fn receive(app: &SharedApp, spool: &Spool, request: Request) -> ApiRes
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     // The form around the file is small.
     let too_large = announced.is_some_and(|length| length > app.upload_bytes_max.saturating_add(1 << 20));
-    let refused = if too_large {
-        Err(too_large_error(app))
-    } else {
-        check_space(app, announced.unwrap_or(0))
-    };
-    if let Err(error) = refused {
-        discard(request).await;
-        return Err(error);
+    if too_large {
+        return Err(too_large_error(app));
     }
+    check_space(app, announced.unwrap_or(0))?;
     let mut form = Multipart::from_request(request, &()).await.map_err(|rejection| {
         malformed(&format!(
             "the request is not a multipart form: {}",

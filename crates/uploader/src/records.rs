@@ -9,9 +9,11 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 use vstack_api::{auth::header_bytes, uploader::UploadStatus};
 use vstack_chunkpaxos::{Request, Vote};
@@ -28,6 +30,9 @@ pub struct Ending {
     pub status: UploadStatus,
     /// When that was, in milliseconds since 1970.
     pub over_at: Timestamp,
+    /// Chunks whose group was too small.
+    #[serde(default)]
+    pub thin: u32,
 }
 
 /// A copy that is still to be made.
@@ -41,11 +46,14 @@ pub struct CopyRecord {
     pub from: Vec<Holder>,
     /// Base64url of the encoded message that tells the decision.
     decided: String,
+    /// The chunk's group was too small: it is counted for that.
+    #[serde(default)]
+    pub thin: bool,
 }
 
 impl CopyRecord {
     /// The copy on `to` of what `vote` placed.
-    pub fn new(to: Holder, chunk: ChunkId, from: Vec<Holder>, vote: &Vote) -> Self {
+    pub fn new(to: Holder, chunk: ChunkId, from: Vec<Holder>, vote: &Vote, thin: bool) -> Self {
         let news = Request::Decided {
             ballot: vote.ballot,
             placement: vote.placement.clone(),
@@ -55,6 +63,7 @@ impl CopyRecord {
             chunk,
             from,
             decided: header_bytes::encode(&news.encode()),
+            thin,
         }
     }
 
@@ -67,10 +76,12 @@ impl CopyRecord {
     }
 }
 
-/// The directory.
+/// The directory. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Records {
     dir: PathBuf,
+    /// Held while a file of copies is changed, by threads that may wait for the disk and never across an await.
+    copies: Arc<Mutex<()>>,
 }
 
 impl Records {
@@ -78,7 +89,20 @@ impl Records {
     pub fn open(temp_dir: &Path) -> io::Result<Self> {
         let dir = temp_dir.join("over");
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir })
+        Ok(Self {
+            dir,
+            copies: Arc::default(),
+        })
+    }
+
+    /// Does `work` on a thread that may wait for the disk.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> io::Result<T> {
+        let this = self.clone();
+        Ok(spawn_blocking(move || work(&this)).await?)
+    }
+
+    fn copies(&self) -> MutexGuard<'_, ()> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ending_path(&self, id: Uuid) -> PathBuf {
@@ -89,14 +113,20 @@ impl Records {
         self.dir.join(format!("{id}.copies.json"))
     }
 
-    /// Remembers how `id` ended, durably and whole or not at all.
-    pub fn write_ending(&self, id: Uuid, ending: &Ending) -> io::Result<()> {
-        let new = self.dir.join(format!("{id}.new.json"));
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(ending)?)?;
-        file.sync_all()?;
-        fs::rename(new, self.ending_path(id))?;
-        File::open(&self.dir)?.sync_all()
+    /// Remembers how `id` ended, durably and whole or not at all; one that failed needs no more copies.
+    pub async fn write_ending(&self, id: Uuid, ending: Ending, failed: bool) -> io::Result<()> {
+        let write = move |this: &Self| {
+            if failed {
+                this.remove_copies(id);
+            }
+            let new = this.dir.join(format!("{id}.new.json"));
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec(&ending)?)?;
+            file.sync_all()?;
+            fs::rename(new, this.ending_path(id))?;
+            File::open(&this.dir)?.sync_all()
+        };
+        self.aside(write).await?
     }
 
     /// All that are remembered, the first to end first. What cannot be read is left out.
@@ -117,19 +147,28 @@ impl Records {
         Ok(found)
     }
 
-    /// Puts a copy off.
-    pub fn append_copy(&self, id: Uuid, copy: &CopyRecord) -> io::Result<()> {
+    /// Puts a copy off, durably.
+    pub async fn append_copy(&self, id: Uuid, copy: &CopyRecord) -> io::Result<()> {
         let mut line = serde_json::to_vec(copy)?;
         line.push(b'\n');
-        File::options()
-            .create(true)
-            .append(true)
-            .open(self.copies_path(id))?
-            .write_all(&line)
+        let append = move |this: &Self| {
+            let path = this.copies_path(id);
+            let _alone = this.copies();
+            let is_new = !path.exists();
+            let mut file = File::options().create(true).append(true).open(path)?;
+            file.write_all(&line)?;
+            file.sync_data()?;
+            if is_new {
+                File::open(&this.dir)?.sync_all()
+            } else {
+                Ok(())
+            }
+        };
+        self.aside(append).await?
     }
 
     /// Copies that were put off. A line cut short by a crash is left out.
-    pub fn copies(&self, id: Uuid) -> Vec<CopyRecord> {
+    pub fn put_off(&self, id: Uuid) -> Vec<CopyRecord> {
         let path = self.copies_path(id);
         let small = fs::metadata(&path).is_ok_and(|file| file.len() <= COPIES_BYTES_MAX);
         let text = if small {
@@ -142,39 +181,50 @@ impl Records {
             .collect()
     }
 
-    /// No copies of `id` are missing.
-    pub fn clear_copies(&self, id: Uuid) {
+    /// Forgets the copies of `id` if `are_made` says so while no copy is being put off.
+    pub async fn clear_copies(&self, id: Uuid, are_made: impl FnOnce() -> bool + Send + 'static) {
+        let clear = move |this: &Self| {
+            let _alone = this.copies();
+            if are_made() {
+                let _may_be_none = fs::remove_file(this.copies_path(id));
+            }
+        };
+        // It only panics when the process stops; then the copies are made once more.
+        let _done = self.aside(clear).await;
+    }
+
+    fn remove_copies(&self, id: Uuid) {
+        let _alone = self.copies();
         let _may_be_none = fs::remove_file(self.copies_path(id));
     }
 
-    /// Forgets `id`.
-    pub fn forget(&self, id: Uuid) {
-        self.clear_copies(id);
-        let _may_be_none = fs::remove_file(self.ending_path(id));
+    /// Forgets `ids`.
+    pub async fn forget(&self, ids: Vec<Uuid>) {
+        if ids.is_empty() {
+            return;
+        }
+        let forget = move |this: &Self| {
+            for id in ids {
+                this.remove_copies(id);
+                let _may_be_none = fs::remove_file(this.ending_path(id));
+            }
+        };
+        let _done = self.aside(forget).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
     use vstack_api::uploader::UploadStage;
     use vstack_chunkpaxos::{Ballot, Layout, Placement};
+
     use vstack_types::{Digest, NodeRef, NodeUuid, ProcessUuid};
 
     use super::*;
     use crate::session::tests::status;
 
-    #[test]
-    fn endings_and_missing_copies_read_back() {
-        let temp = tempfile::tempdir().unwrap();
-        let records = Records::open(temp.path()).unwrap();
-        let [late, early] = [(Uuid::new_v4(), 20), (Uuid::new_v4(), 10)];
-        for (id, time) in [late, early] {
-            let ending = Ending {
-                status: status(UploadStage::Completed),
-                over_at: Timestamp(time),
-            };
-            records.write_ending(id, &ending).unwrap();
-        }
+    fn a_copy() -> CopyRecord {
         let holder = Holder {
             node: NodeRef::first(NodeUuid::random()),
             url: "http://n".to_owned(),
@@ -194,9 +244,25 @@ mod tests {
             ballot: Ballot::zero(ProcessUuid::random()),
             placement,
         };
-        let copy = CopyRecord::new(holder.clone(), "a-chunk".parse().unwrap(), vec![holder], &vote);
-        records.append_copy(late.0, &copy).unwrap();
-        records.append_copy(late.0, &copy).unwrap();
+        CopyRecord::new(holder.clone(), "a-chunk".parse().unwrap(), vec![holder], &vote, false)
+    }
+
+    #[tokio::test]
+    async fn endings_and_missing_copies_read_back() {
+        let temp = tempfile::tempdir().unwrap();
+        let records = Records::open(temp.path()).unwrap();
+        let [late, early] = [(Uuid::new_v4(), 20), (Uuid::new_v4(), 10)];
+        for (id, time) in [late, early] {
+            let ending = Ending {
+                status: status(UploadStage::Completed),
+                over_at: Timestamp(time),
+                thin: 0,
+            };
+            records.write_ending(id, ending, false).await.unwrap();
+        }
+        let copy = a_copy();
+        records.append_copy(late.0, &copy).await.unwrap();
+        records.append_copy(late.0, &copy).await.unwrap();
         File::options()
             .append(true)
             .open(records.copies_path(late.0))
@@ -207,11 +273,48 @@ mod tests {
         let again = Records::open(temp.path()).unwrap();
         let ids: Vec<_> = again.endings().unwrap().into_iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [early.0, late.0]);
-        assert_eq!(again.copies(late.0), [copy.clone(), copy]);
-        assert_eq!(again.copies(late.0)[0].vote(), Some(vote));
-        assert_eq!(again.copies(early.0), []);
-        again.forget(late.0);
+        assert_eq!(again.put_off(late.0), [copy.clone(), copy.clone()]);
+        assert_eq!(again.put_off(late.0)[0].vote(), copy.vote());
+        assert_eq!(again.put_off(early.0), []);
+        again.forget(vec![late.0]).await;
         assert_eq!(again.endings().unwrap().len(), 1);
         assert_eq!(fs::read_dir(temp.path().join("over")).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_copy_put_off_while_the_last_one_is_made_is_not_forgotten() {
+        let temp = tempfile::tempdir().unwrap();
+        let records = Records::open(temp.path()).unwrap();
+        let id = Uuid::new_v4();
+        let (copy, pending) = (a_copy(), Arc::new(AtomicU32::new(1)));
+        records.append_copy(id, &copy).await.unwrap();
+        // The last copy is made; before it is looked whether all are, another is put off.
+        let (ask, asked) = std::sync::mpsc::channel();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let clear = tokio::spawn({
+            let (records, pending) = (records.clone(), Arc::clone(&pending));
+            async move {
+                let are_made = move || {
+                    let made = pending.load(Ordering::Relaxed) == 0;
+                    ask.send(()).unwrap();
+                    answered.recv().unwrap();
+                    made
+                };
+                records.clear_copies(id, are_made).await;
+            }
+        });
+        pending.store(0, Ordering::Relaxed);
+        tokio::task::spawn_blocking(move || asked.recv().unwrap())
+            .await
+            .unwrap();
+        pending.store(1, Ordering::Relaxed);
+        let append = tokio::spawn({
+            let (records, copy) = (records.clone(), copy.clone());
+            async move { records.append_copy(id, &copy).await }
+        });
+        answer.send(()).unwrap();
+        clear.await.unwrap();
+        append.await.unwrap().unwrap();
+        assert!(records.put_off(id).contains(&copy));
     }
 }

@@ -6,7 +6,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vstack_api::uploader::UploadStage;
 
@@ -26,32 +25,30 @@ const REASON: &str = "the uploader restarted while this upload was in progress; 
 ///
 /// # Errors
 /// When `TEMP_DIR` cannot be read.
-pub fn recover(app: &SharedApp) -> std::io::Result<()> {
+pub async fn recover(app: &SharedApp) -> std::io::Result<()> {
     for (id, ending) in app.records.endings()? {
         let mut status = ending.status;
-        status.under_replicated = 0;
-        let session = remember(app, id, status);
-        for forgotten in app.sessions.over(id, ending.over_at) {
-            app.records.forget(forgotten);
-        }
+        status.under_replicated = ending.thin;
+        let session = remember(app, id, status, ending.thin);
         resume_copies(app, &session);
+        app.records.forget(app.sessions.over(id, ending.over_at)).await;
     }
     for (id, spool) in app.spool.left_behind()? {
         // Without a journal there is no video yet, and dropping the spool is all there is to do.
         if let Some(journal) = Journal::read(&spool) {
-            take_over(app, id, spool, journal);
+            take_over(app, id, spool, journal).await;
         }
     }
     Ok(())
 }
 
-fn remember(app: &SharedApp, id: Uuid, status: vstack_api::uploader::UploadStatus) -> Arc<Session> {
-    let session = Arc::new(Session::new(id, status, CancellationToken::new()));
+fn remember(app: &SharedApp, id: Uuid, status: vstack_api::uploader::UploadStatus, thin: u32) -> Arc<Session> {
+    let session = Arc::new(Session::remembered(id, status, thin));
     app.sessions.insert(Arc::clone(&session));
     session
 }
 
-fn take_over(app: &SharedApp, id: Uuid, spool: Spool, mut journal: Journal) {
+async fn take_over(app: &SharedApp, id: Uuid, spool: Spool, mut journal: Journal) {
     tracing::warn!(session = %id, video = %journal.video, "an upload was in progress when the uploader ended");
     if let Some(over) = app.sessions.get(id) {
         // It had ended, and only its directory was left.
@@ -60,32 +57,34 @@ fn take_over(app: &SharedApp, id: Uuid, spool: Spool, mut journal: Journal) {
             _ => drop(spool),
         };
     }
-    spool.shrink();
+    spool.shrink().await;
     let Some(body) = journal.completing.take() else {
-        let session = remember(app, id, journal.status(id, UploadStage::UploadingChunks));
-        end(app, &session, Change::Failed(REASON.to_owned()));
+        let session = remember(app, id, journal.status(id, UploadStage::UploadingChunks), 0);
+        end(app, &session, Change::Failed(REASON.to_owned())).await;
         return tell_aside(app, journal.video, spool, REASON.to_owned());
     };
-    let session = remember(app, id, journal.status(id, UploadStage::Finalizing));
+    let session = remember(app, id, journal.status(id, UploadStage::Finalizing), 0);
     resume_copies(app, &session);
     let app = Arc::clone(app);
     app.clone().tasks.spawn(async move {
         match complete(&app, session.video, &body).await {
-            Some(Ok(())) => completed(&app, &session, spool, body.total_chunks),
+            Some(Ok(())) => completed(&app, &session, spool, body.total_chunks).await,
             Some(Err(failure)) => failed(&app, &session, spool, chain(&failure)).await,
-            None => spool.leave(),
+            None => spool.leave().await,
         }
     });
 }
 
-/// Puts the copies that were still to be made back on the agenda.
+/// Puts the copies that were still to be made back on the agenda. They are counted at once; the agenda takes them as
+/// fast as it can.
 fn resume_copies(app: &SharedApp, session: &Arc<Session>) {
     let mut chunks: HashMap<_, Arc<MissingChunk>> = HashMap::new();
-    for record in app.records.copies(session.id) {
+    let mut copies = Vec::new();
+    for record in app.records.put_off(session.id) {
         let Some(vote) = record.vote() else { continue };
-        let count = || MissingChunk::new(Arc::clone(session));
+        let count = || MissingChunk::new(Arc::clone(session), record.thin);
         let missing = Arc::clone(chunks.entry(record.chunk.clone()).or_insert_with(count));
-        app.completer.add_recorded(MissingCopy {
+        copies.push(MissingCopy {
             to: record.to,
             chunk: record.chunk,
             vote,
@@ -93,4 +92,10 @@ fn resume_copies(app: &SharedApp, session: &Arc<Session>) {
             missing,
         });
     }
+    let app = Arc::clone(app);
+    app.clone().tasks.spawn(async move {
+        for copy in copies {
+            app.completer.add_recorded(copy).await;
+        }
+    });
 }

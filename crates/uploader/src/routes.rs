@@ -35,7 +35,8 @@ use crate::{
     failure::chain,
     journal::Journal,
     pipeline::{self, Upload},
-    receive::{Received, discard, receive},
+    receive::{Received, receive},
+    rest::Rest,
     session::Session,
     sessions::Admission,
     spool::Spool,
@@ -93,8 +94,16 @@ async fn health(State(app): State<SharedApp>) -> Json<UploaderHealth> {
     )
 )]
 async fn upload(State(app): State<SharedApp>, request: Request) -> ApiResult<Json<UploadAccepted>> {
+    let (request, rest) = Rest::of(request);
+    let taken = take(app, request).await;
+    if taken.is_err() {
+        rest.drop_aside();
+    }
+    taken.map(Json)
+}
+
+async fn take(app: SharedApp, request: Request) -> ApiResult<UploadAccepted> {
     let Some(admission) = app.sessions.admit() else {
-        discard(request).await;
         let detail = "too many uploads are in progress; try again in a few seconds";
         return Err(ApiError::new(ErrorCode::TooMany, detail).retry_after(RETRY_AFTER));
     };
@@ -105,7 +114,7 @@ async fn upload(State(app): State<SharedApp>, request: Request) -> ApiResult<Jso
     let plan = look(&app, &spool, &received).await?;
     // From here on the upload lives on even when its sender hangs up: the file is here.
     let begun = tokio::spawn(begin(app, id, spool, received, plan, started_at, admission));
-    begun.await.map_err(ApiError::internal)?.map(Json)
+    begun.await.map_err(ApiError::internal)?
 }
 
 /// What the file is and what to do with it; 415 with the reason when it is not taken.
@@ -147,7 +156,7 @@ async fn begin(
         started_at,
         completing: None,
     };
-    if let Err(error) = journal.write(&spool) {
+    if let Err(error) = journal.write(&spool).await {
         told_failed(&app, video, "the uploader's disk failed").await;
         return Err(ApiError::internal(error));
     }

@@ -73,7 +73,9 @@ pub async fn run_on(listener: TcpListener, settings: Settings, shutdown: Cancell
         upload_bytes_max: settings.max_upload_bytes,
         free_bytes_min: settings.min_free_bytes,
     });
-    recover(&app).context("cannot read what an earlier process left in TEMP_DIR")?;
+    recover(&app)
+        .await
+        .context("cannot read what an earlier process left in TEMP_DIR")?;
     tokio::spawn(stay_alive(Arc::clone(&app)));
     let router = Service::new("uploader-service")
         .secret(secret)

@@ -3,6 +3,8 @@
 //! Invariants: stages only go forward; progress never falls and is 100 only when the upload is completed; after the
 //! final stage only the number of missing copies changes.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,7 +29,9 @@ pub enum Change {
     Warning(String),
     /// A chunk has fewer copies than it should.
     CopyMissing,
-    /// All copies of such a chunk are there now.
+    /// A chunk has a group that is too small: nobody is asked for the copies it lacks.
+    Thin,
+    /// All copies of a chunk that had fewer are there now.
     CopyMade,
     /// It can be played at this manifest.
     Completed { chunks: u32, manifest_url: String },
@@ -52,7 +56,7 @@ const fn rank(stage: UploadStage) -> u8 {
 fn apply(status: &mut UploadStatus, change: Change) -> bool {
     let before = status.clone();
     match change {
-        Change::CopyMissing => status.under_replicated = status.under_replicated.saturating_add(1),
+        Change::CopyMissing | Change::Thin => status.under_replicated = status.under_replicated.saturating_add(1),
         Change::CopyMade => status.under_replicated = status.under_replicated.saturating_sub(1),
         _ if status.status.is_final() => {}
         Change::Queued(place) => {
@@ -107,6 +111,10 @@ pub struct Session {
     /// Cancelled when its owner gives it up, or this process stops.
     pub cancel: CancellationToken,
     status: watch::Sender<UploadStatus>,
+    /// Chunks in groups that are too small; they are part of the status's count.
+    thin: AtomicU32,
+    /// Chunks with copies that are still to be made.
+    pending: AtomicU32,
 }
 
 impl Session {
@@ -117,11 +125,24 @@ impl Session {
             video: status.video_id,
             cancel,
             status: watch::Sender::new(status),
+            thin: AtomicU32::new(0),
+            pending: AtomicU32::new(0),
+        }
+    }
+
+    /// One whose status counts `thin` chunks in groups that are too small, as an earlier process knew.
+    pub fn remembered(id: Uuid, status: UploadStatus, thin: u32) -> Self {
+        Self {
+            thin: AtomicU32::new(thin),
+            ..Self::new(id, status, CancellationToken::new())
         }
     }
 
     /// Something happened.
     pub fn change(&self, change: Change) {
+        if change == Change::Thin {
+            self.thin.fetch_add(1, Ordering::Relaxed);
+        }
         self.status.send_if_modified(|status| apply(status, change));
     }
 
@@ -135,6 +156,26 @@ impl Session {
         let mut status = self.status();
         apply(&mut status, change);
         status
+    }
+
+    /// Chunks whose group is too small.
+    pub fn thin(&self) -> u32 {
+        self.thin.load(Ordering::Relaxed)
+    }
+
+    /// A chunk has copies to be made from now on.
+    pub fn copies_begin(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All copies of such a chunk are there.
+    pub fn copies_end(&self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Every copy that was to be made is there.
+    pub fn has_its_copies(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) == 0
     }
 
     /// It ended, and there is no video.
@@ -259,5 +300,19 @@ pub(crate) mod tests {
         assert!(apply(&mut now, Change::CopyMade));
         assert!(!apply(&mut now, Change::CopyMade));
         assert_eq!(now.under_replicated, 0);
+    }
+
+    #[test]
+    fn chunks_of_thin_groups_stay_counted_and_ask_for_no_copies() {
+        let session = Session::new(
+            Uuid::new_v4(),
+            status(UploadStage::UploadingChunks),
+            CancellationToken::new(),
+        );
+        session.change(Change::Thin);
+        session.change(Change::CopyMissing);
+        session.change(Change::CopyMade);
+        assert_eq!((session.status().under_replicated, session.thin()), (1, 1));
+        assert!(session.has_its_copies());
     }
 }

@@ -114,14 +114,19 @@ impl Spool {
     }
 
     /// Removes all but the journal.
-    pub fn shrink(&self) {
-        let _may_be_gone = fs::remove_file(self.source());
-        let _may_be_gone = fs::remove_dir_all(self.work_dir());
+    pub async fn shrink(&self) {
+        let (source, work_dir) = (self.source(), self.work_dir());
+        let shrink = move || {
+            let _may_be_gone = fs::remove_file(source);
+            let _may_be_gone = fs::remove_dir_all(work_dir);
+        };
+        // It only panics when the process stops, and the next one removes the rest.
+        let _done = tokio::task::spawn_blocking(shrink).await;
     }
 
     /// Keeps the journal for the next start.
-    pub fn leave(self) {
-        self.shrink();
+    pub async fn leave(self) {
+        self.shrink().await;
         std::mem::forget(self);
     }
 }

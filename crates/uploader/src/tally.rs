@@ -34,6 +34,30 @@ pub enum Outcome {
     Impossible,
 }
 
+/// What the answer to a [`Request::Read`](vstack_chunkpaxos::Request::Read) says of a vote for `placement` in `ballot`
+/// that was sent before; none when it was not cast and may be sent again.
+pub fn outcome_of(ballot: Ballot, placement: &Placement, read: Reply) -> Option<Reply> {
+    let Reply::State {
+        promised,
+        accepted,
+        damaged,
+        holds,
+        ..
+    } = read
+    else {
+        // Another disk sits there, say.
+        return Some(read);
+    };
+    if damaged {
+        return Some(Reply::Damaged);
+    }
+    // A vote once cast stays cast, whatever was promised after it. Without the bytes it was learned, not cast.
+    if holds && accepted.is_some_and(|vote| vote.ballot == ballot && vote.placement == *placement) {
+        return Some(Reply::Accepted { ballot });
+    }
+    (promised > Some(ballot)).then_some(Reply::Nack { promised })
+}
+
 /// The votes for one placement.
 #[derive(Debug, Clone)]
 pub struct Tally {
@@ -112,7 +136,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use vstack_chunkpaxos::Layout;
+    use vstack_chunkpaxos::{Layout, Vote};
     use vstack_types::{Digest, NodeUuid, ProcessUuid};
 
     use super::*;
@@ -175,6 +199,53 @@ mod tests {
             }
             assert_eq!(tally.outcome(), expected, "{nodes} nodes, {answers:?}");
         }
+    }
+
+    #[test]
+    fn a_vote_that_was_cast_is_found_again_and_no_other() {
+        let (tally, ballot) = tally(3);
+        let placement = tally.placement;
+        let higher = Ballot { round: 3, ..ballot };
+        let other = Placement {
+            sha256: Digest::of(b"y"),
+            ..placement.clone()
+        };
+        let vote = |ballot, placement: &Placement| {
+            Some(Vote {
+                ballot,
+                placement: placement.clone(),
+            })
+        };
+        let yes = Some(Reply::Accepted { ballot });
+        let nack = Some(Reply::Nack { promised: Some(higher) });
+        let table = [
+            (None, None, false, None),
+            (Some(ballot), vote(ballot, &placement), false, yes.clone()),
+            (Some(higher), vote(ballot, &placement), false, yes),
+            (Some(ballot), vote(ballot, &other), false, None),
+            (Some(higher), vote(higher, &placement), false, nack.clone()),
+            (Some(higher), None, false, nack),
+            (Some(ballot), vote(ballot, &placement), true, Some(Reply::Damaged)),
+        ];
+        let learned = Reply::State {
+            promised: None,
+            accepted: vote(ballot, &placement),
+            decided: true,
+            damaged: false,
+            holds: false,
+        };
+        assert_eq!(outcome_of(ballot, &placement, learned), None);
+        for (promised, accepted, damaged, expected) in table {
+            let state = Reply::State {
+                promised,
+                accepted,
+                decided: false,
+                damaged,
+                holds: true,
+            };
+            assert_eq!(outcome_of(ballot, &placement, state.clone()), expected, "{state:?}");
+        }
+        assert_eq!(outcome_of(ballot, &placement, Reply::WrongNode), Some(Reply::WrongNode));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Bytes of videos, fetched from the nodes, verified, and streamed with bounded memory: of a stream there is never more
-//! here than the chunk being sent and the one fetched ahead.
+//! here than the chunk being sent and the ones fetched ahead, and of all streams together no more than there is room for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
+use tokio_util::task::AbortOnDropHandle;
 use vstack_api::ErrorCode;
 use vstack_media::virtual_mp4::{Piece, Source};
 use vstack_player::{ChunkSource, FetchError};
@@ -15,23 +16,31 @@ use vstack_types::{ByteRange, VideoId};
 use crate::{
     manifests::Manifests,
     presentation::{Presentation, Stored, pieces},
+    room::Room,
 };
 
 /// Chunks of one stream in memory: the one being sent, and the next.
 const CHUNKS_AHEAD: usize = 2;
+/// How long an answer waits for room before it begins, and once it has begun: by then all who took nothing in the
+/// meantime are cut off.
+const PATIENCE_FIRST: Duration = Duration::from_secs(3);
+const PATIENCE_NEXT: Duration = Duration::from_secs(60);
 
 /// Fetches. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gateway {
     manifests: Arc<Manifests>,
     chunks: ChunkSource,
+    room: Room,
 }
 
 impl Gateway {
-    pub(crate) fn new(manifests: Manifests, chunks: ChunkSource) -> Self {
+    /// Readers have `bytes_max` bytes on their way to them at a time.
+    pub(crate) fn new(manifests: Manifests, chunks: ChunkSource, bytes_max: u64) -> Self {
         Self {
             manifests: Arc::new(manifests),
             chunks,
+            room: Room::new(bytes_max),
         }
     }
 
@@ -45,11 +54,24 @@ impl Gateway {
         self.manifests.distrust(video);
     }
 
-    /// A whole stored thing of `video`.
-    ///
+    /// A whole stored thing of `video`, when there is room for it; it takes that room until it is dropped.
+    pub(crate) async fn stored(&self, video: VideoId, source: Source) -> ApiResult<Bytes> {
+        self.stored_within(video, source, PATIENCE_FIRST).await
+    }
+
+    async fn stored_within(&self, video: VideoId, source: Source, patience: Duration) -> ApiResult<Bytes> {
+        let size = match self.presentation(video).await?.stored(source) {
+            Some(Stored::Init(init)) => init.size_bytes,
+            Some(Stored::Chunk(chunk)) => chunk.size_bytes,
+            None => 0,
+        };
+        let place = self.room.place(size, patience).await?;
+        Ok(place.hold(self.stored_now(video, source).await?))
+    }
+
     /// The manifest is looked up for every chunk, not once for a stream: a download may go on for hours, and chunks
     /// move meanwhile.
-    pub(crate) async fn stored(&self, video: VideoId, source: Source) -> ApiResult<Bytes> {
+    async fn stored_now(&self, video: VideoId, source: Source) -> ApiResult<Bytes> {
         let presentation = self.presentation(video).await?;
         match self.fetch(&presentation, source).await {
             Err(FetchError::Unavailable { chunk }) => {
@@ -69,19 +91,22 @@ impl Gateway {
         let Some(first) = rest.next() else {
             return Ok(Body::empty());
         };
-        let first = self.piece(video, first).await?;
+        let first = self.piece(video, first, PATIENCE_FIRST).await?;
         let gateway = self.clone();
         let rest = stream::iter(rest)
             .map(move |piece| {
                 let gateway = gateway.clone();
-                async move { gateway.piece(video, piece).await }
+                // A task of its own: a future that waits for room must not wait for its reader too.
+                let piece = async move { gateway.piece(video, piece, PATIENCE_NEXT).await };
+                AbortOnDropHandle::new(tokio::spawn(piece))
+                    .map(|piece| piece.unwrap_or_else(|panicked| Err(ApiError::internal(panicked))))
             })
             .buffered(CHUNKS_AHEAD);
         Ok(Body::from_stream(logged(video, stream::iter([Ok(first)]).chain(rest))))
     }
 
-    async fn piece(&self, video: VideoId, piece: Piece) -> ApiResult<Bytes> {
-        let whole = self.stored(video, piece.source).await?;
+    async fn piece(&self, video: VideoId, piece: Piece, patience: Duration) -> ApiResult<Bytes> {
+        let whole = self.stored_within(video, piece.source, patience).await?;
         let bounds = usize::try_from(piece.offset)
             .ok()
             .zip(usize::try_from(piece.offset + piece.len).ok());

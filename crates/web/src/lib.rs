@@ -12,6 +12,7 @@ mod manifests;
 mod page;
 mod presentation;
 mod proxy;
+mod room;
 mod service;
 mod settings;
 mod upload;

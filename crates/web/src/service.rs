@@ -46,7 +46,11 @@ impl App {
         let metadata = Upstream::new("the metadata service", http.clone(), &settings.metadata_service_url);
         let chunks = ChunkSource::start(http.clone(), FetchSettings::default(), shutdown.child_token());
         Ok(Self {
-            gateway: Gateway::new(Manifests::new(metadata.clone(), FRESH_FOR), chunks),
+            gateway: Gateway::new(
+                Manifests::new(metadata.clone(), FRESH_FOR),
+                chunks,
+                settings.gateway_bytes_max,
+            ),
             metadata_client: MetadataClient::new(http.clone(), &settings.metadata_service_url),
             uploader: Upstream::new("the uploader", http.clone(), &settings.uploader_service_url),
             uploader_client: UploaderClient::new(http.clone(), &settings.uploader_service_url),

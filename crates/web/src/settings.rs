@@ -30,6 +30,10 @@ pub struct Settings {
         value_name = "URL"
     )]
     pub uploader_service_url: String,
+    /// Most bytes of videos on their way to readers at a time; others are told to come again.
+    #[arg(long, env = "GATEWAY_BYTES_MAX", default_value_t = 64 << 20, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(4 << 20..))]
+    pub gateway_bytes_max: u64,
     /// Where the smart client's dashboard is; without it nobody asks for its health.
     #[arg(long, env = "CLIENT_DASHBOARD_URL", value_name = "URL")]
     pub client_dashboard_url: Option<String>,

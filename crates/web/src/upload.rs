@@ -1,7 +1,7 @@
 //! `POST /api/upload`: the form goes through to the uploader as it comes, unread and unbuffered.
 //!
 //! An uploader that refuses a file answers before it has all of it. A browser that is still sending would then lose
-//! the answer with the connection, so the rest of the body is taken and thrown away first, for a limited time.
+//! the answer with the connection, so the rest of the body is taken and thrown away meanwhile, within limits.
 
 use std::{pin::Pin, time::Duration};
 
@@ -28,6 +28,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Longest time for which the rest of a refused body is taken.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// Most bytes of it.
+const DRAIN_BYTES_MAX: usize = 256 << 20;
 
 /// Uploads a file: multipart with `title` and `video`.
 #[utoipa::path(post, path = "/api/upload", responses(
@@ -60,8 +62,13 @@ pub(crate) async fn upload(State(app): State<App>, request: Request) -> ApiResul
         Ok(answer) if !answer.status().is_success() => answer.or_refusal().await.map(|answer| answer.into_response()),
         other => other.map(|answer| answer.into_response()),
     };
-    if !drained && timeout(DRAIN_MAX, &mut pump).await.is_err() {
-        pump.abort();
+    if !drained {
+        // Aside, so that a sender that reads while it sends has its answer now.
+        tokio::spawn(async move {
+            if timeout(DRAIN_MAX, &mut pump).await.is_err() {
+                pump.abort();
+            }
+        });
     }
     response
 }
@@ -69,6 +76,7 @@ pub(crate) async fn upload(State(app): State<App>, request: Request) -> ApiResul
 /// Moves the body on, and once nobody wants it any more, takes what is left of it.
 async fn pump(mut body: BodyDataStream, pieces: mpsc::Sender<Result<Bytes, std::io::Error>>) {
     let mut wanted = true;
+    let mut unwanted = 0;
     loop {
         let piece = match timeout(SILENCE_MAX, body.next()).await {
             Ok(None) => return,
@@ -80,6 +88,9 @@ async fn pump(mut body: BodyDataStream, pieces: mpsc::Sender<Result<Bytes, std::
             )),
         };
         let over = piece.is_err();
+        if !wanted {
+            unwanted += piece.as_ref().map_or(0, Bytes::len);
+        }
         // A body cut short must not look whole to the uploader: the error travels on and breaks the transfer.
         wanted = wanted
             && match timeout(SILENCE_MAX, pieces.send(piece)).await {
@@ -87,7 +98,7 @@ async fn pump(mut body: BodyDataStream, pieces: mpsc::Sender<Result<Bytes, std::
                 // The uploader takes nothing any more. Ending here cuts the transfer, and the sender's with it.
                 Err(_stuck) => return,
             };
-        if over {
+        if over || unwanted > DRAIN_BYTES_MAX {
             return;
         }
     }

@@ -1,4 +1,5 @@
-//! Deleting: what is staged and unwanted, and what a decision names no more. Nothing else is ever deleted.
+//! Deleting: what is staged and unwanted, and what a decision names no more. Nothing else is ever deleted,
+//! and nothing at all on a disk that forgot votes.
 
 use std::time::Duration;
 
@@ -45,6 +46,10 @@ impl<D: Disk> Store<D> {
         if entry.items.is_empty() {
             return Ok(DeleteOutcome::NotFound);
         }
+        // A vote that was forgotten may vouch for any of them.
+        if self.shared.votes_lost {
+            return Ok(DeleteOutcome::Placed);
+        }
         let may_go = |sha256: Digest| is_staging(&entry) || entry.register().may_delete(self.shared.me, sha256);
         if !entry.items.iter().all(|item| may_go(item.sha256)) {
             return Ok(DeleteOutcome::Placed);
@@ -62,6 +67,9 @@ impl<D: Disk> Store<D> {
         now: Now,
         position: usize,
     ) -> Result<Collected, WriteError> {
+        if self.shared.votes_lost {
+            return Ok(Collected::default());
+        }
         let me = self.shared.me;
         // From the durable index; what the batch changes is looked at again below.
         let due: Vec<(ChunkId, Digest)> = self

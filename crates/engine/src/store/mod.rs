@@ -38,7 +38,7 @@ pub struct Store<D: Disk> {
     pending: HashMap<ChunkId, Entry>,
     /// Operations whose changes are durable, of those being committed.
     durable_ops: usize,
-    /// The batch that operations so far were part of could not be written.
+    /// The batch that operations so far were part of could not be written. Set and taken within one commit.
     lost_batch: Option<WriteError>,
     failed: bool,
     /// Something was written since the last mark.
@@ -75,6 +75,7 @@ impl<D: Disk> Store<D> {
     pub fn commit(&mut self, ops: Vec<Op>, now: Now) -> Vec<Result<Outcome, WriteError>> {
         let count = ops.len();
         self.durable_ops = 0;
+        self.lost_batch = None;
         let mut results = Vec::with_capacity(count);
         for op in ops {
             let result = if self.failed {
@@ -123,8 +124,8 @@ impl<D: Disk> Store<D> {
             Op::Collect { grace, staging_ttl } => {
                 self.collect(grace, staging_ttl, now, position).map(Outcome::Collected)
             }
-            Op::Quarantine { id, sha256 } => self
-                .quarantine(&id, sha256, now, position)
+            Op::Quarantine { id, sha256, lsn } => self
+                .quarantine_read(&id, sha256, lsn, now, position)
                 .map(|()| Outcome::Quarantined),
         }
     }
@@ -205,7 +206,10 @@ impl<D: Disk> Store<D> {
         if self.log.is_batch_empty() {
             return Ok(());
         }
-        self.write_sealed(now)?;
+        if let Err(error) = self.write_sealed(now) {
+            self.lost_batch = Some(error.clone());
+            return Err(error);
+        }
         let mut index = self.shared.index_mut();
         for (id, entry) in self.pending.drain() {
             index.put(id, entry);
@@ -216,12 +220,12 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
+    /// Writes and syncs what the log has planned: a batch, or a mark, which no operation waits for.
     fn write_sealed(&mut self, now: Now) -> Result<(), WriteError> {
         let sealed = self.log.seal(now.wall);
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = &sealed {
             self.pending.clear();
-            self.lost_batch = Some(error.clone());
             self.failed = matches!(error, WriteError::Failed { .. });
         }
         self.shared
@@ -259,6 +263,22 @@ impl<D: Disk> Store<D> {
                 tracing::warn!(%id, %sha256, %error, "an item cannot be read");
                 Ok(false)
             }
+        }
+    }
+
+    /// A reader found the item that was written as `lsn` damaged. It may have been replaced since.
+    fn quarantine_read(
+        &mut self,
+        id: &ChunkId,
+        sha256: Digest,
+        lsn: u64,
+        now: Now,
+        position: usize,
+    ) -> Result<(), WriteError> {
+        let entry = self.entry(id);
+        match entry.item(sha256) {
+            Some(item) if item.lsn == lsn && !item.quarantined => self.quarantine(id, sha256, now, position),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@ use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid};
 
 use super::Store;
 use crate::{
+    claim,
     disk::Disk,
     identity::{Identity, IdentityError},
     log::{self, Log},
@@ -68,9 +69,14 @@ pub enum OpenError {
     Identity(#[from] IdentityError),
     /// There are superblocks, and nothing says whose.
     #[error(
-        "the data directory has superblocks but no identity file: restore it, or adopt the bytes under a new identity"
+        "the data directory has superblocks but no identity file: restore it, or start the node with an empty data directory"
     )]
     IdentityMissing,
+    /// There is an identity, and everything that was voted under it is gone.
+    #[error(
+        "the data directory has lost all its superblocks, and the votes in them: restore them, or start the node with an empty data directory"
+    )]
+    SuperblocksMissing,
     /// A newer vstack wrote it.
     #[error(
         "superblock {number} has disk format {version}, this vstack knows up to {FORMAT_VERSION}: use a newer vstack"
@@ -112,18 +118,21 @@ pub(super) fn head(number: u32, uuid: NodeUuid, options: &StoreOptions, first_ls
     }
 }
 
-fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<NodeRef, OpenError> {
-    if let Some(identity) = Identity::load(disk)? {
-        return Ok(identity.node);
+fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Identity, OpenError> {
+    let has_log = disk.list()?.iter().any(|name| file_number(name).is_some());
+    match (Identity::load(disk)?, has_log) {
+        (Some(identity), false) if identity.begun => Err(OpenError::SuperblocksMissing),
+        (Some(identity), _) => Ok(identity),
+        (None, true) => Err(OpenError::IdentityMissing),
+        (None, false) => {
+            let identity = Identity {
+                node: NodeRef::first(options.new_uuid),
+                begun: false,
+            };
+            identity.save(disk)?;
+            Ok(identity)
+        }
     }
-    if disk.list()?.iter().any(|name| file_number(name).is_some()) {
-        return Err(OpenError::IdentityMissing);
-    }
-    let identity = Identity {
-        node: NodeRef::first(options.new_uuid),
-    };
-    identity.save(disk)?;
-    Ok(identity.node)
 }
 
 impl<D: Disk> Store<D> {
@@ -140,8 +149,10 @@ impl<D: Disk> Store<D> {
             io::ErrorKind::WouldBlock => OpenError::Locked,
             _ => OpenError::Io(error),
         })?;
-        let me = identity(&disk, &options)?;
-        let mut found = recovery::recover(&disk, me.uuid, options.superblock_bytes)?;
+        let identity = identity(&disk, &options)?;
+        let me = identity.node;
+        let mut found = recovery::recover(&disk, me.uuid, options.superblock_bytes, identity.begun)?;
+        found.report.log_seq = found.next_lsn - 1;
         let had_records = found.report.records > 0;
         let tail = if let Some(tail) = found.tail {
             tail
@@ -152,6 +163,15 @@ impl<D: Disk> Store<D> {
             found.next_number += 1;
             tail
         };
+        if !identity.begun {
+            // After the superblock, durably, and before anything is in it.
+            Identity {
+                begun: true,
+                ..identity
+            }
+            .save(&disk)?;
+        }
+        let claim = claim::load(&disk)?;
         let shared = Arc::new(Shared {
             disk,
             me,
@@ -161,6 +181,7 @@ impl<D: Disk> Store<D> {
             usage: Mutex::new(None),
             reverify_after: options.reverify_after,
             votes_lost: found.votes_lost,
+            claim: Mutex::new(claim),
         });
         let mut store = Self {
             shared,

@@ -1,5 +1,7 @@
 //! Storing bytes: plain, as an item, or with the owner's vote.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use vstack_chunkpaxos::{Ballot, Placement, Register, Reply, Request, acceptor};
 use vstack_types::{ChunkId, Digest};
@@ -7,11 +9,14 @@ use vstack_types::{ChunkId, Digest};
 use super::Store;
 use crate::{
     disk::Disk,
-    index::Entry,
+    index::{Entry, StoredItem},
     item::Item,
     op::{Now, PutMode, PutOutcome, WriteError},
     record::{Change, Kind},
 };
+
+/// Bytes put again sooner than this are no fresher for it: repeated requests write nothing.
+const TOUCH_AFTER: Duration = Duration::from_secs(10);
 
 impl<D: Disk> Store<D> {
     pub(super) fn put(
@@ -34,12 +39,30 @@ impl<D: Disk> Store<D> {
         if self.holds(id, sha256, now, position)?
             && let Some(stored) = self.entry(id).item(sha256)
         {
+            self.keep_longer(id, stored, now, position)?;
             return Ok(PutOutcome::AlreadyThere {
                 superblock: stored.place.superblock,
             });
         }
         let register = self.restored_by(id, sha256, now, position)?;
         self.stage_item(id, item, register, now, position)
+    }
+
+    /// Bytes that are put again count as fresh: who was told that they are here has the whole staging time to place
+    /// them.
+    fn keep_longer(&mut self, id: &ChunkId, stored: &StoredItem, now: Now, position: usize) -> Result<(), WriteError> {
+        let kept = self.entry(id).keeps(self.shared.me, stored.sha256);
+        if kept || now.wall.since(stored.time) <= TOUCH_AFTER {
+            return Ok(());
+        }
+        let change = Change {
+            kind: Kind::Touch,
+            id: id.clone(),
+            sha256: stored.sha256,
+            size: 0,
+            register: None,
+        };
+        self.stage(&change, &Bytes::new(), now, position)
     }
 
     /// The register without its damage, when `sha256` is the last item it misses.

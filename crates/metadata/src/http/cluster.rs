@@ -67,18 +67,19 @@ pub(super) async fn group(
         )));
     }
     let nodes = app.registered().await?;
+    let groups = app.store.groups(id).await.map_err(store_error)?;
+    if let Some(there) = groups.iter().find(|group| group.from_seq == request.from_seq) {
+        return call.answer_json(&group_answer(there, &nodes));
+    }
     let candidates = registry::candidates(&nodes, app.now(), app.settings.node_timeout());
-    let replication_factor = app.settings.replication_factor;
     let wanted = GroupRequest {
         video: id,
-        replication_factor,
+        replication_factor: app.settings.replication_factor,
         avoid: &request.avoid,
     };
-    let members = choose_group(&candidates, wanted);
-    if members.is_empty() {
-        let detail = "no trusted storage node is up; see /nodes/all";
-        return Err(ApiError::new(ErrorCode::Unavailable, detail).retry_after(Duration::from_secs(2)));
-    }
+    let members = choose_group(&candidates, wanted).map_err(|refusal| {
+        ApiError::new(ErrorCode::Unavailable, format!("{refusal}; see /nodes/all")).retry_after(Duration::from_secs(2))
+    })?;
     let chosen = Group {
         from_seq: request.from_seq,
         members,

@@ -1,11 +1,16 @@
 //! The registry: lists, registration, heartbeats.
 
-use axum::extract::State;
+use axum::{
+    Extension,
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+    http::{HeaderMap, Method, Uri},
+};
 use vstack_api::{
     ErrorCode,
     metadata::{Heartbeat, NodeAck, NodeInfo, NodeList, NodeStatus, NodeSummary, RegisterNode},
 };
-use vstack_service::{ApiError, ApiResult, Json, Path, Query};
+use vstack_service::{ApiError, ApiResult, ClusterAuth, Json, Path, Query};
 
 use crate::{
     app::{App, Shared, store_error},
@@ -28,7 +33,7 @@ async fn infos(app: &App) -> ApiResult<Vec<NodeInfo>> {
 #[utoipa::path(get, path = "/nodes/healthy", responses((status = 200, body = Vec<NodeInfo>)))]
 pub(super) async fn healthy(State(app): State<Shared>) -> ApiResult<Json<Vec<NodeInfo>>> {
     let mut nodes = infos(&app).await?;
-    nodes.retain(|node| node.status == NodeStatus::Healthy);
+    nodes.retain(|node| node.trusted && node.status == NodeStatus::Healthy);
     Ok(Json(nodes))
 }
 
@@ -50,13 +55,23 @@ pub(super) async fn health_summary(State(app): State<Shared>) -> ApiResult<Json<
     )))
 }
 
-/// Joins a node. It takes part once it proved, at its URL, that it knows the cluster secret.
+/// Whether a call came under the cluster secret. These calls are open to everybody, but not everybody is believed.
+fn signed(auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap, payload: &[u8]) -> bool {
+    auth.verify(&Method::POST, uri.path(), headers, payload).is_ok()
+}
+
+/// Joins a node. It takes part once it proved, at its URL, that it knows the cluster secret. How far its log reaches
+/// is believed under that secret alone.
 #[utoipa::path(post, path = "/nodes/register", params(RegisterNode), responses((status = 200, body = NodeAck), (status = 409, body = vstack_api::ErrorBody)))]
 pub(super) async fn register(
     State(app): State<Shared>,
+    Extension(auth): Extension<ClusterAuth>,
+    uri: Uri,
+    headers: HeaderMap,
     Query(request): Query<RegisterNode>,
 ) -> ApiResult<Json<NodeAck>> {
-    let node = watch::register(&app, request).await?;
+    let signed = signed(&auth, &uri, &headers, uri.query().unwrap_or_default().as_bytes());
+    let node = watch::register(&app, request, signed).await?;
     Ok(Json(NodeAck {
         status: "registered".into(),
         node_id: node.label,
@@ -64,26 +79,38 @@ pub(super) async fn register(
     }))
 }
 
-/// A sign of life; 404 asks the node to register again.
+/// A sign of life; 404 asks the node to register again. Of a trusted node it changes something only under the
+/// cluster secret.
 #[utoipa::path(post, path = "/nodes/{id}/heartbeat", params(("id" = String, Path)), request_body = Heartbeat, responses((status = 200, body = NodeAck), (status = 404, body = vstack_api::ErrorBody)))]
 pub(super) async fn heartbeat(
     State(app): State<Shared>,
     Path(id): Path<String>,
-    Json(beat): Json<Heartbeat>,
+    Extension(auth): Extension<ClusterAuth>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
 ) -> ApiResult<Json<NodeAck>> {
+    let malformed = |detail: String| ApiError::new(ErrorCode::Malformed, detail);
+    let body = body.map_err(|rejection| malformed(rejection.body_text()))?;
+    let beat: Heartbeat = serde_json::from_slice(&body)
+        .map_err(|error| malformed(format!("the JSON body is not as it should be: {error}")))?;
     if !(0.0..=100.0).contains(&beat.disk_usage_percent) {
-        return Err(ApiError::new(
-            ErrorCode::Malformed,
-            "disk_usage_percent is between 0 and 100",
-        ));
+        return Err(malformed("disk_usage_percent is between 0 and 100".into()));
     }
-    let beat = NodeBeat {
-        disk_percent: beat.disk_usage_percent,
-        chunk_count: beat.chunk_count,
-        log_seq: beat.log_seq,
-        at: app.now(),
+    let signed = signed(&auth, &uri, &headers, &body);
+    let known = app.store.node(id.clone()).await.map_err(store_error)?;
+    let node = match known {
+        Some(node) if node.trusted && !signed => Some(node),
+        _ => {
+            let beat = NodeBeat {
+                disk_percent: beat.disk_usage_percent,
+                chunk_count: beat.chunk_count,
+                log_seq: signed.then_some(beat.log_seq),
+                at: app.now(),
+            };
+            app.store.beat(id.clone(), beat).await.map_err(store_error)?
+        }
     };
-    let node = app.store.beat(id.clone(), beat).await.map_err(store_error)?;
     let node = node.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("no node {id}: register it first")))?;
     Ok(Json(NodeAck {
         status: "ok".into(),

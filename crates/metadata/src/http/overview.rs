@@ -44,11 +44,14 @@ pub(super) async fn health(State(app): State<Shared>) -> Json<MetadataHealth> {
 #[utoipa::path(get, path = "/stats", responses((status = 200, body = Stats)))]
 pub(super) async fn stats(State(app): State<Shared>) -> ApiResult<Json<Stats>> {
     let totals = app.store.totals().await.map_err(store_error)?;
+    let copies = u32::try_from(app.settings.replication_factor).unwrap_or(u32::MAX);
+    let under_replicated_chunks = app.store.under_replicated(copies).await.map_err(store_error)?;
     let nodes = app.registered().await?;
     Ok(Json(Stats {
         total_videos: totals.active_videos,
         total_chunks: totals.active_chunks,
         total_replicas: totals.active_replicas,
+        under_replicated_chunks,
         healthy_nodes: registry::summary(&nodes, app.now(), app.settings.node_timeout()).healthy,
         service_version: VERSION.into(),
     }))

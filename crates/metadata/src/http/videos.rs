@@ -19,6 +19,9 @@ use crate::{
     store::{CompletionOutcome, Listing, NewVideo, Sort, SortKey, StatusChange, VideoQuery},
 };
 
+/// Longest video, in seconds: ten years.
+const DURATION_SEC_MAX: f64 = 10.0 * 366.0 * 86_400.0;
+
 /// Most videos on one page.
 const LIST_MAX: u32 = 1_000;
 
@@ -28,15 +31,17 @@ pub(super) async fn create(
     State(app): State<Shared>,
     Json(request): Json<CreateVideo>,
 ) -> ApiResult<Json<VideoCreated>> {
-    let title = request.title.trim();
+    // Titles go to terminals and pages: control characters have no business in them.
+    let title: String = request.title.chars().filter(|c| !c.is_control()).collect();
+    let title = title.trim();
     if title.is_empty() || title.chars().count() > TITLE_CHARS_MAX {
         let detail = format!("a title has 1 to {TITLE_CHARS_MAX} characters");
         return Err(ApiError::new(ErrorCode::Malformed, detail));
     }
-    if !request.duration_sec.is_finite() || request.duration_sec < 0.0 {
+    if !(0.0..=DURATION_SEC_MAX).contains(&request.duration_sec) {
         return Err(ApiError::new(
             ErrorCode::Malformed,
-            "duration_sec is a number of seconds, 0 while unknown",
+            "duration_sec is a number of seconds, 0 while unknown, at most ten years",
         ));
     }
     let video = NewVideo {
@@ -152,6 +157,10 @@ pub(super) async fn change_status(
         let video = app.video(video_id).await?;
         let from = video.status;
         if from == to {
+            // Said again of one that ended: whatever came after its chunks were gone goes too.
+            if app.store.reap_again(video_id, app.now()).await.map_err(store_error)? {
+                app.reap_now.notify_one();
+            }
             return Ok(StatusSet { video_id, status: to });
         }
         if !may_become(from, to, video.owner.is_some()) {
@@ -170,6 +179,7 @@ pub(super) async fn change_status(
             from,
             to,
             reason: reason.clone(),
+            owner_silent_since: None,
             at: app.now(),
         };
         if app.store.change_status(video_id, change).await.map_err(store_error)? {

@@ -102,7 +102,8 @@ pub enum Learned {
         /// How many were news.
         changed: usize,
     },
-    /// The video takes no chunks any more; nothing was learned.
+    /// The video takes no chunks any more; nothing was learned, and its reaping began anew, since there is something
+    /// of it again.
     Closed(VideoStatus),
     /// This chunk is another video's, or another chunk stands in its place, or another placement of the same
     /// version was learned before; nothing was learned.
@@ -151,6 +152,8 @@ pub trait Chunks: Send + Sync + 'static {
     fn video_chunks(&self, video: VideoId, after: Option<Option<u32>>, limit: u32) -> Answer<'_, Vec<Chunk>>;
     /// Forgets the chunks of a failed or deleted video; gives how many.
     fn forget_chunks(&self, video: VideoId) -> Answer<'_, u64>;
+    /// Chunks of active videos, init segments too, that are placed as whole copies on fewer than `copies` nodes.
+    fn under_replicated(&self, copies: u32) -> Answer<'_, u64>;
     /// Sums.
     fn totals(&self) -> Answer<'_, Totals>;
 }

@@ -35,6 +35,9 @@ pub trait Store: Videos + Chunks + Nodes {
 /// Why a store could not answer. Whatever the caller did is not durable.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// There is no room left on its disk.
+    #[error("the disk of the database is full")]
+    Full,
     /// Busy, full or out of reach: the same call may succeed later.
     #[error("the database does not answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -32,6 +32,8 @@ pub struct Node {
     pub chunk_count: u64,
     /// It proved that it knows the cluster secret.
     pub trusted: bool,
+    /// It last registered with a shorter log than before. It is not trusted until it registers with one as long.
+    pub went_back: bool,
 }
 
 /// A sign of life.
@@ -41,8 +43,8 @@ pub struct NodeBeat {
     pub disk_percent: f64,
     /// Chunks held.
     pub chunk_count: u64,
-    /// Sequence number of the last durable record.
-    pub log_seq: u64,
+    /// Sequence number of the last durable record; none when nobody said it who knows the cluster secret.
+    pub log_seq: Option<u64>,
     /// Now.
     pub at: Timestamp,
 }
@@ -58,6 +60,8 @@ pub trait Nodes: Send + Sync + 'static {
     fn put_node(&self, node: Node) -> Answer<'_, ()>;
     /// Notes a sign of life; gives the node as it stands now, none when there is no such label.
     fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>>;
-    /// Sets whether the node with this label is trusted, if it still is this disk; says whether it is.
-    fn set_trusted(&self, label: String, disk: NodeUuid, trusted: bool) -> Answer<'_, bool>;
+    /// Trusts the node with this label, if it still is this disk and that did not go back; says whether it is.
+    fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool>;
+    /// Notes that a disk went back in time, and trusts it no more; gives its node as it stands now.
+    fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>>;
 }

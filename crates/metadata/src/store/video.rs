@@ -24,8 +24,10 @@ pub enum Reap {
     NotDue,
     /// Yes, from a moment on.
     Due {
-        /// Passes made that found something left.
+        /// Passes made.
         attempts: u32,
+        /// The last pass left nothing: when the next finds nothing, the work is done.
+        confirms: bool,
         /// When to try next.
         next_at: Timestamp,
     },
@@ -172,6 +174,8 @@ pub struct StatusChange {
     pub to: VideoStatus,
     /// Why it failed; kept.
     pub reason: Option<String>,
+    /// Only when its owner was last seen before this.
+    pub owner_silent_since: Option<Timestamp>,
     /// Now.
     pub at: Timestamp,
 }
@@ -238,8 +242,10 @@ pub enum GroupOutcome {
 pub struct ReapJob {
     /// Whose.
     pub video: VideoId,
-    /// Passes made that found something left.
+    /// Passes made.
     pub attempts: u32,
+    /// The last pass left nothing.
+    pub confirms: bool,
 }
 
 /// Calls about videos and groups.
@@ -264,8 +270,10 @@ pub trait Videos: Send + Sync + 'static {
     fn silent_owners(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<VideoId>>;
     /// Reaping that is due, the longest due first.
     fn due_reaps(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ReapJob>>;
-    /// Sets how reaping stands.
-    fn set_reap(&self, id: VideoId, reap: Reap) -> Answer<'_, ()>;
+    /// Sets how reaping stands after a pass, if it still stands as `job` says; says whether it did.
+    fn set_reap(&self, job: ReapJob, reap: Reap) -> Answer<'_, bool>;
+    /// Has the reaping of a failed or deleted video begin anew at `at`, however far it came; says whether it is one.
+    fn reap_again(&self, id: VideoId, at: Timestamp) -> Answer<'_, bool>;
     /// Inserts a group, unless one for the same `from_seq` is there: then that one stands.
     fn insert_group(&self, video: VideoId, group: Group) -> Answer<'_, GroupOutcome>;
     /// The groups of a video, by `from_seq`; at most [`GROUPS_MAX`].

@@ -1,9 +1,10 @@
 //! A metadata service on a real socket, with nodes that keep everything in memory but speak the real protocol
 //! through the real acceptor.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod node;
+mod upload;
 
 use std::{
     net::SocketAddr,
@@ -28,10 +29,13 @@ use vstack_metadata::{
 use vstack_types::{Clock, Monotonic, SystemClock, Timestamp};
 
 pub use node::TestNode;
+pub use upload::{Upload, status};
+
+const START_MS: i64 = 1_700_000_000_000;
 
 pub const SECRET: &str = "a secret of the test cluster";
 
-/// A wall clock that stands still until it is moved.
+/// A wall clock that stands still until it is moved, and a monotonic one that moves with it.
 pub struct ManualClock {
     wall_ms: AtomicI64,
     system: SystemClock,
@@ -46,7 +50,8 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn monotonic(&self) -> Monotonic {
-        self.system.monotonic()
+        let moved = self.wall_ms.load(Ordering::SeqCst) - START_MS;
+        self.system.monotonic() + Duration::from_millis(u64::try_from(moved).unwrap_or(0))
     }
 
     fn wall(&self) -> Timestamp {
@@ -96,7 +101,7 @@ impl Service {
             .settings;
         let (listener, address) = listener().await;
         let clock = Arc::new(ManualClock {
-            wall_ms: AtomicI64::new(1_700_000_000_000),
+            wall_ms: AtomicI64::new(START_MS),
             system: SystemClock::start(),
         });
         let pace = ReaperPace {

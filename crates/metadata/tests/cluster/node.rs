@@ -38,6 +38,31 @@ struct Node {
     label: String,
     peers: NodeClient,
     held: Mutex<Held>,
+    faults: Mutex<Faults>,
+}
+
+/// What a faulty node does, and what it was asked.
+#[derive(Default)]
+struct Faults {
+    /// How often it was asked for its proof.
+    challenges: usize,
+    /// Lists what it holds of every video, whichever it is asked for.
+    lists_everything: bool,
+    /// Never answers what it is asked about this video.
+    stalled: Option<VideoId>,
+    /// How often it was asked about that one.
+    stalled_calls: usize,
+    /// How often who asked gave up.
+    given_up: usize,
+}
+
+/// Counts a call that is dropped.
+struct GivenUp(Arc<Node>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.faults.lock().expect("no panic before").given_up += 1;
+    }
 }
 
 /// A node that can be stopped and started again at its address.
@@ -62,6 +87,7 @@ impl TestNode {
             label: label.clone(),
             peers: NodeClient::new(http),
             held,
+            faults: Mutex::default(),
         });
         let (listener, address) = super::listener().await;
         let url = format!("http://{address}");
@@ -152,6 +178,25 @@ impl TestNode {
                 placement: placement.clone(),
             },
         )
+    }
+
+    pub fn list_everything(&self) {
+        self.node.faults.lock().expect("no panic before").lists_everything = true;
+    }
+
+    pub fn stall(&self, video: VideoId) {
+        self.node.faults.lock().expect("no panic before").stalled = Some(video);
+    }
+
+    /// How often it was asked for its proof.
+    pub fn challenges(&self) -> usize {
+        self.node.faults.lock().expect("no panic before").challenges
+    }
+
+    /// Calls about the stalled video: that arrived, and that were given up.
+    pub fn stalled(&self) -> (usize, usize) {
+        let faults = self.node.faults.lock().expect("no panic before");
+        (faults.stalled_calls, faults.given_up)
     }
 
     pub fn register(&self, chunk: &ChunkId) -> Register {
@@ -260,6 +305,7 @@ async fn discard(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>) -> Stat
 }
 
 async fn challenge(State(node): State<Arc<Node>>, call: ClusterCall) -> Response {
+    node.faults.lock().expect("no panic before").challenges += 1;
     (StatusCode::OK, call.call.sign(&node.me.to_string(), &call.body)).into_response()
 }
 
@@ -341,17 +387,28 @@ impl Page {
         (all.into_iter().skip(from).take(to - from).collect(), next)
     }
 
-    fn wants(&self, chunk: &ChunkId) -> bool {
-        self.video.is_none_or(|video| chunk.video() == Some(video))
+    fn wants(&self, node: &Node, chunk: &ChunkId) -> bool {
+        let everything = node.faults.lock().expect("no panic before").lists_everything;
+        everything || self.video.is_none_or(|video| chunk.video() == Some(video))
     }
 }
 
 async fn registers(State(node): State<Arc<Node>>, Query(page): Query<Page>) -> axum::Json<RegisterPage> {
+    let stalls = {
+        let mut faults = node.faults.lock().expect("no panic before");
+        let stalls = faults.stalled.is_some() && faults.stalled == page.video;
+        faults.stalled_calls += usize::from(stalls);
+        stalls
+    };
+    if stalls {
+        let _counted = GivenUp(node.clone());
+        std::future::pending::<()>().await;
+    }
     let held = node.held.lock().expect("no panic before");
     let all = held
         .registers
         .iter()
-        .filter(|(chunk, _)| page.wants(chunk))
+        .filter(|(chunk, _)| page.wants(&node, chunk))
         .map(|(chunk, register)| {
             let placement = register.accepted.as_ref().map(|vote| &vote.placement);
             let layout = match placement.map(|placement| &placement.layout) {
@@ -382,7 +439,7 @@ async fn chunks(State(node): State<Arc<Node>>, Query(page): Query<Page>) -> axum
     let all = held
         .items
         .iter()
-        .filter(|((chunk, _), _)| page.wants(chunk))
+        .filter(|((chunk, _), _)| page.wants(&node, chunk))
         .map(|((chunk, digest), bytes)| {
             let register = held.registers.get(chunk).cloned().unwrap_or_default();
             let placed = register

@@ -96,15 +96,30 @@ fn an_empty_video_has_ended() {
 }
 
 #[test]
-fn speeds_are_read() {
-    for (text, speed) in [
-        ("max", Ok(Speed::Max)),
-        ("MAX", Ok(Speed::Max)),
-        ("1", Ok(Speed::RealTime)),
-    ] {
-        assert_eq!(text.parse(), speed);
-    }
-    for bad in ["", "0", "fast", "-1", "2x"] {
-        assert_eq!(bad.parse::<Speed>(), Err(SpeedError), "{bad}");
+fn twice_as_fast_plays_two_seconds_a_second_and_half_as_fast_half_a_one() {
+    for (speed, empty_after, played_in_two) in [("2", 6, 4), ("0.5", 24, 1)] {
+        let mut buffer = buffer(speed.parse().unwrap(), 10);
+        (0..3).for_each(|_| buffer.chunk_ready());
+        assert_eq!(buffer.deadline(), Some(at(100 + empty_after)), "12 s of video");
+        assert_eq!(buffer.slack(2), Duration::from_secs(empty_after * 8 / 12));
+        assert_eq!(
+            buffer.played_at(Duration::from_secs(4)),
+            Some(at(100 + empty_after / 3))
+        );
+        buffer.advance(at(102));
+        assert_eq!(buffer.position(), Duration::from_secs(played_in_two), "{speed}");
+        buffer.advance(at(100 + empty_after + 3));
+        assert_eq!(
+            (buffer.state(), buffer.position()),
+            (BufferState::Stalled, Duration::from_secs(12))
+        );
+        // 12 s falling to 0 until it is empty, and 3 s at 0: time is counted, not video.
+        #[expect(clippy::cast_precision_loss, reason = "a few seconds")]
+        let empty_after = empty_after as f64;
+        let average = 6.0 * empty_after / (empty_after + 3.0);
+        assert!((buffer.stats().average_buffer_level - average).abs() < 1e-9, "{speed}");
+        (0..7).for_each(|_| buffer.chunk_ready());
+        buffer.advance(at(1000));
+        assert!(buffer.has_ended() && buffer.stats().rebuffering_events == 1);
     }
 }

@@ -1,6 +1,6 @@
 //! What is refused at the door, and why.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use reqwest::multipart::{Form, Part};
 
@@ -89,6 +89,83 @@ async fn what_is_not_a_video_is_refused_with_a_reason_and_leaves_nothing() {
             .request(method.parse().unwrap(), format!("{}/{path}", uploader.url));
         assert_eq!(request.send().await.unwrap().status(), 404, "{method} {path}");
     }
+}
+
+/// Sends `head` and 50 MiB, slowly, and only then looks at what was answered.
+fn send_it_all(address: &str, head: &str, first: &str) -> String {
+    const BYTES: usize = 50 << 20;
+    let mut request = std::net::TcpStream::connect(address).unwrap();
+    request.set_nodelay(true).unwrap();
+    let length = first.len() + BYTES;
+    let close = "Host: x\r\nConnection: close";
+    write!(
+        request,
+        "POST /upload HTTP/1.1\r\n{close}\r\nContent-Length: {length}\r\n{head}\r\n\r\n{first}"
+    )
+    .unwrap();
+    for _ in 0..BYTES >> 16 {
+        // A link of some 60 MB/s at most: slower than whoever would close the connection.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        request.write_all(&[b'x'; 1 << 16]).unwrap();
+    }
+    let mut answer = String::new();
+    request.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_reach_a_sender_that_looks_only_at_the_end() {
+    let cluster = Cluster::start(1).await;
+    let strict = cluster.uploader(&["--max-upload-bytes", "1000"]).await;
+    let address = strict.url.trim_start_matches("http://").to_owned();
+    let form = "Content-Type: multipart/form-data; boundary=x";
+    let cases = [
+        (form, "", "413", "too_large"),
+        ("Content-Type: text/plain", "", "413", "too_large"),
+    ];
+    for (head, first, status, code) in cases {
+        let address = address.clone();
+        let answer = tokio::task::spawn_blocking(move || send_it_all(&address, head, first));
+        let answer = answer.await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(code),
+            "{answer}"
+        );
+    }
+    strict.stop().await;
+    let uploader = cluster.uploader(&[]).await;
+    let address = uploader.url.trim_start_matches("http://").to_owned();
+    let long = "--x\r\nContent-Disposition: form-data; name=\"title\"\r\n\r\n";
+    let cases = [
+        ("Content-Type: text/plain", "", "400", "malformed"),
+        (form, long, "400", "malformed"),
+    ];
+    for (head, first, status, code) in cases {
+        let address = address.clone();
+        let answer = tokio::task::spawn_blocking(move || send_it_all(&address, head, first));
+        let answer = answer.await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(code),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_to_be_asked_for_a_refused_body_is_not_asked() {
+    let cluster = Cluster::start(1).await;
+    let uploader = cluster.uploader(&["--max-upload-bytes", "1000"]).await;
+    let address = uploader.url.trim_start_matches("http://").to_owned();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut request = std::net::TcpStream::connect(address).unwrap();
+        let head = "POST /upload HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n";
+        write!(request, "{head}").unwrap();
+        let mut answer = String::new();
+        request.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 
 mod endings;
 mod front_door;
+mod groups;
 mod node;
 mod replicas;
 mod support;

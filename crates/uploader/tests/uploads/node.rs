@@ -39,6 +39,8 @@ pub enum Fault {
     Stalled,
     /// Has no room.
     Full,
+    /// Votes, and answers without proof of who it is.
+    Unproven,
     /// Another proposer is at every register before its owner.
     Overtaken,
 }
@@ -142,6 +144,11 @@ impl TestNode {
         self.node.fault.send_replace(fault);
     }
 
+    /// The way to make it fail later.
+    pub fn faults(&self) -> watch::Sender<Fault> {
+        self.node.fault.clone()
+    }
+
     pub fn registration(&self) -> RegisterNode {
         RegisterNode {
             node_url: self.url.clone(),
@@ -241,6 +248,9 @@ async fn put_chunk(
         handle(&mut held, node.me, &id, &Request::Prepare { ballot });
     }
     let reply = handle(&mut held, node.me, &id, &Request::decode(&vote).unwrap());
+    if *node.fault.borrow() == Fault::Unproven {
+        return StatusCode::CREATED.into_response();
+    }
     let encoded = reply.encode();
     let mut signed = call.sign(&me, &encoded);
     signed.insert(headers::VSTACK_VOTE, header_bytes::encode(&encoded).parse().unwrap());

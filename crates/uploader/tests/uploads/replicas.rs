@@ -131,6 +131,27 @@ async fn copies_put_off_are_made_by_the_next_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vote_whose_answer_proves_nothing_is_asked_for_and_not_sent_again() {
+    let cluster = Cluster::start(3).await;
+    let uploader = cluster.uploader(&SMALL_CHUNKS).await;
+    let clip = cluster.clip().await;
+    cluster.nodes.iter().for_each(|node| node.fault(Fault::Unproven));
+    let accepted = uploader.begin(clip).await;
+    let status = uploader.ended(&accepted.upload_session_id).await;
+    assert_eq!((status.status, status.error.as_deref()), (UploadStage::Completed, None));
+    for node in &cluster.nodes {
+        let seen = node.seen();
+        let puts = seen.iter().filter(|request| request.starts_with("PUT "));
+        assert_eq!(
+            puts.count(),
+            status.total_chunks as usize + 1,
+            "every chunk's bytes once"
+        );
+        assert!(seen.iter().any(|request| request.starts_with("POST /paxos/")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_overtaken_owner_takes_the_classic_path() {
     let cluster = Cluster::start(3).await;
     let uploader = cluster.uploader(&[]).await;

@@ -1,6 +1,9 @@
 //! The page, and the calls that other services answer.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::{
+    io::{Read as _, Write as _},
+    sync::atomic::Ordering::SeqCst,
+};
 
 use crate::fakes::stage;
 use bytes::Bytes;
@@ -170,6 +173,32 @@ async fn an_upload_goes_through_piece_by_piece() {
     assert_eq!(
         known.json::<serde_json::Value>().await.unwrap()["content_length"],
         "70000"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_refusal_reaches_a_sender_that_looks_only_at_the_end() {
+    const BYTES: usize = 50 << 20;
+    let stage = stage().await;
+    stage.uploader.refuses.store(true, SeqCst);
+    let address = stage.web.trim_start_matches("http://").to_owned();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut request = std::net::TcpStream::connect(address).unwrap();
+        let head = "POST /api/upload HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: multipart/form-data";
+        write!(request, "{head}\r\nContent-Length: {BYTES}\r\n\r\n").unwrap();
+        for _ in 0..BYTES >> 16 {
+            // A link of some 60 MB/s at most: slower than whoever would close the connection.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            request.write_all(&[3; 1 << 16]).unwrap();
+        }
+        let mut answer = String::new();
+        request.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = answer.await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 415 ") && answer.contains("this is not a video"),
+        "{answer}"
     );
 }
 

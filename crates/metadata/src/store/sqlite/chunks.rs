@@ -3,12 +3,12 @@
 use sqlx::{Row as _, Sqlite, Transaction};
 use vstack_api::metadata::VideoStatus;
 use vstack_chunkpaxos::Placement;
-use vstack_types::{ChunkId, VideoId};
+use vstack_types::{ChunkId, Timestamp, VideoId};
 
 use super::{
     SqliteStore,
     rows::{self, integer, sql_integer},
-    videos::status_of,
+    videos::{restart_reap, status_of},
 };
 use crate::store::{Answer, Chunk, Chunks, Footprint, Learned, ModeTotals, StoreError, StoredMode, Totals};
 
@@ -112,7 +112,11 @@ impl SqliteStore {
         match status_of(&mut transaction, video).await? {
             None => return Ok(Learned::Unknown),
             Some(VideoStatus::Uploading | VideoStatus::Active) => {}
-            Some(status) => return Ok(Learned::Closed(status)),
+            Some(status) => {
+                restart_reap(&mut transaction, video, Timestamp(0)).await?;
+                transaction.commit().await?;
+                return Ok(Learned::Closed(status));
+            }
         }
         let mut changed = 0;
         for chunk in chunks {
@@ -234,6 +238,19 @@ impl Chunks for SqliteStore {
             .execute(&self.writer)
             .await?;
             Ok(deleted.rows_affected())
+        })
+    }
+
+    fn under_replicated(&self, copies: u32) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let row = sqlx::query(
+                "SELECT COUNT(*) AS chunks FROM chunks JOIN videos USING (video_id) \
+                 WHERE status = 'active' AND mode = 'replication' AND copies < ?",
+            )
+            .bind(i64::from(copies))
+            .fetch_one(&self.readers)
+            .await?;
+            integer(&row, "chunks")
         })
     }
 

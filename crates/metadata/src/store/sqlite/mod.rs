@@ -112,6 +112,8 @@ impl From<sqlx::Error> for StoreError {
                 what: "column",
                 found: format!("{index}: {source}"),
             },
+            // SQLITE_FULL.
+            sqlx::Error::Database(error) if error.code().as_deref() == Some("13") => Self::Full,
             error => Self::Unavailable(error.into()),
         }
     }

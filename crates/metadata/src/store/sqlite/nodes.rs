@@ -26,7 +26,7 @@ impl SqliteStore {
             .await?;
         sqlx::query(
             "INSERT INTO nodes (node_id, node_url, public_url, disk_uuid, incarnation, log_seq, zone, version, \
-             last_heartbeat, disk_percent, chunk_count, trusted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             last_heartbeat, disk_percent, chunk_count, trusted, went_back) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&node.label)
         .bind(&node.url)
@@ -40,6 +40,7 @@ impl SqliteStore {
         .bind(node.disk_percent)
         .bind(sql_integer(node.chunk_count))
         .bind(node.trusted)
+        .bind(node.went_back)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -49,12 +50,12 @@ impl SqliteStore {
     async fn note_beat(&self, label: String, beat: NodeBeat) -> Result<Option<Node>, StoreError> {
         let mut transaction = self.write().await?;
         sqlx::query(
-            "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, log_seq = MAX(log_seq, ?3), \
+            "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, log_seq = MAX(log_seq, COALESCE(?3, log_seq)), \
              last_heartbeat = MAX(COALESCE(last_heartbeat, ?4), ?4) WHERE node_id = ?5",
         )
         .bind(beat.disk_percent)
         .bind(sql_integer(beat.chunk_count))
-        .bind(sql_integer(beat.log_seq))
+        .bind(beat.log_seq.map(sql_integer))
         .bind(beat.at.0)
         .bind(&label)
         .execute(&mut *transaction)
@@ -97,15 +98,25 @@ impl Nodes for SqliteStore {
         Box::pin(self.note_beat(label, beat))
     }
 
-    fn set_trusted(&self, label: String, disk: NodeUuid, trusted: bool) -> Answer<'_, bool> {
+    fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool> {
         Box::pin(async move {
-            let updated = sqlx::query("UPDATE nodes SET trusted = ? WHERE node_id = ? AND disk_uuid = ?")
-                .bind(trusted)
-                .bind(label)
-                .bind(disk.to_string())
-                .execute(&self.writer)
-                .await?;
+            let updated =
+                sqlx::query("UPDATE nodes SET trusted = 1 WHERE node_id = ? AND disk_uuid = ? AND went_back = 0")
+                    .bind(label)
+                    .bind(disk.to_string())
+                    .execute(&self.writer)
+                    .await?;
             Ok(updated.rows_affected() > 0)
+        })
+    }
+
+    fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>> {
+        Box::pin(async move {
+            let row = sqlx::query("UPDATE nodes SET trusted = 0, went_back = 1 WHERE disk_uuid = ? RETURNING *")
+                .bind(disk.to_string())
+                .fetch_optional(&self.writer)
+                .await?;
+            row.as_ref().map(rows::node).transpose()
         })
     }
 }

@@ -11,7 +11,8 @@ use crate::store::{Chunk, Node, Owner, Reap, StoreError, Video};
 
 /// Every column of a video, in the order of [`video`].
 pub(super) const VIDEO_COLUMNS: &str = "video_id, title, duration_sec, status, owner, owner_last_seen, version, \
-     codecs, width, height, created_at, view_count, override_mode, fail_reason, reap_state, reap_attempts, reap_next_at";
+     codecs, width, height, created_at, view_count, override_mode, fail_reason, reap_state, reap_attempts, reap_confirms, \
+     reap_next_at";
 
 fn unreadable(what: &'static str, found: impl Display) -> StoreError {
     StoreError::Unreadable {
@@ -53,6 +54,7 @@ pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
         "not_due" => Reap::NotDue,
         "due" => Reap::Due {
             attempts: integer(row, "reap_attempts")?,
+            confirms: row.try_get("reap_confirms")?,
             next_at: Timestamp(row.try_get("reap_next_at")?),
         },
         "done" => Reap::Done,
@@ -79,12 +81,16 @@ pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
     })
 }
 
-/// Reap state as columns: state, attempts, next_at.
-pub(super) fn reap_columns(reap: Reap) -> (&'static str, i64, i64) {
+/// Reap state as columns: state, attempts, confirms, next_at.
+pub(super) fn reap_columns(reap: Reap) -> (&'static str, i64, bool, i64) {
     match reap {
-        Reap::NotDue => ("not_due", 0, 0),
-        Reap::Due { attempts, next_at } => ("due", i64::from(attempts), next_at.0),
-        Reap::Done => ("done", 0, 0),
+        Reap::NotDue => ("not_due", 0, false, 0),
+        Reap::Due {
+            attempts,
+            confirms,
+            next_at,
+        } => ("due", i64::from(attempts), confirms, next_at.0),
+        Reap::Done => ("done", 0, false, 0),
     }
 }
 
@@ -137,5 +143,6 @@ pub(super) fn node(row: &SqliteRow) -> Result<Node, StoreError> {
         disk_percent: row.try_get("disk_percent")?,
         chunk_count: integer(row, "chunk_count")?,
         trusted: row.try_get("trusted")?,
+        went_back: row.try_get("went_back")?,
     })
 }

@@ -1,6 +1,6 @@
 //! Videos and groups in SQL.
 
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction, sqlite::SqliteRow};
 use vstack_api::metadata::{RedundancyMode, VideoStatus};
 use vstack_types::{ProcessUuid, Timestamp, VideoId};
 
@@ -23,6 +23,23 @@ pub(super) async fn status_of(
         .fetch_optional(&mut **transaction)
         .await?;
     row.map(|row| rows::parsed(&row, "status")).transpose()
+}
+
+/// Has the reaping of a video begin anew, if it is one that ended; says whether it is.
+pub(super) async fn restart_reap(
+    transaction: &mut Transaction<'static, Sqlite>,
+    id: VideoId,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
+    let updated = sqlx::query(
+        "UPDATE videos SET reap_state = 'due', reap_attempts = 0, reap_confirms = 0, reap_next_at = ? \
+         WHERE video_id = ? AND status IN ('failed', 'deleted')",
+    )
+    .bind(at.0)
+    .bind(id.to_string())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(updated.rows_affected() > 0)
 }
 
 impl SqliteStore {
@@ -106,7 +123,7 @@ impl SqliteStore {
             "UPDATE videos SET status = ?3, version = version + 1, fail_reason = COALESCE(?4, fail_reason), \
              reap_next_at = CASE WHEN ?5 AND reap_state = 'not_due' THEN ?6 ELSE reap_next_at END, \
              reap_state = CASE WHEN ?5 AND reap_state = 'not_due' THEN 'due' ELSE reap_state END \
-             WHERE video_id = ?1 AND status = ?2",
+             WHERE video_id = ?1 AND status = ?2 AND (?7 IS NULL OR owner_last_seen < ?7)",
         )
         .bind(id.to_string())
         .bind(change.from.as_str())
@@ -114,6 +131,7 @@ impl SqliteStore {
         .bind(change.reason)
         .bind(ends)
         .bind(change.at.0)
+        .bind(change.owner_silent_since.map(|before| before.0))
         .execute(&self.writer)
         .await?;
         Ok(updated.rows_affected() > 0)
@@ -289,34 +307,50 @@ impl Videos for SqliteStore {
     fn due_reaps(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ReapJob>> {
         Box::pin(async move {
             let found = sqlx::query(
-                "SELECT video_id, reap_attempts FROM videos WHERE reap_state = 'due' AND reap_next_at <= ? \
+                "SELECT video_id, reap_attempts, reap_confirms FROM videos WHERE reap_state = 'due' AND reap_next_at <= ? \
                  ORDER BY reap_next_at, video_id LIMIT ?",
             )
             .bind(now.0)
             .bind(i64::from(limit))
             .fetch_all(&self.readers)
             .await?;
-            let job = |row| {
+            let job = |row: &SqliteRow| {
                 Ok(ReapJob {
                     video: rows::parsed(row, "video_id")?,
                     attempts: integer(row, "reap_attempts")?,
+                    confirms: row.try_get("reap_confirms")?,
                 })
             };
             found.iter().map(job).collect()
         })
     }
 
-    fn set_reap(&self, id: VideoId, reap: Reap) -> Answer<'_, ()> {
+    fn set_reap(&self, job: ReapJob, reap: Reap) -> Answer<'_, bool> {
         Box::pin(async move {
-            let (state, attempts, next_at) = rows::reap_columns(reap);
-            sqlx::query("UPDATE videos SET reap_state = ?, reap_attempts = ?, reap_next_at = ? WHERE video_id = ?")
-                .bind(state)
-                .bind(attempts)
-                .bind(next_at)
-                .bind(id.to_string())
-                .execute(&self.writer)
-                .await?;
-            Ok(())
+            let (state, attempts, confirms, next_at) = rows::reap_columns(reap);
+            let updated = sqlx::query(
+                "UPDATE videos SET reap_state = ?, reap_attempts = ?, reap_confirms = ?, reap_next_at = ? \
+                 WHERE video_id = ? AND reap_state = 'due' AND reap_attempts = ? AND reap_confirms = ?",
+            )
+            .bind(state)
+            .bind(attempts)
+            .bind(confirms)
+            .bind(next_at)
+            .bind(job.video.to_string())
+            .bind(i64::from(job.attempts))
+            .bind(job.confirms)
+            .execute(&self.writer)
+            .await?;
+            Ok(updated.rows_affected() > 0)
+        })
+    }
+
+    fn reap_again(&self, id: VideoId, at: Timestamp) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let mut transaction = self.write().await?;
+            let again = restart_reap(&mut transaction, id, at).await?;
+            transaction.commit().await?;
+            Ok(again)
         })
     }
 

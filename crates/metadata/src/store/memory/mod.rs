@@ -3,19 +3,20 @@
 //! The rules are those of the database, written a second time in the plainest form; the conformance suite holds the
 //! two to each other.
 
+mod chunks;
+mod nodes;
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use vstack_api::metadata::{RedundancyMode, VideoStatus};
-use vstack_chunkpaxos::Placement;
-use vstack_types::{ChunkId, NodeUuid, ProcessUuid, Timestamp, VideoId};
+use vstack_types::{ChunkId, ProcessUuid, Timestamp, VideoId};
 
 use super::{
-    Answer, Chunk, Chunks, Completion, CompletionOutcome, Footprint, GROUPS_MAX, Group, GroupOutcome, Learned, Listing,
-    NewVideo, Node, NodeBeat, Nodes, Reap, ReapJob, SortKey, StatusChange, Store, StoreError, StoredMode, Totals,
-    Video, VideoPage, VideoQuery, Videos,
+    Answer, Chunk, Completion, CompletionOutcome, GROUPS_MAX, Group, GroupOutcome, Learned, Listing, NewVideo, Node,
+    Reap, ReapJob, SortKey, StatusChange, Store, StoreError, Video, VideoPage, VideoQuery, Videos,
 };
 
 /// Everything in ordered maps behind a lock that is never held across an await.
@@ -36,6 +37,15 @@ struct Tables {
 
 fn ready<T: Send + 'static>(answer: Result<T, StoreError>) -> Answer<'static, T> {
     Box::pin(std::future::ready(answer))
+}
+
+/// Reaping at its beginning.
+const fn due(at: Timestamp) -> Reap {
+    Reap::Due {
+        attempts: 0,
+        confirms: false,
+        next_at: at,
+    }
 }
 
 fn place_key(chunk: &Chunk) -> Option<u32> {
@@ -130,6 +140,7 @@ impl Tables {
             return Learned::Unknown;
         };
         if !matches!(status, VideoStatus::Uploading | VideoStatus::Active) {
+            self.restart_reap(id, Timestamp(0));
             return Learned::Closed(status);
         }
         // Worked on beside the tables, so that a conflict leaves them as they were.
@@ -176,6 +187,12 @@ impl Tables {
         }
         self.bump(id, changed > 0);
         Learned::Known { changed }
+    }
+
+    fn restart_reap(&mut self, id: VideoId, at: Timestamp) -> bool {
+        let ended = |video: &&mut Video| matches!(video.status, VideoStatus::Failed | VideoStatus::Deleted);
+        let video = self.videos.get_mut(&id).filter(ended);
+        video.map(|video| video.reap = due(at)).is_some()
     }
 
     fn bump(&mut self, id: VideoId, changed: bool) {
@@ -232,7 +249,10 @@ impl Videos for MemoryStore {
 
     fn change_status(&self, id: VideoId, change: StatusChange) -> Answer<'_, bool> {
         let mut tables = self.tables();
-        let Some(video) = tables.videos.get_mut(&id).filter(|video| video.status == change.from) else {
+        let Some(video) = tables.videos.get_mut(&id).filter(|video| {
+            let silent = |since| video.owner.is_some_and(|owner| owner.last_seen < since);
+            video.status == change.from && change.owner_silent_since.is_none_or(silent)
+        }) else {
             return ready(Ok(false));
         };
         video.status = change.to;
@@ -242,10 +262,7 @@ impl Videos for MemoryStore {
         }
         let ends = matches!(change.to, VideoStatus::Failed | VideoStatus::Deleted);
         if ends && video.reap == Reap::NotDue {
-            video.reap = Reap::Due {
-                attempts: 0,
-                next_at: change.at,
-            };
+            video.reap = due(change.at);
         }
         ready(Ok(true))
     }
@@ -306,7 +323,11 @@ impl Videos for MemoryStore {
             .videos
             .values()
             .filter_map(|video| match video.reap {
-                Reap::Due { attempts, next_at } if next_at <= now => Some((next_at, video.id, attempts)),
+                Reap::Due {
+                    attempts,
+                    confirms,
+                    next_at,
+                } if next_at <= now => Some((next_at, video.id, attempts, confirms)),
                 Reap::Due { .. } | Reap::NotDue | Reap::Done => None,
             })
             .collect();
@@ -314,15 +335,26 @@ impl Videos for MemoryStore {
         ready(Ok(due
             .into_iter()
             .take(limit as usize)
-            .map(|(_, video, attempts)| ReapJob { video, attempts })
+            .map(|(_, video, attempts, confirms)| ReapJob {
+                video,
+                attempts,
+                confirms,
+            })
             .collect()))
     }
 
-    fn set_reap(&self, id: VideoId, reap: Reap) -> Answer<'_, ()> {
-        if let Some(video) = self.tables().videos.get_mut(&id) {
-            video.reap = reap;
-        }
-        ready(Ok(()))
+    fn set_reap(&self, job: ReapJob, reap: Reap) -> Answer<'_, bool> {
+        let mut tables = self.tables();
+        let stands = |video: &&mut Video| {
+            matches!(video.reap, Reap::Due { attempts, confirms, .. }
+                if attempts == job.attempts && confirms == job.confirms)
+        };
+        let video = tables.videos.get_mut(&job.video).filter(stands);
+        ready(Ok(video.map(|video| video.reap = reap).is_some()))
+    }
+
+    fn reap_again(&self, id: VideoId, at: Timestamp) -> Answer<'_, bool> {
+        ready(Ok(self.tables().restart_reap(id, at)))
     }
 
     fn insert_group(&self, video: VideoId, group: Group) -> Answer<'_, GroupOutcome> {
@@ -336,132 +368,5 @@ impl Videos for MemoryStore {
             .range((video, 0)..=(video, u32::MAX))
             .map(|(_, group)| group.clone())
             .collect()))
-    }
-}
-
-impl Chunks for MemoryStore {
-    fn learn(&self, video: VideoId, chunks: Vec<Chunk>) -> Answer<'_, Learned> {
-        ready(Ok(self.tables().learn(video, chunks)))
-    }
-
-    fn learn_deleted(&self, chunk: ChunkId, placement: Placement) -> Answer<'_, bool> {
-        let mut tables = self.tables();
-        let Some((video, known)) = tables.chunks.get_mut(&chunk) else {
-            return ready(Ok(false));
-        };
-        if known.placement.version >= placement.version {
-            return ready(Ok(false));
-        }
-        // The size and digest stay those of the chunk: a tombstone need not know them.
-        known.placement = Placement {
-            size: known.placement.size,
-            sha256: known.placement.sha256,
-            ..placement
-        };
-        let video = *video;
-        tables.bump(video, true);
-        ready(Ok(true))
-    }
-
-    fn chunk(&self, id: ChunkId) -> Answer<'_, Option<(VideoId, Chunk)>> {
-        ready(Ok(self.tables().chunks.get(&id).cloned()))
-    }
-
-    fn video_chunks(&self, video: VideoId, after: Option<Option<u32>>, limit: u32) -> Answer<'_, Vec<Chunk>> {
-        let tables = self.tables();
-        let chunks = tables
-            .chunks_of(video)
-            .filter(|chunk| after.is_none_or(|after| place_key(chunk) > after));
-        ready(Ok(chunks.take(limit as usize).cloned().collect()))
-    }
-
-    fn forget_chunks(&self, video: VideoId) -> Answer<'_, u64> {
-        let mut tables = self.tables();
-        let ended = tables
-            .videos
-            .get(&video)
-            .is_some_and(|video| matches!(video.status, VideoStatus::Failed | VideoStatus::Deleted));
-        if !ended {
-            return ready(Ok(0));
-        }
-        let before = tables.chunks.len();
-        tables.chunks.retain(|_, (of, _)| *of != video);
-        tables.places.retain(|(of, _), _| *of != video);
-        ready(Ok((before - tables.chunks.len()) as u64))
-    }
-
-    fn totals(&self) -> Answer<'_, Totals> {
-        let tables = self.tables();
-        let mut totals = Totals::default();
-        let active = |id: &VideoId| {
-            tables
-                .videos
-                .get(id)
-                .is_some_and(|video| video.status == VideoStatus::Active)
-        };
-        totals.active_videos = tables.videos.keys().filter(|id| active(id)).count() as u64;
-        for (video, chunk) in tables.chunks.values() {
-            let footprint = Footprint::of(&chunk.placement);
-            let mode = match footprint.mode {
-                StoredMode::Replication => &mut totals.replicated,
-                StoredMode::ErasureCoding => &mut totals.coded,
-                StoredMode::Deleted => continue,
-            };
-            mode.chunks += 1;
-            mode.logical_bytes += chunk.placement.size;
-            mode.physical_bytes += footprint.physical_bytes;
-            if active(video) && chunk.place.is_some() {
-                totals.active_chunks += 1;
-                totals.active_replicas += u64::from(footprint.copies);
-            }
-        }
-        ready(Ok(totals))
-    }
-}
-
-impl Nodes for MemoryStore {
-    fn nodes(&self) -> Answer<'_, Vec<Node>> {
-        ready(Ok(self.tables().nodes.values().cloned().collect()))
-    }
-
-    fn node(&self, label: String) -> Answer<'_, Option<Node>> {
-        ready(Ok(self.tables().nodes.get(&label).cloned()))
-    }
-
-    fn put_node(&self, mut node: Node) -> Answer<'_, ()> {
-        let mut tables = self.tables();
-        let disk = |node: &Node| node.acceptor.map(|acceptor| acceptor.uuid);
-        if let Some(known) = tables
-            .nodes
-            .values()
-            .find(|known| disk(&node).is_some() && disk(known) == disk(&node))
-        {
-            node.log_seq = node.log_seq.max(known.log_seq);
-        }
-        tables.nodes.retain(|label, known| {
-            let same_disk = disk(&node).is_some() && disk(known) == disk(&node);
-            *label != node.label && known.url != node.url && !same_disk
-        });
-        tables.nodes.insert(node.label.clone(), node);
-        ready(Ok(()))
-    }
-
-    fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>> {
-        let mut tables = self.tables();
-        let Some(node) = tables.nodes.get_mut(&label) else {
-            return ready(Ok(None));
-        };
-        node.disk_percent = beat.disk_percent;
-        node.chunk_count = beat.chunk_count;
-        node.log_seq = node.log_seq.max(beat.log_seq);
-        node.last_heartbeat = node.last_heartbeat.max(Some(beat.at));
-        ready(Ok(Some(node.clone())))
-    }
-
-    fn set_trusted(&self, label: String, disk: NodeUuid, trusted: bool) -> Answer<'_, bool> {
-        let mut tables = self.tables();
-        let node = tables.nodes.get_mut(&label);
-        let node = node.filter(|node| node.acceptor.is_some_and(|acceptor| acceptor.uuid == disk));
-        ready(Ok(node.map(|node| node.trusted = trusted).is_some()))
     }
 }

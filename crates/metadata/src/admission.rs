@@ -1,0 +1,476 @@
+//! Who may become a storage node. Pure: moments, proofs and signatures are arguments.
+//!
+//! Registering is open to everybody, as it always was; trust is not. Only a node that proved at its URL that it
+//! knows the cluster secret takes part in placement, and only such a proof can displace one that did before. How far
+//! a disk's log reaches is taken from calls under the secret alone: whoever could raise it could lock the disk out.
+
+use std::time::Duration;
+
+use vstack_api::metadata::{NodeStatus, RegisterNode};
+use vstack_types::{Incarnation, NodeRef, Timestamp};
+
+use crate::{
+    registry::{normal_url, status},
+    store::{NODES_MAX, Node},
+};
+
+/// Longest label or zone, in characters.
+pub const LABEL_CHARS_MAX: usize = 100;
+/// Longest URL, in characters.
+pub const URL_CHARS_MAX: usize = 300;
+
+/// Most nodes that never proved to belong to the cluster: strangers must not fill the registry.
+pub const UNPROVED_MAX: usize = 100;
+
+/// What came of asking the node at its URL to prove that it knows the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// It proved it, and that it is this disk.
+    Given(NodeRef),
+    /// Somebody answered and did not prove it.
+    Wrong,
+    /// Nobody answered in time.
+    Silent,
+}
+
+/// Why a node is not registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A label outside its grammar.
+    #[error("node_id is 1 to {LABEL_CHARS_MAX} characters of A-Z a-z 0-9 . _ -")]
+    Label,
+    /// No URL, or too long.
+    #[error("{0} must be http://HOST:PORT or https://HOST:PORT, of at most {URL_CHARS_MAX} characters, without a path")]
+    Url(&'static str),
+    /// Too long.
+    #[error("zone has at most {LABEL_CHARS_MAX} characters")]
+    Zone,
+    /// Another node has the label.
+    #[error("node_id {0} belongs to another node; give this one a NODE_ID of its own")]
+    LabelTaken(String),
+    /// Another node has the URL.
+    #[error("node_url {0} belongs to another node; check NODE_URL")]
+    UrlTaken(String),
+    /// The disk is known under another name or URL, and who claims it did not show to be its node.
+    #[error(
+        "this disk is registered at {0}; only its own node can move it, by registering under the cluster secret and proving at the new URL that it has it"
+    )]
+    DiskTaken(String),
+    /// The data directory is older than the one that registered before.
+    #[error(
+        "the data directory went back in time: its log ends at {given}, it was at {known} before. It looks like a restored snapshot or a copy and has forgotten votes, so it takes no part: start the node on the newer directory, or on an empty one"
+    )]
+    WentBack {
+        /// What it says now.
+        given: u64,
+        /// What it said before.
+        known: u64,
+    },
+    /// Too many nodes.
+    #[error("{NODES_MAX} nodes are registered, or {UNPROVED_MAX} without the cluster secret; no more can be")]
+    TooMany,
+}
+
+/// A registration and what speaks for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// As [`checked`] gave it.
+    pub request: &'a RegisterNode,
+    /// It came under the cluster secret: what it says of its log is true.
+    pub signed: bool,
+    /// What was found at its URL.
+    pub proof: Proof,
+}
+
+fn checked_url(url: &str, what: &'static str) -> Result<String, Refusal> {
+    let url = normal_url(url);
+    let host = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"))
+        .unwrap_or_default();
+    // A host and a port and nothing else: whatever followed would be part of every request sent there.
+    let authority = host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:[]".contains(c));
+    let named = host
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_ascii_alphanumeric() || c == '[');
+    if !named || url.len() > URL_CHARS_MAX || !authority {
+        Err(Refusal::Url(what))
+    } else {
+        Ok(url.into())
+    }
+}
+
+/// Checks what is given by itself, before anybody is asked for a proof; gives it in normal form.
+///
+/// # Errors
+/// Which field is not as it should be.
+pub fn checked(request: RegisterNode) -> Result<RegisterNode, Refusal> {
+    let label_chars = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let label = &request.node_id;
+    if label.is_empty() || label.len() > LABEL_CHARS_MAX || !label.chars().all(label_chars) {
+        return Err(Refusal::Label);
+    }
+    if request
+        .zone
+        .as_ref()
+        .is_some_and(|zone| zone.chars().count() > LABEL_CHARS_MAX)
+    {
+        return Err(Refusal::Zone);
+    }
+    let node_url = checked_url(&request.node_url, "node_url")?;
+    let public_url = request
+        .public_url
+        .as_deref()
+        .map(|url| checked_url(url, "public_url"))
+        .transpose()?;
+    let version = request.version.chars().take(LABEL_CHARS_MAX).collect();
+    Ok(RegisterNode {
+        node_url,
+        public_url,
+        version,
+        ..request
+    })
+}
+
+/// The acceptor a registration claims to be.
+pub fn claimed(request: &RegisterNode) -> Option<NodeRef> {
+    request.disk_uuid.map(|uuid| NodeRef {
+        uuid,
+        incarnation: Incarnation(request.incarnation),
+    })
+}
+
+/// Decides a registration that passed [`checked`]; gives the node to write down in place of every other with its
+/// label, URL or disk.
+///
+/// # Errors
+/// Why not. After [`Refusal::WentBack`] the node known so far is not to be trusted either: it is the same disk.
+pub fn admit(known: &[Node], claim: Claim<'_>, now: Timestamp, node_timeout: Duration) -> Result<Node, Refusal> {
+    let Claim { request, signed, proof } = claim;
+    let acceptor = claimed(request);
+    let proved = acceptor.is_some() && proof == acceptor.map_or(Proof::Silent, Proof::Given);
+    let disk = |node: &Node| node.acceptor.map(|acceptor| acceptor.uuid);
+    let same_disk = |node: &&Node| acceptor.is_some() && disk(node) == acceptor.map(|acceptor| acceptor.uuid);
+
+    let itself = known
+        .iter()
+        .find(|node| node.label == request.node_id && node.url == request.node_url);
+    if let (Some(itself), None) = (itself, acceptor) {
+        // A script repeats what a node said better, or is the only sign of life of a node without a disk.
+        let heard = if itself.acceptor.is_none() {
+            Some(now)
+        } else {
+            itself.last_heartbeat
+        };
+        return Ok(Node {
+            last_heartbeat: heard,
+            ..itself.clone()
+        });
+    }
+    let before = known.iter().find(same_disk);
+    if let Some(before) = before {
+        if signed && request.log_seq < before.log_seq {
+            return Err(Refusal::WentBack {
+                given: request.log_seq,
+                known: before.log_seq,
+            });
+        }
+        let moved = before.label != request.node_id || before.url != request.node_url;
+        let spoke_for_itself = before.trusted || before.log_seq > 0;
+        if moved && (before.trusted && !proved || spoke_for_itself && !signed) {
+            return Err(Refusal::DiskTaken(before.url.clone()));
+        }
+        if spoke_for_itself && !signed {
+            return Ok(repeated(before, proof, now));
+        }
+    }
+    make_room(known, request, |node| same_disk(&node), proved, now, node_timeout)?;
+    let unproved = known.iter().filter(|node| !node.trusted).count();
+    let full = known.len() >= NODES_MAX || (!proved && unproved >= UNPROVED_MAX);
+    if full && before.is_none() && itself.is_none() {
+        return Err(Refusal::TooMany);
+    }
+    // Unreachable for a moment is no reason to distrust who proved it before under the same name.
+    let unchanged = before.filter(|before| before.acceptor == acceptor && Some(*before) == itself);
+    let trusted = proved || (proof == Proof::Silent && unchanged.is_some_and(|before| before.trusted));
+    Ok(Node {
+        label: request.node_id.clone(),
+        url: request.node_url.clone(),
+        public_url: request.public_url.clone().unwrap_or_else(|| request.node_url.clone()),
+        acceptor,
+        log_seq: if signed { request.log_seq } else { 0 },
+        zone: request.zone.clone().unwrap_or_default(),
+        version: request.version.clone(),
+        last_heartbeat: Some(now),
+        disk_percent: before.map_or(0.0, |before| before.disk_percent),
+        chunk_count: before.map_or(0, |before| before.chunk_count),
+        trusted,
+        went_back: false,
+    })
+}
+
+/// A node of which somebody without the secret said again what it said itself under the secret. Only what was found
+/// at its URL is news.
+fn repeated(before: &Node, proof: Proof, now: Timestamp) -> Node {
+    let trusted = match proof {
+        Proof::Given(node) => before.acceptor == Some(node),
+        Proof::Wrong => false,
+        Proof::Silent => before.trusted,
+    };
+    Node {
+        trusted: trusted && !before.went_back,
+        last_heartbeat: if before.trusted {
+            before.last_heartbeat
+        } else {
+            Some(now)
+        },
+        ..before.clone()
+    }
+}
+
+/// Whether every other node with the label or the URL may be displaced.
+fn make_room(
+    known: &[Node],
+    request: &RegisterNode,
+    itself: impl Fn(&Node) -> bool,
+    proved: bool,
+    now: Timestamp,
+    node_timeout: Duration,
+) -> Result<(), Refusal> {
+    let live = |node: &Node| status(node, now, node_timeout) != NodeStatus::Down;
+    for other in known.iter().filter(|node| !itself(node)) {
+        // Who answers at a URL with a proof is there; whatever was there before is not. A label is only a name, and
+        // a live node keeps its own.
+        let displaced = proved && (other.url == request.node_url || !live(other));
+        let unclaimed = !other.trusted && !live(other);
+        if displaced || unclaimed {
+            continue;
+        }
+        if other.url == request.node_url {
+            return Err(Refusal::UrlTaken(other.url.clone()));
+        }
+        if other.label == request.node_id {
+            return Err(Refusal::LabelTaken(other.label.clone()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_types::NodeUuid;
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_host_and_a_port_and_nothing_else() {
+        for good in [
+            "http://127.0.0.1:8081",
+            "https://node-1.example",
+            "http://[::1]:8081",
+            "http://storage_node:8081/",
+        ] {
+            assert!(checked_url(good, "node_url").is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "ftp://a",
+            "http://",
+            "http:///x",
+            "http://a/b",
+            "http://a?b",
+            "http://a#b",
+            "http://u:p@a",
+            "http://a b",
+            "http://a%2fb",
+            "//a",
+        ] {
+            assert_eq!(checked_url(bad, "node_url"), Err(Refusal::Url("node_url")), "{bad}");
+        }
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn disk(n: u8) -> NodeUuid {
+        NodeUuid::from_bytes([n; 16])
+    }
+
+    fn request(label: &str, port: u16, with_disk: Option<u8>, log_seq: u64) -> RegisterNode {
+        RegisterNode {
+            node_url: format!("http://host:{port}"),
+            node_id: label.into(),
+            version: "1".into(),
+            public_url: None,
+            zone: None,
+            disk_uuid: with_disk.map(disk),
+            incarnation: 0,
+            log_seq,
+        }
+    }
+
+    fn given(n: u8) -> Proof {
+        Proof::Given(NodeRef::first(disk(n)))
+    }
+
+    /// Under the secret.
+    fn admit(known: &[Node], request: &RegisterNode, proof: Proof, now: Timestamp) -> Result<Node, Refusal> {
+        let claim = Claim {
+            request,
+            signed: true,
+            proof,
+        };
+        super::admit(known, claim, now, TIMEOUT)
+    }
+
+    fn unsigned(known: &[Node], request: &RegisterNode, proof: Proof) -> Result<Node, Refusal> {
+        let claim = Claim {
+            request,
+            signed: false,
+            proof,
+        };
+        super::admit(known, claim, NOW, TIMEOUT)
+    }
+
+    fn node(label: &str, port: u16, n: u8, seconds_silent: i64) -> Node {
+        let heard = Timestamp(NOW.0 - seconds_silent * 1_000);
+        admit(&[], &request(label, port, Some(n), 10), given(n), heard).unwrap()
+    }
+
+    #[test]
+    fn only_a_proof_of_the_claimed_disk_makes_a_node_trusted() {
+        let trusted = |proof| admit(&[], &request("a", 1, Some(1), 0), proof, NOW).unwrap().trusted;
+        assert!(trusted(given(1)));
+        assert!(!trusted(given(2)));
+        assert!(!trusted(Proof::Wrong));
+        assert!(!trusted(Proof::Silent));
+        assert!(!admit(&[], &request("a", 1, None, 0), given(1), NOW).unwrap().trusted);
+    }
+
+    #[test]
+    fn trust_is_kept_through_silence_and_lost_by_a_wrong_answer() {
+        let known = [node("a", 1, 1, 5)];
+        let again = |proof| admit(&known, &request("a", 1, Some(1), 10), proof, NOW).unwrap();
+        assert!(again(Proof::Silent).trusted);
+        assert!(!again(Proof::Wrong).trusted);
+        assert!(!again(given(2)).trusted);
+        let reborn = RegisterNode {
+            incarnation: 1,
+            ..request("a", 1, Some(1), 10)
+        };
+        assert!(!admit(&known, &reborn, Proof::Silent, NOW).unwrap().trusted);
+    }
+
+    #[test]
+    fn a_url_is_its_nodes_until_another_proves_to_be_there() {
+        let known = [node("a", 1, 1, 5)];
+        let other = request("b", 1, Some(2), 0);
+        assert_eq!(
+            admit(&known, &other, Proof::Wrong, NOW),
+            Err(Refusal::UrlTaken("http://host:1".into()))
+        );
+        assert_eq!(
+            admit(&known, &other, given(1), NOW),
+            Err(Refusal::UrlTaken("http://host:1".into()))
+        );
+        assert!(admit(&known, &other, given(2), NOW).is_ok());
+        // Long silent, but once trusted: still only a proof displaces it.
+        let silent = [node("a", 1, 1, 500)];
+        assert!(admit(&silent, &other, Proof::Silent, NOW).is_err());
+        let untrusted = [Node {
+            trusted: false,
+            ..node("a", 1, 1, 500)
+        }];
+        assert!(admit(&untrusted, &other, Proof::Silent, NOW).is_ok());
+        let untrusted_live = [Node {
+            trusted: false,
+            ..node("a", 1, 1, 5)
+        }];
+        assert!(admit(&untrusted_live, &other, Proof::Silent, NOW).is_err());
+    }
+
+    #[test]
+    fn a_label_is_its_nodes_while_that_lives() {
+        let taken = Err(Refusal::LabelTaken("a".into()));
+        let other = request("a", 2, Some(2), 0);
+        assert_eq!(admit(&[node("a", 1, 1, 5)], &other, given(2), NOW), taken);
+        assert!(admit(&[node("a", 1, 1, 500)], &other, given(2), NOW).is_ok());
+        assert_eq!(admit(&[node("a", 1, 1, 500)], &other, Proof::Silent, NOW), taken);
+        // A new disk in the same machine, under the same name and URL.
+        assert!(admit(&[node("a", 1, 1, 5)], &request("a", 1, Some(2), 0), given(2), NOW).is_ok());
+    }
+
+    #[test]
+    fn a_log_never_goes_back_and_a_disk_moves_only_by_proof() {
+        let known = [node("a", 1, 1, 5)];
+        let back = admit(&known, &request("a", 1, Some(1), 9), given(1), NOW);
+        assert_eq!(back, Err(Refusal::WentBack { given: 9, known: 10 }));
+        let moved = request("b", 2, Some(1), 11);
+        assert!(admit(&known, &moved, given(1), NOW).is_ok());
+        assert_eq!(
+            admit(&known, &moved, Proof::Wrong, NOW),
+            Err(Refusal::DiskTaken("http://host:1".into()))
+        );
+    }
+
+    #[test]
+    fn how_far_a_log_reaches_is_believed_under_the_secret_alone() {
+        let known = [node("a", 1, 1, 5)];
+        for log_seq in [0, u64::MAX] {
+            let same = request("a", 1, Some(1), log_seq);
+            assert_eq!(unsigned(&known, &same, given(1)), Ok(known[0].clone()));
+            assert_eq!(unsigned(&known, &same, Proof::Silent), Ok(known[0].clone()));
+        }
+        let taken = Err(Refusal::DiskTaken("http://host:1".into()));
+        let moved = request("b", 2, Some(1), u64::MAX);
+        assert_eq!(unsigned(&known, &moved, given(1)), taken, "there is nothing to compare");
+        let found = unsigned(&[], &request("a", 1, Some(1), 7), given(1)).unwrap();
+        assert_eq!((found.trusted, found.log_seq), (true, 0));
+    }
+
+    #[test]
+    fn a_disk_that_went_back_is_trusted_again_only_when_its_log_caught_up() {
+        let known = [Node {
+            trusted: false,
+            went_back: true,
+            ..node("a", 1, 1, 5)
+        }];
+        let again = unsigned(&known, &request("a", 1, Some(1), 99), given(1)).unwrap();
+        assert!(!again.trusted && again.went_back);
+        let caught_up = admit(&known, &request("a", 1, Some(1), 10), given(1), NOW).unwrap();
+        assert!(caught_up.trusted && !caught_up.went_back);
+    }
+
+    #[test]
+    fn a_script_repeating_a_nodes_name_changes_nothing_of_it() {
+        let known = [node("a", 1, 1, 5)];
+        let repeated = admit(&known, &request("a", 1, None, 0), Proof::Silent, NOW).unwrap();
+        assert_eq!(repeated, known[0]);
+        assert!(admit(&known, &request("b", 1, None, 0), Proof::Silent, NOW).is_err());
+        assert!(admit(&known, &request("a", 2, None, 0), Proof::Silent, NOW).is_err());
+    }
+
+    #[test]
+    fn what_is_given_is_checked_and_brought_to_one_form() {
+        let good = RegisterNode {
+            node_url: " http://host:1/ ".into(),
+            ..request("Node_1.a-b", 1, None, 0)
+        };
+        assert_eq!(checked(good).unwrap().node_url, "http://host:1");
+        for url in ["", "host:1", "ftp://host", "http://", "http://ho st", "http://häst"] {
+            let bad = RegisterNode {
+                node_url: url.into(),
+                ..request("a", 1, None, 0)
+            };
+            assert_eq!(checked(bad).err(), Some(Refusal::Url("node_url")), "{url}");
+        }
+        for label in ["", "a b", "a/b", &"x".repeat(101)] {
+            assert_eq!(
+                checked(request(label, 1, None, 0)).err(),
+                Some(Refusal::Label),
+                "{label}"
+            );
+        }
+    }
+}

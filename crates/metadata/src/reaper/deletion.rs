@@ -1,0 +1,118 @@
+//! Ends one chunk, and discards bytes that none names.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Refusal, Request, Vote};
+use vstack_client::{NodeUrls, propose};
+use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
+
+use super::{CHUNKS_AT_ONCE, PAGE, PAGE_TIMEOUT, survey::Left};
+use crate::{
+    app::App,
+    consensus::first_group,
+    store::{Group, Node},
+};
+
+/// Time for discarding in one pass: what it does not get to, the nodes do by themselves.
+const DISCARD_BUDGET: Duration = Duration::from_secs(10);
+
+/// Has the deletion of one chunk decided, and told to those who can be reached.
+pub(super) async fn delete(
+    app: &App,
+    urls: &NodeUrls,
+    groups: &[Group],
+    video: VideoId,
+    chunk: &ChunkId,
+    left: &Left,
+) -> bool {
+    let first = first_group(groups, chunk).map(|group| group.members.clone());
+    let Some(initial) = first.or_else(|| left.learned.as_ref().map(Placement::nodes)) else {
+        return false;
+    };
+    match run_change(app, urls, chunk, left, &initial, Change::Delete).await {
+        Some(Outcome::Decided(vote)) if vote.placement.layout.is_deleted() => {
+            tell_others(app, urls, chunk, left, &vote).await;
+            match app.store.learn_deleted(chunk.clone(), vote.placement.clone()).await {
+                Ok(true) => app.tell_placement(video, chunk, &vote.placement),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%chunk, %error, "a deletion could not be written down");
+                    return false;
+                }
+            }
+            true
+        }
+        Some(Outcome::Refused(Refusal::Joint(_))) => {
+            // A move was under way: end it, one way or the other. The next pass deletes.
+            let settled = run_change(app, urls, chunk, left, &initial, Change::Settle).await;
+            if let Some(Outcome::Refused(Refusal::NotEnough)) = settled {
+                run_change(app, urls, chunk, left, &initial, Change::TurnBack).await;
+            }
+            false
+        }
+        _ => false,
+    }
+}
+
+/// Tells nodes that have a register of the chunk but are no acceptors of it any more, since it was moved away from
+/// them: the proposer tells only those the decision names.
+async fn tell_others(app: &App, urls: &NodeUrls, chunk: &ChunkId, left: &Left, vote: &Vote) {
+    let news = Request::Decided {
+        ballot: vote.ballot,
+        placement: vote.placement.clone(),
+    };
+    for node in left.seen_at.iter().filter(|node| !vote.placement.layout.names(**node)) {
+        if let Some(holder) = urls.holder(*node) {
+            let told = app.nodes.paxos(&holder, chunk, &news);
+            let _the_next_pass_finds_it_again = tokio::time::timeout(PAGE_TIMEOUT, told).await;
+        }
+    }
+}
+
+async fn run_change(
+    app: &App,
+    urls: &NodeUrls,
+    chunk: &ChunkId,
+    left: &Left,
+    initial: &[NodeRef],
+    change: Change,
+) -> Option<Outcome> {
+    let mut proposer = Proposer::new(ProcessUuid::random(), initial.to_vec(), change);
+    if let Some(learned) = &left.learned {
+        proposer = proposer.knowing(learned.clone());
+    }
+    match propose(&app.nodes, urls, chunk, proposer, app.pace.chunk_deadline).await {
+        Ok(outcome) => Some(outcome),
+        Err(error) => {
+            tracing::debug!(%chunk, %error, "a chunk could not be dealt with; it is tried again");
+            None
+        }
+    }
+}
+
+/// Deletes bytes of the video that no register names. Nodes drop such bytes by themselves after their staging time;
+/// this only saves the space sooner, so its failures do not matter.
+pub(super) async fn discard_staged(app: &App, video: VideoId, nodes: &[Node]) {
+    let nodes = stream::iter(nodes.iter().filter(|node| node.trusted));
+    let discarding = nodes.for_each_concurrent(CHUNKS_AT_ONCE, |node| discard_at(app, video, node));
+    let _saves_space_only = tokio::time::timeout(DISCARD_BUDGET, discarding).await;
+}
+
+async fn discard_at(app: &App, video: VideoId, node: &Node) {
+    let page = app.nodes.chunks(&node.url, Some(video), None, PAGE);
+    let Ok(Ok(page)) = tokio::time::timeout(PAGE_TIMEOUT, page).await else {
+        return;
+    };
+    let staged = page
+        .chunks
+        .into_iter()
+        .filter(|item| !item.placed && item.id.video() == Some(video));
+    stream::iter(staged)
+        .for_each_concurrent(CHUNKS_AT_ONCE, async |item| {
+            let url = format!("{}/chunk/{}", node.url, item.id);
+            let discard = app.nodes.http().transport().delete(url).timeout(PAGE_TIMEOUT);
+            let _saves_space_only = discard.send().await;
+        })
+        .await;
+}

@@ -1,0 +1,280 @@
+//! Takes the chunks of failed and deleted videos off the nodes.
+//!
+//! A pass over a video asks every trusted node for its registers of that video, so that chunks nobody told about are
+//! found too, and proposes the deletion of each that is left: of a placement once it is decided, or of the chance
+//! that one ever will be. Passes repeat, with backoff, until one finds nothing on any node, and one after the longest
+//! request could have ended finds nothing again. All state is in the store, so a restart goes on where the last pass
+//! ended. What cannot be deleted now never holds up the rest, of its video or of others.
+
+mod deletion;
+mod survey;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt as _,
+    stream::{self, FuturesUnordered},
+};
+use tokio::time::Instant;
+use vstack_types::{ChunkId, Timestamp, VideoId};
+
+use self::{
+    deletion::{delete, discard_staged},
+    survey::{Left, Survey, survey},
+};
+use crate::{
+    app::{App, Shared},
+    consensus::first_group,
+    registry,
+    store::{Group, Reap, ReapJob, StoreError},
+};
+
+/// When the reaper looks, tries again and gives up.
+#[derive(Debug, Clone, Copy)]
+pub struct ReaperPace {
+    /// Between looks for work; news of a failure or deletion wakes it at once.
+    pub look_every: Duration,
+    /// Between a pass that dealt with everything it found and the one that confirms it: longer than the longest
+    /// request, so that what was on its way to a node then has arrived.
+    pub confirm_after: Duration,
+    /// Wait after the first pass that left something; doubles with each.
+    pub retry_first: Duration,
+    /// Longest wait.
+    pub retry_max: Duration,
+    /// Time for one chunk.
+    pub chunk_deadline: Duration,
+    /// A node that has been silent for so long is no longer waited for; what it still has should it return stays
+    /// there.
+    pub give_up_nodes_after: Duration,
+}
+
+impl Default for ReaperPace {
+    fn default() -> Self {
+        Self {
+            look_every: Duration::from_secs(2),
+            confirm_after: Duration::from_secs(75),
+            retry_first: Duration::from_secs(2),
+            retry_max: Duration::from_secs(120),
+            chunk_deadline: Duration::from_secs(15),
+            give_up_nodes_after: Duration::from_secs(24 * 3_600),
+        }
+    }
+}
+
+/// Videos worked on at once, and per video chunks; playback and uploads come first.
+const VIDEOS_AT_ONCE: usize = 4;
+const CHUNKS_AT_ONCE: usize = 8;
+const JOBS_PER_LOOK: u32 = 16;
+/// Time for the deletions of one pass; half of it for the nodes to list what they have.
+const PASS_BUDGET: Duration = Duration::from_secs(60);
+const PAGE: usize = 1_000;
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Works until the service stops.
+pub(crate) async fn run(app: Shared) {
+    let mut passes = FuturesUnordered::new();
+    let mut busy = BTreeSet::new();
+    let mut waiting = VecDeque::new();
+    let mut next_look = Instant::now();
+    loop {
+        if next_look <= Instant::now() {
+            next_look = Instant::now() + app.pace.look_every;
+            match app.store.due_reaps(app.now(), JOBS_PER_LOOK).await {
+                Ok(jobs) => waiting = jobs.into(),
+                Err(error) => tracing::warn!(%error, "the reaper could not look for work; it tries again"),
+            }
+        }
+        waiting.retain(|job: &ReapJob| !busy.contains(&job.video));
+        while busy.len() < VIDEOS_AT_ONCE
+            && let Some(job) = waiting.pop_front()
+        {
+            busy.insert(job.video);
+            passes.push(pass(&app, job));
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            Some(video) = passes.next() => {
+                busy.remove(&video);
+            }
+            () = app.reap_now.notified() => next_look = Instant::now(),
+            () = tokio::time::sleep_until(next_look) => {}
+        }
+    }
+}
+
+async fn pass(app: &App, job: ReapJob) -> VideoId {
+    if let Err(error) = reap(app, job).await {
+        tracing::warn!(video = %job.video, %error, "a pass over a video's chunks ended early; it is tried again");
+    }
+    job.video
+}
+
+async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
+    let nodes = app.store.nodes().await?;
+    let groups = app.store.groups(job.video).await?;
+    let mut survey = survey(app, job.video, &nodes).await?;
+    survey.left.retain(|chunk, left| {
+        let askable = left.learned.is_some() || first_group(&groups, chunk).is_some();
+        if !askable {
+            tracing::warn!(video = %job.video, %chunk, "a register of no group of the video is left alone");
+        }
+        askable
+    });
+    let found = survey.left.len();
+    let urls = registry::node_urls(&nodes);
+    let deletions: Vec<_> = in_turn(&survey, &groups, job.attempts)
+        .into_iter()
+        .map(|(chunk, left)| delete(app, &urls, &groups, job.video, chunk, left))
+        .collect();
+    // What is cut off is like a proposer that died: others go on.
+    let deleted = stream::iter(deletions)
+        .buffer_unordered(CHUNKS_AT_ONCE)
+        .take_until(tokio::time::sleep(PASS_BUDGET))
+        .filter(|deleted| std::future::ready(*deleted))
+        .count()
+        .await;
+    discard_staged(app, job.video, &nodes).await;
+    let next = next_step(job, &survey, deleted, app.now(), &app.pace);
+    if next == Reap::Done {
+        // Before the job ends, so that a crash between the two is followed by another pass.
+        let forgotten = app.store.forget_chunks(job.video).await?;
+        tracing::info!(video = %job.video, chunks = forgotten, "nothing is left of the video on any node");
+    } else if found > 0 {
+        tracing::info!(video = %job.video, found, deleted, attempt = job.attempts + 1, "deleting chunks");
+    }
+    if !app.store.set_reap(job, next).await? {
+        tracing::info!(video = %job.video, "more came of the video meanwhile; it is looked for anew");
+    }
+    Ok(())
+}
+
+/// The chunks to be dealt with in this pass: those of which a majority just answered, then a few of the others, in
+/// case an answer was only late. Who comes first differs from pass to pass, so that all have their turn.
+fn in_turn<'a>(survey: &'a Survey, groups: &[Group], attempts: u32) -> Vec<(&'a ChunkId, &'a Left)> {
+    let decidable = |chunk: &ChunkId, left: &Left| {
+        let first = || first_group(groups, chunk).map(|group| group.members.clone());
+        let acceptors = left.learned.as_ref().map(|placement| placement.nodes()).or_else(first);
+        acceptors.is_some_and(|nodes| {
+            let answered = nodes.iter().filter(|node| survey.answered.contains(node)).count();
+            answered > nodes.len() / 2
+        })
+    };
+    let (mut now, mut later): (Vec<_>, Vec<_>) = survey.left.iter().partition(|(chunk, left)| decidable(chunk, left));
+    for turn in [&mut now, &mut later] {
+        let first = (attempts as usize).saturating_mul(CHUNKS_AT_ONCE) % turn.len().max(1);
+        turn.rotate_left(first);
+    }
+    later.truncate(CHUNKS_AT_ONCE);
+    now.extend(later);
+    now
+}
+
+/// What follows a pass.
+fn next_step(job: ReapJob, survey: &Survey, deleted: usize, now: Timestamp, pace: &ReaperPace) -> Reap {
+    let due = |wait: Duration, confirms: bool| Reap::Due {
+        attempts: job.attempts.saturating_add(1),
+        confirms,
+        next_at: now.plus(wait),
+    };
+    let found = survey.left.len();
+    if deleted == found && survey.complete {
+        return if found == 0 && job.confirms {
+            Reap::Done
+        } else {
+            due(pace.confirm_after, true)
+        };
+    }
+    if found > 0 && deleted == found {
+        return due(pace.retry_first, false);
+    }
+    let wait = pace.retry_first.saturating_mul(1 << job.attempts.min(16));
+    due(wait.min(pace.retry_max), false)
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_types::{NodeRef, NodeUuid};
+
+    use super::*;
+
+    fn left(chunks: u32) -> std::collections::BTreeMap<ChunkId, Left> {
+        (0..chunks)
+            .map(|n| (ChunkId::of_video(VIDEO, n), Left::default()))
+            .collect()
+    }
+
+    const VIDEO: VideoId = VideoId::from_bytes([1; 16]);
+
+    #[test]
+    fn passes_go_on_until_a_late_one_finds_nothing_again() {
+        let pace = ReaperPace::default();
+        let now = Timestamp(1_000_000);
+        let step = |attempts, confirms, found: u32, deleted, complete| {
+            let job = ReapJob {
+                video: VIDEO,
+                attempts,
+                confirms,
+            };
+            let survey = Survey {
+                left: left(found),
+                complete,
+                ..Survey::default()
+            };
+            next_step(job, &survey, deleted, now, &pace)
+        };
+        let due = |attempts, confirms, seconds| Reap::Due {
+            attempts,
+            confirms,
+            next_at: now.plus(Duration::from_secs(seconds)),
+        };
+        assert_eq!(
+            step(0, false, 0, 0, true),
+            due(1, true, 75),
+            "the first look never is the last"
+        );
+        assert_eq!(step(0, false, 3, 3, true), due(1, true, 75));
+        assert_eq!(step(1, true, 0, 0, true), Reap::Done);
+        assert_eq!(step(1, true, 2, 2, true), due(2, true, 75), "something was on its way");
+        assert_eq!(
+            step(1, false, 0, 0, true),
+            due(2, true, 75),
+            "a retry is no confirmation: requests may still be on their way"
+        );
+        assert_eq!(
+            step(1, true, 0, 0, false),
+            due(2, false, 4),
+            "a node has not been heard"
+        );
+        assert_eq!(step(4, true, 3, 2, true), due(5, false, 32));
+        assert_eq!(step(u32::MAX, false, 3, 0, true), due(u32::MAX, false, 120));
+        assert_eq!(step(2, false, 3, 3, false), due(3, false, 2));
+    }
+
+    #[test]
+    fn what_can_be_decided_goes_first_and_the_rest_takes_turns() {
+        let node = |n| NodeRef::first(NodeUuid::from_bytes([n; 16]));
+        let group = |from_seq, members: [u8; 3]| Group {
+            from_seq,
+            members: members.map(node).to_vec(),
+        };
+        let groups = [group(0, [1, 2, 3]), group(100, [3, 4, 5])];
+        let survey = Survey {
+            left: left(102),
+            answered: [3, 4].map(node).into(),
+            complete: false,
+        };
+        let turns = |attempts| -> Vec<ChunkId> {
+            let turns = in_turn(&survey, &groups, attempts);
+            turns.into_iter().map(|(chunk, _)| chunk.clone()).collect()
+        };
+        let ids = |numbers: &[u32]| -> Vec<ChunkId> { numbers.iter().map(|n| ChunkId::of_video(VIDEO, *n)).collect() };
+        let first = turns(0);
+        assert_eq!(first.len(), 2 + CHUNKS_AT_ONCE);
+        assert_eq!(first[..2], ids(&[100, 101]));
+        let all: BTreeSet<_> = (0..100).flat_map(turns).collect();
+        assert_eq!(all.len(), 102);
+    }
+}

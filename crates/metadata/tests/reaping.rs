@@ -1,0 +1,311 @@
+//! What becomes of uploads that fail or are deleted.
+
+mod cluster;
+
+use std::{sync::Arc, time::Duration};
+
+use cluster::{Service, TestNode, Upload, eventually, memory, status};
+use reqwest::StatusCode;
+use serde_json::json;
+use vstack_chunkpaxos::Reply;
+use vstack_metadata::store::{SqliteStore, Store};
+
+async fn nothing_is_left(nodes: &[TestNode]) {
+    eventually("every register is deleted", async || {
+        nodes.iter().all(|node| node.living().is_empty()).then_some(())
+    })
+    .await;
+}
+
+async fn listed(service: &Service, status: &str) -> usize {
+    service
+        .get(&format!("/videos?status={status}"))
+        .await
+        .1
+        .as_array()
+        .expect("a list")
+        .len()
+}
+
+#[tokio::test]
+async fn a_deleted_video_leaves_no_chunk() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(3).await;
+    let upload = Upload::begin(&service).await;
+    let group = upload.group(0, &[]).await.expect("a group");
+    for sequence in [None, Some(0), Some(1)] {
+        upload.put(sequence, &group, &nodes);
+    }
+    upload.tell(&[None, Some(0), Some(1)], &group).await.expect("learned");
+    upload.complete(2).await.expect("whole");
+    assert_eq!(listed(&service, "active").await, 1);
+    upload.client.delete_video(upload.video).await.expect("deleted");
+    assert_eq!(listed(&service, "active").await, 0);
+    nothing_is_left(&nodes).await;
+    for node in &nodes {
+        let register = node.register(&upload.chunk(Some(0)));
+        assert!(register.decided && register.accepted.expect("a vote").placement.layout.is_deleted());
+    }
+    eventually("the chunks are forgotten and the bytes gone", async || {
+        let (_, overhead) = service.get("/storage/overhead").await;
+        let bytes = nodes
+            .iter()
+            .any(|node| node.has(&upload.chunk(Some(1)), &Upload::bytes(Some(1))));
+        let forgotten = service
+            .get(&format!("/chunk/{}/fragments", upload.chunk(Some(0))))
+            .await
+            .0;
+        (overhead["replication_chunks"] == 0 && !bytes && forgotten == StatusCode::NOT_FOUND).then_some(())
+    })
+    .await;
+    assert_eq!(listed(&service, "deleted").await, 1, "the video itself is remembered");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn chunks_nobody_told_of_are_found_and_given_up() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(3).await;
+    let upload = Upload::begin(&service).await;
+    let group = upload.group(0, &[]).await.expect("a group");
+    upload.put(None, &group, &nodes);
+    upload.put(Some(0), &group, &nodes[..1]);
+    upload.put(Some(7), &group, &nodes[1..]);
+    upload
+        .client
+        .fail(upload.video, "the disk of the uploader is full")
+        .await
+        .expect("failed");
+    nothing_is_left(&nodes).await;
+    // The owner comes back from wherever it was: too late for every chunk it had begun.
+    let late = Upload::placement(Some(0), &group);
+    let reply = nodes[2].put0(upload.owner, &upload.chunk(Some(0)), &late, &Upload::bytes(Some(0)));
+    assert!(matches!(reply, Reply::Nack { .. }), "{reply:?}");
+    assert_eq!(status(upload.tell(&[Some(0)], &group).await), 409);
+    assert_eq!(status(upload.group(8, &[]).await), 409);
+    assert_eq!(status(upload.complete(1).await), 409);
+    let (gone, why) = service.get(&format!("/manifest/{}", upload.video)).await;
+    assert_eq!(gone, StatusCode::NOT_FOUND);
+    assert!(
+        why["detail"]
+            .as_str()
+            .expect("why")
+            .contains("the disk of the uploader is full"),
+        "{why}"
+    );
+    assert_eq!(
+        (listed(&service, "active").await, listed(&service, "failed").await),
+        (0, 1)
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_whose_owner_falls_silent_fails() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(3).await;
+    let (silent, speaking) = (Upload::begin(&service).await, Upload::begin(&service).await);
+    let script = json!({ "title": "a script's", "duration_sec": 0.0 });
+    service.post("/video", script).await;
+    let group = silent.group(0, &[]).await.expect("a group");
+    silent.put(Some(0), &group, &nodes);
+    // A machine that slept through it all heard nobody: it fails none of them.
+    service.clock.advance(Duration::from_secs(3_600));
+    let (step, mut heard_for) = (Duration::from_millis(500), Duration::ZERO);
+    eventually("the silent upload failed", async || {
+        service.clock.advance(step);
+        heard_for += step;
+        speaking
+            .client
+            .alive(speaking.owner, vec![speaking.video])
+            .await
+            .expect("noted");
+        (listed(&service, "failed").await > 0).then_some(())
+    })
+    .await;
+    assert!(
+        heard_for >= Duration::from_secs(30),
+        "it had the whole time again: {heard_for:?}"
+    );
+    assert_eq!(listed(&service, "failed").await, 1);
+    let (_, why) = service.get(&format!("/manifest/{}", silent.video)).await;
+    assert!(
+        why["detail"].as_str().expect("why").contains("stopped answering"),
+        "{why}"
+    );
+    nothing_is_left(&nodes).await;
+    assert_eq!(
+        listed(&service, "uploading").await,
+        2,
+        "the speaking one and the script's"
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn reaping_waits_for_a_node_and_survives_a_restart() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("metadata.db");
+    let service = Service::on_sqlite(&path, &[]).await;
+    let mut nodes = service.with_nodes(3).await;
+    let upload = Upload::begin(&service).await;
+    let group = upload.group(0, &[]).await.expect("a group");
+    for sequence in [None, Some(0), Some(1)] {
+        upload.put(sequence, &group, &nodes);
+    }
+    upload.tell(&[None, Some(0)], &group).await.expect("learned");
+    nodes[2].stop().await;
+    upload.client.delete_video(upload.video).await.expect("deleted");
+    nothing_is_left(&nodes[..2]).await;
+    assert_eq!(nodes[2].living().len(), 3);
+    service.stop().await;
+
+    let store = SqliteStore::open(&path).await.expect("the same database");
+    let shared: Arc<dyn Store> = Arc::new(store.clone());
+    assert!(
+        !shared
+            .due_reaps(vstack_types::Timestamp(i64::MAX), 10)
+            .await
+            .expect("jobs")
+            .is_empty()
+    );
+    nodes[2].restart().await;
+    let service = Service::on(shared.clone(), &[]).await;
+    nothing_is_left(&nodes).await;
+    eventually("the job is done", async || {
+        shared
+            .due_reaps(vstack_types::Timestamp(i64::MAX), 10)
+            .await
+            .expect("jobs")
+            .is_empty()
+            .then_some(())
+    })
+    .await;
+    assert!(
+        shared
+            .video_chunks(upload.video, None, 10)
+            .await
+            .expect("chunks")
+            .is_empty()
+    );
+    service.stop().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_a_faulty_node_lists_of_other_videos_is_left_alone() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(3).await;
+    let (doomed, other) = (Upload::begin(&service).await, Upload::begin(&service).await);
+    for upload in [&doomed, &other] {
+        let group = upload.group(0, &[]).await.expect("a group");
+        for sequence in [None, Some(0)] {
+            upload.put(sequence, &group, &nodes);
+        }
+        upload.tell(&[None, Some(0)], &group).await.expect("learned");
+        upload.complete(1).await.expect("whole");
+    }
+    nodes[0].list_everything();
+    doomed.client.delete_video(doomed.video).await.expect("deleted");
+    eventually("its chunks are forgotten", async || {
+        let fragments = format!("/chunk/{}/fragments", doomed.chunk(Some(0)));
+        (service.get(&fragments).await.0 == StatusCode::NOT_FOUND).then_some(())
+    })
+    .await;
+    for node in &nodes {
+        assert_eq!(node.living(), [other.chunk(Some(0)), other.chunk(None)]);
+        assert!(node.has(&other.chunk(Some(0)), &Upload::bytes(Some(0))));
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_arrives_after_the_last_pass_goes_too() {
+    let store = memory();
+    let service = Service::on(store.clone(), &[]).await;
+    let nodes = service.with_nodes(3).await;
+    let upload = Upload::begin(&service).await;
+    let group = upload.group(0, &[]).await.expect("a group");
+    upload.put(Some(0), &group, &nodes);
+    let ended = async || {
+        eventually("the last pass is over", async || {
+            let jobs = store.due_reaps(vstack_types::Timestamp(i64::MAX), 10).await;
+            jobs.expect("jobs").is_empty().then_some(())
+        })
+        .await;
+    };
+    upload.client.fail(upload.video, "given up").await.expect("failed");
+    ended().await;
+    // The owner was cut off all the while, with the nodes on its side.
+    upload.put(Some(1), &group, &nodes);
+    assert_eq!(status(upload.tell(&[Some(1)], &group).await), 409);
+    nothing_is_left(&nodes).await;
+    ended().await;
+    upload.put(Some(2), &group, &nodes);
+    upload
+        .client
+        .fail(upload.video, "once more")
+        .await
+        .expect("it has failed");
+    nothing_is_left(&nodes).await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn one_video_that_cannot_be_reaped_holds_up_no_other() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(3).await;
+    let (stalled, other) = (Upload::begin(&service).await, Upload::begin(&service).await);
+    let group = other.group(0, &[]).await.expect("a group");
+    other.put(Some(0), &group, &nodes);
+    nodes[0].stall(stalled.video);
+    stalled.client.delete_video(stalled.video).await.expect("deleted");
+    eventually("a node is asked and does not answer", async || {
+        (nodes[0].stalled().0 == 1).then_some(())
+    })
+    .await;
+    other.client.delete_video(other.video).await.expect("deleted");
+    nothing_is_left(&nodes).await;
+    assert_eq!(nodes[0].stalled(), (1, 0), "that call is still waited for");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn one_chunk_that_cannot_be_deleted_holds_up_no_other() {
+    let service = Service::on(memory(), &[]).await;
+    let mut nodes = service.with_nodes(4).await;
+    let upload = Upload::begin(&service).await;
+    let group = upload.group(0, &[]).await.expect("a group");
+    let away = nodes
+        .iter()
+        .position(|node| node.me == group.members[0].node)
+        .expect("a member");
+    let next = upload.group(1, &[&nodes[away]]).await.expect("a second group");
+    upload.put(Some(0), &group, &nodes);
+    upload.put(Some(1), &next, &nodes);
+    upload
+        .tell(&[Some(0), Some(1)], &next)
+        .await
+        .expect_err("chunk 0 belongs to the first group");
+    // Two of the first group's nodes are away; of the second group's one.
+    let also = nodes
+        .iter()
+        .position(|node| node.me == group.members[1].node)
+        .expect("a member");
+    nodes[away].stop().await;
+    nodes[also].stop().await;
+    upload.client.fail(upload.video, "given up").await.expect("failed");
+    eventually("the other chunk is gone where it can be", async || {
+        let left = nodes
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| *n != away && *n != also)
+            .map(|(_, node)| node.living());
+        left.flatten().all(|chunk| chunk == upload.chunk(Some(0))).then_some(())
+    })
+    .await;
+    nodes[away].restart().await;
+    nodes[also].restart().await;
+    nothing_is_left(&nodes).await;
+    service.stop().await;
+}

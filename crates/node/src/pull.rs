@@ -1,0 +1,84 @@
+//! `POST /paxos/{id}/pull`: fetches an item from whoever has it.
+
+use std::time::Duration;
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use bytes::Bytes;
+use tokio::{task::JoinSet, time::timeout};
+use vstack_api::ErrorCode;
+use vstack_client::{Holder, NodeClient, Pull};
+use vstack_engine::{Item, PutMode, PutOutcome};
+use vstack_service::{ApiError, ApiResult, ClusterCall, Path};
+use vstack_types::{ChunkId, limits::LAYOUT_NODES_MAX};
+
+use crate::{
+    app::{App, Shared, engine_error},
+    body,
+    cluster::malformed,
+    reply,
+};
+
+/// A holder that has not given the item by then is no longer waited for alone: the next one is asked beside it, so
+/// that one that hangs costs no more of the caller's time.
+const NEXT_AFTER: Duration = Duration::from_secs(4);
+
+/// And by then it is given up.
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) async fn pull(State(app): State<Shared>, Path(id): Path<ChunkId>, call: ClusterCall) -> ApiResult<Response> {
+    let pull: Pull = call.json()?;
+    if call.call.node != app.me_text {
+        return Err(reply::wrong_node(&app));
+    }
+    if pull.from.len() > LAYOUT_NODES_MAX || pull.size == 0 || pull.size > app.chunk_bytes_max as u64 {
+        return Err(malformed(
+            "an item has 1 byte to MAX_CHUNK_SIZE, and at most 32 holders",
+        ));
+    }
+    let signed = |status| call.call.answer(status, &app.me_text, Vec::new());
+    if app.engine.reader().has_item(&id, pull.sha256) {
+        return Ok(signed(StatusCode::OK));
+    }
+    app.check_space()?;
+    let _place = body::place(&app).await?;
+    let item = fetch(&app, &id, &pull).await?;
+    match app.engine.put(id, item, PutMode::Item).await.map_err(engine_error)? {
+        PutOutcome::AlreadyThere { .. } => Ok(signed(StatusCode::OK)),
+        _ => Ok(signed(StatusCode::CREATED)),
+    }
+}
+
+/// Asks one holder after the other. At most three at a time: each is given up before a fourth is due.
+async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Item> {
+    let mut holders = pull.from.iter().filter(|holder| holder.node != app.me());
+    let mut asked = JoinSet::new();
+    loop {
+        let more = holders.next();
+        if let Some(holder) = more {
+            asked.spawn(ask(app.peers.clone(), holder.clone(), id.clone(), pull.clone()));
+        }
+        let wait = if more.is_some() { NEXT_AFTER } else { HOLDER_TIMEOUT };
+        match timeout(wait, asked.join_next()).await {
+            Ok(Some(Ok(Some(bytes)))) => return Ok(Item::new(bytes)),
+            Ok(None) => break,
+            // This one has failed, or is slow: on to the next.
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+    Err(ApiError::new(
+        ErrorCode::NeedBytes,
+        "none of the nodes named gave the item",
+    ))
+}
+
+async fn ask(peers: NodeClient, holder: Holder, id: ChunkId, pull: Pull) -> Option<Bytes> {
+    match timeout(HOLDER_TIMEOUT, peers.item(&holder, &id, pull.sha256)).await {
+        Ok(Ok(bytes)) if bytes.len() as u64 == pull.size => return Some(bytes),
+        Ok(Ok(bytes)) => {
+            tracing::warn!(%id, from = %holder.url, len = bytes.len(), size = pull.size, "an item of another size");
+        }
+        Ok(Err(error)) => tracing::info!(%id, from = %holder.url, %error, "an item could not be pulled"),
+        Err(_) => tracing::info!(%id, from = %holder.url, "an item was not given in time"),
+    }
+    None
+}

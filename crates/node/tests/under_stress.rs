@@ -1,0 +1,181 @@
+//! Full disks, failing writers, readers that do not read, holders that say nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use support::*;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+use vstack_api::ErrorCode;
+use vstack_chunkpaxos::Reply;
+use vstack_client::{ClientError, Holder};
+use vstack_engine::{FileDisk, Usage};
+use vstack_node::{Node, RunError};
+use vstack_types::{Digest, NodeRef, NodeUuid};
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_bytes_and_takes_them_when_there_is_room_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let percent = Arc::new(AtomicU64::new(10));
+    let told = Arc::clone(&percent);
+    let path = dir.path().to_owned();
+    let disk = move || {
+        let disk = FileDisk::new(path)?;
+        Ok(disk.with_usage(move |_real| Usage {
+            used_bytes: told.load(Ordering::SeqCst),
+            total_bytes: 100,
+        }))
+    };
+    let node = TestNode::serving(Node::start_on(settings(dir.path(), &[]), disk).await.unwrap());
+    let put_vote = async |name: &str| {
+        let vote = put0(b"x", &[node.me]);
+        peers()
+            .put_vote(&node.holder(), &id(name), &vote, b"x".to_vec().into())
+            .await
+    };
+    assert_eq!(node.put("/chunk/before", b"x").await.status(), 201);
+    percent.store(96, Ordering::SeqCst);
+    until("it is found full", async || node.get("/health").await.status() == 503).await;
+    assert_eq!(
+        refusal(node.put("/chunk/full", b"x").await).await,
+        (507, ErrorCode::DiskFull)
+    );
+    let refused = put_vote("voted").await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::DiskFull), "{refused}");
+    assert_eq!(node.get("/chunk/full").await.status(), 404);
+    assert_eq!(node.get("/chunk/before").await.status(), 200, "reads go on");
+    percent.store(20, Ordering::SeqCst);
+    until("there is room", async || {
+        node.put("/chunk/full", b"x").await.status() == 201
+    })
+    .await;
+    assert_eq!(put_vote("voted").await.unwrap(), Reply::Accepted { ballot: ballot(0) });
+    assert_eq!(node.get("/health").await.status(), 200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_can_write_no_more_ends_and_goes_on_when_it_is_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(settings(dir.path(), &[])).await.unwrap();
+    let url = format!("http://{}", node.address());
+    // Something stands where the next superblock is to be made.
+    let in_the_way = dir.path().join("superblock_000001.vsb");
+    std::fs::write(&in_the_way, b"").unwrap();
+    let ended = tokio::spawn(node.serve(CancellationToken::new()));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut kept = Vec::new();
+    for n in 0..20 {
+        let put = client
+            .put(format!("{url}/chunk/c{n}"))
+            .body(bytes(1 << 20))
+            .timeout(PATIENCE);
+        match put.send().await {
+            Ok(answer) if answer.status() == 201 => kept.push(n),
+            Ok(answer) => {
+                assert_eq!(answer.status(), 503);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    assert!((1..20).contains(&kept.len()), "{kept:?}");
+    let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it ends").unwrap();
+    assert!(matches!(ended, Err(RunError::Writer { .. })), "{ended:?}");
+
+    std::fs::remove_file(in_the_way).unwrap();
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    for n in kept {
+        assert_eq!(node.get(&format!("/chunk/c{n}")).await.status(), 200);
+    }
+    assert_eq!(node.put("/chunk/after", b"x").await.status(), 201);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_slow_readers_hold_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &["--max-sending-bytes", "2097152"])).await;
+    let body = bytes(2 << 20);
+    assert_eq!(node.put("/chunk/c", &body).await.status(), 201);
+    // More than any socket buffers, asked for and not read.
+    let mut slow = TcpStream::connect(node.address).await.unwrap();
+    let get = format!("GET /chunk/c HTTP/1.1\r\nHost: {}\r\n\r\n", node.address);
+    slow.write_all(get.repeat(16).as_bytes()).await.unwrap();
+    until("another read finds no room", async || {
+        let answer = node.get("/chunk/c").await;
+        if answer.status() == 200 {
+            return false;
+        }
+        assert_eq!(header(&answer, "retry-after"), "1");
+        assert_eq!(refusal(answer).await, (503, ErrorCode::Unavailable));
+        true
+    })
+    .await;
+    assert_eq!(
+        node.head("/chunk/c").await.status(),
+        200,
+        "what sends no bytes needs none"
+    );
+    drop(slow);
+    until("the room is free again", async || {
+        let answer = node.get("/chunk/c").await;
+        answer.status() == 200 && answer.bytes().await.unwrap() == body
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_passes_by_holders_that_say_nothing() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let from = TestNode::start(settings(one.path(), &[])).await;
+    let to = TestNode::start(settings(two.path(), &[])).await;
+    let body = bytes(50_000);
+    from.put("/chunk/c", &body).await;
+    // It takes connections and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = Holder {
+        node: NodeRef::first(NodeUuid::from_bytes([9; 16])),
+        url: format!("http://{}", listener.local_addr().unwrap()),
+    };
+    let begun = Instant::now();
+    let holders = [silent.clone(), from.holder()];
+    let sha256 = Digest::of(&body);
+    peers()
+        .pull(&to.holder(), &id("c"), sha256, body.len() as u64, &holders)
+        .await
+        .unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(to.get("/chunk/c").await.bytes().await.unwrap(), body);
+    let nowhere = peers()
+        .pull(&to.holder(), &id("d"), Digest::of(b"d"), 1, &[silent])
+        .await;
+    assert_eq!(
+        nowhere.as_ref().err().and_then(ClientError::code),
+        Some(ErrorCode::NeedBytes)
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    from.stop().await;
+    to.stop().await;
+}

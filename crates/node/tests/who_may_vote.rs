@@ -1,0 +1,248 @@
+//! A node that is to register votes once it was accepted, abstains when it was refused, and a directory that went back
+//! in time never gets past that, however long it is tried.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path as UrlPath, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use support::*;
+use tokio::task::JoinHandle;
+use vstack_api::{
+    ErrorBody, ErrorCode,
+    metadata::{Heartbeat, NodeAck, RegisterNode},
+};
+use vstack_chunkpaxos::{Reply, Request};
+use vstack_client::ClientError;
+
+/// The rule of the metadata service: a log never goes back.
+#[derive(Default)]
+struct Registry {
+    /// 200 when it works.
+    status: u16,
+    known: BTreeMap<String, u64>,
+    /// What was claimed, in turn.
+    claimed: Vec<u64>,
+    heartbeats: usize,
+}
+
+type Metadata = Arc<Mutex<Registry>>;
+
+fn answer(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    if status.is_success() {
+        let ack = NodeAck {
+            status: "ok".to_owned(),
+            node_id: "n".to_owned(),
+            trusted: true,
+        };
+        return Json(ack).into_response();
+    }
+    let body = ErrorBody {
+        detail: "no".to_owned(),
+        code: ErrorCode::Conflict,
+    };
+    (status, Json(body)).into_response()
+}
+
+async fn register(State(metadata): State<Metadata>, Query(node): Query<RegisterNode>) -> Response {
+    let mut registry = metadata.lock().unwrap();
+    registry.claimed.push(node.log_seq);
+    if registry.status != 200 {
+        return answer(registry.status);
+    }
+    let known = registry.known.entry(node.node_id).or_default();
+    if node.log_seq < *known {
+        return answer(409);
+    }
+    *known = node.log_seq;
+    answer(200)
+}
+
+async fn beat(State(metadata): State<Metadata>, UrlPath(id): UrlPath<String>, Json(beat): Json<Heartbeat>) -> Response {
+    let mut registry = metadata.lock().unwrap();
+    registry.heartbeats += 1;
+    if registry.status == 200 {
+        registry.known.insert(id, beat.log_seq);
+    }
+    answer(registry.status)
+}
+
+async fn serve(status: u16) -> (Metadata, String, JoinHandle<()>) {
+    let metadata = Arc::new(Mutex::new(Registry {
+        status,
+        ..Registry::default()
+    }));
+    let router = Router::new()
+        .route("/nodes/register", post(register))
+        .route("/nodes/{id}/heartbeat", post(beat))
+        .with_state(Arc::clone(&metadata));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let service = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (metadata, url, service)
+}
+
+async fn start(dir: &Path, url: &str) -> TestNode {
+    let flags = [
+        "--metadata-service-url",
+        url,
+        "--node-id",
+        "n",
+        "--heartbeat-interval",
+        "1",
+    ];
+    TestNode::start(settings(dir, &flags)).await
+}
+
+/// Looks until `true`; nothing here takes longer than the node's own waits.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+async fn vote(node: &TestNode, name: &str) -> Result<Reply, ClientError> {
+    let vote = put0(b"x", &[node.me]);
+    peers()
+        .put_vote(&node.holder(), &id(name), &vote, b"x".to_vec().into())
+        .await
+}
+
+async fn ask(node: &TestNode, request: Request) -> Result<Reply, ClientError> {
+    peers().paxos(&node.holder(), &id("asked"), &request).await
+}
+
+fn accepted() -> Reply {
+    Reply::Accepted { ballot: ballot(0) }
+}
+
+fn later(answer: &Result<Reply, ClientError>) -> bool {
+    answer.as_ref().err().and_then(ClientError::code) == Some(ErrorCode::Unavailable)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_votes_from_its_first_registration_on_also_when_the_service_goes_away() {
+    let (metadata, url, service) = serve(503).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), &url).await;
+    assert!(later(&vote(&node, "early").await));
+    let prepare = || Request::Prepare { ballot: ballot(1) };
+    assert!(later(&ask(&node, prepare()).await));
+    assert!(later(&ask(&node, Request::Read).await));
+    assert_eq!(node.put("/chunk/plain", b"x").await.status(), 201);
+    assert_eq!(node.get("/chunk/plain").await.status(), 200);
+    let decided = Request::Decided {
+        ballot: ballot(0),
+        placement: placement(b"x", 1, &[node.me]),
+    };
+    let told = peers().decided(&node.holder(), &[(id("told"), decided)]).await;
+    assert!(told.is_ok(), "what others decided is always welcome");
+
+    metadata.lock().unwrap().status = 200;
+    until("it votes when it is registered", async || {
+        vote(&node, "early").await.ok() == Some(accepted())
+    })
+    .await;
+    metadata.lock().unwrap().status = 503;
+    let heard = metadata.lock().unwrap().heartbeats;
+    until("it notices", async || metadata.lock().unwrap().heartbeats > heard).await;
+    assert_eq!(vote(&node, "away").await.unwrap(), accepted());
+    service.abort();
+    assert_eq!(vote(&node, "gone").await.unwrap(), accepted());
+    node.stop().await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_went_back_in_time_never_votes_again() {
+    let (metadata, url, service) = serve(200).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), &url).await;
+    until("it votes", async || vote(&node, "kept").await.is_ok()).await;
+    node.stop().await;
+    let snapshot = tempfile::tempdir().unwrap();
+    copy(dir.path(), snapshot.path());
+    let node = start(dir.path(), &url).await;
+    until("it votes", async || vote(&node, "forgotten").await.is_ok()).await;
+    let known = || metadata.lock().unwrap().known["n"];
+    let before = known();
+    until("its log is known", async || known() > before + 1).await;
+    node.stop().await;
+
+    // The snapshot, started again and again while the service is away, and written to.
+    let mut claims = Vec::new();
+    for (status, restart) in [(503, 0), (503, 1), (200, 2), (200, 3)] {
+        metadata.lock().unwrap().status = status;
+        metadata.lock().unwrap().claimed.clear();
+        let node = start(snapshot.path(), &url).await;
+        for n in 0..10 {
+            let put = node.put(&format!("/chunk/plain-{restart}-{n}"), b"x").await;
+            assert_eq!(put.status(), 201, "bytes that need no vote are taken");
+        }
+        if status == 200 {
+            until("it is refused", async || {
+                vote(&node, "forgotten").await.ok() == Some(Reply::Damaged)
+            })
+            .await;
+            let prepare = Request::Prepare { ballot: ballot(9) };
+            assert_eq!(ask(&node, prepare).await.unwrap(), Reply::Damaged);
+            let state = ask(&node, Request::Read).await.unwrap();
+            assert!(matches!(state, Reply::State { damaged: true, .. }), "{state:?}");
+            assert_eq!(node.get("/chunk/kept").await.status(), 200, "reads go on");
+        } else {
+            until("it has tried", async || !metadata.lock().unwrap().claimed.is_empty()).await;
+            assert!(later(&vote(&node, "forgotten").await));
+        }
+        claims.extend(metadata.lock().unwrap().claimed.iter().copied());
+        node.stop().await;
+    }
+    assert!(claims.iter().all(|claim| *claim == claims[0]), "{claims:?}");
+    assert!(claims[0] < known());
+
+    // The directory that it was taken from is as good as before.
+    let node = start(dir.path(), &url).await;
+    until("it votes", async || vote(&node, "new").await.ok() == Some(accepted())).await;
+    node.stop().await;
+    service.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_another_reason_ends_with_it() {
+    let (metadata, url, service) = serve(409).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), &url).await;
+    until("it is refused", async || {
+        vote(&node, "c").await.ok() == Some(Reply::Damaged)
+    })
+    .await;
+    node.put("/chunk/plain", b"x").await;
+    metadata.lock().unwrap().status = 200;
+    until("it votes", async || vote(&node, "c").await.ok() == Some(accepted())).await;
+    node.stop().await;
+    // What is left in the directory says nothing against it.
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    assert_eq!(vote(&node, "d").await.unwrap(), accepted());
+    node.stop().await;
+    service.abort();
+}
