@@ -78,7 +78,7 @@ pub(super) async fn group(
         avoid: &request.avoid,
     };
     let members = choose_group(&candidates, wanted).map_err(|refusal| {
-        ApiError::new(ErrorCode::Unavailable, format!("{refusal}; see /nodes/all")).retry_after(Duration::from_secs(2))
+        ApiError::new(ErrorCode::TooFewNodes, format!("{refusal}; see /nodes/all")).retry_after(Duration::from_secs(2))
     })?;
     let chosen = Group {
         from_seq: request.from_seq,
