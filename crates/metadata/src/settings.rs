@@ -35,7 +35,7 @@ pub struct Settings {
     #[arg(long, env = "REPLICATION_FACTOR", default_value_t = 3, value_name = "COPIES", value_parser = replication_factor)]
     pub replication_factor: usize,
     /// URLs of nodes to look for besides those that register, separated by commas.
-    #[arg(long, env = "STORAGE_NODES", value_delimiter = ',', value_name = "URL,...")]
+    #[arg(long, env = "STORAGE_NODES", value_parser = vstack_service::settings::url, value_delimiter = ',', value_name = "URL,...")]
     pub storage_nodes: Vec<String>,
 }
 

@@ -90,7 +90,7 @@ async fn open(
     disk: impl FnOnce() -> io::Result<FileDisk> + Send + 'static,
     clock: Arc<dyn Clock>,
 ) -> Result<Engine<FileDisk>, RunError> {
-    let registers = settings.metadata_service_url.is_some();
+    let registers = settings.metadata_services().is_some();
     let options = StoreOptions {
         superblock_bytes: settings.max_superblock_size,
         ..StoreOptions::new()
@@ -254,7 +254,7 @@ impl Node {
             settings.staging_ttl(),
             ended.clone(),
         ));
-        if let Some(metadata) = &settings.metadata_service_url {
+        if let Some(metadata) = settings.metadata_services() {
             let addresses = Addresses {
                 url,
                 public_url: settings.node_public_url.clone(),

@@ -17,16 +17,16 @@ pub struct Settings {
     #[arg(long, env = "NODE_ID", value_name = "NAME", value_parser = label)]
     pub node_id: Option<String>,
     /// How the other services reach this node; the address it listens on when not given.
-    #[arg(long, env = "NODE_URL", value_name = "URL", value_parser = url)]
+    #[arg(long, env = "NODE_URL", value_name = "URL", value_parser = vstack_service::settings::url)]
     pub node_url: Option<String>,
     /// How browsers and clients outside reach this node; NODE_URL when not given.
-    #[arg(long, env = "NODE_PUBLIC_URL", value_name = "URL", value_parser = url)]
+    #[arg(long, env = "NODE_PUBLIC_URL", value_name = "URL", value_parser = vstack_service::settings::url)]
     pub node_public_url: Option<String>,
     /// Where chunks and votes are kept; no other node may use it.
     #[arg(long, env = "DATA_DIR", default_value = "data/node", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Where the metadata service is; a comma-separated list when there are several. Without it the node runs alone.
-    #[arg(long, env = "METADATA_SERVICE_URL", value_name = "URL,...")]
+    #[arg(long, env = "METADATA_SERVICE_URL", value_parser = urls_or_none, value_name = "URL,...")]
     pub metadata_service_url: Option<String>,
     /// Bytes of a superblock file.
     #[arg(long, env = "MAX_SUPERBLOCK_SIZE", default_value_t = 1 << 30, value_name = "BYTES",
@@ -68,7 +68,7 @@ pub struct Settings {
     /// Origins whose pages may read from this node, separated by commas; * for any.
     #[arg(
         long,
-        env = "CORS_ORIGINS",
+        env = "CORS_ORIGINS", value_parser = vstack_service::settings::origin,
         default_value = "http://localhost:8085,http://127.0.0.1:8085",
         value_delimiter = ',',
         value_name = "ORIGIN,..."
@@ -90,19 +90,21 @@ fn label(text: &str) -> Result<String, String> {
     }
 }
 
-fn url(text: &str) -> Result<String, String> {
-    let trimmed = text.trim_end_matches('/');
-    let host = trimmed
-        .strip_prefix("http://")
-        .or_else(|| trimmed.strip_prefix("https://"));
-    if host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace)) {
-        Ok(trimmed.to_owned())
+/// Nothing means that the node runs alone.
+fn urls_or_none(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        Ok(String::new())
     } else {
-        Err("a URL such as http://host:8081".to_owned())
+        vstack_service::settings::urls(text)
     }
 }
 
 impl Settings {
+    /// None when the node runs alone.
+    pub(crate) fn metadata_services(&self) -> Option<&str> {
+        self.metadata_service_url.as_deref().filter(|urls| !urls.is_empty())
+    }
+
     pub(crate) const fn staging_ttl(&self) -> Duration {
         Duration::from_secs(self.staging_ttl)
     }
@@ -134,9 +136,9 @@ mod tests {
         for bad in ["", "a/b", "a b", "ä", &"x".repeat(101)] {
             assert!(label(bad).is_err(), "{bad}");
         }
-        assert_eq!(url("http://a:1/"), Ok("http://a:1".to_owned()));
+        assert_eq!(urls_or_none(" "), Ok(String::new()));
         for bad in ["", "a:1", "ftp://a", "http://", "http://a b"] {
-            assert!(url(bad).is_err(), "{bad}");
+            assert!(vstack_service::settings::url(bad).is_err(), "{bad}");
         }
     }
 }

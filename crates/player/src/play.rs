@@ -37,7 +37,7 @@ pub struct PlayOptions {
     /// Where the metadata service is; several are separated by commas.
     #[arg(
         long,
-        env = "METADATA_SERVICE_URL",
+        env = "METADATA_SERVICE_URL", value_parser = vstack_service::settings::urls,
         default_value = "http://127.0.0.1:8080",
         value_name = "URL"
     )]

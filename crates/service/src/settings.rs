@@ -38,6 +38,43 @@ pub struct Common {
     pub cluster_secret_file: Option<PathBuf>,
 }
 
+/// Reads `http://HOST[:PORT]`, as a value parser; a slash at the end is dropped.
+///
+/// # Errors
+/// When it is something else.
+pub fn url(text: &str) -> Result<String, String> {
+    let trimmed = text.trim().trim_end_matches('/');
+    let host = trimmed
+        .strip_prefix("http://")
+        .or_else(|| trimmed.strip_prefix("https://"));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+    match host {
+        Some(host) if !host.is_empty() && host.chars().all(allowed) => Ok(trimmed.to_owned()),
+        _ => Err("a URL such as http://host:8080, without a path".to_owned()),
+    }
+}
+
+/// Reads one or several [`url`]s with commas between them.
+///
+/// # Errors
+/// When one of them is something else.
+pub fn urls(text: &str) -> Result<String, String> {
+    let urls: Result<Vec<_>, _> = text.split(',').map(url).collect();
+    urls.map(|urls| urls.join(","))
+}
+
+/// Reads an origin as browsers send it, or `*` for any.
+///
+/// # Errors
+/// When it is neither.
+pub fn origin(text: &str) -> Result<String, String> {
+    if text.trim() == "*" {
+        Ok("*".to_owned())
+    } else {
+        url(text)
+    }
+}
+
 /// Why the cluster secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretSettingError {
@@ -71,5 +108,32 @@ impl Common {
             source,
         })?;
         Ok(Some(text.parse()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked_where_they_are_given() {
+        assert_eq!(url("http://a:1/"), Ok("http://a:1".to_owned()));
+        assert_eq!(
+            urls("http://a:1, https://[::1]:2"),
+            Ok("http://a:1,https://[::1]:2".to_owned())
+        );
+        assert_eq!(origin("*"), Ok("*".to_owned()));
+        for bad in [
+            "",
+            "a",
+            "nope:1",
+            "http://",
+            "http://a b",
+            "http://a/path",
+            "http://u@a",
+            "http://a,",
+        ] {
+            assert!(urls(bad).is_err() && origin(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -171,6 +171,10 @@ fn start_cutting(app: &SharedApp, upload: &Upload) -> (mpsc::Receiver<Output>, C
     let (output, pieces) = mpsc::channel(CUT_AHEAD);
     let (input, work_dir) = (upload.spool.source(), upload.spool.work_dir());
     let (plan, cut, cancel) = (upload.plan.clone(), app.cut, upload.session.cancel.clone());
+    let (produced, cut_sec) = watch::channel(0.0);
+    if let Some(whole_sec) = plan.expected_sec {
+        show_cutting(Arc::clone(&upload.session), cut_sec, whole_sec);
+    }
     let cutting = tokio::spawn(async move {
         let job = Job {
             input: &input,
@@ -179,9 +183,19 @@ fn start_cutting(app: &SharedApp, upload: &Upload) -> (mpsc::Receiver<Output>, C
             limits: Limits::INGEST,
             cut,
         };
-        ingest(job, output, watch::Sender::new(0.0), cancel).await
+        ingest(job, output, produced, cancel).await
     });
     (pieces, AbortOnDropHandle::new(cutting))
+}
+
+/// Shows how much is cut, until the cutting ends: before the first chunk is stored nothing else moves.
+fn show_cutting(session: Arc<Session>, mut cut_sec: watch::Receiver<f64>, whole_sec: f64) {
+    tokio::spawn(async move {
+        while cut_sec.changed().await.is_ok() {
+            let share = *cut_sec.borrow_and_update() / whole_sec;
+            session.change(Change::Cut { share });
+        }
+    });
 }
 
 type Telling = AbortOnDropHandle<Result<(), UploadFailure>>;

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use uuid::Uuid;
-use vstack_api::uploader::UploadStage;
+use vstack_api::uploader::{UploadStage, UploadStatus};
 
 use crate::{
     app::SharedApp,
@@ -15,7 +15,7 @@ use crate::{
     ending::{complete, completed, end, failed, tell_aside},
     failure::chain,
     journal::Journal,
-    session::{Change, Session},
+    session::{Change, STORED_PERCENT, Session},
     spool::Spool,
 };
 
@@ -42,7 +42,7 @@ pub async fn recover(app: &SharedApp) -> std::io::Result<()> {
     Ok(())
 }
 
-fn remember(app: &SharedApp, id: Uuid, status: vstack_api::uploader::UploadStatus, thin: u32) -> Arc<Session> {
+fn remember(app: &SharedApp, id: Uuid, status: UploadStatus, thin: u32) -> Arc<Session> {
     let session = Arc::new(Session::remembered(id, status, thin));
     app.sessions.insert(Arc::clone(&session));
     session
@@ -63,7 +63,12 @@ async fn take_over(app: &SharedApp, id: Uuid, spool: Spool, mut journal: Journal
         end(app, &session, Change::Failed(REASON.to_owned())).await;
         return tell_aside(app, journal.video, spool, REASON.to_owned());
     };
-    let session = remember(app, id, journal.status(id, UploadStage::Finalizing), 0);
+    let status = UploadStatus {
+        progress: STORED_PERCENT,
+        total_chunks: body.total_chunks,
+        ..journal.status(id, UploadStage::Finalizing)
+    };
+    let session = remember(app, id, status, 0);
     resume_copies(app, &session);
     let app = Arc::clone(app);
     app.clone().tasks.spawn(async move {

@@ -13,8 +13,10 @@ use vstack_types::VideoId;
 
 /// The share of progress that receiving and looking at the file makes.
 const RECEIVED_PERCENT: f64 = 10.0;
+/// The share at which everything is cut, as long as nothing is stored.
+const CUT_PERCENT: f64 = 30.0;
 /// The share at which every chunk is stored.
-const STORED_PERCENT: f64 = 97.0;
+pub(crate) const STORED_PERCENT: f64 = 97.0;
 
 /// What happens to an upload.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +25,8 @@ pub enum Change {
     Queued(usize),
     /// It goes on to this stage.
     Stage(UploadStage),
+    /// This share (0 to 1) of the video is cut.
+    Cut { share: f64 },
     /// This many chunks are cut, and this share (0 to 1) of the video is stored.
     Stored { chunks: u32, share: f64 },
     /// Something its owner should know.
@@ -66,11 +70,9 @@ fn apply(status: &mut UploadStatus, change: Change) -> bool {
             }
         }
         Change::Stage(stage) => advance(status, stage),
+        Change::Cut { share } => raise(status, share, CUT_PERCENT),
         Change::Stored { chunks, share } => {
-            let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
-            status.progress = status
-                .progress
-                .max(RECEIVED_PERCENT + share * (STORED_PERCENT - RECEIVED_PERCENT));
+            raise(status, share, STORED_PERCENT);
             status.total_chunks = status.total_chunks.max(chunks);
         }
         Change::Warning(warning) => status.warnings.push(warning),
@@ -86,6 +88,12 @@ fn apply(status: &mut UploadStatus, change: Change) -> bool {
         }
     }
     *status != before
+}
+
+/// Raises the progress to this share of the way from received to `end`.
+fn raise(status: &mut UploadStatus, share: f64, end: f64) {
+    let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+    status.progress = status.progress.max(RECEIVED_PERCENT + share * (end - RECEIVED_PERCENT));
 }
 
 fn advance(status: &mut UploadStatus, stage: UploadStage) {
@@ -242,6 +250,7 @@ pub(crate) mod tests {
                 UploadStage::UploadingChunks,
                 53.5,
             ),
+            (Change::Cut { share: 0.9 }, UploadStage::UploadingChunks, 53.5),
             (
                 Change::Stored {
                     chunks: 3,
@@ -273,6 +282,13 @@ pub(crate) mod tests {
             assert!((now.progress - progress).abs() < 1e-9, "{change:?}: {}", now.progress);
         }
         assert_eq!((now.total_chunks, now.error, now.queue_position), (4, None, None));
+    }
+
+    #[test]
+    fn cutting_shows_before_anything_is_stored() {
+        let mut now = status(UploadStage::Chunking);
+        apply(&mut now, Change::Cut { share: 0.5 });
+        assert!((now.progress - 20.0).abs() < 1e-9, "{}", now.progress);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Settings {
     /// Where the metadata service is; a comma-separated list when there are several.
     #[arg(
         long,
-        env = "METADATA_SERVICE_URL",
+        env = "METADATA_SERVICE_URL", value_parser = vstack_service::settings::urls,
         default_value = "http://127.0.0.1:8080",
         value_name = "URL"
     )]
@@ -45,7 +45,7 @@ pub struct Settings {
     /// Pages of these origins may call the uploader; comma-separated.
     #[arg(
         long,
-        env = "CORS_ORIGINS",
+        env = "CORS_ORIGINS", value_parser = vstack_service::settings::origin,
         value_delimiter = ',',
         value_name = "ORIGINS",
         default_value = "http://127.0.0.1:8085,http://localhost:8085"

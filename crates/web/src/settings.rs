@@ -17,7 +17,7 @@ pub struct Settings {
     /// Where the metadata service is; several are separated by commas.
     #[arg(
         long,
-        env = "METADATA_SERVICE_URL",
+        env = "METADATA_SERVICE_URL", value_parser = vstack_service::settings::urls,
         default_value = "http://127.0.0.1:8080",
         value_name = "URL"
     )]
@@ -25,7 +25,7 @@ pub struct Settings {
     /// Where the uploader is.
     #[arg(
         long,
-        env = "UPLOADER_SERVICE_URL",
+        env = "UPLOADER_SERVICE_URL", value_parser = vstack_service::settings::url,
         default_value = "http://127.0.0.1:8084",
         value_name = "URL"
     )]
@@ -35,16 +35,16 @@ pub struct Settings {
           value_parser = clap::value_parser!(u64).range(4 << 20..))]
     pub gateway_bytes_max: u64,
     /// Where the smart client's dashboard is; without it nobody asks for its health.
-    #[arg(long, env = "CLIENT_DASHBOARD_URL", value_name = "URL")]
+    #[arg(long, env = "CLIENT_DASHBOARD_URL", value_parser = vstack_service::settings::url, value_name = "URL")]
     pub client_dashboard_url: Option<String>,
     /// A storage node to ask for its health, besides what the metadata service knows.
-    #[arg(long, env = "STORAGE_NODE_1_URL", value_name = "URL")]
+    #[arg(long, env = "STORAGE_NODE_1_URL", value_parser = vstack_service::settings::url, value_name = "URL")]
     pub storage_node_1_url: Option<String>,
     /// A second one.
-    #[arg(long, env = "STORAGE_NODE_2_URL", value_name = "URL")]
+    #[arg(long, env = "STORAGE_NODE_2_URL", value_parser = vstack_service::settings::url, value_name = "URL")]
     pub storage_node_2_url: Option<String>,
     /// A third one.
-    #[arg(long, env = "STORAGE_NODE_3_URL", value_name = "URL")]
+    #[arg(long, env = "STORAGE_NODE_3_URL", value_parser = vstack_service::settings::url, value_name = "URL")]
     pub storage_node_3_url: Option<String>,
 }
 

@@ -34,7 +34,7 @@ pub struct Options {
     /// Uploader.
     #[arg(
         long,
-        env = "UPLOADER_SERVICE_URL",
+        env = "UPLOADER_SERVICE_URL", value_parser = vstack_service::settings::url,
         default_value = "http://127.0.0.1:8084",
         value_name = "URL"
     )]
