@@ -42,7 +42,7 @@ test-browser: setup-test web/dist/index.html tests/browser/node_modules/.package
 check: web/dist/index.html ## Format, lints with warnings denied, dependency and licence policy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --workspace --no-deps --document-private-items
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --all-features check --hide-inclusion-graph bans licenses sources
 	cd web && npm run check

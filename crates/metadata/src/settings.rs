@@ -16,7 +16,7 @@ pub struct Settings {
     /// Port to listen on.
     #[arg(long, env = "PORT", default_value_t = 8080)]
     pub port: u16,
-    /// Where the database is: a file path or sqlite://<path>.
+    /// Where the database is: a file path or `sqlite://PATH`.
     #[arg(long, env = "DATABASE_URL", default_value = "data/metadata.db", value_name = "URL")]
     pub database_url: DatabaseUrl,
     /// Seconds between the heartbeats of a storage node, and between looks after nodes that send none.

@@ -1,6 +1,6 @@
 //! The smart client with its hands and feet: the sans-io core of `vstack-playback` driven against real nodes.
 //!
-//! [`play`] is `vstack play`, [`run`] is `vstack client`, [`ChunkSource`] fetches single chunks for the gateway.
+//! [`play()`] is `vstack play`, [`run`] is `vstack client`, [`ChunkSource`] fetches single chunks for the gateway.
 //! Every chunk's SHA-256 is checked while it arrives; nothing unverified leaves this crate. Which node is asked, when,
 //! and for how long is decided in the core, not here.
 
