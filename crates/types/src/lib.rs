@@ -7,6 +7,7 @@ mod clock;
 mod digest;
 mod ids;
 pub mod limits;
+pub mod planted;
 mod range;
 
 pub use clock::{Clock, Monotonic, SystemClock, Timestamp};
