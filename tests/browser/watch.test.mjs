@@ -31,7 +31,8 @@ async function uploadThroughPage(page, path, title) {
 
 test('upload through the page, watch, kill a node: it plays on', async () => {
   await withCluster(async (cluster) => {
-    const film = clip(cluster.media, 'film.mp4', 40, { size: '640x360', noise: '6M' });
+    // Much longer than what a player fetches ahead: when the node dies, chunks are still to be fetched.
+    const film = clip(cluster.media, 'film.mp4', 90, { size: '640x360', noise: '4M' });
     const page = await open(browser, cluster.url('web'));
     const row = await uploadThroughPage(page, film, 'A film of ours');
     await row.locator('[data-testid=watch-link]').click();
