@@ -3,53 +3,17 @@
 
 mod harness;
 
-use std::{
-    collections::BTreeMap,
-    net::{TcpListener, UdpSocket},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::{collections::BTreeMap, process::Command};
 
 use harness::{
     count::{CountingProxy, Exchange},
-    get_json, media, try_http, vstack, wait_for,
+    get_json, media,
+    service::{Service, free_port},
+    try_http, vstack, wait_for,
 };
 
-/// A service of its own, killed when the test ends.
-struct Service(Child);
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _killed = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
-fn service(name: &str, log: &Path, env: &[(&str, &str)]) -> Service {
-    let log = std::fs::File::create(log).unwrap();
-    let child = Command::new(vstack())
-        .arg(name)
-        .env("CLUSTER_SECRET", "a secret of the six messages test")
-        .envs(env.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    Service(child)
-}
-
-/// A port below the range of outgoing connections, with the UDP port of the same number as a sign to other clusters.
-fn free_port() -> (String, UdpSocket) {
-    (0..)
-        .find_map(|_| {
-            let port = 10_000 + rand::random::<u16>() % 20_000;
-            let sign = UdpSocket::bind(("127.0.0.1", port)).ok()?;
-            TcpListener::bind(("127.0.0.1", port)).ok()?;
-            Some((port.to_string(), sign))
-        })
-        .expect("a free port")
-}
+/// Signs the calls between the services of this test.
+const SECRET: &str = "a secret of the six messages test";
 
 #[test]
 fn a_fast_path_commit_is_six_messages() {
@@ -58,9 +22,10 @@ fn a_fast_path_commit_is_six_messages() {
     let text = |name: &str| path(name).to_string_lossy().into_owned();
     let (metadata_port, _metadata_sign) = free_port();
     let metadata_url = format!("http://127.0.0.1:{metadata_port}");
-    let _metadata = service(
+    let _metadata = Service::start(
         "metadata",
         &path("metadata.log"),
+        SECRET,
         &[("PORT", &metadata_port), ("DATABASE_URL", &text("m.db"))],
     );
     wait_for("the metadata service", || {
@@ -83,7 +48,12 @@ fn a_fast_path_commit_is_six_messages() {
             ("DATA_DIR", &text(&name)),
             ("METADATA_SERVICE_URL", &metadata_url),
         ];
-        nodes.push(service("storage-node", &path(&format!("{name}.log")), &env));
+        nodes.push(Service::start(
+            "storage-node",
+            &path(&format!("{name}.log")),
+            SECRET,
+            &env,
+        ));
         proxies.push(proxy);
         signs.push(sign);
     }
@@ -103,7 +73,7 @@ fn a_fast_path_commit_is_six_messages() {
         ("TEMP_DIR", &text("uploads")),
         ("METADATA_SERVICE_URL", &metadata_url),
     ];
-    let _uploader = service("uploader", &path("uploader.log"), &env);
+    let _uploader = Service::start("uploader", &path("uploader.log"), SECRET, &env);
     wait_for("the uploader", || {
         try_http("GET", &format!("{uploader_url}/ready"), |r| r)
             .ok()

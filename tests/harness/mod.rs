@@ -4,6 +4,7 @@
 
 pub mod count;
 pub mod media;
+pub mod service;
 
 use std::{
     path::{Path, PathBuf},

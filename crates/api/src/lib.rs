@@ -4,6 +4,7 @@
 //! Field names and status codes are a contract with scripts that already exist; changing one is breaking them.
 
 pub mod auth;
+pub mod consensus;
 mod error;
 pub mod headers;
 pub mod metadata;

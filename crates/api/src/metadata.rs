@@ -292,7 +292,7 @@ pub struct AcceptorState {
     pub node: NodeRef,
     /// Where it is reached.
     pub node_url: Option<String>,
-    /// It did not answer; the rest is then empty.
+    /// It answered; what it would say is empty otherwise.
     pub reachable: bool,
     /// `<round>@<proposer>`.
     pub promised: Option<String>,
@@ -306,6 +306,15 @@ pub struct AcceptorState {
     pub damaged: bool,
     /// It has what the accepted placement assigns to it.
     pub holds: bool,
+    /// Its label.
+    #[serde(default)]
+    pub node_id: Option<String>,
+    /// What it accepted.
+    #[serde(default)]
+    pub value: Option<crate::consensus::PlacementView>,
+    /// Whether it votes at all; none when it does not say.
+    #[serde(default)]
+    pub standing: Option<crate::consensus::NodeStanding>,
 }
 
 /// How a node is doing, by its silence.

@@ -8,6 +8,7 @@
 mod ceiling;
 mod clip;
 mod cluster;
+mod delay;
 mod disk;
 mod http;
 mod load;
@@ -16,6 +17,7 @@ mod measure;
 mod metrics;
 mod nginx;
 mod payload;
+mod peer;
 mod process;
 mod report;
 mod rescue;
@@ -37,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     machine::{Disturbance, Machine, busy_percent},
     report::{Report, Section},
-    scenarios::{Bench, Scenario},
+    scenarios::{Bench, Length, Scenario},
 };
 
 /// Of the JSON file.
@@ -47,14 +49,19 @@ const THREADS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Measures the release build of `vstack` against its targets.
 #[derive(Debug, Parser)]
-#[command(name = "vstack-bench", version)]
+#[command(name = "vstack-bench", version, args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    node: Option<NodeProcess>,
     /// Write what was found to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Shorter rounds and smaller files.
     #[arg(long)]
     quick: bool,
+    /// Next to nothing: shows that it works.
+    #[arg(long, hide = true)]
+    smoke: bool,
     /// Where data goes: the disk that is measured. By default the system's directory for temporary files.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -64,6 +71,17 @@ struct Options {
     /// What to measure; everything when none is named.
     #[arg(value_enum, value_name = "SCENARIO")]
     scenarios: Vec<Scenario>,
+}
+
+/// Processes that scenarios start.
+#[derive(Debug, clap::Subcommand)]
+enum NodeProcess {
+    /// A node of a protocol that ChunkPaxos is compared with.
+    #[command(hide = true)]
+    Peer(Box<peer::Settings>),
+    /// The storage node, as `vstack storage-node`: for tests, where no other program is built.
+    #[command(hide = true)]
+    StorageNode(Box<vstack_node::Settings>),
 }
 
 /// Beside this program's own target directory, whatever profile it was built with.
@@ -76,13 +94,37 @@ fn release_binary() -> PathBuf {
 }
 
 fn main() -> ExitCode {
-    match start(Options::parse()) {
+    let mut options = Options::parse();
+    let ended = match options.node.take() {
+        Some(node) => run_node(node),
+        None => start(options),
+    };
+    match ended {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_node(node: NodeProcess) -> anyhow::Result<ExitCode> {
+    let common = match &node {
+        NodeProcess::Peer(settings) => &settings.common,
+        NodeProcess::StorageNode(settings) => &settings.common,
+    };
+    vstack_service::init_logging(common.log_level, common.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        cancel_on_signals(&stop)?;
+        match node {
+            NodeProcess::Peer(settings) => peer::run(*settings, stop).await,
+            NodeProcess::StorageNode(settings) => Ok(vstack_node::run(*settings, stop).await?),
+        }
+    });
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 fn start(options: Options) -> anyhow::Result<ExitCode> {
@@ -112,13 +154,17 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let bench = Bench {
         binary,
         directory: directory.path().to_owned(),
-        quick: options.quick,
+        length: match (options.smoke, options.quick) {
+            (true, _) => Length::Smoke,
+            (false, true) => Length::Quick,
+            (false, false) => Length::Full,
+        },
         stop: stop.clone(),
     };
     let mut report = Report {
         format: FORMAT,
         started_at: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
-        quick: options.quick,
+        quick: bench.quick(),
         interrupted: false,
         machine,
         scenarios: Vec::new(),

@@ -1,4 +1,4 @@
-//! Reads the request counters of a service's `/metrics`.
+//! Reads counters of a service's `/metrics`.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,68 @@ use anyhow::{Context as _, ensure};
 /// Requests answered so far, by method and route.
 pub type Requests = BTreeMap<(String, String), u64>;
 
+/// What a node counted that consensus is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests answered.
+    pub requests: Requests,
+    /// Batches of the log, each written with one sync before anything in it is answered.
+    pub batches: u64,
+    /// Syncs; beyond those of batches they are marks of the log's end, made when nothing else is to be done.
+    pub syncs: u64,
+    /// Decisions that came one by one and were noted.
+    pub noted: u64,
+}
+
+impl Counters {
+    /// Those of another node.
+    pub fn add(&mut self, other: &Self) {
+        for (key, count) in &other.requests {
+            *self.requests.entry(key.clone()).or_default() += count;
+        }
+        self.batches += other.batches;
+        self.syncs += other.syncs;
+        self.noted += other.noted;
+    }
+
+    /// What came after `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            requests: since(&before.requests, &self.requests),
+            batches: self.batches.saturating_sub(before.batches),
+            syncs: self.syncs.saturating_sub(before.syncs),
+            noted: self.noted.saturating_sub(before.noted),
+        }
+    }
+
+    fn read(text: &str) -> Self {
+        Self {
+            requests: parse(text),
+            batches: sample(text, "vstack_engine_batches_total"),
+            syncs: sample(text, "vstack_engine_syncs_total"),
+            noted: sample(text, "vstack_paxos_replies_total{kind=\"noted\"}"),
+        }
+    }
+}
+
+/// The value of the sample that a line begins with; 0 when there is none yet.
+fn sample(text: &str, name: &str) -> u64 {
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// Asks a node for what it counted.
+pub async fn counters(http: &reqwest::Client, url: &str) -> anyhow::Result<Counters> {
+    Ok(Counters::read(&text(http, url).await?))
+}
+
 /// Asks a service.
 pub async fn requests(http: &reqwest::Client, url: &str) -> anyhow::Result<Requests> {
+    Ok(parse(&text(http, url).await?))
+}
+
+async fn text(http: &reqwest::Client, url: &str) -> anyhow::Result<String> {
     let answer = http
         .get(format!("{url}/metrics"))
         .timeout(std::time::Duration::from_secs(5))
@@ -19,7 +79,7 @@ pub async fn requests(http: &reqwest::Client, url: &str) -> anyhow::Result<Reque
         "{url}/metrics answered {}",
         answer.status()
     );
-    Ok(parse(&answer.text().await.context("no text from /metrics")?))
+    answer.text().await.context("no text from /metrics")
 }
 
 /// What came after `before`; counters of a restarted service start again.
@@ -73,5 +133,19 @@ mod tests {
         assert_eq!(now.len(), 2);
         let before = Requests::from([(key("PUT", "/chunk/{id}"), 3), (key("GET", "/metrics"), 1)]);
         assert_eq!(since(&before, &now), Requests::from([(key("PUT", "/chunk/{id}"), 4)]));
+    }
+
+    #[test]
+    fn what_consensus_is_made_of_is_read_and_added_up() {
+        let text = "# HELP vstack_engine_syncs Syncs of data.\nvstack_engine_syncs_total 9\n\
+            vstack_engine_batches_total 7\nvstack_paxos_replies_total{kind=\"accepted\"} 4\n\
+            vstack_paxos_replies_total{kind=\"noted\"} 3\n# EOF\n";
+        let one = Counters::read(text);
+        assert_eq!((one.syncs, one.batches, one.noted), (9, 7, 3));
+        let mut both = one.clone();
+        both.add(&one);
+        assert_eq!((both.syncs, both.batches, both.noted), (18, 14, 6));
+        assert_eq!(both.since(&one), one);
+        assert_eq!(Counters::read("").syncs, 0);
     }
 }

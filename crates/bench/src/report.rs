@@ -65,6 +65,90 @@ impl Row {
     }
 }
 
+/// The same figures of several contenders, side by side.
+#[derive(Debug, Clone, Serialize)]
+pub struct Beside {
+    /// Of what.
+    pub title: String,
+    /// The contenders.
+    pub columns: Vec<&'static str>,
+    /// One per figure.
+    pub lines: Vec<BesideLine>,
+}
+
+/// One figure of all contenders.
+#[derive(Debug, Clone, Serialize)]
+pub struct BesideLine {
+    /// What was measured.
+    pub figure: String,
+    /// Of the values; empty for a number of things.
+    pub unit: &'static str,
+    /// Per contender, once per round.
+    pub rounds: Vec<Vec<f64>>,
+    /// Per contender, of its rounds.
+    pub spreads: Vec<Option<Spread>>,
+}
+
+impl Beside {
+    /// No figures yet.
+    pub fn new(title: impl Into<String>, columns: Vec<&'static str>) -> Self {
+        Self {
+            title: title.into(),
+            columns,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Adds a figure; `rounds` has those of each contender.
+    pub fn line(&mut self, figure: impl Into<String>, unit: &'static str, rounds: Vec<Vec<f64>>) {
+        self.lines.push(BesideLine {
+            figure: figure.into(),
+            unit,
+            spreads: rounds.iter().map(|rounds| Spread::of(rounds)).collect(),
+            rounds,
+        });
+    }
+
+    /// For a terminal: medians, and how far the rounds lie apart.
+    fn text(&self) -> String {
+        let head: Vec<String> = self.columns.iter().map(ToString::to_string).collect();
+        let mut table = vec![(self.title.clone(), head)];
+        for line in &self.lines {
+            let name = match line.unit {
+                "" => line.figure.clone(),
+                unit => format!("{}, {unit}", line.figure),
+            };
+            table.push((name, line.spreads.iter().map(|spread| cell(*spread)).collect()));
+        }
+        let columns = 0..self.columns.len();
+        let widths: Vec<usize> = columns
+            .map(|column| table.iter().map(|(_, cells)| cells[column].len()).max().unwrap_or(0))
+            .collect();
+        let first = table.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for (name, cells) in table {
+            let _in_memory = write!(text, "  {name:first$}");
+            for (cell, width) in cells.iter().zip(&widths) {
+                let _in_memory = write!(text, "  {cell:>width$}");
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn cell(spread: Option<Spread>) -> String {
+    let Some(spread) = spread else {
+        return "not measured".to_owned();
+    };
+    let (min, median, max) = (figure(spread.min), figure(spread.median), figure(spread.max));
+    if min == max {
+        median
+    } else {
+        format!("{median} [{min} to {max}]")
+    }
+}
+
 /// A figure held against its target.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
@@ -89,6 +173,8 @@ pub struct Section {
     pub about: String,
     /// What was measured.
     pub rows: Vec<Row>,
+    /// What was measured of several contenders.
+    pub beside: Vec<Beside>,
     /// What of it has a target.
     pub verdicts: Vec<Verdict>,
     /// What a reader must know.
@@ -104,6 +190,7 @@ impl Section {
             scenario,
             about: about.into(),
             rows: Vec::new(),
+            beside: Vec::new(),
             verdicts: Vec::new(),
             notes: Vec::new(),
             disturbance: None,
@@ -146,6 +233,10 @@ impl Section {
         }
         for row in &self.rows {
             text.push_str(&row_text(row, width));
+        }
+        for beside in &self.beside {
+            text.push_str(&beside.text());
+            text.push('\n');
         }
         for verdict in &self.verdicts {
             text.push_str(&verdict_text(verdict));
@@ -255,6 +346,23 @@ mod tests {
             busy_percent_after: 60.0,
         });
         assert!(section.text().contains("VOID"));
+    }
+
+    #[test]
+    fn contenders_stand_side_by_side() {
+        let mut beside = Beside::new("a chunk", vec!["one", "other"]);
+        beside.line("rate", "/s", vec![vec![1.0, 3.0, 2.0], Vec::new()]);
+        beside.line("messages", "", vec![vec![6.0], vec![12.0]]);
+        let text = beside.text();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "  a chunk                   one         other",
+                "  rate, /s  2.00 [1.00 to 3.00]  not measured",
+                "  messages                 6.00          12.0",
+            ]
+        );
     }
 
     #[test]

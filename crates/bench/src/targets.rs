@@ -68,6 +68,10 @@ pub const GET_FIRST_BYTE_P99: Target = Target::new("first byte of a hot chunk at
 pub const COMMIT_RATE: Target = Target::new("committed 2 MiB chunks at c8", Bound::AtLeast(100.0), "chunks/s");
 /// Three requests and three answers.
 pub const COMMIT_MESSAGES: Target = Target::new("messages about one chunk", Bound::AtMost(6.0), "messages");
+/// One, and what timers add.
+pub const COMMIT_ROUND_TRIPS: Target = Target::new("round trips until decided", Bound::Below(1.5), "round trips");
+/// Three nodes on one machine.
+pub const SMALL_COMMIT_RATE: Target = Target::new("committed 4 KiB chunks at c64", Bound::AtLeast(3000.0), "chunks/s");
 /// On loopback.
 pub const STARTUP_P95: Target = Target::new("startup latency, p95", Bound::Below(0.3), "s");
 /// A node that resets connections.

@@ -3,7 +3,7 @@
 //! [`handle`] is a pure function. The engine owns the registers and calls it; what it returns in
 //! [`Outcome::persist`] must be durable before the reply leaves the machine.
 
-use vstack_types::{Digest, NodeRef};
+use vstack_types::{Digest, NodeRef, planted};
 
 use crate::{
     message::{Reply, Request, Vote},
@@ -19,7 +19,8 @@ pub struct Register {
     pub accepted: Option<Vote>,
     /// `accepted` is known to be decided.
     pub decided: bool,
-    /// Something it vouched for is lost: it abstains until that is restored.
+    /// Something it vouched for is lost: it abstains until that is restored. Without a promise it is the votes
+    /// themselves that are lost, see [`Register::votes_lost`].
     pub damaged: bool,
 }
 
@@ -33,10 +34,41 @@ pub struct Outcome {
 }
 
 impl Register {
+    /// The register of an acceptor that voted and no longer knows how. It never votes again under this name: a move
+    /// has to name the disk in another life.
+    pub const fn lost() -> Self {
+        Self {
+            promised: None,
+            accepted: None,
+            decided: false,
+            damaged: true,
+        }
+    }
+
+    /// Whether it forgot votes. Who lost bytes has promised something; who lost votes promises nothing any more, also
+    /// after it was told of a decision.
+    pub const fn votes_lost(&self) -> bool {
+        self.damaged && self.promised.is_none()
+    }
+
+    /// The register when its node holds just what `holds` tells: damaged where something it vouched for is lost, and
+    /// whole again once that is restored. Forgotten votes do not come back.
+    #[must_use]
+    pub fn examined(self, me: NodeRef, holds: impl Fn(Digest) -> bool) -> Self {
+        let misses = self
+            .accepted
+            .as_ref()
+            .is_some_and(|vote| !Self::holds_all(&vote.placement, me, &holds));
+        Self {
+            damaged: misses || self.votes_lost(),
+            ..self
+        }
+    }
+
     /// Whether items of this chunk that no half of the decided placement assigns to `me` may be deleted, `digest`
     /// among them. Only a decision allows it: an undecided value may yet lose.
     pub fn may_delete(&self, me: NodeRef, digest: Digest) -> bool {
-        self.decided
+        (self.decided || planted!("bytes are deleted on an undecided value"))
             && self
                 .accepted
                 .as_ref()
@@ -49,6 +81,20 @@ impl Register {
     }
 }
 
+/// What a sealed acceptor says, instead of what [`handle`] would. Sealing is durable and for ever: the disk leaves, and
+/// a vote it gave now would leave with it. It still learns and still tells.
+pub fn when_sealed(request: &Request) -> Option<Reply> {
+    match request {
+        Request::Put0 { .. } | Request::Prepare { .. } | Request::Accept { .. } => {
+            if planted!("a sealed acceptor votes") {
+                return None;
+            }
+            Some(Reply::Nack { promised: None })
+        }
+        Request::Decided { .. } | Request::Read => None,
+    }
+}
+
 /// Handles `request`, sent to `me`, about the chunk whose state is `register`.
 ///
 /// `holds` tells whether an item of this chunk, named by its digest, is durable here and verified.
@@ -57,7 +103,7 @@ pub fn handle(register: &Register, me: NodeRef, holds: impl Fn(Digest) -> bool, 
         Request::Put0 { ballot, placement } => put0(register, me, &holds, *ballot, placement),
         Request::Prepare { ballot } => prepare(register, me, &holds, *ballot),
         Request::Accept { ballot, placement } => accept(register, me, &holds, *ballot, placement),
-        Request::Decided { ballot, placement } => decided(register, *ballot, placement),
+        Request::Decided { ballot, placement } => decided(register, me, &holds, *ballot, placement),
         Request::Read => Outcome::unchanged(Reply::State {
             promised: register.promised,
             accepted: register.accepted.clone(),
@@ -88,7 +134,19 @@ fn holds_accepted(register: &Register, me: NodeRef, holds: &impl Fn(Digest) -> b
         .is_some_and(|vote| Register::holds_all(&vote.placement, me, holds))
 }
 
+fn abstains(register: &Register) -> bool {
+    register.damaged && !planted!("a damaged acceptor votes")
+}
+
+/// A vote of anybody whom the placement does not name could stand in for bytes that nobody has.
+fn is_not_named(placement: &Placement, me: NodeRef) -> bool {
+    !placement.names(me) && !planted!("acceptors that hold nothing vote")
+}
+
 fn missing_items(placement: &Placement, me: NodeRef, holds: &impl Fn(Digest) -> bool) -> Vec<Digest> {
+    if planted!("a vote without the bytes") {
+        return Vec::new();
+    }
     placement
         .items_of(&placement.layout, me)
         .into_iter()
@@ -103,8 +161,11 @@ fn put0(
     ballot: Ballot,
     placement: &Placement,
 ) -> Outcome {
-    if register.damaged {
+    if abstains(register) {
         return Outcome::unchanged(Reply::Damaged);
+    }
+    if is_not_named(placement, me) {
+        return Outcome::unchanged(Reply::WrongNode);
     }
     match &register.accepted {
         // Only the same vote in the same ballot: votes of different ballots for one value must never be counted
@@ -112,7 +173,10 @@ fn put0(
         Some(vote) if vote.ballot == ballot && vote.placement == *placement => {
             Outcome::unchanged(Reply::Accepted { ballot })
         }
-        None if register.promised.is_none() => {
+        Some(vote) if vote.placement == *placement && planted!("the owner is told yes in another ballot") => {
+            Outcome::unchanged(Reply::Accepted { ballot })
+        }
+        None if register.promised.is_none() || planted!("the owner's vote ignores promises") => {
             let items = missing_items(placement, me, holds);
             if !items.is_empty() {
                 return Outcome::unchanged(Reply::NeedBytes { items });
@@ -138,7 +202,7 @@ fn put0(
 }
 
 fn prepare(register: &Register, me: NodeRef, holds: &impl Fn(Digest) -> bool, ballot: Ballot) -> Outcome {
-    if register.damaged {
+    if abstains(register) {
         return Outcome::unchanged(Reply::Damaged);
     }
     if register.promised.is_some_and(|promised| ballot < promised) {
@@ -146,13 +210,14 @@ fn prepare(register: &Register, me: NodeRef, holds: &impl Fn(Digest) -> bool, ba
             promised: register.promised,
         });
     }
+    let hidden = planted!("a promise hides what was accepted");
     let reply = Reply::Promise {
         ballot,
-        accepted: register.accepted.clone(),
+        accepted: register.accepted.clone().filter(|_| !hidden),
         decided: register.decided,
         holds: holds_accepted(register, me, holds),
     };
-    if register.promised == Some(ballot) {
+    if register.promised == Some(ballot) || planted!("a promise is not persisted") {
         Outcome::unchanged(reply)
     } else {
         Outcome::changed(
@@ -172,13 +237,16 @@ fn accept(
     ballot: Ballot,
     placement: &Placement,
 ) -> Outcome {
-    if register.damaged {
+    if abstains(register) {
         return Outcome::unchanged(Reply::Damaged);
     }
-    if register.promised.is_some_and(|promised| ballot < promised) {
+    if register.promised.is_some_and(|promised| ballot < promised) && !planted!("an accept below the promise") {
         return Outcome::unchanged(Reply::Nack {
             promised: register.promised,
         });
+    }
+    if is_not_named(placement, me) {
+        return Outcome::unchanged(Reply::WrongNode);
     }
     let items = missing_items(placement, me, holds);
     if !items.is_empty() {
@@ -196,272 +264,53 @@ fn accept(
         Register {
             promised: Some(ballot),
             accepted: Some(vote),
-            decided: false,
+            decided: register.decided && planted!("a new vote inherits the old decision"),
             damaged: false,
         },
     )
 }
 
-fn decided(register: &Register, ballot: Ballot, placement: &Placement) -> Outcome {
+fn decided(
+    register: &Register,
+    me: NodeRef,
+    holds: &impl Fn(Digest) -> bool,
+    ballot: Ballot,
+    placement: &Placement,
+) -> Outcome {
     let newer = register.accepted.as_ref().is_none_or(|vote| vote.ballot <= ballot);
     let known = register.decided && register.accepted.as_ref().is_some_and(|vote| vote.ballot == ballot);
     if !newer || known {
         return Outcome::unchanged(Reply::Noted);
     }
-    Outcome::changed(
-        Reply::Noted,
-        Register {
-            promised: register.promised.max(Some(ballot)),
-            accepted: Some(Vote {
-                ballot,
-                placement: placement.clone(),
-            }),
-            decided: true,
-            damaged: register.damaged,
-        },
-    )
+    if placement.layout.is_deleted() && planted!("a deletion leaves no tombstone") {
+        return Outcome::changed(Reply::Noted, Register::default());
+    }
+    let promised = if register.votes_lost() && !planted!("a decision brings forgotten votes back") {
+        // The mark of who forgot votes: what is learned now does not bring them back.
+        None
+    } else if planted!("a decision moves the promise back") {
+        Some(ballot)
+    } else {
+        register.promised.max(Some(ballot))
+    };
+    let next = Register {
+        promised,
+        accepted: Some(Vote {
+            ballot,
+            placement: placement.clone(),
+        }),
+        decided: true,
+        damaged: register.damaged,
+    };
+    // A decision that assigns this node nothing, or only what is here, ends its damage. One that assigns what is not
+    // here makes none: it never vouched for that.
+    let next = if register.damaged {
+        next.examined(me, holds)
+    } else {
+        next
+    };
+    Outcome::changed(Reply::Noted, next)
 }
 
 #[cfg(test)]
-mod tests {
-    use vstack_types::{NodeUuid, ProcessUuid};
-
-    use super::*;
-    use crate::placement::Layout;
-
-    fn node(n: u8) -> NodeRef {
-        NodeRef::first(NodeUuid::from_bytes([n; 16]))
-    }
-
-    fn ballot(round: u64, proposer: u8) -> Ballot {
-        Ballot {
-            round,
-            proposer: ProcessUuid::from_bytes([proposer; 16]),
-        }
-    }
-
-    fn value(content: u8) -> Placement {
-        Placement {
-            version: 1,
-            size: 1,
-            sha256: Digest::of(&[content]),
-            layout: Layout::Replicated {
-                nodes: vec![node(1), node(2), node(3)],
-            },
-            prev: None,
-            back: false,
-        }
-    }
-
-    fn step(register: &mut Register, holds: bool, request: Request) -> Reply {
-        let outcome = handle(register, node(1), |_| holds, &request);
-        if let Some(next) = outcome.persist {
-            *register = next;
-        }
-        outcome.reply
-    }
-
-    #[test]
-    fn the_owners_put_is_a_vote_and_may_be_repeated() {
-        let mut register = Register::default();
-        let put = Request::Put0 {
-            ballot: ballot(0, 9),
-            placement: value(1),
-        };
-        assert_eq!(
-            step(&mut register, true, put.clone()),
-            Reply::Accepted { ballot: ballot(0, 9) }
-        );
-        assert_eq!(step(&mut register, true, put), Reply::Accepted { ballot: ballot(0, 9) });
-        let other = Request::Put0 {
-            ballot: ballot(0, 8),
-            placement: value(1),
-        };
-        assert_eq!(
-            step(&mut register, true, other),
-            Reply::Nack {
-                promised: Some(ballot(0, 9))
-            }
-        );
-    }
-
-    #[test]
-    fn the_same_value_in_another_ballot_is_not_the_owners_vote() {
-        let mut register = Register::default();
-        let accept = Request::Accept {
-            ballot: ballot(2, 7),
-            placement: value(1),
-        };
-        assert_eq!(
-            step(&mut register, true, accept),
-            Reply::Accepted { ballot: ballot(2, 7) }
-        );
-        let put = Request::Put0 {
-            ballot: ballot(0, 9),
-            placement: value(1),
-        };
-        assert_eq!(
-            step(&mut register, true, put),
-            Reply::Nack {
-                promised: Some(ballot(2, 7))
-            }
-        );
-    }
-
-    #[test]
-    fn a_promise_shuts_out_the_owner_and_everything_below() {
-        let mut register = Register::default();
-        step(&mut register, false, Request::Prepare { ballot: ballot(3, 1) });
-        let put = Request::Put0 {
-            ballot: ballot(0, 9),
-            placement: value(1),
-        };
-        assert_eq!(
-            step(&mut register, true, put),
-            Reply::Nack {
-                promised: Some(ballot(3, 1))
-            }
-        );
-        let low = Request::Accept {
-            ballot: ballot(2, 9),
-            placement: value(1),
-        };
-        assert_eq!(
-            step(&mut register, true, low),
-            Reply::Nack {
-                promised: Some(ballot(3, 1))
-            }
-        );
-        let below = Request::Prepare { ballot: ballot(3, 0) };
-        assert_eq!(
-            step(&mut register, true, below),
-            Reply::Nack {
-                promised: Some(ballot(3, 1))
-            }
-        );
-    }
-
-    #[test]
-    fn nobody_votes_for_bytes_that_are_not_there() {
-        let mut register = Register::default();
-        let need = Reply::NeedBytes {
-            items: vec![Digest::of(&[1])],
-        };
-        let accept = Request::Accept {
-            ballot: ballot(1, 1),
-            placement: value(1),
-        };
-        assert_eq!(step(&mut register, false, accept), need);
-        assert_eq!(
-            step(
-                &mut register,
-                false,
-                Request::Put0 {
-                    ballot: ballot(0, 9),
-                    placement: value(1)
-                }
-            ),
-            need
-        );
-        assert_eq!(register, Register::default());
-    }
-
-    #[test]
-    fn a_decision_is_not_a_vote_and_never_goes_back() {
-        let mut register = Register::default();
-        step(
-            &mut register,
-            true,
-            Request::Accept {
-                ballot: ballot(4, 1),
-                placement: value(1),
-            },
-        );
-        assert_eq!(
-            step(
-                &mut register,
-                false,
-                Request::Decided {
-                    ballot: ballot(3, 1),
-                    placement: value(2)
-                }
-            ),
-            Reply::Noted
-        );
-        assert!(!register.decided);
-        step(
-            &mut register,
-            false,
-            Request::Decided {
-                ballot: ballot(5, 1),
-                placement: value(3),
-            },
-        );
-        assert!(register.decided);
-        assert_eq!(register.promised, Some(ballot(5, 1)));
-        // A decided register still answers the next proposer, and a new vote is undecided until told otherwise.
-        step(
-            &mut register,
-            true,
-            Request::Accept {
-                ballot: ballot(6, 1),
-                placement: value(3),
-            },
-        );
-        assert!(!register.decided);
-    }
-
-    #[test]
-    fn a_damaged_acceptor_abstains() {
-        let mut register = Register {
-            damaged: true,
-            ..Register::default()
-        };
-        for request in [
-            Request::Put0 {
-                ballot: ballot(0, 9),
-                placement: value(1),
-            },
-            Request::Prepare { ballot: ballot(1, 1) },
-            Request::Accept {
-                ballot: ballot(1, 1),
-                placement: value(1),
-            },
-        ] {
-            assert_eq!(step(&mut register, true, request), Reply::Damaged);
-        }
-    }
-
-    #[test]
-    fn bytes_go_only_when_a_decision_names_them_no_more() {
-        let digest = Digest::of(&[1]);
-        let deleted = Placement {
-            layout: Layout::Deleted { nodes: vec![node(1)] },
-            version: 2,
-            ..value(1)
-        };
-        let mut register = Register::default();
-        assert!(!register.may_delete(node(1), digest));
-        step(
-            &mut register,
-            true,
-            Request::Accept {
-                ballot: ballot(1, 1),
-                placement: deleted.clone(),
-            },
-        );
-        assert!(
-            !register.may_delete(node(1), digest),
-            "an undecided deletion deletes nothing"
-        );
-        step(
-            &mut register,
-            true,
-            Request::Decided {
-                ballot: ballot(1, 1),
-                placement: deleted,
-            },
-        );
-        assert!(register.may_delete(node(1), digest));
-    }
-}
+mod tests;

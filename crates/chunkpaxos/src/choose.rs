@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use vstack_types::{Digest, NodeRef};
+use vstack_types::{Digest, NodeRef, planted};
 
 use crate::{
     placement::{Layout, Placement},
-    proposer::{Change, Refusal},
+    proposal::{Change, Refusal},
 };
 
 /// The next step of a proposer that knows what the register holds.
@@ -49,36 +49,62 @@ pub(crate) fn on_known(change: &Change, current: &Placement, vouching: &BTreeSet
             _ => Next::Refuse(Refusal::Deleted),
         };
     }
+    if current.is_first_coded() && gives_up(change) {
+        return Next::Propose(gone(current));
+    }
     match (change, &current.prev) {
         (Change::Read, _) | (Change::Settle, None) => Next::Already(current.clone()),
         (Change::Create { size, sha256 }, _) if *size == current.size && *sha256 == current.sha256 => {
             Next::Already(current.clone())
         }
         (Change::Create { .. } | Change::Abort, _) => Next::Refuse(Refusal::Taken(Box::new(current.clone()))),
-        (Change::Delete, None) => Next::Propose(successor(
-            current,
-            Layout::Deleted {
-                nodes: current.layout.nodes(),
-            },
-            None,
-            false,
-        )),
+        (Change::Delete, None) => Next::Propose(gone(current)),
         (Change::Move { to }, None) if *to == current.layout => Next::Already(current.clone()),
         (Change::Move { to }, None) => {
             Next::Propose(successor(current, to.clone(), Some(current.layout.clone()), false))
         }
         (Change::TurnBack, None) => Next::Refuse(Refusal::Settled),
+        (Change::Settle, Some(_))
+            if current.back && !enough(current, vouching) && planted!("turning back needs enough too") =>
+        {
+            Next::Refuse(Refusal::NotEnough)
+        }
         (Change::Settle, Some(_)) if current.back || enough(current, vouching) => {
             Next::Propose(successor(current, current.layout.clone(), None, false))
         }
         (Change::Settle, Some(_)) => Next::Refuse(Refusal::NotEnough),
-        (Change::TurnBack, Some(prev)) if !current.back => {
+        (Change::Delete, Some(_)) if planted!("a joint is deleted on one half") => Next::Propose(gone(current)),
+        (Change::TurnBack, Some(_)) if planted!("a move cannot be turned back") => Next::Refuse(Refusal::Settled),
+        (Change::TurnBack, Some(prev)) if planted!("a joint is cancelled straight to the old set") => {
+            Next::Propose(successor(current, prev.clone(), None, false))
+        }
+        (Change::TurnBack, Some(prev)) if !current.back || planted!("a turning back is turned back") => {
             Next::Propose(successor(current, prev.clone(), Some(current.layout.clone()), true))
         }
         (Change::TurnBack | Change::Delete | Change::Move { .. }, Some(_)) => {
             Next::Refuse(Refusal::Joint(Box::new(current.clone())))
         }
     }
+}
+
+/// With `found` accepted by somebody, perhaps decided and perhaps not.
+///
+/// Of everything but a coded first version the answer is none: a value that may have been decided is completed before
+/// anything follows it. A coded first version may be impossible to complete, because who accepted it holds a shard
+/// and not the chunk. Nobody was told that it is stored before it is settled, and its acceptors do not change, so it
+/// can be given up in one step, as if it were decided.
+pub(crate) fn on_undecided(change: &Change, found: &Placement) -> Option<Next> {
+    let may = found.is_first_coded() && gives_up(change);
+    (may && !planted!("a coded first version is completed before it is given up")).then(|| Next::Propose(gone(found)))
+}
+
+const fn gives_up(change: &Change) -> bool {
+    matches!(change, Change::Abort | Change::Delete | Change::TurnBack)
+}
+
+fn gone(current: &Placement) -> Placement {
+    let nodes = current.layout.nodes();
+    successor(current, Layout::Deleted { nodes }, None, false)
 }
 
 fn successor(current: &Placement, layout: Layout, prev: Option<Layout>, back: bool) -> Placement {
@@ -95,6 +121,13 @@ fn successor(current: &Placement, layout: Layout, prev: Option<Layout>, back: bo
 /// Whether `vouching` hold so much of the new layout that the old one may go: after the loss of any one of them it
 /// can still be read.
 fn enough(joint: &Placement, vouching: &BTreeSet<NodeRef>) -> bool {
+    if planted!("a move is settled without its quorum") {
+        return true;
+    }
+    if planted!("a plain majority settles a coded placement") {
+        let nodes = joint.layout.nodes();
+        return nodes.iter().filter(|node| vouching.contains(node)).count() > nodes.len() / 2;
+    }
     match &joint.layout {
         Layout::Replicated { nodes } | Layout::Deleted { nodes } => {
             nodes.iter().filter(|node| vouching.contains(node)).count() > nodes.len() / 2
@@ -109,6 +142,9 @@ fn enough(joint: &Placement, vouching: &BTreeSet<NodeRef>) -> bool {
                     .filter(|node| vouching.contains(node))
                     .map(held_by)
             };
+            if planted!("enough counts shards, not nodes") {
+                return counts().sum::<usize>() > usize::from(*data);
+            }
             counts().sum::<usize>() >= usize::from(*data) + counts().max().unwrap_or(0)
         }
     }
@@ -156,6 +192,43 @@ mod tests {
         let three = coded(&[1, 1, 2, 2, 3], 3);
         assert!(enough(&three, &of(&[1, 2, 3])));
         assert!(!enough(&three, &of(&[1, 2])));
+    }
+
+    #[test]
+    fn a_coded_first_version_settles_or_is_given_up() {
+        let everyone: BTreeSet<_> = (1..=5).map(node).collect();
+        let first = Placement {
+            version: 1,
+            prev: Some(Layout::nothing()),
+            ..coded(&[1, 2, 3, 4, 5], 3)
+        };
+        assert_eq!(first.check(), Ok(()));
+        let few: BTreeSet<_> = (1..=3).map(node).collect();
+        assert!(
+            first.quorum(|node| few.contains(&node)),
+            "the half without acceptors decides by itself"
+        );
+        assert_eq!(
+            on_known(&Change::Settle, &first, &few),
+            Next::Refuse(Refusal::NotEnough)
+        );
+        let Next::Propose(settled) = on_known(&Change::Settle, &first, &everyone) else {
+            panic!("settles")
+        };
+        assert_eq!(
+            (settled.version, settled.prev, settled.layout),
+            (2, None, first.layout.clone())
+        );
+        for change in [Change::TurnBack, Change::Delete, Change::Abort] {
+            let Next::Propose(gone) = on_known(&change, &first, &few) else {
+                panic!("is given up")
+            };
+            assert!(gone.layout.is_deleted() && gone.prev.is_none() && gone.version == 2);
+            assert_eq!(gone.layout.nodes(), first.layout.nodes());
+            assert_eq!(on_undecided(&change, &first), Some(Next::Propose(gone)));
+        }
+        assert_eq!(on_undecided(&Change::Settle, &first), None);
+        assert_eq!(on_undecided(&Change::Delete, &coded(&[1, 2, 3, 4, 5], 3)), None);
     }
 
     #[test]

@@ -13,10 +13,13 @@ mod choose;
 mod codec;
 mod message;
 mod placement;
+mod proposal;
 mod proposer;
+mod rename;
 
 pub use acceptor::Register;
 pub use codec::DecodeError;
 pub use message::{Reply, Request, Vote};
 pub use placement::{Ballot, Layout, LayoutError, Placement, Shard};
-pub use proposer::{Action, Change, Outcome, Proposer, Refusal, backoff};
+pub use proposal::{Action, Change, Outcome, Refusal};
+pub use proposer::{Proposer, backoff};

@@ -69,7 +69,7 @@ pub enum Reply {
     },
     /// No: something newer is promised.
     Nack {
-        /// The ballot to go above; none when the refusal is about an acceptor that votes no more.
+        /// The ballot to go above; none from an acceptor that is sealed and votes no more.
         promised: Option<Ballot>,
     },
     /// It would vote, but these items of its own are absent or unverified.

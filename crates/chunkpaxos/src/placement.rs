@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vstack_types::{Digest, NodeRef, ProcessUuid, limits::LAYOUT_NODES_MAX};
+use vstack_types::{Digest, NodeRef, ProcessUuid, limits::LAYOUT_NODES_MAX, planted};
 
 /// A proposer's attempt. Ordered by round, then proposer; at most one value is ever proposed in one ballot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +57,7 @@ pub enum Layout {
         /// `data + parity` of them, in order of their index.
         shards: Vec<Shard>,
     },
-    /// Nobody holds anything, for ever.
+    /// Nobody holds anything, for ever. Of no nodes at all it is [`Layout::nothing`].
     Deleted {
         /// The acceptors that remember it.
         nodes: Vec<NodeRef>,
@@ -79,9 +79,23 @@ pub enum LayoutError {
     /// Shards missing, out of order, or of an impossible code.
     #[error("a coded layout has `data` + `parity` shards, in order, with at least one data shard")]
     Shards,
+    /// Only a coded first version is made from nothing.
+    #[error("only a coded first version is made from nothing")]
+    FromNothing,
 }
 
 impl Layout {
+    /// What a chunk's first version is made from: no bytes, and no acceptors, so that its half of a joint decides
+    /// by itself. Only ever the `prev` of a coded first version.
+    pub const fn nothing() -> Self {
+        Self::Deleted { nodes: Vec::new() }
+    }
+
+    /// Whether it is [`Layout::nothing`].
+    pub const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Deleted { nodes } if nodes.is_empty())
+    }
+
     /// Its acceptors, each once, in the order the layout names them.
     pub fn nodes(&self) -> Vec<NodeRef> {
         match self {
@@ -188,9 +202,23 @@ impl Placement {
     pub fn quorum(&self, voters: impl Fn(NodeRef) -> bool) -> bool {
         let majority = |layout: &Layout| {
             let nodes = layout.nodes();
-            nodes.iter().filter(|node| voters(**node)).count() > nodes.len() / 2
+            nodes.is_empty() || nodes.iter().filter(|node| voters(**node)).count() > nodes.len() / 2
         };
+        if planted!("one half of a joint decides") {
+            return majority(&self.layout);
+        }
         majority(&self.layout) && self.prev.as_ref().is_none_or(majority)
+    }
+
+    /// Whether it is a coded first version: decided, but nobody may be told that the chunk is stored before it is
+    /// settled, because a majority of shards need not be enough to read it.
+    pub fn is_first_coded(&self) -> bool {
+        self.prev.as_ref().is_some_and(Layout::is_nothing)
+    }
+
+    /// Whether either half names `node` as an acceptor.
+    pub fn names(&self, node: NodeRef) -> bool {
+        self.layout.names(node) || self.prev.as_ref().is_some_and(|prev| prev.names(node))
     }
 
     /// The digests of the items that `layout` assigns to `node`: the whole chunk for a replica, its shards for a
@@ -230,6 +258,13 @@ impl Placement {
     /// What is wrong with the first that cannot.
     pub fn check(&self) -> Result<(), LayoutError> {
         self.layout.check()?;
-        self.prev.as_ref().map_or(Ok(()), Layout::check)
+        match &self.prev {
+            Some(prev) if prev.is_nothing() => {
+                let first = self.version == 1 && !self.back && matches!(self.layout, Layout::Coded { .. });
+                if first { Ok(()) } else { Err(LayoutError::FromNothing) }
+            }
+            Some(prev) => prev.check(),
+            None => Ok(()),
+        }
     }
 }

@@ -10,125 +10,24 @@ use std::{
 };
 
 use rand::{Rng, RngExt as _};
-use vstack_types::{Digest, NodeRef, ProcessUuid};
+use vstack_types::{Digest, NodeRef, ProcessUuid, planted};
 
 use crate::{
     choose::{self, Next},
     message::{Reply, Request, Vote},
     placement::{Ballot, Layout, Placement},
+    proposal::{Action, Change, Outcome, Refusal},
 };
 
-/// What a proposer wishes for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Learn what is decided, completing what may have been.
-    Read,
-    /// Place bytes that were staged: version 1 on the initial nodes.
-    Create {
-        /// Bytes of the chunk.
-        size: u64,
-        /// Of the chunk.
-        sha256: Digest,
-    },
-    /// Make sure nothing is ever placed, if nothing was.
-    Abort,
-    /// Take the chunk out, whatever is placed.
-    Delete,
-    /// Begin to move it; the result is joint.
-    Move {
-        /// Where to.
-        to: Layout,
-    },
-    /// End a move: only the new layout counts from then on.
-    Settle,
-    /// Give a move up; the result is joint with the halves swapped, to be settled.
-    TurnBack,
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Promise {
+    pub(crate) accepted: Option<Vote>,
+    pub(crate) decided: bool,
+    pub(crate) holds: bool,
 }
 
-/// Why a wish is not granted. None of these changes with another try.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such placement to change.
-    #[error("nothing is placed under this id")]
-    Nothing,
-    /// It is gone for ever.
-    #[error("the chunk was deleted; a new upload needs a new id")]
-    Deleted,
-    /// Something else was decided first.
-    #[error("another placement was decided")]
-    Taken(Box<Placement>),
-    /// A move is under way: settle it or turn it back first.
-    #[error("a move is under way")]
-    Joint(Box<Placement>),
-    /// No move is under way.
-    #[error("no move is under way")]
-    Settled,
-    /// Too few nodes of the new layout hold their part.
-    #[error("too few nodes hold their part of the new layout")]
-    NotEnough,
-    /// Somebody changed it since the caller looked.
-    #[error("the placement has version {}, not the expected one", .0.version)]
-    Version(Box<Placement>),
-}
-
-/// How a proposal ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// This placement is decided, as wished.
-    Decided(Vote),
-    /// Nothing is decided and nothing can have been: only for [`Change::Read`].
-    Nothing,
-    /// Not as wished; what is known of the register is in the refusal.
-    Refused(Refusal),
-}
-
-/// What the driver has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Send; give the reply to [`Proposer::on_reply`], or its absence to [`Proposer::on_silence`].
-    Send {
-        /// To whom.
-        to: NodeRef,
-        /// What.
-        request: Request,
-    },
-    /// Bring this item to a node that needs it before it can vote, from any of the holders; then
-    /// [`Proposer::on_copied`].
-    Copy {
-        /// Who needs it.
-        to: NodeRef,
-        /// Of the item.
-        item: Digest,
-        /// Bytes of the item.
-        size: u64,
-        /// Who should have it.
-        from: Vec<NodeRef>,
-    },
-    /// Send, and forget: the loss of this message is harmless.
-    Tell {
-        /// To whom.
-        to: NodeRef,
-        /// A [`Request::Decided`].
-        request: Request,
-    },
-    /// This attempt cannot succeed: wait for [`backoff`], then [`Proposer::retry`].
-    Backoff {
-        /// Attempts so far, from 1.
-        attempt: u32,
-    },
-    /// It is over.
-    Finish(Outcome),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Promise {
-    accepted: Option<Vote>,
-    decided: bool,
-    holds: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
     Waiting,
     Prepare {
         asked: BTreeSet<NodeRef>,
@@ -145,21 +44,29 @@ enum Phase {
     Done,
 }
 
-/// One wish about one register.
-#[derive(Debug, Clone)]
+/// One wish about one register. It compares and hashes as the whole of its state, so that a model can hold many.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Proposer {
-    process: ProcessUuid,
-    initial: Vec<NodeRef>,
-    change: Change,
-    expected: Option<u64>,
+    pub(crate) process: ProcessUuid,
+    pub(crate) initial: Vec<NodeRef>,
+    pub(crate) change: Change,
+    pub(crate) expected: Option<u64>,
     /// Rounds up to this one were seen or used.
-    round: u64,
-    attempt: u32,
+    pub(crate) round: u64,
+    pub(crate) attempt: u32,
     /// Decided, as this proposer saw itself or was told by one who did.
-    known: Option<Placement>,
+    pub(crate) known: Option<Placement>,
     /// Who accepted `known` when this proposer completed it.
-    completed_by: BTreeSet<NodeRef>,
-    phase: Phase,
+    pub(crate) completed_by: BTreeSet<NodeRef>,
+    pub(crate) phase: Phase,
+}
+
+/// Whether the votes of these in one ballot decide `placement`.
+fn decides(placement: &Placement, voters: impl Fn(NodeRef) -> bool) -> bool {
+    if planted!("phase 2 demands every vote") {
+        return placement.nodes().into_iter().all(voters);
+    }
+    placement.quorum(voters)
 }
 
 /// Random, growing with the attempts: duelling proposers part ways.
@@ -211,9 +118,24 @@ impl Proposer {
         }
     }
 
+    /// Attempts so far, the one under way included. Each has a ballot of its own.
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Nodes whose answer this attempt still waits for, in a fixed order.
+    pub fn waits_for(&self) -> Vec<NodeRef> {
+        match &self.phase {
+            Phase::Prepare { pending, .. } | Phase::Accept { pending, .. } => pending.iter().copied().collect(),
+            Phase::Waiting | Phase::Done => Vec::new(),
+        }
+    }
+
     /// Begins the first attempt, or the next one after [`Action::Backoff`].
     pub fn retry(&mut self) -> Vec<Action> {
-        self.round += 1;
+        if self.attempt == 0 || !planted!("a retry keeps its round") {
+            self.round += 1;
+        }
         self.attempt += 1;
         let mut ask: BTreeSet<NodeRef> = self.initial.iter().copied().collect();
         if let Some(known) = &self.known {
@@ -233,10 +155,15 @@ impl Proposer {
             return Vec::new();
         }
         match reply {
-            Reply::Nack { promised } => {
-                self.round = self.round.max(promised.map_or(0, |promised| promised.round));
+            Reply::Nack {
+                promised: Some(promised),
+            } => {
+                self.round = self.round.max(promised.round);
                 self.give_up()
             }
+            // One that votes no more does not speak for the others: giving up for it would be giving up for ever.
+            Reply::Nack { promised: None } if planted!("a sealed acceptor ends the attempt") => self.give_up(),
+            Reply::Nack { promised: None } => self.on_silence(from, ballot),
             Reply::Promise {
                 accepted,
                 decided,
@@ -356,6 +283,12 @@ impl Proposer {
             .filter_map(|promise| promise.accepted.as_ref())
             .max_by_key(|vote| vote.ballot)
             .cloned();
+        let highest = if planted!("the value of the lowest ballot is chosen") {
+            let found = promises.values().filter_map(|promise| promise.accepted.as_ref());
+            found.min_by_key(|vote| vote.ballot).cloned()
+        } else {
+            highest
+        };
         let Some(highest) = highest else {
             // Something was decided and none of those who answered knows it: they are not the ones to build on.
             if self.known.is_some() {
@@ -375,6 +308,21 @@ impl Proposer {
             .into_iter()
             .filter(|node| !asked.contains(node))
             .collect();
+        let halved = planted!("phase 1 asks one half of a joint");
+        if halved {
+            let half = Placement {
+                prev: None,
+                layout: highest
+                    .placement
+                    .prev
+                    .clone()
+                    .unwrap_or_else(|| highest.placement.layout.clone()),
+                ..highest.placement.clone()
+            };
+            if half.quorum(|node| promises.contains_key(&node)) {
+                return self.conclude_prepare(highest);
+            }
+        }
         if !more.is_empty() {
             asked.extend(&more);
             pending.extend(&more);
@@ -395,29 +343,42 @@ impl Proposer {
         let said_so = promises
             .values()
             .any(|promise| promise.decided && promise.accepted.as_ref().is_some_and(|vote| vote.placement == *current));
-        let counted = current.quorum(|node| {
+        let counted = decides(current, |node| {
             promises
                 .get(&node)
                 .is_some_and(|promise| promise.accepted.as_ref() == Some(&highest))
         });
-        if !(said_so || counted || self.known.as_ref() == Some(current)) {
+        let is_known = said_so || counted || self.known.as_ref() == Some(current);
+        let expected = self.expected.is_none_or(|version| version == current.version);
+        if !is_known
+            && expected
+            && let Some(next) = choose::on_undecided(&self.change, current)
+        {
+            return self.take(next, Some(highest));
+        }
+        if !(is_known || planted!("a move is built on an undecided value")) {
             let unchanged = highest.placement;
             return self.propose(unchanged, false);
         }
+        // Whoever this one names has to hear of its successor, also who is not named by that.
+        let completed_by = if self.known.as_ref() == Some(current) {
+            self.completed_by.clone()
+        } else {
+            BTreeSet::new()
+        };
         let vouching: BTreeSet<NodeRef> = current
             .layout
             .nodes()
             .into_iter()
             .filter(|node| {
                 let promised = promises.get(node).is_some_and(|promise| {
-                    promise.holds && promise.accepted.as_ref().is_some_and(|vote| vote.placement == *current)
+                    (promise.holds || planted!("who was told of a joint counts as a holder"))
+                        && promise.accepted.as_ref().is_some_and(|vote| vote.placement == *current)
                 });
-                promised || (self.known.as_ref() == Some(current) && self.completed_by.contains(node))
+                promised || (self.known.as_ref() == Some(current) && completed_by.contains(node))
             })
             .collect();
-        let granted =
-            matches!(self.change, Change::Read) || self.expected.is_none_or(|version| version == current.version);
-        let next = if granted {
+        let next = if expected || matches!(self.change, Change::Read) {
             choose::on_known(&self.change, current, &vouching)
         } else {
             Next::Refuse(Refusal::Version(Box::new(current.clone())))
@@ -426,6 +387,8 @@ impl Proposer {
         if next == Next::Refuse(Refusal::NotEnough) && !pending.is_empty() {
             return Vec::new();
         }
+        self.known = Some(current.clone());
+        self.completed_by = completed_by;
         self.take(next, Some(highest))
     }
 
@@ -498,7 +461,12 @@ impl Proposer {
             return self.on_silence(from, ballot);
         }
         copies.insert(from, items.len());
-        let holders: Vec<_> = placement.nodes().into_iter().filter(|node| *node != from).collect();
+        // Who lacks a shard may have the chunk, and who lacks the chunk shards of it: it helps to make its own.
+        let coded = |layout: &Layout| matches!(layout, Layout::Coded { .. });
+        let is_coded = coded(&placement.layout) || placement.prev.as_ref().is_some_and(coded);
+        let helps_itself = is_coded && !planted!("nobody makes shards of its own copy");
+        let mut holders = placement.nodes();
+        holders.retain(|node| *node != from || helps_itself);
         items
             .iter()
             .map(|item| Action::Copy {
@@ -522,8 +490,8 @@ impl Proposer {
         else {
             return Vec::new();
         };
-        if !placement.quorum(|node| accepted.contains(&node)) {
-            let hopeless = !placement.quorum(|node| accepted.contains(&node) || pending.contains(&node));
+        if !decides(placement, |node| accepted.contains(&node)) {
+            let hopeless = !decides(placement, |node| accepted.contains(&node) || pending.contains(&node));
             return if hopeless { self.give_up() } else { Vec::new() };
         }
         let (placement, wished, accepted) = (placement.clone(), *wished, accepted.clone());

@@ -1,7 +1,7 @@
 //! Every value survives its encoding, and no bytes whatever make the decoder panic or accept nonsense.
 
 use proptest::prelude::*;
-use vstack_chunkpaxos::{Ballot, Layout, Placement, Register, Reply, Request, Shard, Vote};
+use vstack_chunkpaxos::{Ballot, Layout, LayoutError, Placement, Register, Reply, Request, Shard, Vote};
 use vstack_types::{Digest, Incarnation, NodeRef, NodeUuid, ProcessUuid, limits::VOTE_BYTES_MAX};
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -44,6 +44,12 @@ fn layout() -> impl Strategy<Value = Layout> {
 prop_compose! {
     fn placement()(version: u64, size: u64, sha256 in digest(), layout in layout(), prev in prop::option::of(layout()), back: bool) -> Placement {
         Placement { version, size, sha256, layout, prev, back }
+    }
+}
+
+prop_compose! {
+    fn coded_first()(size: u64, sha256 in digest(), layout in coded()) -> Placement {
+        Placement { version: 1, size, sha256, layout, prev: Some(Layout::nothing()), back: false }
     }
 }
 
@@ -116,6 +122,20 @@ proptest! {
     fn registers_read_back(promised in prop::option::of(ballot()), accepted in prop::option::of(vote()), decided: bool, damaged: bool) {
         let register = Register { promised, accepted, decided, damaged };
         prop_assert_eq!(Register::decode(&register.encode()), Ok(register));
+    }
+
+    #[test]
+    fn only_a_coded_first_version_is_made_from_nothing(first in coded_first(), nodes in nodes(8), version in 2u64..) {
+        prop_assert_eq!(Placement::decode(&first.encode()), Ok(first.clone()));
+        let refused = Err(LayoutError::FromNothing.into());
+        let later = Placement { version, ..first.clone() };
+        prop_assert_eq!(Placement::decode(&later.encode()), refused.clone());
+        let copies = Placement { layout: Layout::Replicated { nodes }, ..first.clone() };
+        prop_assert_eq!(Placement::decode(&copies.encode()), refused.clone());
+        let back = Placement { back: true, ..first.clone() };
+        prop_assert_eq!(Placement::decode(&back.encode()), refused);
+        let nowhere = Placement { layout: Layout::nothing(), prev: None, ..first };
+        prop_assert_eq!(Placement::decode(&nowhere.encode()), Err(LayoutError::Empty.into()));
     }
 
     #[test]

@@ -42,6 +42,9 @@ enum Command {
     Play(vstack_player::PlayOptions),
     /// Show the logs of a cluster started by `vstack up`.
     Logs(commands::logs::Options),
+    /// Look after a storage node's data directory.
+    #[command(subcommand)]
+    Node(commands::node::Command),
     /// Run the metadata service.
     Metadata(Box<vstack_metadata::Settings>),
     /// Run a storage node.
@@ -52,6 +55,8 @@ enum Command {
     Web(Box<vstack_web::Settings>),
     /// Run the smart client as a service.
     Client(Box<vstack_player::Settings>),
+    /// Simulate whole clusters while things go wrong, and check that every promise is kept.
+    Sim(vstack_sim::Command),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +85,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(options) => tool(|stop| commands::status::run(options, stop)),
         Command::Rm(options) => tool(|_stop| commands::rm::run(options)),
         Command::Logs(options) => tool(|stop| commands::logs::run(options, stop)),
+        Command::Node(command) => commands::node::run(command),
+        Command::Sim(command) => Ok(command.run()),
         Command::Play(options) => tool(|stop| async move {
             vstack_player::play(options, stop).await?;
             Ok(ExitCode::SUCCESS)

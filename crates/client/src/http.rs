@@ -1,6 +1,6 @@
 //! The HTTP client under the typed ones: timeouts, bounded answers, our error body, the MAC of cluster calls.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -12,7 +12,10 @@ use vstack_api::{
 };
 use vstack_types::limits::{CHUNK_BYTES_MAX, JSON_BODY_BYTES_MAX};
 
-use crate::ClientError;
+use crate::{
+    ClientError,
+    wire::{Wire, Wires},
+};
 
 /// How long calls may take.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +43,7 @@ impl Default for Timeouts {
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     http: reqwest::Client,
+    wires: Wires,
     secret: Option<ClusterSecret>,
     timeouts: Timeouts,
 }
@@ -63,7 +67,23 @@ impl HttpClient {
                 url: String::new(),
                 reason: error.to_string(),
             })?;
-        Ok(Self { http, secret, timeouts })
+        Ok(Self {
+            http,
+            wires: Wires::Sockets,
+            secret,
+            timeouts,
+        })
+    }
+
+    /// Calls through a simulation's network. No socket is ever opened.
+    pub fn simulated(secret: Option<ClusterSecret>, timeouts: Timeouts, wire: Arc<dyn Wire>) -> Self {
+        Self {
+            // Only builds requests.
+            http: reqwest::Client::new(),
+            wires: Wires::Simulated(wire),
+            secret,
+            timeouts,
+        }
     }
 
     /// The limits in force.
@@ -74,6 +94,14 @@ impl HttpClient {
     /// The transport itself, for streaming calls that set their own timeouts.
     pub const fn transport(&self) -> &reqwest::Client {
         &self.http
+    }
+
+    /// Sends a request built from [`Self::transport`]; every status is an answer.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub async fn execute(&self, url: &str, request: RequestBuilder) -> Result<Response, ClientError> {
+        self.wires.execute(url, request).await
     }
 
     pub(crate) fn request(&self, method: Method, url: &str) -> RequestBuilder {
@@ -88,7 +116,7 @@ impl HttpClient {
 
     /// Sends, and makes an error of every status that is none of `expected`.
     pub(crate) async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await.map_err(|error| transport_error(url, &error))?;
+        let response = self.execute(url, request).await?;
         if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
@@ -120,11 +148,7 @@ impl HttpClient {
         if let Some(vote) = call.vote {
             request = request.header(headers::VSTACK_VOTE, vote);
         }
-        let response = request
-            .body(call.body)
-            .send()
-            .await
-            .map_err(|error| transport_error(&url, &error))?;
+        let response = self.execute(&url, request.body(call.body)).await?;
         let status = response.status();
         let node = header_text(&response, headers::VSTACK_NODE).unwrap_or_default();
         let vote = header_text(&response, headers::VSTACK_VOTE);

@@ -5,15 +5,21 @@
 //! driver, which follows the protocol's own rule; who calls knows better what a failure means.
 
 mod error;
+mod event_parser;
 mod http;
 mod metadata;
 mod node;
 mod propose;
 mod uploader;
+mod view;
+mod wire;
 
 pub use error::ClientError;
+pub use event_parser::{EventParser, EventTooLong, ServerEvent};
 pub use http::{HttpClient, Timeouts};
 pub use metadata::MetadataClient;
 pub use node::{Holder, NodeClient, Ping, Pull};
-pub use propose::{NodeUrls, ProposeError, propose};
+pub use propose::{Effort, NodeUrls, ProposeError, propose, propose_counting};
 pub use uploader::UploaderClient;
+pub use view::{PlacementShape, placement_view};
+pub use wire::{Sending, Wire, WireError};

@@ -7,11 +7,12 @@ use reqwest::{Method, Response};
 use serde::{Deserialize, Serialize};
 use vstack_api::{
     auth::header_bytes,
+    consensus::RegisterView,
     headers,
     node::{ChunkPage, NodeHealth, RegisterPage},
 };
 use vstack_chunkpaxos::{Reply, Request};
-use vstack_types::{ChunkId, Digest, NodeRef, VideoId, limits::CHUNK_BYTES_MAX};
+use vstack_types::{ChunkId, Digest, NodeRef, VideoId, ambient, limits::CHUNK_BYTES_MAX};
 
 use crate::{
     ClientError, HttpClient,
@@ -253,7 +254,7 @@ impl NodeClient {
     /// # Errors
     /// When it does not prove it.
     pub async fn challenge(&self, url: &str) -> Result<NodeRef, ClientError> {
-        let nonce: [u8; 32] = rand::random();
+        let nonce: [u8; 32] = ambient::bytes();
         let answer = self
             .http
             .cluster(ClusterRequest {
@@ -320,18 +321,24 @@ impl NodeClient {
             .await
     }
 
+    /// What a node shows of one register. Unsigned: not to be counted on.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn register(&self, url: &str, chunk: &ChunkId) -> Result<RegisterView, ClientError> {
+        let url = format!("{}/consensus/{chunk}", url.trim_end_matches('/'));
+        let response = self.http.send(&url, self.http.request(Method::GET, &url)).await?;
+        let body = read_bounded(&url, response, 64 * 1024).await?;
+        crate::http::parse(&url, &body)
+    }
+
     /// `GET /health`; an answer with 503 is an answer.
     ///
     /// # Errors
     /// As any call.
     pub async fn health(&self, url: &str) -> Result<NodeHealth, ClientError> {
         let url = format!("{}/health", url.trim_end_matches('/'));
-        let response = self
-            .http
-            .request(Method::GET, &url)
-            .send()
-            .await
-            .map_err(|error| crate::http::transport_error(&url, &error))?;
+        let response = self.http.execute(&url, self.http.request(Method::GET, &url)).await?;
         let body = read_bounded(&url, response, 64 * 1024).await?;
         crate::http::parse(&url, &body)
     }

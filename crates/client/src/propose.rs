@@ -2,10 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::{task::JoinSet, time::timeout};
 use vstack_chunkpaxos::{Action, Ballot, Outcome, Proposer, Reply, Request, backoff};
-use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid};
+use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ambient};
 
 use crate::{Holder, NodeClient};
 
@@ -45,16 +44,38 @@ pub enum ProposeError {
     Deadline(Duration),
 }
 
+/// What a proposal cost, up to its outcome. News of the decision are not in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Requests sent and answers received, copies between nodes among them.
+    pub messages: u64,
+    /// Waits for an answer, one after the other: the longest chain of requests, each sent because of the answer
+    /// before it, that ends with the outcome.
+    pub round_trips: u64,
+    /// Promises and acceptances received.
+    pub votes: u64,
+}
+
+impl Effort {
+    fn heard(&mut self, reply: &Reply) {
+        self.messages += 1;
+        self.votes += u64::from(matches!(reply, Reply::Promise { .. } | Reply::Accepted { .. }));
+    }
+}
+
 enum Event {
     Replied {
         from: NodeRef,
         ballot: Ballot,
         reply: Option<Reply>,
+        /// Requests in its chain.
+        depth: u64,
     },
     Copied {
         to: NodeRef,
         ballot: Ballot,
         copied: bool,
+        depth: u64,
     },
     Told,
 }
@@ -68,8 +89,23 @@ pub async fn propose(
     nodes: &NodeClient,
     urls: &NodeUrls,
     chunk: &ChunkId,
+    proposer: Proposer,
+    deadline: Duration,
+) -> Result<Outcome, ProposeError> {
+    propose_counting(nodes, urls, chunk, proposer, deadline, &mut Effort::default()).await
+}
+
+/// As [`propose`]; what it cost is added to `effort`, also when there is no outcome.
+///
+/// # Errors
+/// As [`propose`].
+pub async fn propose_counting(
+    nodes: &NodeClient,
+    urls: &NodeUrls,
+    chunk: &ChunkId,
     mut proposer: Proposer,
     deadline: Duration,
+    effort: &mut Effort,
 ) -> Result<Outcome, ProposeError> {
     let run = async {
         let mut driver = Driver {
@@ -77,12 +113,15 @@ pub async fn propose(
             urls,
             chunk,
             running: JoinSet::new(),
+            depth: 0,
+            effort,
         };
-        let mut rng = StdRng::from_rng(&mut rand::rng());
+        let mut rng = ambient::rng();
         let mut actions = proposer.retry();
         loop {
             match driver.perform(&proposer, actions) {
                 Some(Step::Finish(outcome)) => {
+                    driver.effort.round_trips += driver.depth;
                     driver.settle_news().await;
                     return outcome;
                 }
@@ -109,6 +148,9 @@ struct Driver<'a> {
     urls: &'a NodeUrls,
     chunk: &'a ChunkId,
     running: JoinSet<Event>,
+    /// Of the answer heard last.
+    depth: u64,
+    effort: &'a mut Effort,
 }
 
 impl Driver<'_> {
@@ -128,6 +170,8 @@ impl Driver<'_> {
 
     fn send(&mut self, to: NodeRef, ballot: Ballot, request: Request) {
         let (nodes, chunk, holder) = (self.nodes.clone(), self.chunk.clone(), self.urls.holder(to));
+        let depth = self.depth + 1;
+        self.effort.messages += u64::from(holder.is_some());
         self.running.spawn(async move {
             let reply = match holder {
                 Some(holder) => timeout(ANSWER_TIMEOUT, nodes.paxos(&holder, &chunk, &request)).await,
@@ -136,6 +180,7 @@ impl Driver<'_> {
                         from: to,
                         ballot,
                         reply: None,
+                        depth,
                     };
                 }
             };
@@ -151,6 +196,7 @@ impl Driver<'_> {
                 from: to,
                 ballot,
                 reply,
+                depth,
             }
         });
     }
@@ -168,6 +214,8 @@ impl Driver<'_> {
     fn copy(&mut self, to: NodeRef, ballot: Ballot, (item, size): (Digest, u64), from: &[NodeRef]) {
         let (nodes, chunk) = (self.nodes.clone(), self.chunk.clone());
         let target = self.urls.holder(to);
+        let depth = self.depth + 1;
+        self.effort.messages += u64::from(target.is_some());
         let holders: Vec<_> = from.iter().filter_map(|node| self.urls.holder(*node)).collect();
         self.running.spawn(async move {
             let Some(target) = target else {
@@ -175,6 +223,7 @@ impl Driver<'_> {
                     to,
                     ballot,
                     copied: false,
+                    depth,
                 };
             };
             let pulled = timeout(COPY_TIMEOUT, nodes.pull(&target, &chunk, item, size, &holders)).await;
@@ -182,6 +231,7 @@ impl Driver<'_> {
                 to,
                 ballot,
                 copied: matches!(pulled, Ok(Ok(()))),
+                depth,
             }
         });
     }
@@ -192,13 +242,34 @@ impl Driver<'_> {
                 from,
                 ballot,
                 reply: Some(reply),
-            })) => proposer.on_reply(from, ballot, reply),
+                depth,
+            })) => {
+                self.depth = depth;
+                self.effort.heard(&reply);
+                proposer.on_reply(from, ballot, reply)
+            }
             Some(Ok(Event::Replied {
                 from,
                 ballot,
                 reply: None,
-            })) => proposer.on_silence(from, ballot),
-            Some(Ok(Event::Copied { to, ballot, copied })) => proposer.on_copied(to, ballot, copied),
+                depth,
+            })) => {
+                self.depth = depth;
+                if vstack_types::planted!("a proposer takes silence for a vote") {
+                    return proposer.on_reply(from, ballot, Reply::Accepted { ballot });
+                }
+                proposer.on_silence(from, ballot)
+            }
+            Some(Ok(Event::Copied {
+                to,
+                ballot,
+                copied,
+                depth,
+            })) => {
+                self.depth = depth;
+                self.effort.messages += u64::from(copied);
+                proposer.on_copied(to, ballot, copied)
+            }
             Some(Ok(Event::Told)) => Vec::new(),
             Some(Err(error)) => {
                 tracing::error!(%error, "a proposer's task ended badly");
@@ -210,7 +281,15 @@ impl Driver<'_> {
 
     /// Lets the news of the decision go out.
     async fn settle_news(&mut self) {
-        let drain = async { while self.running.join_next().await.is_some() {} };
+        let effort = &mut *self.effort;
+        let running = &mut self.running;
+        let drain = async {
+            while let Some(event) = running.join_next().await {
+                if let Ok(Event::Replied { reply: Some(reply), .. }) = event {
+                    effort.heard(&reply);
+                }
+            }
+        };
         let _rest_is_learned_later = timeout(Duration::from_millis(500), drain).await;
     }
 }

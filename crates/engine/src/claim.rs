@@ -6,38 +6,52 @@
 
 use std::io;
 
-use crate::{disk::Disk, small_file};
+use crate::{
+    disk::Disk,
+    small_file::{self, Small},
+};
 
 const NAME: &str = "claim";
 const FIELD: &str = "log_seq ";
 
+/// All that the file says once the disk is accepted. It stays: a removal that a power cut undoes could leave an empty
+/// file, and so a claim of nothing.
+const OVER: &str = "accepted\n";
+
 /// What it has to claim; none when it was accepted. A file that cannot be read claims nothing.
 pub(crate) fn load<D: Disk>(disk: &D) -> io::Result<Option<u64>> {
-    let bytes = small_file::read(disk, NAME)?;
-    Ok(bytes.map(|bytes| parse(&bytes).unwrap_or(0)))
+    Ok(match small_file::read(disk, NAME)? {
+        Small::Absent => None,
+        Small::Whole(text) if text == OVER => None,
+        Small::Whole(text) => Some(parse(&text).unwrap_or(0)),
+        Small::Damaged => Some(0),
+    })
 }
 
-fn parse(bytes: &[u8]) -> Option<u64> {
-    std::str::from_utf8(bytes)
-        .ok()?
-        .strip_prefix(FIELD)?
-        .strip_suffix('\n')?
-        .parse()
-        .ok()
+fn parse(text: &str) -> Option<u64> {
+    let log_seq = text.strip_prefix(FIELD)?.strip_suffix('\n')?.parse().ok()?;
+    (written(log_seq) == text).then_some(log_seq)
+}
+
+fn written(log_seq: u64) -> String {
+    format!("{FIELD}{log_seq}\n")
 }
 
 /// Writes it down, or that it is over.
 pub(crate) fn save<D: Disk>(disk: &D, log_seq: Option<u64>) -> io::Result<()> {
     match log_seq {
-        Some(log_seq) => small_file::replace(disk, NAME, format!("{FIELD}{log_seq}\n").as_bytes()),
-        None => small_file::remove(disk, NAME),
+        Some(log_seq) => small_file::replace(disk, NAME, &written(log_seq)),
+        None if small_file::read(disk, NAME)? == Small::Absent => Ok(()),
+        None => small_file::replace(disk, NAME, OVER),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::mem_disk::MemDisk;
+    use crate::mem_disk::{Fault, MemDisk};
 
     #[test]
     fn a_claim_outlives_a_crash_until_it_is_accepted() {
@@ -52,5 +66,34 @@ mod tests {
         disk.crash(2);
         assert_eq!(load(&disk).unwrap(), None);
         save(&disk, None).unwrap();
+    }
+
+    #[test]
+    fn a_power_cut_leaves_the_old_claim_or_the_new_one() {
+        for (before, after) in [(Some(17), None), (Some(17), Some(40)), (None, Some(40))] {
+            for at in 1..=5 {
+                for seed in 0..40 {
+                    let disk = MemDisk::default();
+                    save(&disk, Some(3)).unwrap();
+                    save(&disk, before).unwrap();
+                    disk.plan(disk.changes() + at, Fault::PowerCut);
+                    let done = save(&disk, after).is_ok();
+                    disk.crash(seed);
+                    let left = load(&disk).unwrap();
+                    let context = format!("{before:?} to {after:?}, cut at {at}, seed {seed}: {left:?}");
+                    assert!(left == after || !done && left == before, "{context}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_have_one_way_to_be_written(log_seq in any::<u64>(), text in "(log_seq )?[+0]{0,2}[0-9]{0,21}\n?") {
+            prop_assert_eq!(parse(&written(log_seq)), Some(log_seq));
+            if let Some(read) = parse(&text) {
+                prop_assert_eq!(written(read), text);
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Implementations: [`crate::FileDisk`] on a real directory, [`crate::MemDisk`] in memory with faults. The
 //! suite in `tests/disk_conformance.rs` runs against both. Nothing here knows superblocks or records.
 
-use std::io;
+use std::io::{self, IoSlice};
 
 /// How full the filesystem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,19 @@ pub trait DiskFile: Send + Sync + 'static {
     /// # Errors
     /// `StorageFull`, and those of the disk; any part may have been written then.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `pieces`, one behind the other, from `offset` on. Durable after [`DiskFile::sync_data`].
+    ///
+    /// # Errors
+    /// As [`DiskFile::write_at`].
+    fn write_pieces_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut at = offset;
+        for piece in pieces {
+            self.write_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
 
     /// Cuts the file, or extends it with zeros.
     ///

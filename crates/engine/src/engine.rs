@@ -6,7 +6,6 @@
 use std::{
     io,
     sync::{Arc, PoisonError},
-    thread,
     time::Duration,
 };
 
@@ -21,10 +20,11 @@ use crate::{
     disk::Disk,
     file_disk::FileDisk,
     item::Item,
-    op::{Collected, DeleteOutcome, Now, Op, Outcome, PutMode, PutOutcome, WriteError},
+    op::{Collected, DeleteOutcome, Op, Outcome, PutMode, PutOutcome, WriteError},
     reader::{Found, ReadError, Reader},
     recovery::OpenReport,
     store::{OpenError, Store, StoreOptions},
+    writer::{Command, Running, Runs, Works, Writer, now},
 };
 
 /// Most bytes of items in one batch. Eight of the largest chunks: enough to share a sync, little enough to wait for.
@@ -42,9 +42,6 @@ const QUEUE_UNIT: usize = 1024;
 /// An operation that gets no answer for so long is given up; it may still be done, as when an answer is lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Idle for so long, the end of what is synced is written down.
-const MARK_AFTER_IDLE: Duration = Duration::from_secs(1);
-
 /// Why an operation was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
@@ -56,24 +53,6 @@ pub enum EngineError {
     Timeout,
 }
 
-type Answer = oneshot::Sender<Result<Outcome, WriteError>>;
-
-enum Command {
-    /// With its bytes' share of the queue, which is free when they are.
-    Do(Box<Op>, Answer, Option<OwnedSemaphorePermit>),
-    Close,
-}
-
-/// How the writer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writer {
-    Running,
-    /// A write or sync failed.
-    Failed,
-    /// It was asked to end. A thread that ends without saying so has panicked.
-    Closed,
-}
-
 /// A running store. Dropping it ends the thread after the batch in work; [`Engine::close`] waits for that.
 pub struct Engine<D: Disk = FileDisk> {
     reader: Reader<D>,
@@ -83,14 +62,9 @@ pub struct Engine<D: Disk = FileDisk> {
     writer: watch::Receiver<Writer>,
     report: OpenReport,
     /// Taken by whoever closes first.
-    thread: std::sync::Mutex<Option<thread::JoinHandle<()>>>,
-}
-
-fn now(clock: &dyn Clock) -> Now {
-    Now {
-        monotonic: clock.monotonic(),
-        wall: clock.wall(),
-    }
+    running: std::sync::Mutex<Option<Running>>,
+    /// Reads are done where they are asked for.
+    reads_here: bool,
 }
 
 impl<D: Disk> Engine<D> {
@@ -99,16 +73,25 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// As [`Store::open`], and when no thread can be started.
     pub fn open(disk: D, options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::open_as(disk, options, clock, Runs::OnAThread)
+    }
+
+    /// The same, with the writer where `runs` says.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_as(disk: D, options: StoreOptions, clock: Arc<dyn Clock>, runs: Runs) -> Result<Self, OpenError> {
         let store = Store::open(disk, options, now(&*clock))?;
         let (reader, report) = (store.reader(), store.report().clone());
         let (commands, queue) = mpsc::channel(QUEUE_OPS_MAX);
         let (state, writer) = watch::channel(Writer::Running);
-        // The runtime is for waiting alone: the queue with a deadline.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let writer_clock = Arc::clone(&clock);
-        let thread = thread::Builder::new()
-            .name("vstack-writer".into())
-            .spawn(move || run(store, queue, &*writer_clock, &runtime, &state))?;
+        let reads_here = matches!(runs, Runs::AsATask(_));
+        let works = Works {
+            store,
+            queue,
+            clock: Arc::clone(&clock),
+            state,
+        };
         Ok(Self {
             reader,
             clock,
@@ -116,7 +99,8 @@ impl<D: Disk> Engine<D> {
             queue_room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX / QUEUE_UNIT)),
             writer,
             report,
-            thread: std::sync::Mutex::new(Some(thread)),
+            running: std::sync::Mutex::new(Some(works.start(runs)?)),
+            reads_here,
         })
     }
 
@@ -236,14 +220,21 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    /// Ends voting on this disk, for good. Every vote that was given is durable before, and none is given after.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`]; then it is unknown whether the disk is sealed until it is opened again.
+    pub async fn seal(&self) -> Result<(), EngineError> {
+        self.submit(Op::Seal).await.map(|_| ())
+    }
+
     /// The bytes of an item, or a part of them, verified. Damage found is written down before this returns.
     ///
     /// # Errors
     /// When they are damaged or cannot be read.
     pub async fn read(&self, found: &Found, range: Option<ByteRange>) -> Result<Vec<u8>, ReadError> {
         let (reader, wanted, at) = (self.reader.clone(), found.clone(), self.clock.monotonic());
-        let read = tokio::task::spawn_blocking(move || reader.read(&wanted, range, at));
-        let result = read.await.map_err(io::Error::other)?;
+        let result = self.aside(move || reader.read(&wanted, range, at)).await?;
         if matches!(result, Err(ReadError::Corrupt)) {
             let (id, sha256, lsn) = (found.id().clone(), found.sha256(), found.lsn());
             // Not served either way; without the record it is found again after a restart.
@@ -258,99 +249,28 @@ impl<D: Disk> Engine<D> {
     /// others still have go on; their writes are refused.
     pub async fn close(&self) {
         let asked = self.commands.send(Command::Close).await;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
-            if asked.is_err() || !joined.unwrap_or(false) {
-                tracing::error!("the writer thread ended before it was asked to");
-            }
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running
+            && (!running.ended().await || asked.is_err())
+        {
+            tracing::error!("the writer ended before it was asked to");
         }
     }
-}
 
-fn run<D: Disk>(
-    mut store: Store<D>,
-    mut queue: mpsc::Receiver<Command>,
-    clock: &dyn Clock,
-    runtime: &tokio::runtime::Runtime,
-    state: &watch::Sender<Writer>,
-) {
-    let mut idle = false;
-    loop {
-        let first = if idle {
-            queue.blocking_recv()
-        } else {
-            match runtime.block_on(async { timeout(MARK_AFTER_IDLE, queue.recv()).await }) {
-                Ok(first) => first,
-                Err(_) => {
-                    idle = true;
-                    mark(&mut store, clock, state);
-                    continue;
-                }
-            }
-        };
-        idle = false;
-        let Some(first) = first else { break };
-        let close = commit_with(&mut store, first, &mut queue, clock);
-        tell(&store, state);
-        if close {
-            break;
+    /// What this disk claims where it registers, durably from now on; see [`Reader::set_claim`].
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub async fn set_claim(&self, claim: Option<u64>) -> io::Result<()> {
+        let reader = self.reader.clone();
+        self.aside(move || reader.set_claim(claim)).await?
+    }
+
+    /// Does `work` where it may wait for the disk.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        if self.reads_here {
+            return Ok(work());
         }
+        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
     }
-    mark(&mut store, clock, state);
-    state.send_replace(Writer::Closed);
-}
-
-fn tell<D: Disk>(store: &Store<D>, state: &watch::Sender<Writer>) {
-    if store.is_failed() {
-        state.send_if_modified(|state| std::mem::replace(state, Writer::Failed) != Writer::Failed);
-    }
-}
-
-fn mark<D: Disk>(store: &mut Store<D>, clock: &dyn Clock, state: &watch::Sender<Writer>) {
-    if !store.is_failed()
-        && let Err(error) = store.mark(now(clock))
-    {
-        tracing::error!(%error, "the end of the log could not be marked");
-    }
-    tell(store, state);
-}
-
-/// Commits `first` and what waits behind it; says whether the store is to be closed.
-fn commit_with<D: Disk>(
-    store: &mut Store<D>,
-    first: Command,
-    queue: &mut mpsc::Receiver<Command>,
-    clock: &dyn Clock,
-) -> bool {
-    let (mut ops, mut answers, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut bytes, mut close) = (0, false);
-    let mut next = Some(first);
-    while let Some(command) = next {
-        match command {
-            Command::Do(op, answer, room) => {
-                bytes += op.payload_len();
-                ops.push(*op);
-                answers.push(answer);
-                rooms.push(room);
-            }
-            Command::Close => {
-                close = true;
-                break;
-            }
-        }
-        let full = bytes >= BATCH_BYTES_MAX || ops.len() >= QUEUE_OPS_MAX;
-        next = if full { None } else { queue.try_recv().ok() };
-    }
-    let was_failed = store.is_failed();
-    let results = store.commit(ops, now(clock));
-    drop(rooms);
-    if store.is_failed() && !was_failed {
-        tracing::error!("a write failed: no more writes until the node is restarted; reads go on");
-    }
-    for (answer, result) in answers.into_iter().zip(results) {
-        // Who asked may have gone away.
-        let _ = answer.send(result);
-    }
-    close
 }

@@ -4,12 +4,14 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use crate::disk::{Disk, DiskFile, Usage};
+use crate::{
+    data_file::DataFile,
+    disk::{Disk, Usage},
+};
 
 /// File whose advisory lock (flock) keeps a second process out. It is never removed: two processes could each
 /// hold a lock on another file of that name.
@@ -76,18 +78,8 @@ impl FileDisk {
     }
 }
 
-/// Turns read-ahead off. Items are read whole, in one call, so it brings nothing; and what it reads of space that
-/// was never written counts as data from then on, so that the end of the log would be found only by reading it all.
-fn read_as_asked(file: &File) {
-    #[cfg(target_os = "linux")]
-    // A hint: without it everything is the same, only slower.
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);
-    #[cfg(not(target_os = "linux"))]
-    let _ = file;
-}
-
 impl Disk for FileDisk {
-    type File = File;
+    type File = DataFile;
     type Lock = File;
 
     fn lock(&self) -> io::Result<File> {
@@ -113,18 +105,16 @@ impl Disk for FileDisk {
         Ok(names)
     }
 
-    fn open(&self, name: &str) -> io::Result<File> {
-        let file = OpenOptions::new().read(true).write(true).open(self.root.join(name))?;
-        read_as_asked(&file);
-        Ok(file)
+    fn open(&self, name: &str) -> io::Result<DataFile> {
+        let path = self.root.join(name);
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        Ok(DataFile::new(file, path))
     }
 
-    fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(self.root.join(name))
+    fn create(&self, name: &str) -> io::Result<DataFile> {
+        let path = self.root.join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        Ok(DataFile::new(file, path))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -148,56 +138,5 @@ impl Disk for FileDisk {
             total_bytes: used.saturating_add(stat.f_bavail).saturating_mul(stat.f_frsize),
         };
         Ok(self.usage.as_ref().map_or(usage, |told| told(usage)))
-    }
-}
-
-impl DiskFile for File {
-    fn size(&self) -> io::Result<u64> {
-        self.metadata().map(|metadata| metadata.len())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        Self::set_len(self, len)
-    }
-
-    #[cfg(target_os = "linux")]
-    fn preallocate(&self, len: u64) -> io::Result<()> {
-        use rustix::{fs::FallocateFlags, io::Errno};
-        match rustix::fs::fallocate(self, FallocateFlags::empty(), 0, len) {
-            Ok(()) => Ok(()),
-            // tmpfs in old kernels, NFS before 4.2, FUSE: a sparse file does, only that it may run out of space later.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Self::set_len(self, len.max(self.size()?)),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn preallocate(&self, len: u64) -> io::Result<()> {
-        Self::set_len(self, len.max(self.size()?))
-    }
-
-    #[cfg(target_os = "linux")]
-    fn data_from(&self, from: u64) -> io::Result<Option<u64>> {
-        use rustix::{fs::SeekFrom, io::Errno};
-        // Space that is allocated and was never written counts as a hole: a fresh superblock is skipped unread.
-        // The file's cursor moves, but nobody uses it.
-        match rustix::fs::seek(self, SeekFrom::Data(from)) {
-            Ok(offset) => Ok(Some(offset)),
-            Err(Errno::NXIO) => Ok(None),
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok((from < self.size()?).then_some(from)),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Self::sync_data(self)
     }
 }

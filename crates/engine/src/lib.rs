@@ -13,7 +13,13 @@
 //! [`Store`] is the synchronous core over a [`Disk`]; [`Engine`] runs one on a thread of its own and serves
 //! reads beside it.
 
+mod adopt;
+mod aligned;
+mod assembly;
+mod boxed_disk;
+mod buffers;
 mod claim;
+mod data_file;
 mod disk;
 mod engine;
 mod file_disk;
@@ -32,17 +38,23 @@ mod settle;
 mod small_file;
 mod store;
 mod superblock;
+mod writer;
 
+pub use adopt::{AdoptError, Adoption, Finding, Reason};
+pub use boxed_disk::{BoxedDisk, BoxedFile};
+pub use buffers::{Buffer, BufferPool, Overflow};
+pub use data_file::DataFile;
 pub use disk::{Disk, DiskFile, Usage};
 pub use engine::{BATCH_BYTES_MAX, Engine, EngineError, QUEUE_BYTES_MAX, QUEUE_OPS_MAX};
 pub use file_disk::FileDisk;
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, Retired};
 pub use index::{ListedItem, ListedRegister};
 pub use item::{Item, ItemBuilder};
 pub use mem_disk::{Fault, MemDisk};
 pub use op::{Collected, DeleteOutcome, Now, Op, Outcome, PutMode, PutOutcome, WriteError};
-pub use reader::{Found, ReadError, Reader, Stats};
+pub use reader::{Found, ReadError, Reader, Stats, VoteState};
 pub use recovery::{Damage, OpenReport};
 pub use select::{Missing, Which};
 pub use store::{OpenError, Store, StoreOptions};
 pub use superblock::FORMAT_VERSION;
+pub use writer::Runs;

@@ -8,9 +8,10 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use vstack_chunkpaxos::Register;
-use vstack_types::{Digest, NodeUuid, Timestamp};
+use vstack_types::{Digest, NodeUuid, Timestamp, planted};
 
 use crate::{
+    assembly::Assembly,
     disk::{Disk, DiskFile},
     index::Place,
     op::WriteError,
@@ -18,8 +19,9 @@ use crate::{
     superblock::{self, Head, PAGE, RECORDS_AT, SUPERBLOCK_BYTES_MIN, Salt},
 };
 
-/// Payloads from this size on are written from where they are instead of being copied beside their headers.
-const COPY_BYTES_MAX: usize = 64 * 1024;
+/// Payloads from this size on begin at a page, so that they can be written from where they are: the padding before them
+/// is a small part of them. Smaller ones are copied behind their heads.
+const IN_PLACE_BYTES_MIN: usize = 64 * 1024;
 
 /// A superblock being appended to.
 pub(crate) struct Tail<F> {
@@ -37,6 +39,7 @@ struct Planned {
     register: Vec<u8>,
     payload: Bytes,
     offset: u64,
+    payload_at: u64,
 }
 
 /// The writing end of the log.
@@ -47,6 +50,7 @@ pub(crate) struct Log<F> {
     /// Where the next record of the batch goes.
     next_offset: u64,
     list_len: usize,
+    assembly: Assembly,
 }
 
 /// Why a change cannot join the batch.
@@ -55,6 +59,20 @@ pub(crate) enum NoRoom {
     Rotate,
     /// No superblock of this size ever has.
     TooLarge,
+}
+
+/// Where the payload of a record that begins at `offset` begins, and the next record.
+fn places(offset: u64, head_len: u64, payload_len: usize) -> (u64, u64) {
+    let behind = offset + head_len;
+    let payload_at = if payload_len < IN_PLACE_BYTES_MIN {
+        behind
+    } else {
+        behind.next_multiple_of(PAGE)
+    };
+    (
+        payload_at,
+        (payload_at + payload_len as u64).next_multiple_of(ALIGN as u64),
+    )
 }
 
 fn commit_len(list_len: usize) -> u64 {
@@ -70,6 +88,7 @@ impl<F: DiskFile> Log<F> {
             batch: Vec::new(),
             next_offset,
             list_len: 0,
+            assembly: Assembly::default(),
         }
     }
 
@@ -91,11 +110,11 @@ impl<F: DiskFile> Log<F> {
     ) -> Result<(u64, Place), NoRoom> {
         let register = change.register.as_ref().map(Register::encode).unwrap_or_default();
         let head_len = record::head_len(change.id.as_str().len(), register.len()) as u64;
-        let record_len = (head_len + payload.len() as u64).next_multiple_of(ALIGN as u64);
+        let (payload_at, next) = places(self.next_offset, head_len, payload.len());
         let list_len = self.list_len + record::entry_len(change.id.as_str().len(), register.len());
-        let needs = |from: u64| (from + record_len).next_multiple_of(PAGE) + commit_len(list_len);
-        if needs(self.next_offset) > self.tail.capacity {
-            let alone = (RECORDS_AT + record_len).next_multiple_of(PAGE) + commit_len(list_len - self.list_len);
+        if next.next_multiple_of(PAGE) + commit_len(list_len) > self.tail.capacity {
+            let (_, next) = places(RECORDS_AT, head_len, payload.len());
+            let alone = next.next_multiple_of(PAGE) + commit_len(list_len - self.list_len);
             return Err(if alone > superblock_bytes {
                 NoRoom::TooLarge
             } else {
@@ -109,14 +128,15 @@ impl<F: DiskFile> Log<F> {
             register,
             payload: payload.clone(),
             offset,
+            payload_at,
         });
-        self.next_offset += record_len;
+        self.next_offset = next;
         self.list_len = list_len;
         Ok((
             lsn,
             Place {
                 superblock: self.tail.number,
-                offset: offset + head_len,
+                offset: payload_at,
             },
         ))
     }
@@ -136,10 +156,14 @@ impl<F: DiskFile> Log<F> {
         let commit = self.commit_record(commit_at, time);
         let end = commit_at + commit.len() as u64;
         let records = self.batch.len() as u64 + 1;
-        let written = self
-            .write_batch(commit_at, &commit, time)
-            .and_then(|()| self.tail.file.sync_data());
+        let written = self.write_batch(commit_at, &commit, time).and_then(|()| self.sync());
+        let written = if planted!("a write error is swallowed") {
+            Ok(())
+        } else {
+            written
+        };
         self.batch.clear();
+        self.assembly.clear();
         self.list_len = 0;
         match written {
             Ok(()) => {
@@ -155,6 +179,13 @@ impl<F: DiskFile> Log<F> {
         }
     }
 
+    fn sync(&self) -> io::Result<()> {
+        if planted!("answered before the sync") {
+            return Ok(());
+        }
+        self.tail.file.sync_data()
+    }
+
     /// A disk that was full is usable when what was half-written can be wiped, durably; it could otherwise be
     /// taken for records later. Anything else leaves open what is on the medium.
     fn recover_from(&self, error: io::Error) -> Result<(), WriteError> {
@@ -166,6 +197,9 @@ impl<F: DiskFile> Log<F> {
         let Tail {
             file, end, capacity, ..
         } = &self.tail;
+        if planted!("a full disk leaves half a batch") {
+            return Err(WriteError::DiskFull);
+        }
         let wiped = file
             .set_len(*end)
             .and_then(|()| file.preallocate(*capacity).or_else(|_| file.set_len(*capacity)))
@@ -183,7 +217,11 @@ impl<F: DiskFile> Log<F> {
         Frame {
             lsn: batch_first + index as u64,
             batch_first,
-            mark: self.tail.end,
+            mark: if planted!("the mark is ahead of the sync") {
+                self.next_offset
+            } else {
+                self.tail.end
+            },
             time,
         }
     }
@@ -200,13 +238,14 @@ impl<F: DiskFile> Log<F> {
         let mut list = Vec::with_capacity(self.list_len);
         self.batch
             .iter()
-            .for_each(|planned| record::encode_entry(&mut list, &planned.change, &planned.register));
+            .for_each(|planned| record::encode_entry(&mut list, &planned.change, second_copy(&planned.register)));
         let len = commit_len(list.len());
         let encode = Encode {
             kind: Kind::Commit,
             id: "",
             register: &[],
             sha256: Digest::of(&list),
+            payload_at: u32::try_from(record::head_len(0, 0)).expect("far below"),
             payload_len: u32::try_from(list.len()).expect("a batch fits a superblock"),
             record_len: u32::try_from(len).expect("a batch fits a superblock"),
             frame: self.frame(self.batch.len(), time),
@@ -217,9 +256,10 @@ impl<F: DiskFile> Log<F> {
         bytes
     }
 
-    fn write_batch(&self, commit_at: u64, commit: &[u8], time: Timestamp) -> io::Result<()> {
-        let mut buffer = Vec::new();
-        let mut buffer_at = self.tail.end;
+    fn write_batch(&mut self, commit_at: u64, commit: &[u8], time: Timestamp) -> io::Result<()> {
+        let start = self.tail.end;
+        let mut assembly = std::mem::take(&mut self.assembly);
+        let len_at = |offset: u64| usize::try_from(offset - start).expect("a batch fits memory");
         for (index, planned) in self.batch.iter().enumerate() {
             let next = self.batch.get(index + 1).map_or(commit_at, |next| next.offset);
             let encode = Encode {
@@ -227,32 +267,30 @@ impl<F: DiskFile> Log<F> {
                 id: planned.change.id.as_str(),
                 register: &planned.register,
                 sha256: planned.change.sha256,
+                payload_at: u32::try_from(planned.payload_at - planned.offset).map_err(io::Error::other)?,
                 payload_len: planned.change.size,
                 record_len: u32::try_from(next - planned.offset).map_err(io::Error::other)?,
                 frame: self.frame(index, time),
             };
-            pad_to(&mut buffer, buffer_at, planned.offset);
-            buffer.extend_from_slice(&record::encode_head(&encode, self.binding(planned.offset)));
-            if planned.payload.len() < COPY_BYTES_MAX {
-                buffer.extend_from_slice(&planned.payload);
-            } else {
-                self.tail.file.write_at(&buffer, buffer_at)?;
-                buffer_at += buffer.len() as u64;
-                self.tail.file.write_at(&planned.payload, buffer_at)?;
-                buffer_at += planned.payload.len() as u64;
-                buffer.clear();
-            }
+            assembly.pad_to(len_at(planned.offset));
+            assembly.push(&record::encode_head(&encode, self.binding(planned.offset)));
+            assembly.pad_to(len_at(planned.payload_at));
+            assembly.push_payload(&planned.payload);
         }
-        pad_to(&mut buffer, buffer_at, commit_at);
-        buffer.extend_from_slice(commit);
-        self.tail.file.write_at(&buffer, buffer_at)
+        assembly.pad_to(len_at(commit_at));
+        assembly.push(commit);
+        let written = assembly.write(&*self.tail.file, start);
+        self.assembly = assembly;
+        written
     }
 }
 
-/// Grows `buffer`, which begins at `buffer_at`, with zeros up to `offset`.
-fn pad_to(buffer: &mut Vec<u8>, buffer_at: u64, offset: u64) {
-    let len = usize::try_from(offset - buffer_at).expect("a batch fits memory");
-    buffer.resize(len, 0);
+fn second_copy(register: &[u8]) -> &[u8] {
+    if planted!("the second copy of a vote is not written") {
+        &[]
+    } else {
+        register
+    }
 }
 
 /// Makes superblock `number`, durably, with `bytes` of space or, on a disk that is nearly full, less.
@@ -301,7 +339,9 @@ fn try_create<D: Disk>(disk: &D, name: &str, head: &Head, bytes: u64, needed: u6
     }
     file.write_at(&head.encode(), 0)?;
     file.sync_data()?;
-    disk.sync_dir()?;
+    if !planted!("the directory is not synced") {
+        disk.sync_dir()?;
+    }
     Ok((file, capacity))
 }
 

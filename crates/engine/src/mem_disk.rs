@@ -158,6 +158,21 @@ impl MemDisk {
         self.state().faults.insert(at, fault);
     }
 
+    /// Faults that are planned and have not happened yet.
+    pub fn planned(&self) -> usize {
+        self.state().faults.len()
+    }
+
+    /// Nothing planned goes wrong.
+    pub fn forget_faults(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Whether it has lost power, so that nothing can be changed until [`MemDisk::crash`].
+    pub fn is_down(&self) -> bool {
+        self.state().down
+    }
+
     /// Whether preallocation gives no space, as where the filesystem cannot do it: writes find the disk full then.
     pub fn set_sparse(&self, sparse: bool) {
         self.state().sparse = sparse;

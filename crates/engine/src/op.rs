@@ -78,6 +78,8 @@ pub enum Op {
         /// Of the record that was read: bytes written since are others.
         lsn: u64,
     },
+    /// Ends voting on this disk, for good.
+    Seal,
 }
 
 impl Op {
@@ -151,6 +153,8 @@ pub enum Outcome {
     Collected(Collected),
     /// To [`Op::Quarantine`].
     Quarantined,
+    /// To [`Op::Seal`].
+    Sealed,
 }
 
 /// Why nothing of an operation was done, or at least nothing is promised of it.

@@ -7,13 +7,13 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use vstack_chunkpaxos::Register;
-use vstack_types::{ByteRange, ChunkId, Digest, Monotonic, NodeRef};
+use vstack_chunkpaxos::{Ballot, Register};
+use vstack_types::{ByteRange, ChunkId, Digest, Monotonic, NodeRef, planted};
 
 use crate::{
     claim,
@@ -46,6 +46,8 @@ pub(crate) struct Counters {
     pub bytes_read: AtomicU64,
     pub quarantined: AtomicU64,
     pub log_seq: AtomicU64,
+    pub votes: AtomicU64,
+    pub vote_syncs: AtomicU64,
 }
 
 /// What readers and writer share.
@@ -58,6 +60,7 @@ pub(crate) struct Shared<D: Disk> {
     pub usage: Mutex<Option<(Monotonic, Usage)>>,
     pub reverify_after: Duration,
     pub votes_lost: bool,
+    pub sealed: AtomicBool,
     pub claim: Mutex<Option<u64>>,
 }
 
@@ -178,6 +181,27 @@ pub struct Stats {
     pub quarantined: u64,
     /// Last durable log sequence number.
     pub log_seq: u64,
+    /// Promises and acceptances made durable.
+    pub votes: u64,
+    /// Syncs that made them durable; fewer when several shared one.
+    pub vote_syncs: u64,
+}
+
+/// A register in short: which ballots, not for what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VoteState {
+    /// Highest ballot promised.
+    pub promised: Option<Ballot>,
+    /// In which it accepted last.
+    pub accepted: Option<Ballot>,
+    /// Version of what it accepted.
+    pub version: Option<u64>,
+    /// That is known decided.
+    pub decided: bool,
+    /// It abstains.
+    pub damaged: bool,
+    /// Log sequence number of the record that holds it.
+    pub log_seq: Option<u64>,
 }
 
 /// Reads, at any time, from any thread. Cheap to clone.
@@ -226,7 +250,7 @@ impl<D: Disk> Reader<D> {
             return Err(ReadError::Corrupt);
         }
         let (start, len) = range.map_or((0, found.size()), |range| (range.start, range.len()));
-        if item.was_read_back(now, self.0.reverify_after) {
+        if item.was_read_back(now, self.0.reverify_after) || planted!("bytes are served unverified") {
             return Ok(self.0.read_raw(item, start, len)?);
         }
         let mut bytes = self.0.read_verified(item, now)?;
@@ -246,6 +270,23 @@ impl<D: Disk> Reader<D> {
             .get(id)
             .map(crate::index::Entry::register)
             .unwrap_or_default()
+    }
+
+    /// The state of a register, without what was accepted; the default one when there is none. Copies nothing.
+    pub fn vote_state(&self, id: &ChunkId) -> VoteState {
+        let index = self.0.index();
+        let Some(stored) = index.get(id).and_then(|entry| entry.register.as_ref()) else {
+            return VoteState::default();
+        };
+        let accepted = stored.register.accepted.as_ref();
+        VoteState {
+            promised: stored.register.promised,
+            accepted: accepted.map(|vote| vote.ballot),
+            version: accepted.map(|vote| vote.placement.version),
+            decided: stored.register.decided,
+            damaged: stored.register.damaged,
+            log_seq: Some(stored.lsn),
+        }
     }
 
     /// Whether an item is here and not known to be damaged.
@@ -285,6 +326,11 @@ impl<D: Disk> Reader<D> {
         self.0.votes_lost
     }
 
+    /// This disk was sealed: it votes no more, for good.
+    pub fn is_sealed(&self) -> bool {
+        self.0.sealed.load(Ordering::Acquire)
+    }
+
     /// The log sequence number that this disk has to claim where it registers, from start to start, until it is
     /// accepted there; none when it was.
     pub fn claim(&self) -> Option<u64> {
@@ -322,6 +368,8 @@ impl<D: Disk> Reader<D> {
             bytes_read: of(&counters.bytes_read),
             quarantined: of(&counters.quarantined),
             log_seq: of(&counters.log_seq),
+            votes: of(&counters.votes),
+            vote_syncs: of(&counters.vote_syncs),
         }
     }
 }

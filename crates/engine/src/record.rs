@@ -24,6 +24,7 @@ const ID_LEN_AT: usize = 6;
 const REGISTER_LEN_AT: usize = 8;
 const PAYLOAD_LEN_AT: usize = 12;
 const RECORD_LEN_AT: usize = 16;
+const PAYLOAD_AT_AT: usize = 20;
 const LSN_AT: usize = 24;
 const BATCH_FIRST_AT: usize = 32;
 const MARK_AT: usize = 40;
@@ -111,7 +112,7 @@ pub(crate) struct Record {
     pub frame: Frame,
     pub body: Body,
     /// Where the payload begins, counted from the record's start.
-    pub head_len: u32,
+    pub payload_at: u32,
     pub payload_len: u32,
     pub record_len: u32,
 }
@@ -142,12 +143,14 @@ pub(crate) struct Encode<'a> {
     pub id: &'a str,
     pub register: &'a [u8],
     pub sha256: Digest,
+    /// At least [`head_len`], and a multiple of [`ALIGN`].
+    pub payload_at: u32,
     pub payload_len: u32,
     pub record_len: u32,
     pub frame: Frame,
 }
 
-/// Everything of a record before its payload.
+/// Fixed part, id and register of a record. Zeros follow up to its payload.
 pub(crate) fn encode_head(record: &Encode<'_>, at: Binding) -> Vec<u8> {
     let id_len = u16::try_from(record.id.len()).expect("ids have a limit");
     let register_len = u32::try_from(record.register.len()).expect("registers have a limit");
@@ -158,6 +161,7 @@ pub(crate) fn encode_head(record: &Encode<'_>, at: Binding) -> Vec<u8> {
     head[REGISTER_LEN_AT..REGISTER_LEN_AT + 4].copy_from_slice(&register_len.to_le_bytes());
     head[PAYLOAD_LEN_AT..PAYLOAD_LEN_AT + 4].copy_from_slice(&record.payload_len.to_le_bytes());
     head[RECORD_LEN_AT..RECORD_LEN_AT + 4].copy_from_slice(&record.record_len.to_le_bytes());
+    head[PAYLOAD_AT_AT..PAYLOAD_AT_AT + 4].copy_from_slice(&record.payload_at.to_le_bytes());
     head[LSN_AT..LSN_AT + 8].copy_from_slice(&record.frame.lsn.to_le_bytes());
     head[BATCH_FIRST_AT..BATCH_FIRST_AT + 8].copy_from_slice(&record.frame.batch_first.to_le_bytes());
     head[MARK_AT..MARK_AT + 8].copy_from_slice(&record.frame.mark.to_le_bytes());
@@ -191,6 +195,7 @@ pub(crate) struct Claimed {
     kind: Kind,
     id_len: usize,
     register_len: usize,
+    payload_at: u32,
     payload_len: u32,
     record_len: u32,
 }
@@ -205,13 +210,17 @@ impl Claimed {
             kind: Kind::from_u16(u16::from_le_bytes(array(fixed, KIND_AT)))?,
             id_len: usize::from(u16::from_le_bytes(array(fixed, ID_LEN_AT))),
             register_len: usize::try_from(u32::from_le_bytes(array(fixed, REGISTER_LEN_AT))).ok()?,
+            payload_at: u32::from_le_bytes(array(fixed, PAYLOAD_AT_AT)),
             payload_len: u32::from_le_bytes(array(fixed, PAYLOAD_LEN_AT)),
             record_len: u32::from_le_bytes(array(fixed, RECORD_LEN_AT)),
         };
         let lengths_fit = claimed.id_len <= ChunkId::LEN_MAX && claimed.register_len <= VOTE_BYTES_MAX;
-        let needed = claimed.head_len() as u64 + u64::from(claimed.payload_len);
-        let aligned = (claimed.record_len as usize).is_multiple_of(ALIGN);
-        (lengths_fit && aligned && u64::from(claimed.record_len) >= needed).then_some(claimed)
+        let needed = u64::from(claimed.payload_at) + u64::from(claimed.payload_len);
+        let aligned = [claimed.payload_at, claimed.record_len]
+            .iter()
+            .all(|at| (*at as usize).is_multiple_of(ALIGN));
+        let in_order = claimed.payload_at as usize >= claimed.head_len() && u64::from(claimed.record_len) >= needed;
+        (lengths_fit && aligned && in_order).then_some(claimed)
     }
 
     /// How many bytes [`Self::verify`] needs.
@@ -246,7 +255,7 @@ impl Claimed {
                 time: Timestamp(i64::from_le_bytes(array(head, TIME_AT))),
             },
             body,
-            head_len: u32::try_from(self.head_len()).ok()?,
+            payload_at: self.payload_at,
             payload_len: self.payload_len,
             record_len: self.record_len,
         })
@@ -354,12 +363,18 @@ mod tests {
     fn encoded(change: &Change, frame: Frame, at: Binding) -> (Vec<u8>, u32) {
         let register = change.register.as_ref().map(Register::encode).unwrap_or_default();
         let head = head_len(change.id.as_str().len(), register.len());
-        let record_len = (u32::try_from(head).unwrap() + change.size).next_multiple_of(64);
+        encoded_with(change, frame, at, u32::try_from(head).unwrap())
+    }
+
+    fn encoded_with(change: &Change, frame: Frame, at: Binding, payload_at: u32) -> (Vec<u8>, u32) {
+        let register = change.register.as_ref().map(Register::encode).unwrap_or_default();
+        let record_len = (payload_at + change.size).next_multiple_of(64);
         let encode = Encode {
             kind: change.kind,
             id: change.id.as_str(),
             register: &register,
             sha256: change.sha256,
+            payload_at,
             payload_len: change.size,
             record_len,
             frame,
@@ -392,7 +407,7 @@ mod tests {
             let record = read(&head, AT).unwrap();
             prop_assert_eq!(record.frame, frame);
             prop_assert_eq!(record.record_len, record_len);
-            prop_assert_eq!(record.head_len as usize, head.len());
+            prop_assert_eq!(record.payload_at as usize, head.len());
             prop_assert_eq!(record.body, Body::Change(change));
         }
 
@@ -421,6 +436,28 @@ mod tests {
         fn rubbish_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(read(&bytes, AT).is_none());
             let _ = decode_entries(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_payload_begins_behind_the_head_at_a_multiple_of_64() {
+        let change = Change {
+            kind: Kind::Item,
+            id: "a".parse().unwrap(),
+            sha256: Digest::of(b"x"),
+            size: 1000,
+            register: Some(register(3, 1)),
+        };
+        let least = u32::try_from(head_len(1, register(3, 1).encode().len())).unwrap();
+        let place = |payload_at| {
+            let (head, _) = encoded_with(&change, FRAME, AT, payload_at);
+            read(&head, AT).map(|record| record.payload_at)
+        };
+        for right in [least, least + 64, 4096] {
+            assert_eq!(place(right), Some(right));
+        }
+        for wrong in [0, least - 64, least + 1, least + 32] {
+            assert_eq!(place(wrong), None, "{wrong}");
         }
     }
 

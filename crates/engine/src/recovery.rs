@@ -8,6 +8,9 @@
 //! Log sequence numbers have no holes, so a record that is gone is missed. Each batch's commit record says again
 //! what the batch changed; only when both are gone is it unknown which votes are lost, and then this disk
 //! may not vote.
+//!
+//! Superblocks of a name that the directory gave up count but for their votes: they are read, never written, and what
+//! is missing there may be missing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +18,11 @@ use std::{
     sync::Arc,
 };
 
-use vstack_types::{ChunkId, Digest, NodeUuid, Timestamp};
+use vstack_types::{ChunkId, Digest, NodeUuid, Timestamp, planted};
 
 use crate::{
     disk::{Disk, DiskFile},
+    identity::{Identity, Retired},
     index::{Index, Logged, Origin, Place},
     log::Tail,
     record::{self, Body, Change, Kind},
@@ -85,6 +89,8 @@ pub struct OpenReport {
     pub records: u64,
     /// Last log sequence number found.
     pub log_seq: u64,
+    /// Names that the directory had before it was adopted, oldest first.
+    pub retired: Vec<NodeUuid>,
 }
 
 /// Everything a store starts from.
@@ -106,21 +112,21 @@ struct Run {
     next_batch_first: u64,
 }
 
-struct Recovery<F> {
+struct Recovery<'a, F> {
     into: Recovered<F>,
     superblock_bytes: u64,
+    /// Names given up whose end is still ahead; the first one is that of the superblock being read.
+    retired: &'a [Retired],
     /// Bytes behind the last superblock's last whole batch that may have held more, when they are not zeros or the
     /// batch has no end.
     open_end: Option<u64>,
 }
 
-/// Reads all superblocks of `disk` and makes the last one ready to be appended to. `begun` says that the first of
-/// them was once made.
+/// Reads all superblocks of `disk`, which is `identity`'s, and makes the last one ready to be appended to.
 pub(crate) fn recover<D: Disk>(
     disk: &D,
-    uuid: NodeUuid,
+    identity: &Identity,
     superblock_bytes: u64,
-    begun: bool,
 ) -> Result<Recovered<D::File>, OpenError> {
     let mut numbers: Vec<u32> = disk
         .list()?
@@ -128,61 +134,35 @@ pub(crate) fn recover<D: Disk>(
         .filter_map(|name| superblock::file_number(name))
         .collect();
     numbers.sort_unstable();
-    let into = Recovered {
-        index: Index::default(),
-        files: BTreeMap::new(),
-        tail: None,
-        next_number: 0,
-        next_lsn: 1,
-        votes_lost: false,
-        report: OpenReport::default(),
-    };
     let mut recovery = Recovery {
-        into,
+        into: Recovered {
+            index: Index::default(),
+            files: BTreeMap::new(),
+            tail: None,
+            next_number: 0,
+            next_lsn: 1,
+            votes_lost: false,
+            report: OpenReport {
+                retired: identity.retired.iter().map(|retired| retired.uuid).collect(),
+                ..OpenReport::default()
+            },
+        },
         superblock_bytes,
+        retired: &identity.retired,
         open_end: None,
     };
     for (position, number) in numbers.iter().copied().enumerate() {
-        while recovery.into.next_number < number {
-            recovery.lost_superblock(recovery.into.next_number, superblock_bytes);
-        }
-        let is_last = position + 1 == numbers.len();
-        let file = Arc::new(disk.open(&superblock::file_name(number))?);
-        match read_head(&*file)? {
-            HeadRead::Newer { version } => return Err(OpenError::Newer { number, version }),
-            HeadRead::Valid { head, .. } if head.uuid != uuid => {
-                return Err(OpenError::Foreign {
-                    number,
-                    uuid: head.uuid,
-                });
-            }
-            HeadRead::Valid { head, copies } if head.number == number => {
-                // Cut off while it was being made, or damaged since; either way both are to be there again.
-                let half_made = is_last && is_blank(&*file)?;
-                if copies < 2 && !half_made {
-                    recovery.into.report.damage.push(Damage::Head { number });
-                }
-                if copies < 2 || half_made {
-                    file.write_at(&head.encode(), 0)?;
-                    file.sync_data()?;
-                }
-                recovery.superblock(&head, file, is_last)?;
-            }
-            // Cut off while it was being made: its first record was never written.
-            HeadRead::Invalid if is_last && (number > 0 || !begun) && is_blank(&*file)? => {
-                recovery.end_at(number);
-                disk.remove(&superblock::file_name(number))?;
-                disk.sync_dir()?;
-            }
-            HeadRead::Valid { .. } | HeadRead::Invalid => recovery.lost_superblock(number, file.size()?),
-        }
+        recovery.reach(number)?;
+        let owned = number >= identity.first_superblock();
+        recovery.file(disk, identity, number, owned && position + 1 == numbers.len())?;
     }
+    recovery.reach(identity.first_superblock())?;
     // A process that was killed may have left names that are not durable yet.
     disk.sync_dir()?;
     Ok(recovery.into)
 }
 
-fn read_head<F: DiskFile>(file: &F) -> io::Result<HeadRead> {
+pub(crate) fn read_head<F: DiskFile>(file: &F) -> io::Result<HeadRead> {
     let mut pages = vec![0; usize::try_from(file.size()?.min(RECORDS_AT)).map_err(io::Error::other)?];
     file.read_at(&mut pages, 0)?;
     Ok(Head::decode(&pages))
@@ -205,13 +185,79 @@ fn is_blank<F: DiskFile>(file: &F) -> io::Result<bool> {
     Ok(true)
 }
 
-impl<F: DiskFile> Recovery<F> {
+impl<F: DiskFile> Recovery<'_, F> {
+    /// Comes to superblock `number`: those missing before it are lost, and names given up before it are over.
+    fn reach(&mut self, number: u32) -> Result<(), OpenError> {
+        while self.into.next_number < number || self.retired.first().is_some_and(|life| life.next_superblock <= number)
+        {
+            match self.retired.first() {
+                Some(life) if life.next_superblock <= self.into.next_number => {
+                    if self.into.next_lsn > life.last_lsn + 1 {
+                        return Err(OpenError::OutOfOrder { number });
+                    }
+                    self.into.next_lsn = life.last_lsn + 1;
+                    self.into.tail = None;
+                    self.open_end = None;
+                    self.retired = &self.retired[1..];
+                }
+                _ => self.lost_superblock(self.into.next_number, self.superblock_bytes),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the superblock `number`. Only the last one may be unfinished.
+    fn file<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        identity: &Identity,
+        number: u32,
+        is_last: bool,
+    ) -> Result<(), OpenError> {
+        // The first one under this name is known to have been made; any other may have been about to be.
+        let known_made = identity.begun && number == identity.first_superblock();
+        let file = Arc::new(disk.open(&superblock::file_name(number))?);
+        match read_head(&*file)? {
+            HeadRead::Newer { version } => Err(OpenError::Newer { number, version }),
+            HeadRead::Valid { head, .. } if head.uuid != identity.owner(number) => Err(OpenError::Foreign {
+                number,
+                uuid: head.uuid,
+            }),
+            HeadRead::Valid { head, copies } if head.number == number => {
+                // Cut off while it was being made, or damaged since; either way both are to be there again.
+                let half_made = is_last && is_blank(&*file)?;
+                if copies < 2 && !half_made {
+                    self.into.report.damage.push(Damage::Head { number });
+                }
+                if copies < 2 || half_made {
+                    file.write_at(&head.encode(), 0)?;
+                    file.sync_data()?;
+                }
+                self.superblock(&head, file, is_last)
+            }
+            // Cut off while it was being made: its first record was never written.
+            HeadRead::Invalid if is_last && !known_made && is_blank(&*file)? => {
+                self.end_at(number);
+                disk.remove(&superblock::file_name(number))?;
+                Ok(disk.sync_dir()?)
+            }
+            HeadRead::Valid { .. } | HeadRead::Invalid => {
+                self.lost_superblock(number, file.size()?);
+                Ok(())
+            }
+        }
+    }
+
     /// A superblock that cannot be read: what it held is unknown, and the sequence numbers it may have used are
     /// never used again.
     fn lost_superblock(&mut self, number: u32, bytes: u64) {
+        self.into.report.damage.push(Damage::Superblock { number });
+        self.into.next_number = number + 1;
+        if !self.retired.is_empty() {
+            return;
+        }
         let first_lsn = self.into.next_lsn;
         let records = bytes.max(self.superblock_bytes) / BYTES_PER_RECORD_MIN;
-        self.into.report.damage.push(Damage::Superblock { number });
         self.into.report.damage.push(Damage::Votes {
             first_lsn,
             last_lsn: first_lsn + records - 1,
@@ -220,7 +266,6 @@ impl<F: DiskFile> Recovery<F> {
         self.into.tail = None;
         self.open_end = None;
         self.into.next_lsn += records;
-        self.into.next_number = number + 1;
     }
 
     /// The superblock before `number` was synced to its end before `number` was made, and no head says any more with
@@ -312,12 +357,16 @@ impl<F: DiskFile> Recovery<F> {
     /// Reports the missing numbers that no commit record tells about. The commit record itself may be missing
     /// when everything else of its batch is there.
     fn unknown(&mut self, runs: &[Run], told: &[(u64, Timestamp, Change)]) {
+        if !self.retired.is_empty() {
+            return;
+        }
         let told: BTreeSet<u64> = told.iter().map(|(lsn, ..)| *lsn).collect();
         for run in runs {
             let unknown: Vec<u64> = (run.first..=run.last).filter(|lsn| !told.contains(lsn)).collect();
             let commit_only = unknown.len() == 1 && unknown[0] + 1 == run.next_batch_first;
             if let (Some(first), Some(last)) = (unknown.first(), unknown.last())
                 && !commit_only
+                && !planted!("lost votes go unnoticed")
                 && !self.already_lost(*last)
             {
                 self.into.report.damage.push(Damage::Votes {
@@ -379,7 +428,27 @@ impl<F: DiskFile> Recovery<F> {
         }
     }
 
+    /// Under a name given up nothing was voted that counts, and its items count as put when the last one was given up.
     fn apply(&mut self, change: &Change, logged: Logged) {
+        if let Some(life) = self.retired.last() {
+            let without_vote = Change {
+                register: change.register.clone().filter(|_| planted!("retired votes come back")),
+                ..change.clone()
+            };
+            let time = logged.time.max(life.at);
+            self.keep(&without_vote, Logged { time, ..logged });
+        } else {
+            self.keep(change, logged);
+        }
+    }
+
+    fn keep(&mut self, change: &Change, logged: Logged) {
+        if change.kind == Kind::Quarantine && planted!("a quarantine is forgotten") {
+            return;
+        }
+        if change.kind == Kind::Tombstone && planted!("a deletion is forgotten") {
+            return;
+        }
         let mut entry = self.into.index.get(&change.id).cloned().unwrap_or_default();
         entry.apply(change, logged);
         self.into.index.put(change.id.clone(), entry);

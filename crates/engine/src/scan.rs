@@ -32,7 +32,7 @@ impl Scanned {
     }
 
     pub(crate) fn payload_at(&self) -> u64 {
-        self.offset + u64::from(self.record.head_len)
+        self.offset + u64::from(self.record.payload_at)
     }
 }
 

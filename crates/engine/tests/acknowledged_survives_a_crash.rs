@@ -29,7 +29,8 @@ struct Told {
 
 fn random_op(rng: &mut StdRng) -> Op {
     let name = format!("c{}", rng.random_range(0..6));
-    let sizes = [1, 100, 3000, 9000, 40_000];
+    // The largest is written from where it is, in pieces of its own.
+    let sizes = [1, 100, 3000, 9000, 40_000, 70_000];
     let contents = item(rng.random_range(0..4), sizes[rng.random_range(0..sizes.len())]);
     match rng.random_range(0..8) {
         0 | 1 => put(&name, &contents),

@@ -68,8 +68,9 @@ fn what_a_torn_batch_left_is_never_taken_for_a_record() {
     ops.extend(["b", "d", "e", "f"].map(|name| put(name, &item(2, 500))));
     store.commit(ops, at(1));
     drop(store);
-    // The first record of the batch is torn, those behind it are whole and stand where the next batch does not reach.
-    disk.flip(FIRST, RECORDS_AT + 1000);
+    // The first record of the batch is torn, in its payload; those behind it are whole and stand where the next batch does
+    // not reach.
+    disk.flip(FIRST, RECORDS_AT + PAGE + 1000);
     let mut store = open(&disk);
     assert!(store.report().torn_bytes > 10_000);
     one(&mut store, put("c", &item(3, 100_000))).unwrap();
@@ -412,6 +413,13 @@ fn a_damaged_end_before_a_half_made_superblock_may_have_held_votes() {
     }
 }
 
+/// The text of a small file with the checksum that belongs to it.
+fn with_checksum(text: &str) -> String {
+    let lines = &text[..text.rfind("crc ").unwrap()];
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, lines.as_bytes());
+    format!("{lines}crc {crc:08x}\n")
+}
+
 #[test]
 fn foreign_newer_and_nameless_directories_are_refused() {
     use vstack_engine::Disk as _;
@@ -437,16 +445,33 @@ fn foreign_newer_and_nameless_directories_are_refused() {
     emptied.plant(FIRST, &vec![0; 256 * 1024]);
     assert!(open(&emptied).reader().votes_lost());
 
+    let elsewhere = MemDisk::default();
+    let another = vstack_engine::StoreOptions {
+        new_uuid: other().uuid,
+        ..options()
+    };
+    drop(Store::open(elsewhere.clone(), another, at(0)).unwrap());
     let foreign = copy_of(&disk);
-    let identity = String::from_utf8(disk.contents("identity")).unwrap();
-    foreign.plant("identity", identity.replace("01010101", "02020202").as_bytes());
+    foreign.plant("identity", &elsewhere.contents("identity"));
     assert!(matches!(
         Store::open(foreign, options(), at(0)),
         Err(OpenError::Foreign { number: 0, .. })
     ));
 
+    let changed = copy_of(&disk);
+    changed.flip("identity", 20);
+    let error = Store::open(changed, options(), at(0)).err().unwrap().to_string();
+    assert!(
+        error.contains("damaged") && error.contains("vstack node adopt"),
+        "{error}"
+    );
+
     let newer = copy_of(&disk);
-    newer.plant("identity", identity.replacen("disk 1", "disk 2", 1).as_bytes());
+    let identity = String::from_utf8(disk.contents("identity")).unwrap();
+    newer.plant(
+        "identity",
+        with_checksum(&identity.replacen("disk 1", "disk 2", 1)).as_bytes(),
+    );
     let error = Store::open(newer, options(), at(0)).err().unwrap().to_string();
     assert!(error.contains("format 2") && error.contains("newer"), "{error}");
 }

@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 
-use vstack_engine::{Disk, DiskFile, FileDisk, MemDisk};
+use vstack_engine::{BoxedDisk, Buffer, BufferPool, Disk, DiskFile, FileDisk, MemDisk};
+
+const PAGE: usize = 4096;
 
 fn conforms<D: Disk>(disk: &D) {
     names(disk);
     contents(disk);
+    pieces(disk);
     lengths(disk);
     only_one_holds_the_lock(disk);
     let usage = disk.usage().unwrap();
@@ -67,6 +70,61 @@ fn contents<D: Disk>(disk: &D) {
     disk.remove("f").unwrap();
 }
 
+/// Memory that begins at a page, as the log's does.
+fn in_pages(pages: usize, byte: u8) -> Buffer {
+    let mut buffer = BufferPool::new(pages * PAGE, 1).try_take().unwrap();
+    buffer.push(&vec![byte; pages * PAGE]).unwrap();
+    buffer
+}
+
+/// Pieces are written one behind the other, wherever they begin, and who reads sees them whatever was read before.
+fn pieces<D: Disk>(disk: &D) {
+    const PAGES: usize = 1600;
+    let file = disk.create("f").unwrap();
+    file.preallocate((PAGES * PAGE) as u64).unwrap();
+    let mut expected = vec![0; PAGES * PAGE];
+    let check = |expected: &[u8], what: &str| {
+        let mut found = vec![9; expected.len()];
+        file.read_at(&mut found, 0).unwrap();
+        assert!(found == expected, "{what}");
+    };
+    check(&expected, "zeros, which a cache may now hold");
+    let (one, two) = (in_pages(1, 1), in_pages(3, 2));
+    let at = |page: usize, byte: usize| (page * PAGE + byte) as u64;
+    file.write_pieces_at(&[one.bytes(), two.bytes(), one.bytes()].map(IoSlice::new), at(2, 0))
+        .unwrap();
+    expected[2 * PAGE..7 * PAGE].fill(1);
+    expected[3 * PAGE..6 * PAGE].fill(2);
+    check(&expected, "pages at a page");
+    file.write_pieces_at(
+        &[one.bytes(), &two.bytes()[..100], one.bytes()].map(IoSlice::new),
+        at(3, 0),
+    )
+    .unwrap();
+    expected[3 * PAGE..5 * PAGE + 100].fill(1);
+    expected[4 * PAGE..4 * PAGE + 100].fill(2);
+    check(&expected, "a piece that is no page among them");
+    file.write_pieces_at(&[&two.bytes()[1..], one.bytes()].map(IoSlice::new), at(10, 7))
+        .unwrap();
+    expected[10 * PAGE + 7..13 * PAGE + 6].fill(2);
+    expected[13 * PAGE + 6..14 * PAGE + 6].fill(1);
+    check(&expected, "none of them at a page");
+    let many: Vec<_> = (0..1500).map(|_| IoSlice::new(one.bytes())).collect();
+    file.write_pieces_at(&many, at(20, 0)).unwrap();
+    expected[20 * PAGE..1520 * PAGE].fill(1);
+    check(&expected, "more than one call takes");
+    file.write_pieces_at(&[], at(1, 0)).unwrap();
+    file.write_pieces_at(&[IoSlice::new(&[]), IoSlice::new(two.bytes())], at(PAGES - 3, 0))
+        .unwrap();
+    expected[(PAGES - 3) * PAGE..].fill(2);
+    file.sync_data().unwrap();
+    check(&expected, "nothing, and up to the end");
+    let mut found = vec![9; expected.len()];
+    disk.open("f").unwrap().read_at(&mut found, 0).unwrap();
+    assert!(found == expected, "another handle");
+    disk.remove("f").unwrap();
+}
+
 fn lengths<D: Disk>(disk: &D) {
     const LEN: u64 = 1 << 20;
     let file = disk.create("f").unwrap();
@@ -99,6 +157,12 @@ fn only_one_holds_the_lock<D: Disk>(disk: &D) {
 fn real_files_conform() {
     let dir = tempfile::tempdir().unwrap();
     conforms(&FileDisk::new(dir.path().join("made/on/demand")).unwrap());
+}
+
+#[test]
+fn a_boxed_disk_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    conforms(&BoxedDisk::new(FileDisk::new(dir.path()).unwrap()));
 }
 
 #[test]

@@ -51,6 +51,27 @@ fn a_plain_put_never_changes_what_an_id_stands_for() {
 }
 
 #[test]
+fn a_vote_known_from_news_of_its_decision_still_takes_its_bytes() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 1000);
+    // The decision by the others overtakes the owner's own request.
+    let news = Request::Decided {
+        ballot: ballot(0),
+        placement: placement(&a, 1, &[me(), other()]),
+    };
+    one(&mut store, paxos("late", news)).unwrap();
+    assert_eq!(served(&store.reader(), "late"), None);
+    let accepted = Reply::Accepted { ballot: ballot(0) };
+    assert_eq!(one(&mut store, put_vote("late", &a)), voted(accepted.clone(), true));
+    for _ in 0..2 {
+        assert_eq!(served(&store.reader(), "late").as_deref(), Some(&a.bytes()[..]));
+        assert_eq!(one(&mut store, put_vote("late", &a)), voted(accepted.clone(), false));
+        store = restarted(store, &disk);
+    }
+}
+
+#[test]
 fn operations_of_one_batch_see_each_other() {
     let disk = MemDisk::default();
     let mut store = open(&disk);

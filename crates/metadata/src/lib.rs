@@ -23,8 +23,9 @@ mod run;
 mod settings;
 mod silence;
 pub mod store;
+mod trace;
 mod watch;
 
 pub use reaper::ReaperPace;
-pub use run::{Parts, RunError, run, serve_with};
+pub use run::{Backing, Parts, RunError, run, serve_at, serve_with};
 pub use settings::Settings;

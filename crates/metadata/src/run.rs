@@ -5,17 +5,17 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use vstack_client::{ClientError, HttpClient, NodeClient, Timeouts};
-use vstack_service::{Service, bind, serve};
+use vstack_service::{Entrance, Service, bind, commit_costs::CommitCosts};
 use vstack_types::{Clock, SystemClock};
 
 use crate::{
     Settings,
     app::App,
     events::Events,
-    http,
     reaper::{self, ReaperPace},
     silence,
     store::{DatabaseUrl, OpenError, SqliteStore, Store},
+    trace::TraceHub,
     watch,
 };
 
@@ -81,31 +81,73 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 /// # Errors
 /// When the secret cannot be used.
 pub async fn serve_with(parts: Parts, settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
+    let http = HttpClient::new(settings.common.secret()?, Timeouts::default())?;
+    let Parts {
+        listener,
+        store,
+        clock,
+        pace,
+    } = parts;
+    serve_at(
+        Entrance::listener(listener),
+        http,
+        Backing { store, clock, pace },
+        settings,
+        shutdown,
+    )
+    .await
+}
+
+/// What stands behind the service.
+pub struct Backing {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// When deleted chunks are looked for.
+    pub pace: ReaperPace,
+}
+
+/// Runs the service until `shutdown` on what comes in by `entrance`, calling others by `http`.
+///
+/// # Errors
+/// When the secret cannot be used.
+pub async fn serve_at(
+    entrance: Entrance,
+    http: HttpClient,
+    backing: Backing,
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
     let secret = settings.common.secret()?;
     if secret.is_none() {
         tracing::warn!("no CLUSTER_SECRET: no node can prove itself, so nothing can be placed");
     }
-    let nodes = NodeClient::new(HttpClient::new(secret.clone(), Timeouts::default())?);
+    let trace = TraceHub::new(backing.clock.wall());
     let app = Arc::new(App {
-        store: parts.store,
-        nodes,
-        clock: parts.clock,
+        store: backing.store,
+        nodes: NodeClient::new(http),
+        clock: backing.clock,
         settings,
         events: Events::new(),
-        pace: parts.pace,
+        pace: backing.pace,
+        costs: CommitCosts::default(),
+        trace,
         reap_now: Notify::new(),
         shutdown: shutdown.clone(),
     });
-    let router = Service::new("metadata-service")
+    let mut service = Service::new("metadata-service");
+    app.costs.register(service.registry());
+    let router = service
         .secret(secret)
-        .openapi(http::openapi())
-        .router(http::routes(Arc::clone(&app)));
+        .openapi(crate::http::openapi())
+        .router(crate::http::routes(Arc::clone(&app)));
     let workers = [
         tokio::spawn(reaper::run(Arc::clone(&app))),
         tokio::spawn(silence::run(Arc::clone(&app))),
         tokio::spawn(watch::run(app)),
     ];
-    serve(parts.listener, router, shutdown).await;
+    entrance.serve(router, shutdown).await;
     for worker in workers {
         if let Err(error) = worker.await {
             tracing::error!(%error, "a worker ended badly");

@@ -54,6 +54,7 @@ pub(crate) async fn run(app: Shared) {
     let mut attention = Attention::begin(app.now(), app.clock.monotonic());
     loop {
         tokio::select! {
+            biased;
             () = app.shutdown.cancelled() => return,
             () = tokio::time::sleep(app.pace.look_every) => {}
         }

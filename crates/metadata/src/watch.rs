@@ -102,12 +102,14 @@ pub(crate) async fn run(app: Shared) {
         }
         let look = look(&app, &mut states, &mut turn, scouting);
         tokio::select! {
+            biased;
             () = app.shutdown.cancelled() => return,
             looked = look => if let Err(error) = looked {
                 tracing::warn!(%error, "the registry cannot be read");
             }
         }
         tokio::select! {
+            biased;
             () = app.shutdown.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }

@@ -1,15 +1,12 @@
 //! What all handlers share.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::NodeClient;
-use vstack_engine::{Engine, FileDisk, WriteError};
-use vstack_service::ApiError;
+use vstack_engine::{BoxedDisk, BufferPool, Engine, WriteError};
+use vstack_service::{ApiError, event_ring::EventRing};
 use vstack_types::{Clock, NodeRef, limits::DISK_PERCENT_FULL};
 
 use vstack_api::ErrorCode;
@@ -18,11 +15,12 @@ use crate::{
     metrics::NodeMetrics,
     sending::Room,
     standing::{CurrentStanding, Verdict},
+    trace::Handled,
 };
 
 /// The node.
 pub(crate) struct App {
-    pub engine: Engine<FileDisk>,
+    pub engine: Engine<BoxedDisk>,
     pub clock: Arc<dyn Clock>,
     /// `<uuid>/<incarnation>`, as in `X-VStack-Node`.
     pub me_text: String,
@@ -30,13 +28,15 @@ pub(crate) struct App {
     pub started: Instant,
     pub chunk_bytes_max: usize,
     pub body_timeout: Duration,
-    /// Places for bodies of chunks in memory.
-    pub bodies: Semaphore,
+    /// Memory for chunks that arrive, until they are written.
+    pub bodies: BufferPool,
     /// Room for chunks on their way out.
     pub sending: Room,
     pub standing: CurrentStanding,
     pub peers: NodeClient,
     pub metrics: NodeMetrics,
+    /// Messages its acceptor answered lately.
+    pub trace: EventRing<Handled>,
 }
 
 /// As handlers get it.

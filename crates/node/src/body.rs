@@ -7,12 +7,9 @@ use axum::{
     http::{HeaderMap, header},
 };
 use http_body_util::BodyExt;
-use tokio::{
-    sync::SemaphorePermit,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::timeout;
 use vstack_api::{ErrorCode, headers};
-use vstack_engine::{Item, ItemBuilder};
+use vstack_engine::{Buffer, Item, ItemBuilder};
 use vstack_service::{ApiError, ApiResult};
 use vstack_types::Digest;
 
@@ -63,37 +60,47 @@ pub(crate) fn announced_checksum(headers: &HeaderMap) -> ApiResult<Option<Digest
         .ok_or_else(|| ApiError::new(ErrorCode::Malformed, "X-Chunk-Checksum is not a hex SHA-256"))
 }
 
-/// Waits for a place among the bodies in memory.
-pub(crate) async fn place(app: &App) -> ApiResult<SemaphorePermit<'_>> {
-    let busy = || {
+/// Waits for memory for a body.
+pub(crate) async fn place(app: &App) -> ApiResult<Buffer> {
+    let place = timeout(app.body_timeout / PLACE_WAIT_PART, app.bodies.take()).await;
+    place.map_err(|_| {
         ApiError::new(
             ErrorCode::Unavailable,
             "too many chunks are arriving at once: try again",
         )
         .retry_after(Duration::from_secs(1))
-    };
-    match timeout(app.body_timeout / PLACE_WAIT_PART, app.bodies.acquire()).await {
-        Ok(Ok(place)) => Ok(place),
-        Ok(Err(_)) | Err(_) => Err(busy()),
-    }
+    })
 }
 
-/// Reads `len` bytes and hashes them on the way. The caller has a [`place`] for them.
-pub(crate) async fn receive(app: &App, mut body: Body, len: usize) -> ApiResult<Item> {
-    let deadline = Instant::now() + app.body_timeout;
-    let mut item = ItemBuilder::with_capacity(len);
-    while item.len() < len {
-        let frame = timeout_at(deadline, body.frame()).await.map_err(|_| {
+/// Reads `len` bytes into `place` and hashes them on the way.
+pub(crate) async fn receive(app: &App, body: Body, len: usize, place: Buffer) -> ApiResult<Item> {
+    let item = timeout(app.body_timeout, collect(body, len, place))
+        .await
+        .map_err(|_| {
             let seconds = app.body_timeout.as_secs();
             ApiError::new(
                 ErrorCode::RequestTimeout,
                 format!("the chunk did not arrive within {seconds} s"),
             )
-        })?;
-        match frame {
+        })??;
+    if item.len() != len {
+        let got = item.len();
+        return Err(ApiError::new(
+            ErrorCode::Malformed,
+            format!("{len} bytes were announced and {got} came"),
+        ));
+    }
+    Ok(item.finish())
+}
+
+async fn collect(mut body: Body, len: usize, place: Buffer) -> ApiResult<ItemBuilder> {
+    let mut item = ItemBuilder::new(place);
+    while item.len() < len {
+        match body.frame().await {
             Some(Ok(frame)) => {
                 if let Ok(bytes) = frame.into_data() {
-                    item.push(&bytes);
+                    item.push(&bytes)
+                        .map_err(|error| ApiError::new(ErrorCode::TooLarge, error.to_string()))?;
                 }
             }
             Some(Err(error)) => {
@@ -105,14 +112,7 @@ pub(crate) async fn receive(app: &App, mut body: Body, len: usize) -> ApiResult<
             None => break,
         }
     }
-    if item.len() != len {
-        let got = item.len();
-        return Err(ApiError::new(
-            ErrorCode::Malformed,
-            format!("{len} bytes were announced and {got} came"),
-        ));
-    }
-    Ok(item.finish())
+    Ok(item)
 }
 
 /// Whether the client waits for `100 Continue` before it sends its body.

@@ -45,14 +45,20 @@ pub(crate) async fn message(
     if matches!(request, Request::Put0 { .. }) {
         return Err(malformed("Put0 rides on a PUT"));
     }
-    if call.node != app.me_text {
-        return Ok(reply::as_body(&app, &call, &Reply::WrongNode));
+    let asked = app.asked(call, id.clone(), &request);
+    if asked.call.node != app.me_text {
+        return Ok(reply::as_body(&app, &asked, &Reply::WrongNode));
     }
     if let Some(refused) = app.before_asking(&request)? {
-        return Ok(reply::as_body(&app, &call, &refused));
+        return Ok(reply::as_body(&app, &asked, &refused));
+    }
+    if vstack_types::planted!("a vote is answered and not written") {
+        let register = app.engine.reader().register(&id);
+        let outcome = vstack_chunkpaxos::acceptor::handle(&register, app.me(), |_| true, &request);
+        return Ok(reply::as_body(&app, &asked, &outcome.reply));
     }
     let answer = app.engine.paxos(id, request).await.map_err(engine_error)?;
-    Ok(reply::as_body(&app, &call, &app.standing.shown(answer)))
+    Ok(reply::as_body(&app, &asked, &app.standing.shown(answer)))
 }
 
 /// `POST /paxos`: decisions of many registers, one sync.
@@ -64,7 +70,10 @@ pub(crate) async fn decisions(
     if call.node != app.me_text {
         return Err(reply::wrong_node(&app));
     }
+    let told = |(id, ballot, placement): &(ChunkId, Ballot, Placement)| app.told(id, *ballot, placement);
+    let news: Vec<_> = decisions.iter().map(told).collect();
     app.engine.decided(decisions).await.map_err(engine_error)?;
+    app.noted(&news);
     Ok(call.answer(StatusCode::OK, &app.me_text, Vec::new()))
 }
 

@@ -1,4 +1,4 @@
-//! Letting go of bytes that nothing keeps, every now and then.
+//! Letting go of bytes that nothing keeps, on the disk and in memory, every now and then.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +17,12 @@ pub(crate) async fn keep(
     let mut wait = interval;
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
         wait = interval;
+        app.bodies.trim();
         match app.engine.collect(grace, staging_ttl).await {
             Ok(collected) if collected.items > 0 => {
                 tracing::info!(items = collected.items, bytes = collected.bytes, "collected");

@@ -10,6 +10,7 @@
 mod app;
 mod body;
 mod cluster;
+mod consensus;
 mod delete;
 mod get;
 mod housekeeping;
@@ -26,6 +27,7 @@ mod sending;
 mod settings;
 mod standing;
 mod status;
+mod trace;
 
-pub use run::{Node, RunError, run};
+pub use run::{Node, OpenNode, Parts, RunError, run};
 pub use settings::Settings;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vstack_engine::{FileDisk, Reader};
+use vstack_engine::{BoxedDisk, BufferPool, Reader};
 use vstack_service::prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -16,26 +16,39 @@ type KindLabel = [(&'static str, &'static str); 1];
 /// Counters that handlers raise.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NodeMetrics {
+    messages: Family<KindLabel, Counter>,
     replies: Family<KindLabel, Counter>,
 }
 
 impl NodeMetrics {
+    pub(crate) fn count_message(&self, kind: &'static str) {
+        self.messages.get_or_create(&[("kind", kind)]).inc();
+    }
+
     pub(crate) fn count_reply(&self, kind: &'static str) {
         self.replies.get_or_create(&[("kind", kind)]).inc();
     }
 
     /// Registers these and the engine's.
-    pub(crate) fn register(&self, registry: &mut Registry, reader: Reader<FileDisk>) {
+    pub(crate) fn register(&self, registry: &mut Registry, reader: Reader<BoxedDisk>, bodies: BufferPool) {
+        registry.register(
+            "vstack_paxos_messages",
+            "Messages to the acceptor, by kind; every decision of a batch is one",
+            self.messages.clone(),
+        );
         registry.register(
             "vstack_paxos_replies",
             "Replies of the acceptor, by kind",
             self.replies.clone(),
         );
-        registry.register_collector(Box::new(EngineCollector(reader)));
+        registry.register_collector(Box::new(EngineCollector { reader, bodies }));
     }
 }
 
-struct EngineCollector(Reader<FileDisk>);
+struct EngineCollector {
+    reader: Reader<BoxedDisk>,
+    bodies: BufferPool,
+}
 
 impl fmt::Debug for EngineCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,9 +58,19 @@ impl fmt::Debug for EngineCollector {
 
 impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let stats = self.0.stats();
+        let stats = self.reader.stats();
         for (name, help, value) in [
             ("vstack_engine_syncs", "Syncs of data", stats.syncs),
+            (
+                "vstack_paxos_votes",
+                "Promises and acceptances made durable",
+                stats.votes,
+            ),
+            (
+                "vstack_paxos_vote_syncs",
+                "Syncs that made promises and acceptances durable",
+                stats.vote_syncs,
+            ),
             ("vstack_engine_batches", "Batches written", stats.batches),
             ("vstack_engine_operations", "Operations answered", stats.ops),
             (
@@ -71,6 +94,16 @@ impl Collector for EngineCollector {
             ("vstack_registers", "Registers kept", stats.register_count),
             ("vstack_superblocks", "Superblock files", stats.superblocks),
             ("vstack_log_seq", "Last durable log sequence number", stats.log_seq),
+            (
+                "vstack_arriving_bytes",
+                "Memory in use for chunks that arrive, until they are written",
+                self.bodies.used_bytes() as u64,
+            ),
+            (
+                "vstack_arriving_pool_bytes",
+                "Memory set aside for chunks that arrive, in use or not",
+                self.bodies.allocated_bytes() as u64,
+            ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

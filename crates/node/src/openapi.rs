@@ -3,6 +3,7 @@
 use utoipa::OpenApi;
 use vstack_api::{
     ErrorBody,
+    consensus::{ConsensusEvent, NodeStanding, PlacementView, RegisterView},
     node::{ChunkPage, DiskStatus, HeldItem, NodeHealth, RegisterEntry, RegisterPage},
 };
 
@@ -22,13 +23,16 @@ use vstack_api::{
         health,
         chunks,
         registers,
+        register,
+        messages,
         paxos,
         decisions,
         pull,
         item,
         challenge
     ),
-    components(schemas(ErrorBody, NodeHealth, DiskStatus, ChunkPage, HeldItem, RegisterPage, RegisterEntry))
+    components(schemas(ErrorBody, NodeHealth, DiskStatus, ChunkPage, HeldItem, RegisterPage, RegisterEntry,
+        RegisterView, NodeStanding, PlacementView, ConsensusEvent))
 )]
 pub(crate) struct Description;
 
@@ -78,6 +82,16 @@ described! {
     #[utoipa::path(get, path = "/registers", params(("cursor" = Option<String>, Query), ("limit" = Option<usize>, Query),
         ("video" = Option<String>, Query)), responses((status = 200, body = RegisterPage), (status = 400, body = ErrorBody)))]
     registers;
+    /// This acceptor's register of a chunk.
+    #[utoipa::path(get, path = "/consensus/{id}", params(("id" = String, Path)),
+        responses((status = 200, body = RegisterView), (status = 400, body = ErrorBody)))]
+    register;
+    /// The messages this node's acceptor answers: events `message`; `lagged`, with a number, for a reader that was too
+    /// slow, whose stream then ends. `Last-Event-ID` goes on after that event; without it, the `recent` last come first.
+    #[utoipa::path(get, path = "/consensus/events", params(("chunk" = Option<String>, Query),
+        ("prefix" = Option<String>, Query), ("recent" = Option<usize>, Query), ("Last-Event-ID" = Option<String>, Header)),
+        responses((status = 200, body = ConsensusEvent, content_type = "text/event-stream"), (status = 503, body = ErrorBody)))]
+    messages;
     /// (cluster) A message to an acceptor.
     #[utoipa::path(post, path = "/paxos/{id}", params(("id" = String, Path)),
         responses((status = 200, description = "encoded reply"), (status = 401, body = ErrorBody),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::{task::JoinSet, time::timeout};
 use vstack_api::ErrorCode;
 use vstack_client::{Holder, NodeClient, Pull};
-use vstack_engine::{Item, PutMode, PutOutcome};
+use vstack_engine::{ItemBuilder, PutMode, PutOutcome};
 use vstack_service::{ApiError, ApiResult, ClusterCall, Path};
 use vstack_types::{ChunkId, limits::LAYOUT_NODES_MAX};
 
@@ -40,8 +40,12 @@ pub(crate) async fn pull(State(app): State<Shared>, Path(id): Path<ChunkId>, cal
         return Ok(signed(StatusCode::OK));
     }
     app.check_space()?;
-    let _place = body::place(&app).await?;
-    let item = fetch(&app, &id, &pull).await?;
+    let mut item = ItemBuilder::new(body::place(&app).await?);
+    let bytes = fetch(&app, &id, &pull).await?;
+    // Where the disk takes it from.
+    item.push(&bytes).map_err(malformed)?;
+    drop(bytes);
+    let item = item.finish();
     match app.engine.put(id, item, PutMode::Item).await.map_err(engine_error)? {
         PutOutcome::AlreadyThere { .. } => Ok(signed(StatusCode::OK)),
         _ => Ok(signed(StatusCode::CREATED)),
@@ -49,7 +53,7 @@ pub(crate) async fn pull(State(app): State<Shared>, Path(id): Path<ChunkId>, cal
 }
 
 /// Asks one holder after the other. At most three at a time: each is given up before a fourth is due.
-async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Item> {
+async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Bytes> {
     let mut holders = pull.from.iter().filter(|holder| holder.node != app.me());
     let mut asked = JoinSet::new();
     loop {
@@ -59,7 +63,7 @@ async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Item> {
         }
         let wait = if more.is_some() { NEXT_AFTER } else { HOLDER_TIMEOUT };
         match timeout(wait, asked.join_next()).await {
-            Ok(Some(Ok(Some(bytes)))) => return Ok(Item::new(bytes)),
+            Ok(Some(Ok(Some(bytes)))) => return Ok(bytes),
             Ok(None) => break,
             // This one has failed, or is slow: on to the next.
             Ok(Some(_)) | Err(_) => {}

@@ -13,7 +13,7 @@ use axum::{
 use serde::Deserialize;
 use vstack_api::{ErrorCode, auth::header_bytes, headers};
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request, acceptor};
-use vstack_engine::{PutMode, PutOutcome};
+use vstack_engine::{Buffer, PutMode, PutOutcome};
 use vstack_service::{ApiError, ApiResult, ClusterAuth, Path, Query, VerifiedCall};
 use vstack_types::{ChunkId, Digest};
 
@@ -21,6 +21,7 @@ use crate::{
     app::{App, Shared, engine_error},
     body, reply,
     standing::Standing,
+    trace::Asked,
 };
 
 /// Query of a PUT.
@@ -38,10 +39,26 @@ enum Intent {
         sha256: Digest,
     },
     Vote {
-        call: VerifiedCall,
+        asked: Asked,
         ballot: Ballot,
         placement: Placement,
     },
+}
+
+/// Who the answer is signed for.
+enum Signer {
+    Nobody,
+    Bytes(VerifiedCall),
+    Vote(Asked),
+}
+
+impl Signer {
+    fn sign_bytes(&self, app: &App) -> HeaderMap {
+        match self {
+            Self::Nobody => HeaderMap::new(),
+            Self::Bytes(call) | Self::Vote(Asked { call, .. }) => call.sign(&app.me_text, b""),
+        }
+    }
 }
 
 /// An answer given before the body was read.
@@ -58,8 +75,14 @@ pub(crate) async fn put_chunk(
 ) -> Response {
     let early = match consider(&app, &id, &query, &auth, &uri, &headers) {
         Ok((intent, len, checksum)) => match body::place(&app).await {
-            Ok(_until_stored) => {
-                let stored = store(&app, id, intent, len, checksum, body).await;
+            Ok(place) => {
+                let arriving = Arriving {
+                    len,
+                    checksum,
+                    body,
+                    place,
+                };
+                let stored = store(&app, id, intent, arriving).await;
                 return stored.unwrap_or_else(IntoResponse::into_response);
             }
             Err(busy) => busy.into_response(),
@@ -77,7 +100,7 @@ fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: 
     let refuse = |error: ApiError| Box::new(error.into_response());
     let len = body::announced_len(app, headers).map_err(refuse)?;
     let checksum = body::announced_checksum(headers).map_err(refuse)?;
-    let intent = intent(query, auth, uri, headers).map_err(refuse)?;
+    let intent = intent((app, id, len), query, auth, uri, headers).map_err(refuse)?;
     match &intent {
         Intent::Plain => app.check_space().map_err(refuse)?,
         Intent::Item { call, sha256 } => {
@@ -89,13 +112,13 @@ fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: 
             }
         }
         Intent::Vote {
-            call,
+            asked,
             ballot,
             placement,
         } => {
-            let foreseen = foreseen(app, id, call, *ballot, placement).map_err(refuse)?;
+            let foreseen = foreseen(app, id, &asked.call, *ballot, placement).map_err(refuse)?;
             if let Some(refused) = foreseen {
-                return Err(Box::new(reply::refused_put(app, call, &refused)));
+                return Err(Box::new(reply::refused_put(app, asked, &refused)));
             }
             check_size(placement, len).map_err(refuse)?;
             if !placement
@@ -110,7 +133,13 @@ fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: 
     Ok((intent, len, checksum))
 }
 
-fn intent(query: &PutQuery, auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap) -> ApiResult<Intent> {
+fn intent(
+    (app, id, len): (&App, &ChunkId, usize),
+    query: &PutQuery,
+    auth: &ClusterAuth,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> ApiResult<Intent> {
     let verify = |payload: &[u8]| auth.verify(&Method::PUT, uri.path(), headers, payload);
     let Some(vote) = headers.get(headers::VSTACK_VOTE) else {
         let Some(sha256) = query.item else {
@@ -130,7 +159,7 @@ fn intent(query: &PutQuery, auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap) 
     let call = verify(&encoded)?;
     match Request::decode(&encoded).map_err(|error| malformed(&format!("cannot be read: {error}")))? {
         Request::Put0 { ballot, placement } if ballot.round == 0 && placement.version == 1 => Ok(Intent::Vote {
-            call,
+            asked: app.asked_put0(call, id.clone(), (ballot, &placement), len),
             ballot,
             placement,
         }),
@@ -162,7 +191,8 @@ fn foreseen(
     }
     let register = app.engine.reader().register(id);
     let outcome = acceptor::handle(&register, me, |_| true, &request);
-    Ok((!matches!(outcome.reply, Reply::Accepted { .. })).then_some(outcome.reply))
+    let answers = vstack_types::planted!("a vote is answered before its bytes came");
+    Ok((answers || !matches!(outcome.reply, Reply::Accepted { .. })).then_some(outcome.reply))
 }
 
 /// A replica is the whole chunk; a shard's size is its own.
@@ -178,15 +208,22 @@ fn check_size(placement: &Placement, len: usize) -> ApiResult<()> {
     Ok(())
 }
 
-async fn store(
-    app: &App,
-    id: ChunkId,
-    intent: Intent,
+/// A body that is still to be received.
+struct Arriving {
     len: usize,
     checksum: Option<Digest>,
     body: Body,
-) -> ApiResult<Response> {
-    let item = body::receive(app, body, len).await?;
+    place: Buffer,
+}
+
+async fn store(app: &App, id: ChunkId, intent: Intent, arriving: Arriving) -> ApiResult<Response> {
+    let Arriving {
+        len,
+        checksum,
+        body,
+        place,
+    } = arriving;
+    let item = body::receive(app, body, len, place).await?;
     let sha256 = item.sha256();
     let expected = |wanted: bool| {
         let mismatch = || format!("the bytes have SHA-256 {sha256}, another was announced");
@@ -197,41 +234,34 @@ async fn store(
         }
     };
     expected(checksum.is_none_or(|checksum| checksum == sha256))?;
-    let (mode, call) = match intent {
-        Intent::Plain => (PutMode::Plain, None),
+    let (mode, signer) = match intent {
+        Intent::Plain => (PutMode::Plain, Signer::Nobody),
         Intent::Item {
             call,
             sha256: announced,
         } => {
             expected(announced == sha256)?;
-            (PutMode::Item, Some(call))
+            (PutMode::Item, Signer::Bytes(call))
         }
         Intent::Vote {
-            call,
+            asked,
             ballot,
             placement,
         } => {
             expected(placement.items_of(&placement.layout, app.me()).contains(&sha256))?;
             // It may have been refused since the body began to arrive.
             if app.standing.get() != Standing::Votes {
-                return Ok(reply::refused_put(app, &call, &Reply::Damaged));
+                return Ok(reply::refused_put(app, &asked, &Reply::Damaged));
             }
-            (PutMode::Vote { ballot, placement }, Some(call))
+            (PutMode::Vote { ballot, placement }, Signer::Vote(asked))
         }
     };
     let outcome = app.engine.put(id.clone(), item, mode).await.map_err(engine_error)?;
-    Ok(answer(app, &id, sha256, len, outcome, call.as_ref()))
+    Ok(answer(app, &id, sha256, len, outcome, &signer))
 }
 
-fn answer(
-    app: &App,
-    id: &ChunkId,
-    sha256: Digest,
-    len: usize,
-    outcome: PutOutcome,
-    call: Option<&VerifiedCall>,
-) -> Response {
-    let (status, signed) = match (&outcome, call) {
+fn answer(app: &App, id: &ChunkId, sha256: Digest, len: usize, outcome: PutOutcome, signer: &Signer) -> Response {
+    let (status, signed) = match (&outcome, signer) {
         (PutOutcome::Conflict, _) => {
             let detail = "other bytes stand under this id; what is stored never changes, take a new id";
             return ApiError::new(ErrorCode::Conflict, detail).into_response();
@@ -241,17 +271,17 @@ fn answer(
                 reply: accepted @ Reply::Accepted { .. },
                 stored,
             },
-            Some(call),
+            Signer::Vote(asked),
         ) => (
             if *stored { 201 } else { 200 },
-            reply::vote_headers(app, call, accepted),
+            reply::vote_headers(app, asked, accepted),
         ),
-        (PutOutcome::Voted { reply: refused, .. }, Some(call)) => return reply::refused_put(app, call, refused),
-        (PutOutcome::Voted { .. }, None) => return ApiError::internal("a vote without a call").into_response(),
-        (PutOutcome::Stored { .. }, call) => (201, call.map(|call| call.sign(&app.me_text, b"")).unwrap_or_default()),
-        (PutOutcome::AlreadyThere { .. }, call) => {
-            (200, call.map(|call| call.sign(&app.me_text, b"")).unwrap_or_default())
+        (PutOutcome::Voted { reply: refused, .. }, Signer::Vote(asked)) => {
+            return reply::refused_put(app, asked, refused);
         }
+        (PutOutcome::Voted { .. }, _) => return ApiError::internal("a vote without a call").into_response(),
+        (PutOutcome::Stored { .. }, signer) => (201, signer.sign_bytes(app)),
+        (PutOutcome::AlreadyThere { .. }, signer) => (200, signer.sign_bytes(app)),
     };
     let mut all = signed;
     for (name, value) in [

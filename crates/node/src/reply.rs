@@ -6,9 +6,9 @@ use axum::{
 };
 use vstack_api::{ErrorCode, auth::header_bytes, headers};
 use vstack_chunkpaxos::Reply;
-use vstack_service::{ApiError, VerifiedCall};
+use vstack_service::ApiError;
 
-use crate::app::App;
+use crate::{app::App, trace::Asked};
 
 /// What kind of refusal a reply is; none when it is none.
 const fn refusal(reply: &Reply) -> Option<(ErrorCode, &'static str)> {
@@ -36,18 +36,18 @@ pub(crate) const fn kind(reply: &Reply) -> &'static str {
 }
 
 /// The answer to a message sent as a body: the encoded reply, signed.
-pub(crate) fn as_body(app: &App, call: &VerifiedCall, reply: &Reply) -> Response {
-    app.metrics.count_reply(kind(reply));
+pub(crate) fn as_body(app: &App, asked: &Asked, reply: &Reply) -> Response {
+    app.answered(asked, reply);
     let status = refusal(reply).map_or(200, |(code, _)| code.status());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    call.answer(status, &app.me_text, reply.encode())
+    asked.call.answer(status, &app.me_text, reply.encode())
 }
 
 /// The headers of an answer to a PUT with a vote: the encoded reply, signed.
-pub(crate) fn vote_headers(app: &App, call: &VerifiedCall, reply: &Reply) -> HeaderMap {
-    app.metrics.count_reply(kind(reply));
+pub(crate) fn vote_headers(app: &App, asked: &Asked, reply: &Reply) -> HeaderMap {
+    app.answered(asked, reply);
     let encoded = reply.encode();
-    let mut signed = call.sign(&app.me_text, &encoded);
+    let mut signed = asked.call.sign(&app.me_text, &encoded);
     if let Ok(value) = HeaderValue::from_str(&header_bytes::encode(&encoded)) {
         signed.insert(headers::VSTACK_VOTE, value);
     }
@@ -55,9 +55,9 @@ pub(crate) fn vote_headers(app: &App, call: &VerifiedCall, reply: &Reply) -> Hea
 }
 
 /// A refused vote that came with a PUT: the usual error, and the reply beside it.
-pub(crate) fn refused_put(app: &App, call: &VerifiedCall, reply: &Reply) -> Response {
+pub(crate) fn refused_put(app: &App, asked: &Asked, reply: &Reply) -> Response {
     let (code, detail) = refusal(reply).unwrap_or((ErrorCode::Internal, "the vote was answered in an unexpected way"));
-    (vote_headers(app, call, reply), ApiError::new(code, detail)).into_response()
+    (vote_headers(app, asked, reply), ApiError::new(code, detail)).into_response()
 }
 
 /// What a cluster call that is not a vote answers when it is meant for another disk.

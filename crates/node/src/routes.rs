@@ -8,7 +8,7 @@ use axum::{
 use vstack_api::headers;
 use vstack_service::Cors;
 
-use crate::{app::Shared, cluster, delete, get, lists, pull, put, status};
+use crate::{app::Shared, cluster, consensus, delete, get, lists, pull, put, status};
 
 pub(crate) fn routes(app: Shared) -> Router {
     let chunk = get(get::get_chunk)
@@ -19,6 +19,8 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/chunk/{id}", chunk)
         .route("/chunks", get(lists::chunks))
         .route("/registers", get(lists::registers))
+        .route("/consensus/events", get(consensus::events))
+        .route("/consensus/{id}", get(consensus::register))
         .route("/ping", head(status::ping).get(status::ping))
         .route("/health", get(status::health))
         .route("/paxos", post(cluster::decisions))

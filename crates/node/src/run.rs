@@ -4,15 +4,14 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Instant,
 };
 
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient, Timeouts};
-use vstack_engine::{Damage, Engine, FileDisk, OpenError, StoreOptions};
-use vstack_service::{Service, bind, serve};
+use vstack_engine::{BoxedDisk, BufferPool, Damage, Engine, FileDisk, OpenError, Reader, Runs, StoreOptions};
+use vstack_service::{Entrance, Service, aside, bind};
 use vstack_types::{Clock, NodeRef, SystemClock};
 
 use crate::{
@@ -25,6 +24,7 @@ use crate::{
     routes,
     sending::Room,
     standing::{CurrentStanding, Standing},
+    trace,
 };
 
 /// Why a node does not start.
@@ -58,13 +58,30 @@ pub enum RunError {
     Address(#[source] io::Error),
 }
 
-/// A node that is open and listens, and does not serve yet.
-pub struct Node {
+/// What a node is made of, so that simulations and tests can bring their own.
+pub struct Parts {
+    /// Where chunks and votes are kept.
+    pub disk: BoxedDisk,
+    /// Where the engine's writer runs.
+    pub runs: Runs,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How others are called.
+    pub http: HttpClient,
+}
+
+/// A node that is open, and does not serve yet.
+pub struct OpenNode {
     app: Arc<App>,
-    listener: TcpListener,
-    address: SocketAddr,
     http: HttpClient,
     settings: Settings,
+}
+
+/// A node that is open and listens, and does not serve yet.
+pub struct Node {
+    open: OpenNode,
+    listener: TcpListener,
+    address: SocketAddr,
 }
 
 /// Runs a node until `shutdown`.
@@ -87,24 +104,23 @@ fn reachable(address: SocketAddr) -> String {
 
 async fn open(
     settings: &Settings,
-    disk: impl FnOnce() -> io::Result<FileDisk> + Send + 'static,
+    disk: impl FnOnce() -> io::Result<BoxedDisk> + Send + 'static,
+    runs: Runs,
     clock: Arc<dyn Clock>,
-) -> Result<Engine<FileDisk>, RunError> {
+) -> Result<Engine<BoxedDisk>, RunError> {
     let registers = settings.metadata_services().is_some();
     let options = StoreOptions {
         superblock_bytes: settings.max_superblock_size,
         ..StoreOptions::new()
     };
-    let opened = tokio::task::spawn_blocking(move || {
-        let engine = Engine::open(disk()?, options, clock)?;
+    let opened = aside(move || {
+        let engine = Engine::open_as(disk()?, options, clock, runs)?;
         if registers && engine.reader().claim().is_none() {
             claim(&engine);
         }
         Ok(engine)
     });
-    let opened = opened
-        .await
-        .unwrap_or_else(|error| Err(OpenError::Io(io::Error::other(error))));
+    let opened = opened.await.unwrap_or_else(|error| Err(OpenError::Io(error)));
     opened.map_err(|source| RunError::Data {
         path: settings.data_dir.display().to_string(),
         source,
@@ -112,7 +128,7 @@ async fn open(
 }
 
 /// Until it is accepted again it claims the log it was opened with, from start to start: see [`crate::standing`].
-fn claim(engine: &Engine<FileDisk>) {
+fn claim(engine: &Engine<BoxedDisk>) {
     if let Err(error) = engine.reader().set_claim(Some(engine.report().log_seq)) {
         tracing::warn!(%error, "what this disk claims could not be written down; it holds until the node ends");
     }
@@ -122,6 +138,7 @@ fn claim(engine: &Engine<FileDisk>) {
 /// way to go on.
 async fn end_with_the_writer(app: Arc<App>, ended: CancellationToken) {
     tokio::select! {
+        biased;
         () = ended.cancelled() => {}
         () = app.engine.failed() => {
             tracing::error!("the writer failed: the node ends");
@@ -130,7 +147,13 @@ async fn end_with_the_writer(app: Arc<App>, ended: CancellationToken) {
     }
 }
 
-fn report(engine: &Engine<FileDisk>) {
+/// Streams have no end of their own: the connections they are on could not be closed in order.
+async fn end_the_watching(app: Arc<App>, ended: CancellationToken) {
+    ended.cancelled().await;
+    app.trace.close();
+}
+
+fn report(engine: &Engine<BoxedDisk>) {
     let report = engine.report();
     if report.torn_bytes > 0 {
         tracing::info!(
@@ -138,15 +161,23 @@ fn report(engine: &Engine<FileDisk>) {
             "a write that was under way when the node stopped was cut off"
         );
     }
+    for uuid in &report.retired {
+        tracing::info!(%uuid, "the data directory was this disk before it was adopted; its chunks are kept, its votes are not");
+    }
     for damage in &report.damage {
         tracing::error!(?damage, "damage on disk");
+    }
+    if engine.reader().is_sealed() {
+        tracing::warn!("this disk is sealed: the node serves and stores chunks, and votes no more");
     }
     if report
         .damage
         .iter()
         .any(|damage| matches!(damage, Damage::Votes { .. }))
     {
-        tracing::error!("votes may be lost: this node serves and stores chunks, and votes no more");
+        tracing::error!(
+            "votes may be lost: this node serves and stores chunks, deletes none, and votes no more; `vstack node adopt` makes it a new disk with these chunks"
+        );
     }
 }
 
@@ -177,7 +208,58 @@ impl Node {
         // The port first: a node that cannot have it leaves the data directory alone.
         let listener = bind(SocketAddr::new(settings.common.bind_address, settings.port)).await?;
         let address = listener.local_addr().map_err(RunError::Address)?;
-        let engine = open(&settings, disk, Arc::clone(&clock)).await?;
+        let boxed = move || disk().map(BoxedDisk::new);
+        let engine = open(&settings, boxed, Runs::OnAThread, Arc::clone(&clock)).await?;
+        Ok(Self {
+            open: OpenNode::of(engine, clock, http, settings),
+            listener,
+            address,
+        })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The acceptor it is.
+    pub fn me(&self) -> NodeRef {
+        self.open.me()
+    }
+
+    /// Serves until `shutdown`, then finishes what is under way and closes the data directory.
+    ///
+    /// # Errors
+    /// When the secret can no longer be read, and when a write failed: it ends by itself then.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self {
+            open,
+            listener,
+            address,
+        } = self;
+        let url = open.settings.node_url.clone().unwrap_or_else(|| reachable(address));
+        tracing::info!(%address, "listening");
+        open.serve(Entrance::listener(listener), url, shutdown).await
+    }
+}
+
+impl OpenNode {
+    /// Opens a node made of `parts`. Of the settings, data directory, address and port are not used.
+    ///
+    /// # Errors
+    /// When the disk cannot be used.
+    pub async fn open(parts: Parts, settings: Settings) -> Result<Self, RunError> {
+        let Parts {
+            disk,
+            runs,
+            clock,
+            http,
+        } = parts;
+        let engine = open(&settings, move || Ok(disk), runs, Arc::clone(&clock)).await?;
+        Ok(Self::of(engine, clock, http, settings))
+    }
+
+    fn of(engine: Engine<BoxedDisk>, clock: Arc<dyn Clock>, http: HttpClient, settings: Settings) -> Self {
         report(&engine);
         let me = engine.reader().me();
         let uuid = me.uuid.to_string();
@@ -191,6 +273,7 @@ impl Node {
         } else {
             Standing::Votes
         };
+        let trace = trace::ring(clock.wall());
         let app = Arc::new(App {
             engine,
             clock,
@@ -199,24 +282,17 @@ impl Node {
             started: Instant::now(),
             chunk_bytes_max: usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
             body_timeout: settings.body_timeout(),
-            bodies: Semaphore::new(settings.max_concurrent_bodies.into()),
+            bodies: BufferPool::new(
+                usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
+                settings.max_concurrent_bodies.into(),
+            ),
             sending: Room::new(settings.max_sending_bytes),
             standing: CurrentStanding::new(standing),
             peers: NodeClient::new(http.clone()),
             metrics: NodeMetrics::default(),
+            trace,
         });
-        Ok(Self {
-            app,
-            listener,
-            address,
-            http,
-            settings,
-        })
-    }
-
-    /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+        Self { app, http, settings }
     }
 
     /// The acceptor it is.
@@ -224,29 +300,30 @@ impl Node {
         self.app.me()
     }
 
-    /// Serves until `shutdown`, then finishes what is under way and closes the data directory.
+    /// Looks at what is stored, beside the node: for checks.
+    pub fn reader(&self) -> &Reader<BoxedDisk> {
+        self.app.engine.reader()
+    }
+
+    /// Serves what comes in by `entrance` until `shutdown`, then finishes what is under way and closes the disk. Others
+    /// reach it at `url`.
     ///
     /// # Errors
     /// When the secret can no longer be read, and when a write failed: it ends by itself then.
-    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self {
-            app,
-            listener,
-            address,
-            http,
-            settings,
-        } = self;
-        let url = settings.node_url.clone().unwrap_or_else(|| reachable(address));
-        tracing::info!(%address, url, node = app.label, disk = app.me_text, data = %settings.data_dir.display(), "storage node");
+    pub async fn serve(self, entrance: Entrance, url: String, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { app, http, settings } = self;
+        tracing::info!(url, node = app.label, disk = app.me_text, data = %settings.data_dir.display(), "storage node");
         let mut service = Service::new("storage-node")
             .secret(settings.common.secret()?)
             .cors(routes::cors(settings.cors_origins.clone()))
             .openapi(Description::openapi());
-        app.metrics.register(service.registry(), app.engine.reader().clone());
+        app.metrics
+            .register(service.registry(), app.engine.reader().clone(), app.bodies.clone());
         let router = service.router(routes::routes(Arc::clone(&app)));
         let ended = shutdown.child_token();
         let mut tasks = JoinSet::new();
         tasks.spawn(end_with_the_writer(Arc::clone(&app), ended.clone()));
+        tasks.spawn(end_the_watching(Arc::clone(&app), ended.clone()));
         tasks.spawn(housekeeping::keep(
             Arc::clone(&app),
             settings.gc_interval(),
@@ -269,7 +346,7 @@ impl Node {
                 ended.clone(),
             ));
         }
-        serve(listener, router, ended.clone()).await;
+        entrance.serve(router, ended.clone()).await;
         ended.cancel();
         tasks.join_all().await;
         let failed = app.engine.is_failed();

@@ -1,12 +1,11 @@
 //! `HEAD /ping` and `GET /health`.
 
-use std::time::Instant;
-
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use tokio::time::Instant;
 use vstack_api::{
     headers,
     node::{DiskStatus, NodeHealth},

@@ -26,12 +26,15 @@ use vstack_api::{
 };
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::ClientError;
+use vstack_engine::{Adoption, FileDisk, Reason};
+use vstack_types::{Clock as _, NodeUuid, SystemClock};
 
 /// The rule of the metadata service: a log never goes back.
 #[derive(Default)]
 struct Registry {
     /// 200 when it works.
     status: u16,
+    disks: BTreeMap<String, Option<NodeUuid>>,
     known: BTreeMap<String, u64>,
     /// What was claimed, in turn.
     claimed: Vec<u64>,
@@ -62,6 +65,10 @@ async fn register(State(metadata): State<Metadata>, Query(node): Query<RegisterN
     registry.claimed.push(node.log_seq);
     if registry.status != 200 {
         return answer(registry.status);
+    }
+    // Another disk under the same label has a log of its own.
+    if registry.disks.insert(node.node_id.clone(), node.disk_uuid) != Some(node.disk_uuid) {
+        registry.known.remove(&node.node_id);
     }
     let known = registry.known.entry(node.node_id).or_default();
     if node.log_seq < *known {
@@ -222,7 +229,37 @@ async fn a_directory_that_went_back_in_time_never_votes_again() {
 
     // The directory that it was taken from is as good as before.
     let node = start(dir.path(), &url).await;
+    let old = node.me;
     until("it votes", async || vote(&node, "new").await.ok() == Some(accepted())).await;
+    node.stop().await;
+
+    // Adopted, the snapshot is another disk, which has the bytes and has voted for nothing.
+    let disk = FileDisk::new(snapshot.path()).unwrap();
+    let adoption = Adoption::look(disk, 16 << 20, SystemClock::start().wall()).unwrap();
+    assert_eq!(adoption.finding().reason, Reason::NotAccepted);
+    adoption.adopt(NodeUuid::random()).unwrap();
+    let node = start(snapshot.path(), &url).await;
+    assert_ne!(node.me, old);
+    until("it votes", async || {
+        vote(&node, "forgotten").await.ok() == Some(accepted())
+    })
+    .await;
+    assert_eq!(node.get("/chunk/kept").await.status(), 200);
+    let state = peers()
+        .paxos(&node.holder(), &id("kept"), &Request::Read)
+        .await
+        .unwrap();
+    assert!(
+        matches!(
+            state,
+            Reply::State {
+                promised: None,
+                accepted: None,
+                ..
+            }
+        ),
+        "{state:?}"
+    );
     node.stop().await;
     service.abort();
 }

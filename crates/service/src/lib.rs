@@ -3,8 +3,13 @@
 //!
 //! Knows HTTP and nothing of videos, chunks or consensus.
 
+mod aside;
 mod cluster;
+pub mod commit_costs;
+mod entrance;
 mod error;
+pub mod event_ring;
+pub mod event_stream;
 mod extract;
 mod logging;
 mod metrics;
@@ -13,6 +18,8 @@ mod serve;
 mod service;
 pub mod settings;
 
+pub use aside::aside;
+pub use entrance::Entrance;
 pub use cluster::{ClusterAuth, ClusterCall, VerifiedCall};
 pub use error::{ApiError, ApiResult};
 pub use extract::{Json, Path, Query};

@@ -1,6 +1,6 @@
 //! Turns a service's routes into the whole router: request ids, metrics, readiness, API description, CORS.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use axum::{
     Extension, Router,
@@ -153,7 +153,7 @@ fn request_id(request: &Request) -> HeaderValue {
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     });
     given.cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+        HeaderValue::from_str(&vstack_types::ambient::uuid().to_string()).unwrap_or(HeaderValue::from_static("unknown"))
     })
 }
 

@@ -6,6 +6,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::ambient;
+
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseIdError {
@@ -35,7 +37,7 @@ macro_rules! uuid_id {
 
             /// A new random (version 4) identifier.
             pub fn random() -> Self {
-                Self(Uuid::new_v4())
+                Self(ambient::uuid())
             }
 
             /// The UUID itself.
@@ -85,7 +87,7 @@ uuid_id! {
 impl VideoId {
     /// A new video id. Version 7, so that ids made later sort later and inserts stay at the end of an index.
     pub fn generate() -> Self {
-        Self(Uuid::now_v7())
+        Self(ambient::uuid_by_time())
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Nothing here does I/O. Nothing here knows a protocol, a database or HTTP.
 
+pub mod ambient;
 mod clock;
 mod digest;
 mod ids;

@@ -19,7 +19,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vstack_api::metadata::ChunkPlace;
 use vstack_chunkpaxos::{Ballot, Change, Layout, Outcome as Ending, Placement, Proposer, Reply, Request, Vote};
-use vstack_client::{ClientError, Holder, NodeClient, NodeUrls, propose};
+use vstack_client::{ClientError, Effort, Holder, NodeClient, NodeUrls, propose_counting};
+use vstack_service::commit_costs::CommitPath;
 use vstack_types::{ChunkId, Digest, NodeUuid, ProcessUuid};
 
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
     completer::{MissingChunk, MissingCopy},
     failure::{UploadFailure, chain},
     session::{self, Session},
+    spent::Spent,
     tally::{Outcome, Stand, Tally, outcome_of},
 };
 
@@ -133,6 +135,7 @@ struct Round0<'a> {
     tries: BTreeMap<NodeUuid, u32>,
     words: BTreeMap<NodeUuid, String>,
     puts: JoinSet<(Holder, Answer)>,
+    spent: Arc<Spent>,
 }
 
 /// Stores `piece` on `group`; returns when it is decided.
@@ -161,11 +164,21 @@ pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>
         tries: BTreeMap::new(),
         words: BTreeMap::new(),
         puts: JoinSet::new(),
+        spent: Arc::default(),
     };
     group.iter().for_each(|holder| round.put(holder.clone()));
     let (vote, accepted) = match round.run().await {
-        Outcome::Decided => (Vote { ballot, placement }, round.tally.nodes(Stand::Accepted)),
+        Outcome::Decided => {
+            let accepted = round.tally.nodes(Stand::Accepted);
+            let round_trips = round.spent.round_trips(accepted.iter().map(|node| node.uuid));
+            round.spent.bill(&commits.app.costs, CommitPath::Fast, round_trips);
+            commits.app.costs.decided(CommitPath::Fast);
+            (Vote { ballot, placement }, accepted)
+        }
         Outcome::Classic => {
+            let asked = group.iter().map(|holder| holder.node.uuid);
+            let round_trips = round.spent.round_trips(asked);
+            round.spent.bill(&commits.app.costs, CommitPath::Classic, round_trips);
             let vote = classic(commits, &piece, &group).await?;
             // Who of them has the bytes is not known here; a pull where they are already costs nothing.
             (vote, Vec::new())
@@ -187,7 +200,7 @@ pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>
         .filter(|holder| !accepted.contains(&holder.node))
         .cloned()
         .collect();
-    let puts = round.puts;
+    let (puts, spent) = (round.puts, round.spent);
     if piece.thin {
         commits.session.change(session::Change::Thin);
     }
@@ -199,6 +212,7 @@ pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>
             group: &group,
             thin: piece.thin,
             bytes: piece.bytes.len(),
+            spent,
         };
         complete_later(copies, late, puts).await;
     }
@@ -236,6 +250,10 @@ impl Round0<'_> {
                 let _when_full_enough_is_known = self.commits.suspects.try_send(holder.node.uuid);
                 tracing::debug!(chunk = %self.piece.chunk, url = holder.url, reason = failure.words(), "a node failed a chunk");
                 self.words.insert(holder.node.uuid, failure.words());
+                if vstack_types::planted!("a vote without an answer counts") {
+                    let ballot = Ballot::zero(self.commits.app.owner);
+                    self.tally.on_reply(holder.node, &Reply::Accepted { ballot });
+                }
                 if failure.is_final() {
                     self.tally.on_refusal(holder.node);
                 }
@@ -260,13 +278,17 @@ impl Round0<'_> {
             self.piece.bytes.clone(),
             Arc::clone(&self.request),
         );
+        let spent = Arc::clone(&self.spent);
         self.puts.spawn(async move {
             sleep(wait).await;
             let put = async {
-                if repeated && let Some(reply) = reread(&nodes, &holder, &chunk, &request).await? {
+                if repeated && let Some(reply) = reread(&nodes, &holder, &chunk, &request, &spent).await? {
                     return Ok(reply);
                 }
-                nodes.put_vote(&holder, &chunk, &request, bytes).await
+                spent.sent(holder.node.uuid);
+                let answer = nodes.put_vote(&holder, &chunk, &request, bytes).await;
+                spent.heard(answer.as_ref());
+                answer
             };
             let answer = match timeout(PUT_TIMEOUT, put).await {
                 Ok(answer) => answer.map_err(PutFailure::Client),
@@ -283,12 +305,15 @@ async fn reread(
     holder: &Holder,
     chunk: &ChunkId,
     request: &Request,
+    spent: &Spent,
 ) -> Result<Option<Reply>, ClientError> {
     let Request::Put0 { ballot, placement } = request else {
         return Ok(None);
     };
-    let state = nodes.paxos(holder, chunk, &Request::Read).await?;
-    Ok(outcome_of(*ballot, placement, state))
+    spent.sent(holder.node.uuid);
+    let state = nodes.paxos(holder, chunk, &Request::Read).await;
+    spent.heard(state.as_ref());
+    Ok(outcome_of(*ballot, placement, state?))
 }
 
 /// Another proposer was there first. The bytes go to all nodes without a vote; then the register is completed.
@@ -315,8 +340,17 @@ async fn classic(commits: &Commits, piece: &Piece, group: &[Holder]) -> Result<V
     let initial = group.iter().map(|holder| holder.node).collect();
     let proposer = Proposer::new(ProcessUuid::random(), initial, wish);
     let chunk = || piece.chunk.clone();
-    match propose(nodes, &urls, &piece.chunk, proposer, CLASSIC_DEADLINE).await {
-        Ok(Ending::Decided(vote)) => Ok(vote),
+    let mut effort = Effort::default();
+    let outcome = propose_counting(nodes, &urls, &piece.chunk, proposer, CLASSIC_DEADLINE, &mut effort).await;
+    // The bytes went to every node once more, all at once.
+    let (messages, round_trips) = (effort.messages + 2 * group.len() as u64, effort.round_trips + 1);
+    let costs = &commits.app.costs;
+    costs.spent(CommitPath::Classic, messages, round_trips, effort.votes);
+    match outcome {
+        Ok(Ending::Decided(vote)) => {
+            costs.decided(CommitPath::Classic);
+            Ok(vote)
+        }
         Ok(Ending::Refused(refusal)) => Err(UploadFailure::Contested {
             chunk: chunk(),
             reason: chain(&refusal),
@@ -340,6 +374,7 @@ struct LateCopies<'a> {
     group: &'a Arc<Vec<Holder>>,
     thin: bool,
     bytes: usize,
+    spent: Arc<Spent>,
 }
 
 /// Sees to the copies of `late`: by the requests under way when there is room to wait for them, else by pulls.
@@ -351,6 +386,7 @@ async fn complete_later(copies: LateCopies<'_>, late: Vec<Holder>, mut puts: Joi
         group,
         thin,
         bytes,
+        spent,
     } = copies;
     let (group, app, session) = (
         Arc::clone(group),
@@ -395,6 +431,7 @@ async fn complete_later(copies: LateCopies<'_>, late: Vec<Holder>, mut puts: Joi
         let patience = Instant::now() + MISSING_AFTER;
         let mut missing = None;
         tokio::select! {
+            biased;
             () = late_answers(&commits, &mut late, &mut puts, patience) => {}
             () = commits.hurry.cancelled() => {}
         }
@@ -402,11 +439,13 @@ async fn complete_later(copies: LateCopies<'_>, late: Vec<Holder>, mut puts: Joi
             commits.laggards.note_late(&late);
             missing = Some(MissingChunk::new(Arc::clone(&commits.session), thin));
             tokio::select! {
+                biased;
                 () = late_answers(&commits, &mut late, &mut puts, patience + STRAGGLER_WAIT) => {}
                 () = commits.hurry.cancelled() => {}
             }
         }
         drop((puts, permit));
+        spent.bill(&commits.app.costs, CommitPath::Fast, 0);
         put_off(late, missing).await;
     });
 }

@@ -7,15 +7,19 @@
 //! growing while; a copy that a living node cannot make is given up after some tries.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use vstack_chunkpaxos::{Request, Vote};
 use vstack_client::{ClientError, Holder, NodeClient};
@@ -118,6 +122,7 @@ impl Completer {
         let done = records.clone();
         tokio::spawn(async move {
             tokio::select! {
+                biased;
                 () = work(nodes, done, inbox) => {}
                 () = shutdown.cancelled() => {}
             }
@@ -163,6 +168,7 @@ async fn work(nodes: NodeClient, records: Records, mut inbox: mpsc::Receiver<Mis
         }
         let wake = agenda.next_due().unwrap_or_else(|| Instant::now() + WAIT_LAST);
         tokio::select! {
+            biased;
             copy = inbox.recv() => match copy {
                 Some(copy) => agenda.add(copy),
                 None => return,
@@ -177,7 +183,7 @@ async fn work(nodes: NodeClient, records: Records, mut inbox: mpsc::Receiver<Mis
                 }
                 Err(error) => tracing::error!(%error, "making a copy ended badly"),
             },
-            () = tokio::time::sleep_until(wake.into()) => {}
+            () = tokio::time::sleep_until(wake) => {}
         }
     }
 }
@@ -214,7 +220,7 @@ async fn make(nodes: &NodeClient, copy: &MissingCopy) -> Tried {
 /// What is to be done for each node. One copy at a time per node.
 #[derive(Debug, Default)]
 struct Agenda {
-    nodes: HashMap<NodeUuid, NodeAgenda>,
+    nodes: BTreeMap<NodeUuid, NodeAgenda>,
     total: usize,
 }
 

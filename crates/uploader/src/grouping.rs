@@ -1,8 +1,8 @@
 //! Asking the metadata service for the nodes of chunks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use vstack_api::{
     ErrorCode,
     metadata::{Group, RequestGroup},
@@ -80,9 +80,15 @@ pub async fn new_group(
             Ok(group) => return Ok(Some((request.avoid, holders(group)))),
             Err(error) => error,
         };
-        if failed(&source, repeated) == Failed::Refused {
+        let refused = failed(&source, repeated) == Failed::Refused;
+        if (refused && !repeated) || vstack_types::planted!("a group that may stand is not asked for again") {
             tracing::debug!(error = %source, "no new group; the old one stays");
             return Ok(None);
+        }
+        // The video is not open any more, and one of the requests before this may have made a group.
+        if refused {
+            let what = "does not say which nodes the next chunks are for";
+            return Err(UploadFailure::Metadata { what, source });
         }
         if Instant::now() >= deadline {
             let what = "did not say which nodes the next chunks are for";

@@ -5,12 +5,9 @@
 //! keep theirs for ever. Once such a request may have been granted, no chunk from there on is sent before the answer is
 //! known: its acceptors are those of the group that stands, and a vote of any others decides nothing.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use vstack_api::ErrorCode;
 use vstack_client::{ClientError, Holder};
 use vstack_types::NodeUuid;
@@ -89,6 +86,9 @@ impl GroupKeeper {
         self.suspects
             .retain(|_, since| now.saturating_duration_since(*since) < AVOID_FOR);
         let avoid: Vec<_> = self.suspects.keys().copied().collect();
+        if vstack_types::planted!("nodes that fail are left out without asking") {
+            Arc::make_mut(&mut self.current).retain(|holder| !avoid.contains(&holder.node.uuid));
+        }
         let too_soon = self
             .asked
             .is_some_and(|asked| now.saturating_duration_since(asked) < ASK_EVERY);

@@ -42,7 +42,7 @@ impl Journal {
             std::fs::rename(new, dir.join(NAME))?;
             File::open(dir)?.sync_all()
         };
-        tokio::task::spawn_blocking(write).await?
+        vstack_service::aside(write).await?
     }
 
     /// Reads it; none when the upload was not that far.

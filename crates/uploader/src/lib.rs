@@ -13,8 +13,10 @@
 mod app;
 mod commit;
 mod completer;
+mod cutting;
 mod ending;
 mod failure;
+mod film;
 mod grouping;
 mod groups;
 mod journal;
@@ -29,8 +31,10 @@ mod run;
 mod session;
 mod sessions;
 mod settings;
+mod spent;
 mod spool;
 mod tally;
 
-pub use run::{run, run_on};
+pub use film::Film;
+pub use run::{Parts, Uploader, run, run_on};
 pub use settings::Settings;

@@ -3,7 +3,7 @@
 //! The metadata service is told until it has heard, because an upload is complete only then. The nodes are told once:
 //! the loss of that message is harmless, it is learned again.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -75,7 +75,7 @@ pub async fn tell(
 }
 
 fn tell_nodes(app: &SharedApp, batch: &[Decision], running: &mut JoinSet<()>) {
-    let mut by_node: HashMap<NodeRef, Vec<(ChunkId, Request)>> = HashMap::new();
+    let mut by_node: BTreeMap<NodeRef, Vec<(ChunkId, Request)>> = BTreeMap::new();
     for decision in batch {
         let Vote { ballot, placement } = &decision.vote;
         for node in placement.nodes() {
@@ -128,7 +128,11 @@ where
     loop {
         match call().await {
             Ok(answer) => return Ok(answer),
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
+            Err(error)
+                if error.is_transient()
+                    && Instant::now() < deadline
+                    && !vstack_types::planted!("a missing answer is taken for a refusal") =>
+            {
                 tracing::debug!(%error, "the metadata service is away");
                 sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(5));

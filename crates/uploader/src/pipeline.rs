@@ -8,9 +8,9 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -21,10 +21,9 @@ use vstack_api::{
     uploader::UploadStage,
 };
 use vstack_media::{
-    Limits,
     cutter::CutChunk,
     fmp4::InitSegment,
-    ingest::{IngestError, Job, Output, Summary, ingest},
+    ingest::{IngestError, Output, Summary},
     verdict::{Plan, VideoPlan},
 };
 use vstack_types::{ChunkId, Digest, limits::CHUNK_BYTES_MAX};
@@ -32,6 +31,7 @@ use vstack_types::{ChunkId, Digest, limits::CHUNK_BYTES_MAX};
 use crate::{
     app::SharedApp,
     commit::{Commits, Laggards, Piece, commit},
+    cutting::Source,
     ending::{complete, completed, failed},
     failure::{UploadFailure, chain},
     grouping::{first_group, new_group},
@@ -49,8 +49,6 @@ const WINDOW: usize = 8;
 const WINDOW_BYTES: usize = 4 * CHUNK_BYTES_MAX;
 /// Bytes of an upload's chunks whose late answers are waited for.
 const STRAGGLER_BYTES: usize = 4 * CHUNK_BYTES_MAX;
-/// Pieces between the cutter and the window.
-const CUT_AHEAD: usize = 1;
 /// How long the last late answers may delay the end.
 const LATE_WAIT: Duration = Duration::from_secs(2);
 /// How long requests under way are waited for when an upload fails, so that none arrives after the failure was told.
@@ -63,6 +61,8 @@ pub struct Upload {
     pub spool: Spool,
     pub journal: Journal,
     pub plan: Plan,
+    /// What its chunks are cut from.
+    pub source: Source,
     /// Bytes of the file.
     pub size_bytes: u64,
     /// Given back at the end.
@@ -85,7 +85,7 @@ pub async fn run(app: SharedApp, upload: Upload) {
     } = upload;
     let stored = match stored {
         Ok(body) => {
-            journal.completing = Some(body.clone());
+            journal.completing = Some(body.clone()).filter(|_| !vstack_types::planted!("a completion is not written down first"));
             journal
                 .write(&spool)
                 .await
@@ -130,7 +130,7 @@ async fn process(app: &SharedApp, upload: &Upload) -> Result<CompleteVideo, Uplo
     let (news, decisions) = mpsc::channel(NEWS_MAX);
     let telling = AbortOnDropHandle::new(tokio::spawn(tell(Arc::clone(app), session.video, decisions)));
     session.change(Change::Stage(UploadStage::Chunking));
-    let (pieces, cutting) = start_cutting(app, upload);
+    let (pieces, cutting) = upload.source.start(app, upload);
     let mut sending = Sending::new(app, upload, groups, news);
     let sent = or_cancelled(session, sending.run(pieces, telling)).await;
     let sent = match sent {
@@ -160,42 +160,10 @@ async fn or_cancelled<T>(
     work: impl Future<Output = Result<T, UploadFailure>>,
 ) -> Result<T, UploadFailure> {
     tokio::select! {
+        biased;
         done = work => done,
         () = session.cancel.cancelled() => Err(UploadFailure::Cancelled),
     }
-}
-
-type Cutting = AbortOnDropHandle<Result<Summary, IngestError>>;
-
-fn start_cutting(app: &SharedApp, upload: &Upload) -> (mpsc::Receiver<Output>, Cutting) {
-    let (output, pieces) = mpsc::channel(CUT_AHEAD);
-    let (input, work_dir) = (upload.spool.source(), upload.spool.work_dir());
-    let (plan, cut, cancel) = (upload.plan.clone(), app.cut, upload.session.cancel.clone());
-    let (produced, cut_sec) = watch::channel(0.0);
-    if let Some(whole_sec) = plan.expected_sec {
-        show_cutting(Arc::clone(&upload.session), cut_sec, whole_sec);
-    }
-    let cutting = tokio::spawn(async move {
-        let job = Job {
-            input: &input,
-            work_dir: &work_dir,
-            plan: &plan,
-            limits: Limits::INGEST,
-            cut,
-        };
-        ingest(job, output, produced, cancel).await
-    });
-    (pieces, AbortOnDropHandle::new(cutting))
-}
-
-/// Shows how much is cut, until the cutting ends: before the first chunk is stored nothing else moves.
-fn show_cutting(session: Arc<Session>, mut cut_sec: watch::Receiver<f64>, whole_sec: f64) {
-    tokio::spawn(async move {
-        while cut_sec.changed().await.is_ok() {
-            let share = *cut_sec.borrow_and_update() / whole_sec;
-            session.change(Change::Cut { share });
-        }
-    });
 }
 
 type Telling = AbortOnDropHandle<Result<(), UploadFailure>>;
@@ -258,6 +226,7 @@ impl<'a> Sending<'a> {
         let mut more = true;
         while more || !self.under_way.is_empty() {
             tokio::select! {
+                biased;
                 piece = pieces.recv(), if more && self.has_room() => match piece {
                     Some(piece) => self.send(piece).await?,
                     None => more = false,
@@ -328,7 +297,7 @@ impl<'a> Sending<'a> {
 
     /// Asks for other nodes from chunk `next` on when a member fails.
     async fn renew_group(&mut self, next: u32) -> Result<(), UploadFailure> {
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         while let Ok(node) = self.suspects.try_recv() {
             self.groups.suspect(node, now);
         }

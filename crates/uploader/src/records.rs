@@ -13,7 +13,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 use uuid::Uuid;
 use vstack_api::{auth::header_bytes, uploader::UploadStatus};
 use vstack_chunkpaxos::{Request, Vote};
@@ -98,7 +97,7 @@ impl Records {
     /// Does `work` on a thread that may wait for the disk.
     async fn aside<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> io::Result<T> {
         let this = self.clone();
-        Ok(spawn_blocking(move || work(&this)).await?)
+        vstack_service::aside(move || work(&this)).await
     }
 
     fn copies(&self) -> MutexGuard<'_, ()> {
@@ -143,7 +142,7 @@ impl Records {
                 unreadable => tracing::warn!(path = %path.display(), ?unreadable, "a finished upload cannot be read"),
             }
         }
-        found.sort_by_key(|(_, ending)| ending.over_at);
+        found.sort_by_key(|(id, ending)| (ending.over_at, *id));
         Ok(found)
     }
 

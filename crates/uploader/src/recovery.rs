@@ -4,7 +4,7 @@
 //! upload whose status can still be asked for; its files are removed, and the metadata service is told until it has
 //! heard. Only one that had nothing left to do but to be made active is asked about again.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use uuid::Uuid;
 use vstack_api::uploader::{UploadStage, UploadStatus};
@@ -49,6 +49,9 @@ fn remember(app: &SharedApp, id: Uuid, status: UploadStatus, thin: u32) -> Arc<S
 }
 
 async fn take_over(app: &SharedApp, id: Uuid, spool: Spool, mut journal: Journal) {
+    if vstack_types::planted!("a restart forgets uploads in progress") {
+        return drop(spool);
+    }
     tracing::warn!(session = %id, video = %journal.video, "an upload was in progress when the uploader ended");
     if let Some(over) = app.sessions.get(id) {
         // It had ended, and only its directory was left.
@@ -83,7 +86,7 @@ async fn take_over(app: &SharedApp, id: Uuid, spool: Spool, mut journal: Journal
 /// Puts the copies that were still to be made back on the agenda. They are counted at once; the agenda takes them as
 /// fast as it can.
 fn resume_copies(app: &SharedApp, session: &Arc<Session>) {
-    let mut chunks: HashMap<_, Arc<MissingChunk>> = HashMap::new();
+    let mut chunks: BTreeMap<_, Arc<MissingChunk>> = BTreeMap::new();
     let mut copies = Vec::new();
     for record in app.records.put_off(session.id) {
         let Some(vote) = record.vote() else { continue };

@@ -27,10 +27,11 @@ use vstack_media::{
     verdict::{Plan, Verdict, verdict},
 };
 use vstack_service::{ApiError, ApiResult, Json, Path};
-use vstack_types::{Clock as _, VideoId};
+use vstack_types::VideoId;
 
 use crate::{
     app::SharedApp,
+    cutting::Source,
     ending::told_failed,
     failure::chain,
     journal::Journal,
@@ -108,12 +109,21 @@ async fn take(app: SharedApp, request: Request) -> ApiResult<UploadAccepted> {
         return Err(ApiError::new(ErrorCode::TooMany, detail).retry_after(RETRY_AFTER));
     };
     let started_at = WallTime(app.clock.wall());
-    let id = Uuid::new_v4();
+    let id = vstack_types::ambient::uuid();
     let spool = app.spool.create(id).map_err(ApiError::internal)?;
     let received = receive(&app, &spool, request).await?;
     let plan = look(&app, &spool, &received).await?;
     // From here on the upload lives on even when its sender hangs up: the file is here.
-    let begun = tokio::spawn(begin(app, id, spool, received, plan, started_at, admission));
+    let begun = tokio::spawn(begin(
+        app,
+        id,
+        spool,
+        received,
+        plan,
+        Source::File,
+        started_at,
+        admission,
+    ));
     begun.await.map_err(ApiError::internal)?
 }
 
@@ -134,12 +144,14 @@ async fn look(app: &SharedApp, spool: &Spool, received: &Received) -> ApiResult<
     }
 }
 
-async fn begin(
+#[expect(clippy::too_many_arguments, reason = "what an upload is begun with")]
+pub async fn begin(
     app: SharedApp,
     id: Uuid,
     spool: Spool,
     received: Received,
     plan: Plan,
+    source: Source,
     started_at: WallTime,
     admission: Admission,
 ) -> ApiResult<UploadAccepted> {
@@ -169,6 +181,7 @@ async fn begin(
         spool,
         journal,
         plan,
+        source,
         size_bytes,
         admission,
     };

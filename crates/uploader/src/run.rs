@@ -7,8 +7,8 @@ use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vstack_client::{HttpClient, MetadataClient, NodeClient, Timeouts};
 use vstack_media::cutter::CutLimits;
-use vstack_service::{Cors, Service, bind, serve};
-use vstack_types::{ProcessUuid, SystemClock};
+use vstack_service::{Cors, Entrance, Service, bind, commit_costs::CommitCosts};
+use vstack_types::{Clock, ProcessUuid, SystemClock};
 
 use crate::{
     Settings,
@@ -50,53 +50,94 @@ pub async fn run_on(listener: TcpListener, settings: Settings, shutdown: Cancell
         control: Duration::from_secs(10),
         bytes: Duration::from_secs(15),
     };
-    let http = HttpClient::new(secret.clone(), timeouts)?;
-    let nodes = NodeClient::new(http.clone());
-    let spool = SpoolRoot::open(&settings.temp_dir)?;
-    let records = Records::open(spool.dir()).context("cannot make TEMP_DIR/over")?;
-    let app: SharedApp = Arc::new(App {
-        owner: ProcessUuid::random(),
-        metadata: MetadataClient::new(http, &settings.metadata_service_url),
-        completer: Completer::start(nodes.clone(), records.clone(), shutdown.clone()),
-        records,
-        nodes,
-        sessions: Sessions::new(usize::from(settings.max_concurrent_uploads)),
-        spool,
-        clock: SystemClock::start(),
-        tasks: TaskTracker::new(),
-        shutdown: shutdown.clone(),
-        probes: Semaphore::new(PROBES_MAX),
-        cut: CutLimits {
-            chunk_bytes_max: settings.chunk_size as usize,
-            nominal_sec: f64::from(settings.chunk_duration),
-        },
-        upload_bytes_max: settings.max_upload_bytes,
-        free_bytes_min: settings.min_free_bytes,
-    });
-    recover(&app)
-        .await
-        .context("cannot read what an earlier process left in TEMP_DIR")?;
-    tokio::spawn(stay_alive(Arc::clone(&app)));
-    let router = Service::new("uploader-service")
-        .secret(secret)
-        .cors(Cors {
-            origins: settings.cors_origins,
-            methods: vec![
-                axum::http::Method::GET,
-                axum::http::Method::POST,
-                axum::http::Method::DELETE,
-            ],
-            expose: Vec::new(),
-        })
-        .openapi(<Api as utoipa::OpenApi>::openapi())
-        .router(routes(Arc::clone(&app)));
-    tracing::info!(address = %listener.local_addr()?, owner = %app.owner, "uploader listening");
-    serve(listener, router, shutdown).await;
-    app.tasks.close();
-    if timeout(STOP_WAIT, app.tasks.wait()).await.is_err() {
-        tracing::warn!("uploads were cut off; the next start reports them failed");
+    let http = HttpClient::new(secret, timeouts)?;
+    let clock = Arc::new(SystemClock::start());
+    let uploader = Uploader::open(Parts { http, clock }, settings, shutdown).await?;
+    tracing::info!(address = %listener.local_addr()?, owner = %uploader.app.owner, "uploader listening");
+    uploader.serve(Entrance::listener(listener)).await
+}
+
+/// What an uploader is made of, so that a simulation can bring its own.
+pub struct Parts {
+    /// How others are called.
+    pub http: HttpClient,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// An uploader that took over what the one before left, and does not serve yet. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Uploader {
+    pub(crate) app: SharedApp,
+    settings: Arc<Settings>,
+}
+
+impl Uploader {
+    /// Opens the spool directory of `settings`; address and port are not used. It works until `shutdown`.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub async fn open(parts: Parts, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let Parts { http, clock } = parts;
+        let nodes = NodeClient::new(http.clone());
+        let spool = SpoolRoot::open(&settings.temp_dir)?;
+        let records = Records::open(spool.dir()).context("cannot make TEMP_DIR/over")?;
+        let app: SharedApp = Arc::new(App {
+            owner: ProcessUuid::random(),
+            metadata: MetadataClient::new(http, &settings.metadata_service_url),
+            completer: Completer::start(nodes.clone(), records.clone(), shutdown.clone()),
+            records,
+            nodes,
+            sessions: Sessions::new(usize::from(settings.max_concurrent_uploads)),
+            spool,
+            clock,
+            tasks: TaskTracker::new(),
+            shutdown,
+            probes: Semaphore::new(PROBES_MAX),
+            cut: CutLimits {
+                chunk_bytes_max: settings.chunk_size as usize,
+                nominal_sec: f64::from(settings.chunk_duration),
+            },
+            costs: CommitCosts::default(),
+            upload_bytes_max: settings.max_upload_bytes,
+            free_bytes_min: settings.min_free_bytes,
+        });
+        recover(&app)
+            .await
+            .context("cannot read what an earlier process left in TEMP_DIR")?;
+        let settings = Arc::new(settings);
+        Ok(Self { app, settings })
     }
-    Ok(())
+
+    /// Serves what comes in by `entrance` until it stops.
+    ///
+    /// # Errors
+    /// When the secret can no longer be read.
+    pub async fn serve(self, entrance: Entrance) -> anyhow::Result<()> {
+        let Self { app, settings } = self;
+        tokio::spawn(stay_alive(Arc::clone(&app)));
+        let mut service = Service::new("uploader-service");
+        app.costs.register(service.registry());
+        let router = service
+            .secret(settings.common.secret()?)
+            .cors(Cors {
+                origins: settings.cors_origins.clone(),
+                methods: vec![
+                    axum::http::Method::GET,
+                    axum::http::Method::POST,
+                    axum::http::Method::DELETE,
+                ],
+                expose: Vec::new(),
+            })
+            .openapi(<Api as utoipa::OpenApi>::openapi())
+            .router(routes(Arc::clone(&app)));
+        entrance.serve(router, app.shutdown.clone()).await;
+        app.tasks.close();
+        if timeout(STOP_WAIT, app.tasks.wait()).await.is_err() {
+            tracing::warn!("uploads were cut off; the next start reports them failed");
+        }
+        Ok(())
+    }
 }
 
 /// Keeps the metadata service from failing the videos in the works.
@@ -109,6 +150,7 @@ async fn stay_alive(app: SharedApp) {
             tracing::debug!(%error, "the metadata service did not hear of us");
         }
         tokio::select! {
+            biased;
             () = app.shutdown.cancelled() => return,
             () = tokio::time::sleep(ALIVE_EVERY) => {}
         }

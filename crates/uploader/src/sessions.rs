@@ -4,7 +4,7 @@
 //! remembered for a day, and at most a thousand of them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -33,7 +33,7 @@ pub struct Sessions {
 
 #[derive(Debug, Default)]
 struct Table {
-    sessions: HashMap<Uuid, Arc<Session>>,
+    sessions: BTreeMap<Uuid, Arc<Session>>,
     waiting: VecDeque<Uuid>,
     over: VecDeque<(Uuid, Timestamp)>,
 }
@@ -82,6 +82,7 @@ impl Sessions {
         }
         self.table().join(session.id);
         let permit = tokio::select! {
+            biased;
             permit = places.acquire_owned() => permit.ok(),
             () = session.cancel.cancelled() => None,
         };

@@ -87,6 +87,7 @@ impl SpoolRoot {
                 found.push((id, Spool { dir: entry.path() }));
             }
         }
+        found.sort_unstable_by_key(|(id, _)| *id);
         Ok(found)
     }
 }
@@ -121,7 +122,7 @@ impl Spool {
             let _may_be_gone = fs::remove_dir_all(work_dir);
         };
         // It only panics when the process stops, and the next one removes the rest.
-        let _done = tokio::task::spawn_blocking(shrink).await;
+        let _done = vstack_service::aside(shrink).await;
     }
 
     /// Keeps the journal for the next start.

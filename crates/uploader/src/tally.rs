@@ -81,6 +81,7 @@ impl Tally {
     pub fn on_reply(&mut self, node: NodeRef, reply: &Reply) {
         let stand = match reply {
             Reply::Accepted { ballot } if *ballot == self.ballot => Stand::Accepted,
+            Reply::Nack { .. } if vstack_types::planted!("a refused vote counts") => Stand::Accepted,
             Reply::Nack { .. } => Stand::Outvoted,
             Reply::Damaged | Reply::WrongNode => Stand::Unable,
             // The bytes travel with the vote: whoever still lacks them did not keep them, and may the next time.
@@ -122,12 +123,15 @@ impl Tally {
             self.placement
                 .quorum(|node| self.stand(node).is_some_and(|s| stands.contains(&s)))
         };
-        if quorum(&[Stand::Accepted]) {
+        let enough = vstack_types::planted!("one vote decides") && !self.nodes(Stand::Accepted).is_empty();
+        if quorum(&[Stand::Accepted]) || enough {
             Outcome::Decided
         } else if !quorum(&[Stand::Accepted, Stand::Open, Stand::Outvoted]) {
             Outcome::Impossible
         } else if quorum(&[Stand::Accepted, Stand::Open]) {
             Outcome::Open
+        } else if vstack_types::planted!("an overtaken round decides") {
+            Outcome::Decided
         } else {
             Outcome::Classic
         }

@@ -4,6 +4,7 @@
 //! of a video was verified chunk by chunk by the smart client's own fetcher. It decides nothing about placement, votes
 //! or ingest: what is not media is passed on to the services that do.
 
+mod consensus;
 mod download;
 mod gateway;
 mod health;

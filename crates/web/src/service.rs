@@ -18,7 +18,7 @@ use vstack_player::{ChunkSource, FetchSettings};
 use vstack_service::Service;
 
 use crate::{
-    Settings, download,
+    Settings, consensus, download,
     gateway::Gateway,
     health, hls,
     manifests::{FRESH_FOR, Manifests},
@@ -37,6 +37,7 @@ pub(crate) struct App {
     pub(crate) gateway: Gateway,
     /// Services whose health is shown.
     pub(crate) watched: Arc<[(&'static str, String)]>,
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl App {
@@ -55,6 +56,7 @@ impl App {
             uploader: Upstream::new("the uploader", http.clone(), &settings.uploader_service_url),
             uploader_client: UploaderClient::new(http.clone(), &settings.uploader_service_url),
             watched: settings.watched().into(),
+            shutdown: shutdown.clone(),
             metadata,
             http,
         })
@@ -76,6 +78,8 @@ impl App {
         proxy::delete_video,
         proxy::count_view,
         proxy::consensus,
+        consensus::events,
+        consensus::costs,
         proxy::efficiency,
         proxy::upload_status,
         proxy::cancel_upload,
@@ -122,6 +126,8 @@ fn routes(app: App) -> Router {
         .route("/api/manifest/{id}", get(proxy::manifest))
         .route("/api/video/{id}", delete(proxy::delete_video))
         .route("/api/video/{id}/view", post(proxy::count_view))
+        .route("/api/consensus/events", get(consensus::events))
+        .route("/api/consensus/costs", get(consensus::costs))
         .route("/api/consensus/{chunk}", get(proxy::consensus))
         .route("/api/redundancy/efficiency", get(proxy::efficiency))
         .route("/api/upload", post(upload::upload))

@@ -91,6 +91,11 @@ impl Upstream {
         .retry_after(Duration::from_secs(2)))
     }
 
+    /// Its first address.
+    pub(crate) fn base(&self) -> Option<&str> {
+        self.bases.first().map(String::as_str)
+    }
+
     /// As [`Self::call`], for a request that streams; the caller minds the time.
     pub(crate) fn streaming(&self, method: Method, path: &str) -> ApiResult<reqwest::RequestBuilder> {
         let base = self

@@ -1,6 +1,7 @@
 /** The calls the pages make, one function each. */
 import { getJson, send } from './http';
 import type {
+  ConsensusCosts,
   ConsensusState,
   Efficiency,
   Manifest,
@@ -32,6 +33,7 @@ export const stats = async () => (await getJson<SystemStats>('/api/stats')).body
 export const efficiency = async () => (await getJson<Efficiency>('/api/redundancy/efficiency')).body;
 export const consensus = async (chunk: string) =>
   (await getJson<ConsensusState>(`/api/consensus/${part(chunk)}`)).body;
+export const consensusCosts = async () => (await getJson<ConsensusCosts>('/api/consensus/costs')).body;
 export const uploadStatus = async (session: string) =>
   (await getJson<UploadStatus>(`/api/upload/status/${part(session)}`)).body;
 

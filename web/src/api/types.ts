@@ -128,6 +128,60 @@ export interface AcceptorState {
   decided: boolean;
   damaged: boolean;
   holds: boolean;
+  node_id: string | null;
+  value: PlacementView | null;
+  standing: 'votes' | 'waits' | 'abstains' | null;
+}
+
+export interface PlacementView {
+  version: number;
+  size: number;
+  sha256: string;
+  layout: string;
+  nodes: string[];
+  prev_nodes: string[];
+  back: boolean;
+}
+
+/** One message an acceptor answered. */
+export interface ConsensusEvent {
+  at: string;
+  node: string;
+  node_id: string;
+  chunk_id: string;
+  request: 'put0' | 'prepare' | 'accept' | 'decided' | 'read';
+  ballot: string | null;
+  version: number | null;
+  layout: string | null;
+  bytes: number | null;
+  reply: string;
+  promised: string | null;
+  accepted: string | null;
+  accepted_version: number | null;
+  decided: boolean;
+  durable: boolean;
+  log_seq: number | null;
+  took_us: number;
+}
+
+export interface PathCost {
+  decisions: number;
+  messages: number;
+  round_trips: number;
+  votes: number;
+}
+
+export interface ConsensusCosts {
+  fast: PathCost;
+  classic: PathCost;
+  node_votes: number;
+  node_vote_syncs: number;
+  messages_per_decision: number | null;
+  round_trips_per_decision: number | null;
+  syncs_per_decision: number | null;
+  news: number;
+  processes: number;
+  answered: number;
 }
 
 export interface ConsensusState {

@@ -23,7 +23,7 @@ const COPIES: usize = 3;
 pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
     disk::require_free(&bench.directory, FREE_BYTES)?;
     let clip = Clip {
-        megabytes: if bench.quick { 60 } else { 300 },
+        megabytes: if bench.quick() { 60 } else { 300 },
         megabits_per_second: 10,
     };
     let cluster = Cluster::start(&bench.binary, &bench.directory, &[]).await?;

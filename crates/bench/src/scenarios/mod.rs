@@ -1,6 +1,7 @@
 //! What is measured, a file for each.
 
 mod commit;
+mod consensus;
 mod failover;
 mod get;
 mod idle;
@@ -14,6 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::Section;
 
+/// How long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// As long as it takes to be quoted.
+    Full,
+    /// Shorter rounds and smaller files.
+    Quick,
+    /// To see that it works.
+    Smoke,
+}
+
 /// What every scenario is given.
 #[derive(Debug, Clone)]
 pub struct Bench {
@@ -21,8 +33,8 @@ pub struct Bench {
     pub binary: PathBuf,
     /// Where data goes; removed at the end.
     pub directory: PathBuf,
-    /// Shorter rounds and smaller files.
-    pub quick: bool,
+    /// Of rounds, and size of files.
+    pub length: Length,
     /// Cancelled by Ctrl-C, for work that cannot be dropped.
     pub stop: CancellationToken,
 }
@@ -31,9 +43,14 @@ impl Bench {
     /// Rounds of everything that is alternated.
     pub const ROUNDS: usize = 3;
 
+    /// Shorter rounds and smaller files.
+    pub const fn quick(&self) -> bool {
+        !matches!(self.length, Length::Full)
+    }
+
     /// Length of one round of a load.
     pub const fn round(&self) -> Duration {
-        if self.quick {
+        if self.quick() {
             Duration::from_millis(1500)
         } else {
             Duration::from_secs(4)
@@ -52,6 +69,8 @@ pub enum Scenario {
     Get,
     /// Committed chunks on three nodes.
     Commit,
+    /// ChunkPaxos beside textbook Paxos and a Raft log.
+    Consensus,
     /// Time until a video plays.
     Startup,
     /// Time until another node gives what a dead one does not.
@@ -71,6 +90,7 @@ impl Scenario {
             Self::Put => Box::pin(put::run(bench)).await,
             Self::Get => Box::pin(get::run(bench)).await,
             Self::Commit => Box::pin(commit::run(bench)).await,
+            Self::Consensus => Box::pin(consensus::run(bench)).await,
             Self::Startup => Box::pin(startup::run(bench)).await,
             Self::Failover => Box::pin(failover::run(bench)).await,
             Self::Ingest => Box::pin(ingest::run(bench)).await,

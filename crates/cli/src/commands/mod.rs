@@ -1,7 +1,8 @@
-//! The tools for a running cluster, one file each.
+//! The tools for a cluster, one file each.
 
 pub mod logs;
 pub mod ls;
+pub mod node;
 pub mod rm;
 pub mod status;
 pub mod upload;

@@ -2,7 +2,7 @@
 //! held, and what it changed is written.
 
 use vstack_chunkpaxos::{Ballot, Placement, Register, Reply, Request, acceptor};
-use vstack_types::{ChunkId, Digest};
+use vstack_types::{ChunkId, Digest, planted};
 
 use super::Store;
 use crate::{
@@ -22,18 +22,21 @@ impl<D: Disk> Store<D> {
             Request::Put0 { placement, .. } | Request::Accept { placement, .. } => Some(placement),
             Request::Prepare { .. } | Request::Decided { .. } | Request::Read => None,
         };
-        if let Some(reply) = proposed.and_then(|placement| self.cannot_vote(placement)) {
+        if let Some(reply) = self.cannot_vote(request) {
             return Ok(reply);
-        }
-        if matches!(request, Request::Prepare { .. }) && self.shared.votes_lost {
-            return Ok(Reply::Damaged);
         }
         let held = self.held_of(id, proposed, now, position)?;
         let register = self.entry(id).register();
-        let outcome = acceptor::handle(&register, self.shared.me, |sha256| held.contains(&sha256), request);
+        let outcome = acceptor::handle(
+            &register,
+            self.shared.me,
+            |sha256| held.contains(&sha256) || planted!("votes without bytes"),
+            request,
+        );
         if let Some(register) = outcome.persist {
             let register = self.without_moot_damage(register, &held);
             self.stage_vote(id, register, now, position)?;
+            self.batch_votes += u64::from(matches!(outcome.reply, Reply::Promise { .. } | Reply::Accepted { .. }));
         }
         Ok(match outcome.reply {
             Reply::State {
@@ -65,13 +68,25 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Why this disk votes for no placement at all, or not for this one.
-    pub(super) fn cannot_vote(&self, placement: &Placement) -> Option<Reply> {
+    /// What comes of `request` without a look at the register: this disk votes no more, or not for this placement.
+    pub(super) fn cannot_vote(&self, request: &Request) -> Option<Reply> {
+        if self.identity.sealed
+            && let Some(reply) = acceptor::when_sealed(request)
+        {
+            return Some(reply);
+        }
+        let proposed = match request {
+            Request::Put0 { placement, .. } | Request::Accept { placement, .. } => Some(placement),
+            Request::Prepare { .. } => None,
+            Request::Decided { .. } | Request::Read => return None,
+        };
         if self.shared.votes_lost {
             return Some(Reply::Damaged);
         }
         // Acceptors are the nodes a placement names: a vote of anybody else could stand in for bytes nobody has.
-        (!placement.nodes().contains(&self.shared.me)).then_some(Reply::WrongNode)
+        proposed
+            .is_some_and(|placement| !placement.nodes().contains(&self.shared.me))
+            .then_some(Reply::WrongNode)
     }
 
     /// Which items of the accepted and the proposed placement are here and verified. Finding one damaged changes
@@ -103,7 +118,7 @@ impl<D: Disk> Store<D> {
             mine.iter().any(|sha256| !held.contains(sha256))
         });
         Register {
-            damaged: register.damaged && misses,
+            damaged: register.damaged && (misses || register.votes_lost()),
             ..register
         }
     }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use vstack_types::{ChunkId, Digest, NodeRef};
+use vstack_chunkpaxos::Register;
+use vstack_types::{ChunkId, Digest, NodeRef, planted};
 
 use super::Store;
 use crate::{
@@ -25,13 +26,21 @@ fn is_staging(entry: &Entry) -> bool {
         .is_none_or(|stored| stored.register.accepted.is_none())
 }
 
+fn may_go(register: &Register, me: NodeRef, sha256: Digest) -> bool {
+    let vote = register.accepted.as_ref();
+    if let Some(vote) = vote.filter(|_| planted!("collecting forgets the other half of a move")) {
+        return register.decided && !vote.placement.items_of(&vote.placement.layout, me).contains(&sha256);
+    }
+    register.may_delete(me, sha256)
+}
+
 fn is_due(entry: &Entry, me: NodeRef, sha256: Digest, grace: Duration, staging_ttl: Duration, now: Now) -> bool {
     let Some(item) = entry.item(sha256) else { return false };
-    if is_staging(entry) {
+    if is_staging(entry) || planted!("placed bytes are collected as staged ones") {
         return now.wall.since(item.time) > staging_ttl;
     }
     entry.register.as_ref().is_some_and(|stored| {
-        stored.register.may_delete(me, sha256) && now.wall.since(stored.time.max(item.time)) > grace
+        may_go(&stored.register, me, sha256) && now.wall.since(stored.time.max(item.time)) > grace
     })
 }
 
@@ -51,7 +60,7 @@ impl<D: Disk> Store<D> {
             return Ok(DeleteOutcome::Placed);
         }
         let may_go = |sha256: Digest| is_staging(&entry) || entry.register().may_delete(self.shared.me, sha256);
-        if !entry.items.iter().all(|item| may_go(item.sha256)) {
+        if !entry.items.iter().all(|item| may_go(item.sha256)) && !planted!("placed bytes are deleted on request") {
             return Ok(DeleteOutcome::Placed);
         }
         for item in &entry.items {

@@ -8,17 +8,20 @@ mod acceptor;
 mod collect;
 mod open;
 mod put;
+mod seal;
 
-use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use vstack_chunkpaxos::Register;
 use vstack_types::{ChunkId, Digest, NodeRef, limits::DISK_PERCENT_FULL};
 
 pub use open::{OpenError, StoreOptions};
+pub(crate) use open::{lock, superblocks};
 
 use crate::{
     disk::Disk,
+    identity::Identity,
     index::{Entry, Logged, Origin},
     log::{self, Log, NoRoom},
     op::{Now, Op, Outcome, WriteError},
@@ -31,11 +34,12 @@ use crate::{
 /// The store of one data directory, open for writing.
 pub struct Store<D: Disk> {
     shared: Arc<Shared<D>>,
+    identity: Identity,
     log: Log<D::File>,
     options: StoreOptions,
     next_number: u32,
     /// Entries that the batch changes, as they will be.
-    pending: HashMap<ChunkId, Entry>,
+    pending: BTreeMap<ChunkId, Entry>,
     /// Operations whose changes are durable, of those being committed.
     durable_ops: usize,
     /// The batch that operations so far were part of could not be written. Set and taken within one commit.
@@ -43,6 +47,8 @@ pub struct Store<D: Disk> {
     failed: bool,
     /// Something was written since the last mark.
     unmarked: bool,
+    /// Promises and acceptances of the batch.
+    batch_votes: u64,
     report: OpenReport,
     _lock: D::Lock,
 }
@@ -107,10 +113,15 @@ impl<D: Disk> Store<D> {
         if self.failed {
             return Err(WriteError::Closed);
         }
-        if !self.unmarked || !self.log.has_room_for_mark() {
+        if !self.unmarked {
             return Ok(());
         }
-        self.write_sealed(now)?;
+        if self.log.has_room_for_mark() {
+            self.write_sealed(now)?;
+        } else {
+            // That the next superblock exists says the same.
+            self.rotate(0)?;
+        }
         self.unmarked = false;
         Ok(())
     }
@@ -127,6 +138,7 @@ impl<D: Disk> Store<D> {
             Op::Quarantine { id, sha256, lsn } => self
                 .quarantine_read(&id, sha256, lsn, now, position)
                 .map(|()| Outcome::Quarantined),
+            Op::Seal => self.seal_disk(now, position).map(|()| Outcome::Sealed),
         }
     }
 
@@ -211,7 +223,7 @@ impl<D: Disk> Store<D> {
             return Err(error);
         }
         let mut index = self.shared.index_mut();
-        for (id, entry) in self.pending.drain() {
+        for (id, entry) in std::mem::take(&mut self.pending) {
             index.put(id, entry);
         }
         drop(index);
@@ -224,6 +236,11 @@ impl<D: Disk> Store<D> {
     fn write_sealed(&mut self, now: Now) -> Result<(), WriteError> {
         let sealed = self.log.seal(now.wall);
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        let votes = std::mem::take(&mut self.batch_votes);
+        if votes > 0 && sealed.is_ok() {
+            self.shared.counters.votes.fetch_add(votes, Ordering::Relaxed);
+            self.shared.counters.vote_syncs.fetch_add(1, Ordering::Relaxed);
+        }
         if let Err(error) = &sealed {
             self.pending.clear();
             self.failed = matches!(error, WriteError::Failed { .. });

@@ -2,17 +2,22 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, RwLock, atomic::Ordering},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid};
+use vstack_chunkpaxos::Register;
+use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ambient, planted};
 
 use super::Store;
 use crate::{
     claim,
     disk::Disk,
     identity::{Identity, IdentityError},
+    index::Entry,
     log::{self, Log},
     op::{Now, WriteError},
     reader::{Counters, Shared},
@@ -36,14 +41,10 @@ pub struct StoreOptions {
 impl StoreOptions {
     /// 1 GiB superblocks, items verified again after a day, fresh randomness from the operating system.
     pub fn new() -> Self {
-        let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-        let mut secret = [0; 32];
-        secret[..16].copy_from_slice(halves[0].as_bytes());
-        secret[16..].copy_from_slice(halves[1].as_bytes());
         Self {
             superblock_bytes: 1 << 30,
             new_uuid: NodeUuid::random(),
-            secret,
+            secret: ambient::bytes(),
             reverify_after: Duration::from_secs(24 * 3600),
         }
     }
@@ -69,12 +70,12 @@ pub enum OpenError {
     Identity(#[from] IdentityError),
     /// There are superblocks, and nothing says whose.
     #[error(
-        "the data directory has superblocks but no identity file: restore it, or start the node with an empty data directory"
+        "the data directory has superblocks but no identity file: restore it, keep the chunks under a new identity with `vstack node adopt`, or start the node with an empty data directory"
     )]
     IdentityMissing,
     /// There is an identity, and everything that was voted under it is gone.
     #[error(
-        "the data directory has lost all its superblocks, and the votes in them: restore them, or start the node with an empty data directory"
+        "the data directory has lost all its superblocks, and the votes in them: restore them, give up its identity with `vstack node adopt`, or start the node with an empty data directory"
     )]
     SuperblocksMissing,
     /// A newer vstack wrote it.
@@ -118,17 +119,30 @@ pub(super) fn head(number: u32, uuid: NodeUuid, options: &StoreOptions, first_ls
     }
 }
 
+/// Numbers of the superblocks of `disk`, sorted.
+pub(crate) fn superblocks<D: Disk>(disk: &D) -> io::Result<Vec<u32>> {
+    let mut numbers: Vec<u32> = disk.list()?.iter().filter_map(|name| file_number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+pub(crate) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, OpenError> {
+    disk.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked,
+        _ => OpenError::Io(error),
+    })
+}
+
 fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Identity, OpenError> {
-    let has_log = disk.list()?.iter().any(|name| file_number(name).is_some());
-    match (Identity::load(disk)?, has_log) {
-        (Some(identity), false) if identity.begun => Err(OpenError::SuperblocksMissing),
-        (Some(identity), _) => Ok(identity),
-        (None, true) => Err(OpenError::IdentityMissing),
-        (None, false) => {
-            let identity = Identity {
-                node: NodeRef::first(options.new_uuid),
-                begun: false,
-            };
+    let last = superblocks(disk)?.last().copied();
+    match Identity::load(disk)? {
+        Some(identity) if identity.begun && last.is_none_or(|last| last < identity.first_superblock()) => {
+            Err(OpenError::SuperblocksMissing)
+        }
+        Some(identity) => Ok(identity),
+        None if last.is_some() => Err(OpenError::IdentityMissing),
+        None => {
+            let identity = Identity::new(NodeRef::first(options.new_uuid));
             identity.save(disk)?;
             Ok(identity)
         }
@@ -145,13 +159,11 @@ impl<D: Disk> Store<D> {
         if !(SUPERBLOCK_BYTES_MIN..=u64::from(u32::MAX)).contains(&options.superblock_bytes) {
             return Err(OpenError::SuperblockSize);
         }
-        let lock = disk.lock().map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked,
-            _ => OpenError::Io(error),
-        })?;
-        let identity = identity(&disk, &options)?;
+        let lock = lock(&disk)?;
+        let mut identity = identity(&disk, &options)?;
+        identity.sealed &= !planted!("a restart breaks the seal");
         let me = identity.node;
-        let mut found = recovery::recover(&disk, me.uuid, options.superblock_bytes, identity.begun)?;
+        let mut found = recovery::recover(&disk, &identity, options.superblock_bytes)?;
         found.report.log_seq = found.next_lsn - 1;
         let had_records = found.report.records > 0;
         let tail = if let Some(tail) = found.tail {
@@ -165,11 +177,8 @@ impl<D: Disk> Store<D> {
         };
         if !identity.begun {
             // After the superblock, durably, and before anything is in it.
-            Identity {
-                begun: true,
-                ..identity
-            }
-            .save(&disk)?;
+            identity.begun = true;
+            identity.save(&disk)?;
         }
         let claim = claim::load(&disk)?;
         let shared = Arc::new(Shared {
@@ -181,18 +190,26 @@ impl<D: Disk> Store<D> {
             usage: Mutex::new(None),
             reverify_after: options.reverify_after,
             votes_lost: found.votes_lost,
+            sealed: AtomicBool::new(identity.sealed),
             claim: Mutex::new(claim),
         });
+        let next_lsn = if planted!("log sequence numbers are used again") {
+            found.next_lsn.saturating_sub(3).max(1)
+        } else {
+            found.next_lsn
+        };
         let mut store = Self {
             shared,
-            log: Log::new(tail, found.next_lsn),
+            identity,
+            log: Log::new(tail, next_lsn),
             options,
             next_number: found.next_number,
-            pending: std::collections::HashMap::new(),
+            pending: std::collections::BTreeMap::new(),
             durable_ops: 0,
             lost_batch: None,
             failed: false,
             unmarked: had_records,
+            batch_votes: 0,
             report: found.report,
             _lock: lock,
         };
@@ -220,10 +237,38 @@ impl<D: Disk> Store<D> {
             .filter(|(_, entry, item)| item.is_corrupt() && entry.vouches_for(self.shared.me, item.sha256))
             .map(|(id, _, item)| (id.clone(), item.sha256))
             .collect();
+        if planted!("lost bytes are vouched for") {
+            return Ok(());
+        }
         for (id, sha256) in lost {
             self.quarantine(&id, sha256, now, 0)?;
         }
+        for (id, register) in self.voted_for_nothing() {
+            let damaged = Register {
+                damaged: true,
+                ..register
+            };
+            self.stage_vote(&id, damaged, now, 0)?;
+        }
         self.seal(now)?;
         Ok(())
+    }
+
+    /// Registers whose vote names an item of which no trace is left, as when it was in a superblock of a name given up
+    /// that is lost. A decision is noted without the item; a vote is not given without.
+    fn voted_for_nothing(&self) -> Vec<(ChunkId, Register)> {
+        let names_nothing = |entry: &Entry, register: &Register| {
+            register.accepted.as_ref().is_some_and(|vote| {
+                let mine = vote.placement.items_of(&vote.placement.layout, self.shared.me);
+                mine.iter().any(|sha256| entry.item(*sha256).is_none())
+            })
+        };
+        self.shared
+            .index()
+            .iter()
+            .map(|(id, entry)| (id, entry, entry.register()))
+            .filter(|(_, entry, register)| !register.damaged && !register.decided && names_nothing(entry, register))
+            .map(|(id, _, register)| (id.clone(), register))
+            .collect()
     }
 }

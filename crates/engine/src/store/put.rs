@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vstack_chunkpaxos::{Ballot, Placement, Register, Reply, Request, acceptor};
-use vstack_types::{ChunkId, Digest};
+use vstack_types::{ChunkId, Digest, planted};
 
 use super::Store;
 use crate::{
@@ -99,10 +99,11 @@ impl<D: Disk> Store<D> {
     ) -> Result<PutOutcome, WriteError> {
         let me = self.shared.me;
         let refused = |reply| Ok(PutOutcome::Voted { reply, stored: false });
-        if let Some(reply) = self.cannot_vote(&placement) {
+        let mine = placement.items_of(&placement.layout, me);
+        let request = Request::Put0 { ballot, placement };
+        if let Some(reply) = self.cannot_vote(&request) {
             return refused(reply);
         }
-        let mine = placement.items_of(&placement.layout, me);
         if !mine.contains(&item.sha256()) {
             return refused(Reply::NeedBytes { items: mine });
         }
@@ -113,17 +114,28 @@ impl<D: Disk> Store<D> {
             }
         }
         let here_already = held[1..].contains(&item.sha256());
-        let request = Request::Put0 { ballot, placement };
         let register = self.entry(id).register();
         let outcome = acceptor::handle(&register, me, |sha256| held.contains(&sha256), &request);
         let Some(register) = outcome.persist else {
+            // The vote stands already, perhaps as news of its decision alone: it counts as a copy, so it brings one.
+            let brings = !planted!("a vote that stands brings no copy");
+            if brings && !here_already && matches!(outcome.reply, Reply::Accepted { .. }) {
+                let restored = self.restored_by(id, item.sha256(), now, position)?;
+                self.stage_item(id, item, restored, now, position)?;
+                return Ok(PutOutcome::Voted {
+                    reply: outcome.reply,
+                    stored: true,
+                });
+            }
             return refused(outcome.reply);
         };
-        if here_already {
+        if here_already || planted!("a vote is written without its bytes") {
             self.stage_vote(id, register, now, position)?;
+            self.batch_votes += 1;
             return refused(outcome.reply);
         }
         self.stage_item(id, item, Some(register), now, position)?;
+        self.batch_votes += 1;
         Ok(PutOutcome::Voted {
             reply: outcome.reply,
             stored: true,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply, Request};
 use vstack_engine::{
-    Disk, Item, Now, Op, Outcome, PutMode, PutOutcome, Reader, Store, StoreOptions, Which, WriteError,
+    BufferPool, Disk, Item, ItemBuilder, Now, Op, Outcome, PutMode, PutOutcome, Reader, Store, StoreOptions, Which,
+    WriteError,
 };
 use vstack_types::{ChunkId, Monotonic, NodeRef, NodeUuid, ProcessUuid, Timestamp};
 
@@ -126,7 +127,7 @@ pub fn served<D: Disk>(reader: &Reader<D>, name: &str) -> Option<Vec<u8>> {
     reader.read(&found, None, at(2).monotonic).ok()
 }
 
-/// `len` bytes that differ by `seed`.
+/// `len` bytes that differ by `seed`, in memory as a node receives them in.
 pub fn item(seed: u64, len: usize) -> Item {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let bytes: Vec<u8> = (0..len)
@@ -137,5 +138,7 @@ pub fn item(seed: u64, len: usize) -> Item {
             u8::try_from(state & 0xff).unwrap()
         })
         .collect();
-    Item::new(bytes)
+    let mut builder = ItemBuilder::new(BufferPool::new(len, 1).try_take().unwrap());
+    builder.push(&bytes).unwrap();
+    builder.finish()
 }

@@ -60,16 +60,19 @@ pub(super) async fn group(
         ));
     }
     let video = owned(&app, id, request.owner).await?;
+    let nodes = app.registered().await?;
+    let groups = app.store.groups(id).await.map_err(store_error)?;
+    // Before the status: who asks again must not take the end of the video for the news that there is no such group.
+    if let Some(there) = groups.iter().find(|group| group.from_seq == request.from_seq)
+        && !vstack_types::planted!("a group that stands is made anew")
+    {
+        return call.answer_json(&group_answer(there, &nodes));
+    }
     if video.status != VideoStatus::Uploading {
         return Err(conflict(format!(
             "the video is {} and takes no chunks",
             video.status.as_str()
         )));
-    }
-    let nodes = app.registered().await?;
-    let groups = app.store.groups(id).await.map_err(store_error)?;
-    if let Some(there) = groups.iter().find(|group| group.from_seq == request.from_seq) {
-        return call.answer_json(&group_answer(there, &nodes));
     }
     let candidates = registry::candidates(&nodes, app.now(), app.settings.node_timeout());
     let wanted = GroupRequest {

@@ -32,6 +32,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/manifest/{id}", get(manifests::manifest))
         .route("/chunk/{id}/commit", post(chunks::commit))
         .route("/chunk/{id}/fragments", get(chunks::fragments))
+        .route("/consensus/events", get(stream::messages))
         .route("/consensus/{id}", get(chunks::consensus))
         .route("/nodes/healthy", get(nodes::healthy))
         .route("/nodes/all", get(nodes::all))
@@ -87,6 +88,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         redundancy::efficiency,
         redundancy::overhead,
         stream::events,
+        stream::messages,
         cluster::group,
         cluster::decided,
         cluster::complete,

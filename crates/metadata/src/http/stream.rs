@@ -1,15 +1,26 @@
-//! `GET /events`: what happens, as server-sent events.
+//! `GET /events` and `GET /consensus/events`: what happens, as server-sent events.
 
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
     extract::State,
-    response::sse::{Event, KeepAlive, Sse},
+    http::HeaderMap,
+    response::{
+        Response,
+        sse::{Event, KeepAlive, Sse},
+    },
 };
 use futures_util::{Stream, StreamExt as _};
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
-use crate::app::Shared;
+use vstack_api::consensus::ConsensusEvent;
+use vstack_service::{ApiResult, Query, event_stream};
+use vstack_types::ChunkId;
+
+use crate::{
+    app::Shared,
+    trace::{self, TraceFilter, Traced},
+};
 
 /// Keeps proxies from closing a quiet stream, and shows a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,4 +42,33 @@ pub(super) async fn events(State(app): State<Shared>) -> Sse<impl Stream<Item = 
             Some(Ok(event))
         });
     Sse::new(happened).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+/// Which messages of acceptors are wanted.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub(super) struct MessageQuery {
+    chunk: Option<ChunkId>,
+    prefix: Option<ChunkId>,
+    #[serde(default)]
+    recent: usize,
+}
+
+/// The messages that acceptors answer, of all nodes: events `message`; `gap` where messages of a node are missing;
+/// `lagged`, with a number, for a reader that was too slow, whose stream then ends. `Last-Event-ID` goes on after
+/// that event; without it, the `recent` last events come first. Nodes are listened to only while somebody reads this.
+#[utoipa::path(get, path = "/consensus/events", params(("chunk" = Option<String>, Query, description = "of this chunk alone"), ("prefix" = Option<String>, Query, description = "of chunks whose ids begin so"), ("recent" = Option<usize>, Query, description = "so many of the last events first"), ("Last-Event-ID" = Option<String>, Header)), responses((status = 200, body = ConsensusEvent, content_type = "text/event-stream"), (status = 503, body = vstack_api::ErrorBody)))]
+pub(super) async fn messages(
+    State(app): State<Shared>,
+    Query(query): Query<MessageQuery>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let filter = TraceFilter {
+        chunk: query.chunk,
+        prefix: query.prefix,
+    };
+    let start = event_stream::start_of(&headers, query.recent);
+    let reader = trace::watch(&app, start, &filter).ok_or_else(event_stream::too_many)?;
+    let wanted = move |traced: &Traced| filter.wants(traced);
+    let shown = |traced: Traced| (traced.name(), traced);
+    Ok(event_stream::stream(reader, wanted, shown))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Refusal, Request, Vote};
-use vstack_client::{NodeUrls, propose};
+use vstack_client::NodeUrls;
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
 use super::{CHUNKS_AT_ONCE, PAGE, PAGE_TIMEOUT, survey::Left};
@@ -32,7 +32,9 @@ pub(super) async fn delete(
     };
     match run_change(app, urls, chunk, left, &initial, Change::Delete).await {
         Some(Outcome::Decided(vote)) if vote.placement.layout.is_deleted() => {
-            tell_others(app, urls, chunk, left, &vote).await;
+            if !vstack_types::planted!("nodes without a part are not told of a deletion") {
+                tell_others(app, urls, chunk, left, &vote).await;
+            }
             match app.store.learn_deleted(chunk.clone(), vote.placement.clone()).await {
                 Ok(true) => app.tell_placement(video, chunk, &vote.placement),
                 Ok(false) => {}
@@ -82,7 +84,7 @@ async fn run_change(
     if let Some(learned) = &left.learned {
         proposer = proposer.knowing(learned.clone());
     }
-    match propose(&app.nodes, urls, chunk, proposer, app.pace.chunk_deadline).await {
+    match app.propose(urls, chunk, proposer, app.pace.chunk_deadline).await {
         Ok(outcome) => Some(outcome),
         Err(error) => {
             tracing::debug!(%chunk, %error, "a chunk could not be dealt with; it is tried again");
@@ -111,8 +113,9 @@ async fn discard_at(app: &App, video: VideoId, node: &Node) {
     stream::iter(staged)
         .for_each_concurrent(CHUNKS_AT_ONCE, async |item| {
             let url = format!("{}/chunk/{}", node.url, item.id);
-            let discard = app.nodes.http().transport().delete(url).timeout(PAGE_TIMEOUT);
-            let _saves_space_only = discard.send().await;
+            let http = app.nodes.http();
+            let discard = http.transport().delete(&url).timeout(PAGE_TIMEOUT);
+            let _saves_space_only = http.execute(&url, discard).await;
         })
         .await;
 }

@@ -74,7 +74,8 @@ pub(super) async fn survey(app: &App, video: VideoId, nodes: &[Node]) -> Result<
             Ok(registers) => registers,
             Err(error) => {
                 let silence = node.last_heartbeat.map_or(Duration::MAX, |last| now.since(last));
-                survey.complete &= silence > app.pace.give_up_nodes_after;
+                survey.complete &= silence > app.pace.give_up_nodes_after
+                    || vstack_types::planted!("nodes that are away are not waited for");
                 tracing::debug!(%video, node = node.label, %error, "a node's registers could not be listed");
                 continue;
             }

@@ -86,7 +86,7 @@ impl Tables {
         let Some(video) = self.videos.get_mut(&id) else {
             return CompletionOutcome::Unknown;
         };
-        if video.status != VideoStatus::Uploading {
+        if video.status != VideoStatus::Uploading && !vstack_types::planted!("what ended becomes active") {
             return CompletionOutcome::Stands(video.status);
         }
         if places.first() != Some(&None) {
@@ -111,7 +111,9 @@ impl Tables {
         let Some(video) = self.videos.get(&id) else {
             return GroupOutcome::Unknown;
         };
-        if let Some(there) = self.groups.get(&(id, group.from_seq)) {
+        if let Some(there) = self.groups.get(&(id, group.from_seq))
+            && !vstack_types::planted!("a group that stands is made anew")
+        {
             return GroupOutcome::Stands(there.clone());
         }
         if video.status != VideoStatus::Uploading {
@@ -164,7 +166,9 @@ impl Tables {
                         return Learned::Conflict(chunk.id);
                     }
                 }
-                Some(known) if known.placement.version > chunk.placement.version => {}
+                Some(known)
+                    if known.placement.version > chunk.placement.version
+                        && !vstack_types::planted!("the learner goes back") => {}
                 Some(known) => {
                     changed += 1;
                     news.insert(
@@ -328,6 +332,9 @@ impl Videos for MemoryStore {
                     confirms,
                     next_at,
                 } if next_at <= now => Some((next_at, video.id, attempts, confirms)),
+                Reap::NotDue if vstack_types::planted!("videos that are whole are reaped") => {
+                    (video.status == VideoStatus::Active).then_some((now, video.id, 0, false))
+                }
                 Reap::Due { .. } | Reap::NotDue | Reap::Done => None,
             })
             .collect();

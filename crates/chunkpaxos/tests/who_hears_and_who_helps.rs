@@ -1,0 +1,127 @@
+//! What the exhaustive model found missing in the proposer, each as the shortest exchange that shows it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use vstack_chunkpaxos::{Action, Ballot, Change, Layout, Placement, Proposer, Reply, Request, Shard, Vote};
+use vstack_types::{Digest, NodeRef, NodeUuid, ProcessUuid};
+
+fn node(n: u8) -> NodeRef {
+    NodeRef::first(NodeUuid::from_bytes([n; 16]))
+}
+
+fn replicated(nodes: [u8; 3]) -> Layout {
+    Layout::Replicated {
+        nodes: nodes.map(node).to_vec(),
+    }
+}
+
+fn vote(layout: Layout, prev: Option<Layout>) -> Vote {
+    Vote {
+        ballot: Ballot {
+            round: 1,
+            proposer: ProcessUuid::from_bytes([1; 16]),
+        },
+        placement: Placement {
+            version: 2,
+            size: 1,
+            sha256: Digest::of(b"x"),
+            layout,
+            prev,
+            back: false,
+        },
+    }
+}
+
+fn promise(proposer: &Proposer, vote: &Vote, decided: bool) -> Reply {
+    Reply::Promise {
+        ballot: proposer.ballot(),
+        accepted: Some(vote.clone()),
+        decided,
+        holds: true,
+    }
+}
+
+fn proposer(change: Change) -> Proposer {
+    let initial = vec![node(1), node(2), node(3)];
+    Proposer::new(ProcessUuid::from_bytes([9; 16]), initial, change)
+}
+
+#[test]
+fn who_leaves_hears_that_the_move_is_settled() {
+    let joint = vote(replicated([1, 2, 4]), Some(replicated([1, 2, 3])));
+    let mut settle = proposer(Change::Settle);
+    settle.retry();
+    let ballot = settle.ballot();
+    for n in [1, 2] {
+        let reply = promise(&settle, &joint, true);
+        settle.on_reply(node(n), ballot, reply);
+    }
+    let mut told = Vec::new();
+    for n in [1, 2] {
+        for action in settle.on_reply(node(n), ballot, Reply::Accepted { ballot }) {
+            if let Action::Tell {
+                to,
+                request: Request::Decided { placement, .. },
+            } = action
+            {
+                assert!(placement.prev.is_none());
+                told.push(to);
+            }
+        }
+    }
+    told.sort_unstable();
+    assert_eq!(told, [1, 2, 3, 4].map(node), "3 learns that it may forget the bytes");
+}
+
+#[test]
+fn one_that_votes_no_more_does_not_end_the_attempt() {
+    let stored = vote(replicated([1, 2, 3]), None);
+    let mut read = proposer(Change::Read);
+    read.retry();
+    let ballot = read.ballot();
+    assert_eq!(read.on_reply(node(1), ballot, Reply::Nack { promised: None }), vec![]);
+    let reply = promise(&read, &stored, true);
+    read.on_reply(node(2), ballot, reply.clone());
+    let last = read.on_reply(node(3), ballot, reply);
+    assert!(
+        matches!(last.last(), Some(Action::Finish(_))),
+        "two of three are enough: {last:?}"
+    );
+}
+
+#[test]
+fn who_lacks_a_shard_may_make_it_of_its_own_copy() {
+    let shards = (0u8..).zip([1, 2, 3]).map(|(index, n)| Shard {
+        index,
+        node: node(n),
+        sha256: Digest::of(&[index]),
+    });
+    let layout = Layout::Coded {
+        data: 2,
+        parity: 1,
+        shards: shards.collect(),
+    };
+    let undecided = vote(layout, Some(replicated([1, 2, 3])));
+    let mut read = proposer(Change::Read);
+    read.retry();
+    let ballot = read.ballot();
+    for (n, accepted) in [(1, None), (3, Some(&undecided))] {
+        let reply = accepted.map_or(
+            Reply::Promise {
+                ballot,
+                accepted: None,
+                decided: false,
+                holds: false,
+            },
+            |vote| promise(&read, vote, false),
+        );
+        read.on_reply(node(n), ballot, reply);
+    }
+    let need = Reply::NeedBytes {
+        items: vec![Digest::of(&[0])],
+    };
+    let actions = read.on_reply(node(1), ballot, need);
+    let [Action::Copy { to, from, .. }] = &actions[..] else {
+        panic!("a copy is asked for: {actions:?}")
+    };
+    assert!(*to == node(1) && from.contains(&node(1)));
+}

@@ -1,0 +1,96 @@
+//! Messages that can change nothing any more are taken out, so that states that differ in nothing are one.
+
+use vstack_chunkpaxos::Reply;
+use vstack_types::planted;
+
+use crate::{
+    machines::Kind,
+    names::{bit, members},
+    state::{Standing, State},
+    world::{World, votes},
+};
+
+impl World {
+    /// Takes out what can change nothing any more, so that states that differ in nothing are one.
+    pub(crate) fn tidy(&mut self, state: &mut State) {
+        let mut mail = std::mem::take(&mut state.mail);
+        for letter in &mut mail {
+            let parts = self.machines.parts(letter.request);
+            let waits = (0..self.scope.rivals).any(|rival| self.is_at(state, rival, parts.ballot));
+            if parts.kind == Kind::Prepare && !waits && !self.scope.exact {
+                letter.to = 0;
+            }
+            for n in members(letter.to) {
+                if self.is_moot(state, letter.request, n, waits) {
+                    letter.to &= !bit(n);
+                }
+            }
+            if let Some(value) = parts.value {
+                let decided = state.chain.contains(&value);
+                // Who still may vote has not refused; without a quorum of those it comes to nothing.
+                let mut hopeless = || !self.machines.quorum(value, letter.voters | letter.to);
+                if decided || (letter.voters != 0 && !planted!("acceptors that hold nothing vote") && hopeless()) {
+                    letter.voters = 0;
+                }
+            }
+        }
+        mail.retain(|letter| letter.to | letter.voters != 0);
+        state.mail = mail;
+    }
+
+    fn is_moot(&mut self, state: &State, request: u16, n: u8, waits: bool) -> bool {
+        let node = state.nodes[usize::from(n)];
+        let parts = self.machines.parts(request);
+        let news = parts.kind == Kind::Decided;
+        if !state.present(n) {
+            // Whoever may come back under this name may yet hear it.
+            return !planted!("a lost disk returns under its old name");
+        }
+        if !news && !votes(node.standing) {
+            return node.standing == Standing::Abstains;
+        }
+        if forgetful() {
+            return false;
+        }
+        let brings = match (parts.kind, parts.value) {
+            (Kind::Put0, Some(value)) => self.machines.mine(value, n),
+            _ => 0,
+        };
+        let (reply, register) = self.machines.handle(node.register, n, node.items | brings, request);
+        let same = register == node.register;
+        match **self.machines.replies.get(reply) {
+            Reply::Noted => same,
+            Reply::Nack { .. } | Reply::Accepted { .. } => {
+                same && !waits && !self.would_count(state, request, n, reply)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the reply is a vote that was not counted yet.
+    fn would_count(&self, state: &State, request: u16, n: u8, reply: u16) -> bool {
+        let accepted = matches!(**self.machines.replies.get(reply), Reply::Accepted { .. });
+        let value = self.machines.parts(request).value;
+        let decided = value.is_some_and(|value| state.chain.contains(&value));
+        accepted
+            && !decided
+            && state
+                .mail
+                .iter()
+                .any(|mail| mail.request == request && mail.voters & bit(n) == 0)
+    }
+}
+
+/// Planted faults that make registers go back, so that a message without effect may get one again.
+fn forgetful() -> bool {
+    planted!("a tombstone is forgotten")
+        || planted!("a deletion leaves no tombstone")
+        || planted!("a disk that went back votes")
+        || planted!("a lost vote record is taken for none")
+        || planted!("a lost disk returns under its old name")
+        || planted!("a damaged acceptor votes")
+        || planted!("a decision moves the promise back")
+        || planted!("a promise is not persisted")
+        || planted!("a decision brings forgotten votes back")
+        || planted!("the owner is told yes in another ballot")
+}

@@ -1,0 +1,186 @@
+//! Each rule of the protocol is there because without it something breaks. Every fault below leaves one out, or makes
+//! the world worse than the protocol allows for, and the search shows what breaks, with the shortest way to it. The
+//! same scope without the fault is searched too, and nothing breaks.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use vstack_model::{Begin, Faults, Form, Rule, Scope, Wish, search, search_for};
+use vstack_types::planted::Planted;
+
+const THREE: &[u8] = &[1, 2, 3];
+const SENT: Begin = Begin::Sent(Form::Copies(THREE));
+const SENT_CODED: Begin = Begin::Sent(Form::Shards(2, THREE));
+const TO_123: Wish = Wish::Move(Form::Copies(THREE));
+const TO_124: Wish = Wish::Move(Form::Copies(&[1, 2, 4]));
+const TO_145: Wish = Wish::Move(Form::Copies(&[1, 4, 5]));
+const TO_2_1: Wish = Wish::Move(Form::Shards(2, THREE));
+const TO_2_2_1: Wish = Wish::Move(Form::Shards(3, &[1, 1, 2, 2, 3]));
+
+/// Searches for a breach of `rule`, passing over what else may break.
+fn found(fault: &'static str, rule: Rule, scope: Scope) {
+    let sound = search(&scope);
+    assert_eq!(sound.rule(), None, "without the fault:\n{}", sound.broken.unwrap());
+    assert!(sound.complete, "without the fault the whole scope is searched");
+    let planted = Planted::plant(Some(fault));
+    let report = search_for(&scope, rule);
+    drop(planted);
+    let broken = report
+        .broken
+        .unwrap_or_else(|| panic!("\"{fault}\" is not found in {} states", report.states));
+    println!(
+        "\"{fault}\": found after {} states ({} without it) in {:?}\n{broken}",
+        report.states,
+        sound.states,
+        sound.took + report.took
+    );
+    assert_eq!(broken.violation.rule, rule);
+}
+
+fn faults(total: u8) -> Faults {
+    Faults {
+        total,
+        ..Faults::default()
+    }
+}
+
+fn lost() -> Faults {
+    Faults {
+        lost: true,
+        ..faults(1)
+    }
+}
+
+fn gc() -> Faults {
+    Faults { gc: true, ..faults(0) }
+}
+
+fn owner(rivals: u8, wishes: &[Wish]) -> Scope {
+    Scope::new("owner", 3, THREE, SENT, rivals, wishes)
+}
+
+fn stored(nodes: u8, rivals: u8, wishes: &[Wish]) -> Scope {
+    Scope::new("stored", nodes, THREE, Begin::Stored, rivals, wishes)
+}
+
+fn moving(nodes: u8, to: Form, rivals: u8, wishes: &[Wish]) -> Scope {
+    Scope::new("moving", nodes, THREE, Begin::Moving(to), rivals, wishes)
+}
+
+macro_rules! faults {
+    ($($name:ident: $fault:literal breaks $rule:ident in $scope:expr;)+) => {
+        $(#[test] fn $name() { found($fault, Rule::$rule, $scope); })+
+
+        #[test]
+        fn every_fault_has_its_own_name() {
+            let mut names = vec![$($fault),+];
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), all);
+            println!("{all} planted faults");
+        }
+    };
+}
+
+faults! {
+    // Round 0.
+    a1_two_processes_share_round_0: "a second process of the session uses round 0"
+        breaks A1OneChain in owner(1, &[Wish::Read]);
+    a2_yes_in_another_ballot: "the owner is told yes in another ballot"
+        breaks A1OneChain in owner(3, &[Wish::Abort]);
+    the_owner_ignores_promises: "the owner's vote ignores promises"
+        breaks A1OneChain in owner(1, &[Wish::Abort]);
+    a4_a_tombstone_is_forgotten: "a tombstone is forgotten"
+        breaks A4Tombstone in owner(1, &[Wish::Abort]);
+    a_deletion_without_tombstone: "a deletion leaves no tombstone"
+        breaks A4Tombstone in Scope::new("coded", 3, THREE, SENT_CODED, 2, &[Wish::TurnBack, Wish::Settle]);
+    g1_bytes_by_chunk_id: "bytes are keyed by the chunk id alone"
+        breaks A2Readable in owner(1, &[Wish::Abort]).faults(Faults { strays: true, ..faults(0) });
+
+    // Building on what is not decided.
+    b1_a_move_on_an_undecided_value: "a move is built on an undecided value"
+        breaks A1OneChain in owner(1, &[Wish::Delete]);
+    b2_bytes_deleted_too_early: "bytes are deleted on an undecided value"
+        breaks A3NotDeleted in owner(1, &[Wish::Delete]).faults(gc());
+    an_old_decision_is_inherited: "a new vote inherits the old decision"
+        breaks A5Learner in stored(3, 2, &[Wish::Delete]);
+
+    // Acceptors.
+    c1_acceptors_without_bytes: "acceptors that hold nothing vote"
+        breaks A2Readable in Scope::new("witnesses", 5, THREE, SENT, 1, &[Wish::Abort]);
+    c2_a_vote_without_bytes: "a vote without the bytes"
+        breaks A2Readable in Scope::new("empty", 3, THREE, Begin::Empty, 1, &[Wish::Create]).staged(&[1]);
+    a_promise_is_not_persisted: "a promise is not persisted"
+        breaks A1OneChain in owner(1, &[Wish::Abort]);
+    a_promise_hides_a_vote: "a promise hides what was accepted"
+        breaks A1OneChain in owner(1, &[Wish::Abort]);
+    an_accept_below_the_promise: "an accept below the promise"
+        breaks A1OneChain in owner(2, &[Wish::Abort, Wish::Create]).staged(THREE);
+    a_promise_moves_back: "a decision moves the promise back"
+        breaks A4Tombstone in owner(2, &[Wish::Delete, TO_2_1]);
+    a_damaged_acceptor_votes: "a damaged acceptor votes"
+        breaks A1OneChain in owner(1, &[Wish::Abort]).faults(Faults { votes: true, ..faults(1) });
+
+    // Proposers.
+    a_retry_keeps_its_round: "a retry keeps its round"
+        breaks OneValue in owner(1, &[Wish::Abort]).attempts(2);
+    a_restart_keeps_its_name: "a restarted proposer keeps its name"
+        breaks OneValue in owner(2, &[Wish::Abort]);
+    the_lowest_ballot_wins: "the value of the lowest ballot is chosen"
+        breaks A1OneChain in owner(2, &[Wish::Abort]);
+    e3_every_vote_is_demanded: "phase 2 demands every vote"
+        breaks A6Finishes in owner(1, &[Wish::Abort]).faults(lost());
+    the_first_nodes_are_computed: "the first nodes are computed again"
+        breaks A1OneChain in Scope::new("groups", 5, THREE, SENT, 1, &[Wish::Abort])
+            .faults(Faults { group: Some(&[3, 4, 5]), ..faults(0) });
+
+    // Changing acceptors.
+    d2_one_half_decides: "one half of a joint decides"
+        breaks A1OneChain in stored(5, 2, &[Wish::Delete, TO_145]);
+    d3_phase_1_on_one_half: "phase 1 asks one half of a joint"
+        breaks A1OneChain in moving(5, Form::Copies(&[1, 4, 5]), 2, &[Wish::Settle, Wish::TurnBack]);
+    d8_cancelled_to_the_old_set: "a joint is cancelled straight to the old set"
+        breaks A1OneChain in moving(4, Form::Copies(&[1, 2, 4]), 3, &[Wish::Settle, Wish::TurnBack]);
+    a_joint_deleted_on_one_half: "a joint is deleted on one half"
+        breaks A1OneChain in moving(4, Form::Copies(&[1, 2, 4]), 2, &[Wish::Settle, Wish::Delete]);
+    a_turning_back_is_turned_back: "a turning back is turned back"
+        breaks A1OneChain in moving(3, Form::Shards(2, THREE), 2, &[Wish::Settle, Wish::TurnBack]);
+
+    // Coding.
+    e1_a_plain_majority_settles: "a plain majority settles a coded placement"
+        breaks A2Readable in stored(3, 2, &[TO_2_1, Wish::Settle]);
+    settled_without_asking: "a move is settled without its quorum"
+        breaks A2Readable in stored(3, 2, &[TO_2_1, Wish::Settle]);
+    shards_are_counted: "enough counts shards, not nodes"
+        breaks A2Readable in stored(3, 2, &[TO_2_2_1, Wish::Settle]);
+    told_is_taken_for_held: "who was told of a joint counts as a holder"
+        breaks A2Readable in stored(3, 2, &[TO_2_1, Wish::Settle]);
+    e6_no_way_back: "a move cannot be turned back"
+        breaks A6Finishes in stored(3, 1, &[TO_2_1]).faults(lost());
+    e7_enough_is_demanded_again: "turning back needs enough too"
+        breaks A6Finishes in Scope::new("moved", 3, THREE, Begin::Moved(Form::Shards(2, THREE)), 2, &[TO_123, Wish::TurnBack])
+            .faults(lost());
+    shards_of_ones_own_copy: "nobody makes shards of its own copy"
+        breaks A6Finishes in owner(1, &[TO_2_1]);
+    coded_acknowledged_too_early: "a coded first version is acknowledged before it is settled"
+        breaks A2Readable in Scope::new("coded", 3, THREE, SENT_CODED, 1, &[Wish::TurnBack]);
+    coded_completed_before_given_up: "a coded first version is completed before it is given up"
+        breaks A6Finishes in Scope::new("coded", 3, THREE, SENT_CODED, 1, &[Wish::TurnBack]).faults(lost());
+
+    // Disks.
+    x1_a_lost_disk_keeps_its_name: "a lost disk returns under its old name"
+        breaks A1OneChain in owner(1, &[Wish::Abort]).faults(lost());
+    lost_votes_are_taken_for_none: "a lost vote record is taken for none"
+        breaks A1OneChain in owner(1, &[Wish::Abort]).faults(Faults { votes: true, ..faults(1) });
+    a_decision_brings_votes_back: "a decision brings forgotten votes back"
+        breaks A5Learner in owner(1, &[Wish::Delete]).faults(Faults { votes: true, ..faults(1) });
+    an_old_disk_votes: "a disk that went back votes"
+        breaks A1OneChain in owner(1, &[Wish::Abort]).faults(Faults { old: true, ..faults(1) });
+    d1_wiped_while_named: "a node that registers still name is wiped"
+        breaks A6Finishes in moving(5, Form::Copies(&[1, 4, 5]), 1, &[Wish::Settle])
+            .faults(Faults { leaving: 2, ..faults(0) });
+    a_sealed_node_votes: "a sealed acceptor votes"
+        breaks Sealed in stored(4, 1, &[TO_124]).faults(Faults { leaving: 1, ..faults(0) });
+    a_sealed_node_ends_attempts: "a sealed acceptor ends the attempt"
+        breaks A6Finishes in moving(4, Form::Copies(&[2, 3, 4]), 1, &[Wish::Settle])
+            .faults(Faults { leaving: 1, ..faults(0) });
+}

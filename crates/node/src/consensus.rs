@@ -1,0 +1,85 @@
+//! `GET /consensus/{chunk_id}` and `GET /consensus/events`: this node's part in consensus, for people.
+//!
+//! Unsigned and read-only: nothing a proposer may count on.
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::HeaderMap, response::Response};
+use serde::Deserialize;
+use vstack_api::consensus::{NodeStanding, RegisterView};
+use vstack_client::placement_view;
+use vstack_service::{ApiResult, Json, Path, Query, event_stream};
+use vstack_types::ChunkId;
+
+use crate::{
+    app::{App, Shared},
+    standing::Standing,
+    trace::Handled,
+};
+
+/// Which messages are wanted.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct EventQuery {
+    chunk: Option<ChunkId>,
+    prefix: Option<ChunkId>,
+    #[serde(default)]
+    recent: usize,
+}
+
+impl EventQuery {
+    fn wants(&self, handled: &Handled) -> bool {
+        let chunk = handled.chunk();
+        self.chunk.as_ref().is_none_or(|wanted| wanted == chunk)
+            && self
+                .prefix
+                .as_ref()
+                .is_none_or(|prefix| chunk.as_str().starts_with(prefix.as_str()))
+    }
+}
+
+pub(crate) async fn events(
+    State(app): State<Shared>,
+    Query(query): Query<EventQuery>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let start = event_stream::start_of(&headers, query.recent);
+    let wanted = move |handled: &Handled| query.wants(handled);
+    let reader = app.trace.read(start, &wanted).ok_or_else(event_stream::too_many)?;
+    let shown = move |handled| ("message", app.shown(handled));
+    Ok(event_stream::stream(reader, wanted, shown))
+}
+
+fn standing(app: &App) -> NodeStanding {
+    match app.standing.get() {
+        _ if app.engine.reader().votes_lost() => NodeStanding::Abstains,
+        Standing::Votes => NodeStanding::Votes,
+        Standing::Waits => NodeStanding::Waits,
+        Standing::Abstains => NodeStanding::Abstains,
+    }
+}
+
+pub(crate) async fn register(State(app): State<Shared>, Path(id): Path<ChunkId>) -> Json<RegisterView> {
+    let app: Arc<App> = app;
+    let reader = app.engine.reader();
+    let log_seq = reader.vote_state(&id).log_seq;
+    let register = reader.register(&id);
+    let placement = register.accepted.as_ref().map(|vote| &vote.placement);
+    let holds = placement.is_some_and(|placement| {
+        let mine = placement.items_of(&placement.layout, app.me());
+        mine.into_iter().all(|item| reader.has_item(&id, item))
+    });
+    let value = placement.map(placement_view);
+    Json(RegisterView {
+        node: app.me(),
+        node_id: app.label.clone(),
+        standing: standing(&app),
+        promised: register.promised.map(|ballot| ballot.to_string()),
+        accepted: register.accepted.as_ref().map(|vote| vote.ballot.to_string()),
+        value,
+        decided: register.decided,
+        damaged: register.damaged,
+        holds,
+        log_seq,
+        chunk_id: id,
+    })
+}

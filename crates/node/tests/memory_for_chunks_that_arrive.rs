@@ -1,0 +1,82 @@
+//! However many chunks are sent at once, memory for them is bounded, used again, and free when they are written.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use support::*;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+const BUFFER: u64 = 2 << 20;
+const AT_ONCE: u64 = 2;
+
+async fn metric(node: &TestNode, name: &str) -> u64 {
+    let text = node.get("/metrics").await.text().await.unwrap();
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+    line.unwrap_or_else(|| panic!("no {name}"))
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_for_chunks_that_arrive_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &["--max-concurrent-bodies", &AT_ONCE.to_string()])).await;
+    assert_eq!(
+        metric(&node, "vstack_arriving_pool_bytes").await,
+        0,
+        "none before any chunk"
+    );
+    let node = Arc::new(node);
+    let body = |turn: u8| vec![turn; 300_000];
+    let mut puts = JoinSet::new();
+    for turn in 0..40 {
+        let node = Arc::clone(&node);
+        puts.spawn(async move {
+            assert_eq!(node.put(&format!("/chunk/c{turn}"), &body(turn)).await.status(), 201);
+            metric(&node, "vstack_arriving_pool_bytes").await
+        });
+    }
+    while let Some(most) = puts.join_next().await {
+        let most = most.unwrap();
+        assert!(most > 0 && most <= AT_ONCE * BUFFER, "{most}");
+    }
+    assert_eq!(metric(&node, "vstack_arriving_bytes").await, 0);
+    for turn in 0..40 {
+        let found = node.get(&format!("/chunk/c{turn}")).await.bytes().await.unwrap();
+        assert!(found == body(turn), "nobody wrote into a buffer that was being written");
+    }
+    Arc::into_inner(node).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_half_a_chunk_and_goes_gives_its_memory_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &["--max-concurrent-bodies", &AT_ONCE.to_string()])).await;
+    for turn in 0..10 {
+        let mut stream = TcpStream::connect(node.address).await.unwrap();
+        let head = format!("PUT /chunk/half-{turn} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&[1; 500]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // Until the node has noticed.
+        let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+        closed.expect("the node closes").unwrap();
+    }
+    assert_eq!(node.put("/chunk/whole", &bytes(1000)).await.status(), 201);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while metric(&node, "vstack_arriving_bytes").await > 0 {
+        assert!(tokio::time::Instant::now() < deadline, "memory is lost");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    node.stop().await;
+}

@@ -1,0 +1,8 @@
+//! What must always hold. Each file is one promise: plain data in, the broken promise in words out.
+
+pub(crate) mod api;
+pub(crate) mod bytes;
+pub(crate) mod groups;
+pub(crate) mod learner;
+pub(crate) mod memory;
+pub(crate) mod register;

@@ -1,0 +1,145 @@
+//! One value a ballot, one chain of decisions, nothing after a deletion, and nobody tells of a decision that is none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vstack_chunkpaxos::{Ballot, Placement, Reply};
+use vstack_types::NodeRef;
+
+/// What was seen of one register, on all nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    values: BTreeMap<Ballot, Placement>,
+    votes: BTreeMap<Ballot, BTreeSet<NodeRef>>,
+    /// Decided placements by version.
+    pub chain: BTreeMap<u64, Placement>,
+}
+
+impl Seen {
+    /// Whether any value was ever proposed.
+    pub(crate) fn was_sent(&self) -> bool {
+        !self.values.is_empty()
+    }
+
+    /// The last decision.
+    pub(crate) fn current(&self) -> Option<&Placement> {
+        self.chain.last_key_value().map(|(_, placement)| placement)
+    }
+
+    /// Whether `node` voted for `placement`, in any ballot.
+    pub(crate) fn voted(&self, node: NodeRef, placement: &Placement) -> bool {
+        self.votes.iter().any(|(ballot, voters)| {
+            voters.contains(&node) && self.values.get(ballot).is_some_and(|value| value == placement)
+        })
+    }
+
+    /// A value was proposed.
+    pub(crate) fn offered(&mut self, ballot: Ballot, placement: &Placement) -> Result<(), String> {
+        match self.values.get(&ballot) {
+            Some(value) if value != placement => {
+                Err(format!("two values in ballot {ballot}: {value:?} and {placement:?}"))
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.values.insert(ballot, placement.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// An acceptor replied.
+    pub(crate) fn replied(&mut self, node: NodeRef, reply: &Reply) -> Result<(), String> {
+        match reply {
+            Reply::Accepted { ballot } => self.vote(*ballot, node),
+            // What is known there to be decided may have come as news; then it is no vote.
+            Reply::Promise {
+                accepted: Some(vote),
+                decided: false,
+                ..
+            }
+            | Reply::State {
+                accepted: Some(vote),
+                decided: false,
+                ..
+            } => {
+                self.offered(vote.ballot, &vote.placement)?;
+                self.vote(vote.ballot, node)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn vote(&mut self, ballot: Ballot, node: NodeRef) -> Result<(), String> {
+        let voters = self.votes.entry(ballot).or_default();
+        if !voters.insert(node) {
+            return Ok(());
+        }
+        let Some(value) = self.values.get(&ballot) else {
+            return Err(format!(
+                "{node} voted in ballot {ballot}, in which nothing was proposed"
+            ));
+        };
+        if value.quorum(|node| voters.contains(&node)) {
+            let value = value.clone();
+            return self.decided(value);
+        }
+        Ok(())
+    }
+
+    fn decided(&mut self, placement: Placement) -> Result<(), String> {
+        if let Some(there) = self.chain.get(&placement.version) {
+            return if *there == placement {
+                Ok(())
+            } else {
+                Err(format!("two decisions of one version: {there:?} and {placement:?}"))
+            };
+        }
+        if let Some((_, gone)) = self
+            .chain
+            .range(..placement.version)
+            .find(|(_, before)| before.layout.is_deleted())
+        {
+            return Err(format!("{placement:?} was decided after the deletion {gone:?}"));
+        }
+        if let Some((_, later)) = self.chain.range(placement.version..).next() {
+            return Err(format!("{placement:?} was decided after {later:?}"));
+        }
+        if placement.version > 1 {
+            let Some(before) = self.chain.get(&(placement.version - 1)) else {
+                return Err(format!("{placement:?} was decided, and no version before it"));
+            };
+            follows(before, &placement)?;
+        }
+        self.chain.insert(placement.version, placement);
+        Ok(())
+    }
+
+    /// Somebody says that `placement` was decided in `ballot`.
+    pub(crate) fn told(&mut self, ballot: Ballot, placement: &Placement) -> Result<(), String> {
+        if self.chain.get(&placement.version) == Some(placement) {
+            return Ok(());
+        }
+        Err(format!(
+            "somebody tells of a decision that is none: {placement:?} in {ballot}"
+        ))
+    }
+}
+
+/// Whether `after` is what can be made of `before`.
+fn follows(before: &Placement, after: &Placement) -> Result<(), String> {
+    let same_bytes = (before.size, before.sha256) == (after.size, after.sha256);
+    let legal = match (&before.prev, before.back) {
+        (None, _) if after.layout.is_deleted() => after.prev.is_none(),
+        (None, _) => after.prev.as_ref() == Some(&before.layout) && !after.back,
+        (Some(prev), false) => {
+            let settled = after.prev.is_none() && after.layout == before.layout;
+            let turned = after.back && after.layout == *prev && after.prev.as_ref() == Some(&before.layout);
+            settled || turned
+        }
+        (Some(_), true) => after.prev.is_none() && after.layout == before.layout,
+    };
+    if legal && same_bytes {
+        Ok(())
+    } else {
+        Err(format!("{after:?} was not made from {before:?}"))
+    }
+}

@@ -1,0 +1,147 @@
+//! Sees every request that was handled and its answer, before anybody else does, and holds them to the promises.
+//!
+//! It knows more than any process: which votes were cast, on all nodes. It decides nothing and tells nobody but the
+//! history's end.
+
+use std::collections::BTreeMap;
+
+use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
+use vstack_types::{ChunkId, Digest, NodeRef};
+
+use crate::{
+    calls::{Call, short},
+    hosts::{HostId, Hosts, RunningNode},
+    invariants::{bytes, memory::Memory, register::Seen},
+    ledger::Ledger,
+    network::Answer,
+};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    pub registers: BTreeMap<ChunkId, Seen>,
+    pub memory: Memory,
+}
+
+impl Observer {
+    /// A request was handled by the process on `to`.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub(crate) fn saw(
+        &mut self,
+        hosts: &Hosts,
+        ledger: &Ledger,
+        to: HostId,
+        call: &Call,
+        reply: Option<&Reply>,
+        answer: &Answer,
+    ) -> Result<(), String> {
+        let node = hosts.nodes.get(&to).and_then(|host| host.running.as_ref());
+        match call {
+            Call::Vote {
+                chunk,
+                ballot,
+                placement,
+            } => self.message(hosts, node, chunk, reply, Some((*ballot, placement)))?,
+            Call::Paxos { chunk, request } => {
+                let offered = match request {
+                    Request::Accept { ballot, placement } => Some((*ballot, placement)),
+                    Request::Decided { ballot, placement } => {
+                        self.told(chunk, *ballot, placement)?;
+                        None
+                    }
+                    _ => None,
+                };
+                self.message(hosts, node, chunk, reply, offered)?;
+            }
+            Call::Decisions(all) => {
+                for (chunk, ballot, placement) in all {
+                    self.told(chunk, *ballot, placement)?;
+                }
+            }
+            Call::Get { chunk } if answer.status.as_u16() == 200 => {
+                let (served, sent) = (Digest::of(&answer.body), ledger.contents.get(chunk));
+                if sent.is_some_and(|sent| !sent.contains(&served)) {
+                    return Err(format!("{to} served bytes for {} that nobody ever sent", short(chunk)));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A message to an acceptor, its reply, and the value it offered, if it did.
+    fn message(
+        &mut self,
+        hosts: &Hosts,
+        node: Option<&RunningNode>,
+        chunk: &ChunkId,
+        reply: Option<&Reply>,
+        offered: Option<(Ballot, &Placement)>,
+    ) -> Result<(), String> {
+        let seen = self.registers.entry(chunk.clone()).or_default();
+        let named = |what: String| format!("{}: {what}", short(chunk));
+        if let Some((ballot, placement)) = offered {
+            seen.offered(ballot, placement).map_err(named)?;
+        }
+        let (Some(node), Some(reply)) = (node, reply) else {
+            return Ok(());
+        };
+        if hosts.went_back.contains(&node.me.uuid) {
+            return match reply {
+                Reply::Accepted { .. } | Reply::Promise { .. } => {
+                    Err(named(format!("{} went back in time and votes: {reply:?}", node.me)))
+                }
+                _ => Ok(()),
+            };
+        }
+        seen.replied(node.me, reply).map_err(named)?;
+        self.memory.answered(chunk, node.me, reply);
+        self.memory.check(chunk, node).map_err(named)?;
+        self.check_bytes(hosts, node.me, chunk)
+    }
+
+    /// Somebody says that `placement` is decided.
+    fn told(&mut self, chunk: &ChunkId, ballot: Ballot, placement: &Placement) -> Result<(), String> {
+        let seen = self.registers.entry(chunk.clone()).or_default();
+        seen.told(ballot, placement)
+            .map_err(|what| format!("{}: {what}", short(chunk)))
+    }
+
+    /// What the current decision of `chunk` assigns to `node`, it has.
+    fn check_bytes(&self, hosts: &Hosts, node: NodeRef, chunk: &ChunkId) -> Result<(), String> {
+        match (hosts.acceptor(node), self.registers.get(chunk)) {
+            (Some(running), Some(seen)) if !hosts.harmed.contains(&node.uuid) => bytes::check(chunk, seen, running),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every node that runs remembers what it said, and has what it vouched for.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub(crate) fn check_all(&self, hosts: &Hosts) -> Result<(), String> {
+        for (_, node) in hosts.running_nodes() {
+            self.check_node(hosts, node)?;
+        }
+        Ok(())
+    }
+
+    /// The same for one node, as after its start.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub(crate) fn check_node(&self, hosts: &Hosts, node: &RunningNode) -> Result<(), String> {
+        if hosts.went_back.contains(&node.me.uuid) {
+            return Ok(());
+        }
+        for chunk in self.registers.keys() {
+            self.memory
+                .check(chunk, node)
+                .map_err(|what| format!("{}: {what}", short(chunk)))?;
+            self.check_bytes(hosts, node.me, chunk)?;
+        }
+        Ok(())
+    }
+}

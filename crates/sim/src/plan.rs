@@ -1,0 +1,84 @@
+//! What a seed stands for: how large the cluster is, what is done with it, and what goes wrong.
+
+use std::time::Duration;
+
+use vstack_metadata::ReaperPace;
+
+use crate::{dice::Dice, harm::Harm, network::Weather};
+
+/// How fast the services work through what can wait.
+#[derive(Debug, Clone)]
+pub(crate) struct Pace {
+    pub superblock_bytes: u64,
+    pub gc_interval: Duration,
+    pub gc_grace: Duration,
+    pub staging_ttl: Duration,
+    pub heartbeat: Duration,
+    pub reaper: ReaperPace,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub seed: u64,
+    pub nodes: u8,
+    pub uploaders: u8,
+    pub films: u32,
+    /// Rival proposers.
+    pub rivals: u8,
+    /// Copies of a chunk.
+    pub copies: usize,
+    /// How long things go wrong.
+    pub trouble: Duration,
+    pub weather: Weather,
+    /// Mean time between two faults.
+    pub fault_every: Duration,
+    /// What is done to one of the disks for good.
+    pub harm: Option<Harm>,
+    /// A node that is there only from then on.
+    pub joins_after: Option<Duration>,
+    pub pace: Pace,
+}
+
+impl Plan {
+    /// That of `seed`.
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut dice = Dice::of(seed, "plan");
+        let nodes = [3, 3, 3, 4, 5, 5, 7][dice.index(7)];
+        // Half of all histories have a good network, so that what they find is due to something else.
+        let weather = if dice.chance(50) {
+            Weather::default()
+        } else {
+            Weather {
+                lost: [0, 2, 10][dice.index(3)],
+                slow: [0, 5, 20][dice.index(3)],
+                doubled: [0, 5, 20][dice.index(3)],
+                hung_up: [0, 50][dice.index(2)],
+            }
+        };
+        // Drawn apart, so that all else stays what it was before there was harm.
+        let mut harms = Dice::of(seed, "harm and growth");
+        Self {
+            seed,
+            harm: [None, None, None, Some(Harm::Rot), Some(Harm::Wiped), Some(Harm::WentBack)][harms.index(6)],
+            joins_after: harms.chance(20).then(|| harms.millis(5_000, 30_000)),
+            nodes,
+            uploaders: if dice.chance(60) { 1 } else { 2 },
+            films: u32::try_from(dice.between(2, 4)).unwrap_or(2),
+            rivals: [0, 1, 2][dice.index(3)],
+            copies: if nodes >= 5 && dice.chance(30) { 5 } else { 3 },
+            trouble: dice.millis(20_000, 60_000),
+            weather,
+            fault_every: dice.millis(1_500, 8_000),
+            pace: Pace {
+                superblock_bytes: 64 * 1024,
+                gc_interval: Duration::from_secs(dice.between(1, 5)),
+                gc_grace: Duration::from_secs(dice.between(1, 10)),
+                // Some nodes are quick to drop what nobody placed.
+                staging_ttl: Duration::from_secs([10, 24 * 3600][Dice::of(seed, "staging").index(2)]),
+                heartbeat: Duration::from_secs(dice.between(2, 8)),
+                reaper: ReaperPace::default(),
+            },
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Many short histories, none of which may break a promise; and the same history twice, which must be the same.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
+
+use vstack_sim::{Options, Report, explain, run};
+
+/// Short histories of every test run.
+const SHORT: u64 = 1_000;
+
+/// Runs `seeds` on all cores; gives the reports of those that broke a promise.
+fn run_all(seeds: std::ops::Range<u64>) -> (u64, Vec<Report>) {
+    let next = AtomicU64::new(seeds.start);
+    let events = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let broken = std::thread::scope(|scope| {
+        let work = || {
+            let mut broken = Vec::new();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= seeds.end || broken.len() >= 3 {
+                    return broken;
+                }
+                let report = run(seed, Options::default());
+                events.fetch_add(report.events, Ordering::Relaxed);
+                if report.violation.is_some() {
+                    broken.push(report);
+                }
+            }
+        };
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        running
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("a history that panics is a broken promise too"))
+            .collect()
+    });
+    (events.into_inner(), broken)
+}
+
+fn count(name: &str, usual: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usual)
+}
+
+fn check(seeds: std::ops::Range<u64>) {
+    let (started, how_many) = (Instant::now(), seeds.end - seeds.start);
+    let (events, broken) = run_all(seeds);
+    println!(
+        "{how_many} histories, {events} events, {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    let explained: Vec<_> = broken.iter().filter_map(explain).collect();
+    assert!(explained.is_empty(), "{}", explained.join("\n\n"));
+}
+
+#[test]
+fn a_thousand_short_histories_keep_every_promise() {
+    check(0..count("SIM_HISTORIES", SHORT));
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn a_hundred_thousand_histories_keep_every_promise() {
+    let from = count("SIM_SOAK_FROM", SHORT);
+    check(from..from + count("SIM_SOAK_HISTORIES", 100_000));
+}
+
+#[test]
+fn a_seed_is_one_history() {
+    let threads = [0, 1].map(|_| {
+        std::thread::spawn(|| {
+            (5_000..5_020)
+                .map(|seed| run(seed, Options::default()).hash)
+                .collect::<Vec<_>>()
+        })
+    });
+    let [first, second] = threads.map(|thread| thread.join().expect("a history"));
+    assert_eq!(first, second);
+    assert_eq!(
+        first.iter().collect::<std::collections::BTreeSet<_>>().len(),
+        first.len()
+    );
+}
+
+#[test]
+fn seeds_that_once_failed_are_kept() {
+    let kept = include_str!("kept_seeds.txt");
+    for line in kept.lines().filter(|line| !line.starts_with('#')) {
+        let Some(seed) = line.split_whitespace().next().and_then(|word| word.parse().ok()) else {
+            continue;
+        };
+        if let Some(what) = explain(&run(seed, Options::default())) {
+            panic!("{what}");
+        }
+    }
+}
