@@ -78,8 +78,9 @@ impl Caller {
             answered: answer.clone().map(|answer| (self.recorder.now(), answer)),
         };
         self.recorder.ended(chunk, process, call);
-        if let Some(answer) = &answer {
-            self.board.learn(chunk, answer);
+        match &answer {
+            Some(answer) => self.board.learn(chunk, answer),
+            None => self.mend(chunk).await,
         }
         answer
     }
@@ -252,9 +253,26 @@ impl Caller {
             }
             _ => return,
         };
+        self.bring(&subject.chunk, needed).await;
+    }
+
+    /// Makes and brings the items that no node can fetch from another: shards, and the chunk where there are only
+    /// shards. A node that has the chunk is to make its own shards, as the protocol says; nodes have no code for that
+    /// yet, and an undecided move to shards stands still until somebody does it for them.
+    async fn mend(&self, chunk: &ChunkId) {
+        for placement in self.recorder.newest_sent(chunk) {
+            let mut halves = std::iter::once(&placement.layout).chain(&placement.prev);
+            let coded = halves.any(|layout| matches!(layout, Layout::Coded { .. }));
+            if let Some(bytes) = with_digest(chunk, placement.sha256).filter(|_| coded) {
+                self.bring(chunk, items(&placement.layout, &bytes)).await;
+            }
+        }
+    }
+
+    async fn bring(&self, chunk: &ChunkId, needed: Vec<(NodeRef, Bytes)>) {
         let mut puts = JoinSet::new();
         for (node, bytes) in needed {
-            let (calls, holder, chunk) = (self.calls.clone(), self.holder(node), subject.chunk.clone());
+            let (calls, holder, chunk) = (self.calls.clone(), self.holder(node), chunk.clone());
             puts.spawn(async move { calls.put_item(&holder, &chunk, Digest::of(&bytes), bytes).await });
         }
         // Whom they do not reach lacks them: that is part of the game.

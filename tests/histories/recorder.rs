@@ -100,6 +100,18 @@ impl Recorder {
         });
     }
 
+    /// The values sent about a register with the highest version so far.
+    pub fn newest_sent(&self, chunk: &ChunkId) -> Vec<Placement> {
+        self.with(chunk, |register| {
+            let values = || register.sent.iter().map(|sent| &sent.placement);
+            let newest = values().map(|placement| placement.version).max();
+            values()
+                .filter(|placement| Some(placement.version) == newest)
+                .cloned()
+                .collect()
+        })
+    }
+
     /// All registers, with their initial nodes.
     pub fn registers(&self) -> Vec<(ChunkId, Vec<NodeRef>)> {
         let registers = self.registers.lock().expect("nobody panics while recording");

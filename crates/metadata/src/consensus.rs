@@ -45,7 +45,10 @@ pub(crate) fn sequence_of(chunk: &ChunkId) -> Option<u32> {
 /// whenever, asks the same nodes first. Ids that tell no sequence number belong to the video's first group, as its init segment
 /// does. None while the video has no group for it.
 pub(crate) fn first_group<'a>(groups: &'a [Group], chunk: &ChunkId) -> Option<&'a Group> {
-    group_of(groups, sequence_of(chunk).filter(|_| !vstack_types::planted!("the first group stands for all chunks")))
+    group_of(
+        groups,
+        sequence_of(chunk).filter(|_| !vstack_types::planted!("the first group stands for all chunks")),
+    )
 }
 
 /// Reads every acceptor the chunk is known to have.

@@ -88,6 +88,28 @@ async fn an_upload_goes_from_group_to_manifest() {
     service.stop().await;
 }
 
+/// The answer to a first request may be lost. Who then heard that there is no such group would send the chunk to the
+/// nodes of the one before, beside those whom everybody else takes for its acceptors.
+#[tokio::test]
+async fn a_group_that_stands_is_still_told_after_its_video_ended() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(4).await;
+    let upload = Upload::begin(&service).await;
+    upload.group(0, &[]).await.expect("a group");
+    let stands = upload.group(3, &[&nodes[0]]).await.expect("a second group");
+    let (code, _) = service
+        .call(Method::DELETE, &format!("/video/{}", upload.video), None)
+        .await;
+    assert_eq!(code, 200);
+    assert_eq!(upload.group(3, &[&nodes[0]]).await.expect("the same"), stands);
+    assert_eq!(
+        status(upload.group(4, &[]).await),
+        409,
+        "there is none, and none is made"
+    );
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn only_the_owner_under_the_secret_is_listened_to() {
     let service = Service::start().await;

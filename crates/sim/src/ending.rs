@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use vstack_api::metadata::VideoStatus;
+use vstack_chunkpaxos::Placement;
 use vstack_client::{MetadataClient, NodeClient};
 use vstack_types::VideoId;
 
 use crate::{
     actors::readers::{Watched, read},
-    hosts::{METADATA, USERS},
+    hosts::{Hosts, METADATA, USERS},
     ledger::{Deletion, FilmRecord, Known},
     world::World,
 };
@@ -48,6 +49,12 @@ pub(crate) async fn whole(world: &Arc<World>) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether `placement` lost its majority with the disks that were harmed: replicas on two disks do not survive the
+/// loss of one. Such a register stays as it is, and what is left of it is for `vstack salvage`.
+fn is_beyond_repair(hosts: &Hosts, placement: &Placement) -> bool {
+    !placement.quorum(|node| !hosts.harmed.contains(&node.uuid))
+}
+
 /// A majority of each chunk's nodes have its bytes, and people can read it.
 async fn is_whole(world: &Arc<World>, video: VideoId, film: &FilmRecord) -> Result<(), String> {
     {
@@ -56,7 +63,13 @@ async fn is_whole(world: &Arc<World>, video: VideoId, film: &FilmRecord) -> Resu
             let Some(current) = observer.registers.get(chunk).and_then(|seen| seen.current()) else {
                 return Err(format!("nothing is decided about {chunk}"));
             };
+            if is_beyond_repair(&hosts, current) {
+                return Ok(());
+            }
             let nodes = current.layout.nodes();
+            if let Some(lost) = nodes.iter().find(|node| hosts.harmed.contains(&node.uuid)) {
+                return Err(format!("{chunk} is still placed on {lost}, which was lost"));
+            }
             let holds = |node: &&vstack_types::NodeRef| {
                 let items = current.items_of(&current.layout, **node);
                 hosts
@@ -85,10 +98,15 @@ fn is_gone(world: &World, video: VideoId, film: &FilmRecord) -> Result<(), Strin
     let hosts = world.hosts();
     for (id, node) in hosts.running_nodes() {
         for (chunk, bytes) in &film.chunks {
+            let register = node.reader.register(chunk);
+            if let Some(vote) = &register.accepted
+                && is_beyond_repair(&hosts, &vote.placement)
+            {
+                continue;
+            }
             if node.reader.has_item(chunk, vstack_types::Digest::of(bytes)) {
                 return Err(format!("{id} still has bytes of {chunk} of {video}"));
             }
-            let register = node.reader.register(chunk);
             if register
                 .accepted
                 .is_some_and(|vote| !vote.placement.layout.is_deleted())

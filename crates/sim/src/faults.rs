@@ -235,7 +235,11 @@ fn cut_off(world: &Arc<World>, host: HostId, (hears, is_heard): (bool, bool), la
 /// What `side` says is not heard outside of it; nor, both ways, the other way round.
 fn split(world: &Arc<World>, side: Vec<HostId>, both_ways: bool, lasts: Duration) {
     world.happened(format!("{side:?} split off, both ways: {both_ways}"));
-    let others: Vec<_> = world.everybody().into_iter().filter(|host| !side.contains(host)).collect();
+    let others: Vec<_> = world
+        .everybody()
+        .into_iter()
+        .filter(|host| !side.contains(host))
+        .collect();
     let links: Vec<_> = side
         .iter()
         .flat_map(|one| others.iter().map(|other| (*one, *other)))

@@ -25,6 +25,8 @@ use crate::{
 const WHOLE_WITHIN: Duration = Duration::from_secs(900);
 /// Between two looks at everything.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// Requests that a process ever has under way: what the few actors of a history can ask for at once.
+const UNDER_WAY_MAX: usize = 128;
 
 /// How a history is to be run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -143,6 +145,16 @@ async fn sweep(world: Arc<World>) {
         };
         if let Err(what) = checked {
             world.violate(what);
+        }
+        let crowded = {
+            let network = world.network();
+            let most = network.under_way.iter().max_by_key(|(_, count)| **count);
+            most.map(|(host, count)| (*host, *count))
+        };
+        if let Some((host, count)) = crowded
+            && count > UNDER_WAY_MAX
+        {
+            world.violate(format!("{host} has {count} requests under way"));
         }
         let seen = chains(&world.observer().registers);
         for (chunk, chain) in &seen {

@@ -19,7 +19,7 @@
 //! - an **actor**: a file in [`actors`] with one `async fn` that works through clients of [`world::World::outsider`],
 //!   writes what it was told into the [`ledger`], and is spawned in [`history`];
 //! - a **planted fault**: `vstack_types::planted!("what is done wrong")` at its place in a service, and a line in the
-//!   table of `tests/planted.rs`.
+//!   table of `tests/planted_bugs_are_found.rs`.
 //!
 //! What would break determinism: threads, `HashMap` iteration, `tokio::select!` without `biased`, `rand::rng()`,
 //! `Uuid::new_v4()`, `std::time::Instant` in decisions. Services take these from [`vstack_types::ambient`] and tokio.

@@ -60,7 +60,14 @@ impl Plan {
         let mut harms = Dice::of(seed, "harm and growth");
         Self {
             seed,
-            harm: [None, None, None, Some(Harm::Rot), Some(Harm::Wiped), Some(Harm::WentBack)][harms.index(6)],
+            harm: [
+                None,
+                None,
+                None,
+                Some(Harm::Rot),
+                Some(Harm::Wiped),
+                Some(Harm::WentBack),
+            ][harms.index(6)],
             joins_after: harms.chance(20).then(|| harms.millis(5_000, 30_000)),
             nodes,
             uploaders: if dice.chance(60) { 1 } else { 2 },

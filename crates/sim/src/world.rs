@@ -10,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vstack_api::auth::ClusterSecret;
-use vstack_engine::Disk as _;
 use vstack_client::{HttpClient, Timeouts};
+use vstack_engine::Disk as _;
 use vstack_metadata::store::{MemoryStore, Store};
 
 use crate::{

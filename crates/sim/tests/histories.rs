@@ -86,6 +86,34 @@ fn a_seed_is_one_history() {
     );
 }
 
+/// Tells what the seeds below come to; the test after it runs it in processes of its own.
+#[test]
+#[ignore = "run by a_seed_is_one_history_in_every_process"]
+fn the_hashes_of_some_seeds() {
+    for seed in 6_000..6_010 {
+        println!("seed {seed}: {:016x}", run(seed, Options::default()).hash);
+    }
+}
+
+#[test]
+fn a_seed_is_one_history_in_every_process() {
+    let told = [0, 1].map(|_| {
+        let me = std::env::current_exe().expect("a test has a file");
+        let output = std::process::Command::new(me)
+            .args(["--exact", "the_hashes_of_some_seeds", "--ignored", "--nocapture"])
+            .output()
+            .expect("it starts again");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let hashes = text
+            .lines()
+            .filter_map(|line| Some(line.get(line.find("seed 6")?..)?.to_owned()));
+        hashes.collect::<Vec<_>>()
+    });
+    assert_eq!(told[0].len(), 10, "{told:?}");
+    assert_eq!(told[0], told[1]);
+}
+
 #[test]
 fn seeds_that_once_failed_are_kept() {
     let kept = include_str!("kept_seeds.txt");

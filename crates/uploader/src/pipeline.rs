@@ -85,7 +85,8 @@ pub async fn run(app: SharedApp, upload: Upload) {
     } = upload;
     let stored = match stored {
         Ok(body) => {
-            journal.completing = Some(body.clone()).filter(|_| !vstack_types::planted!("a completion is not written down first"));
+            journal.completing =
+                Some(body.clone()).filter(|_| !vstack_types::planted!("a completion is not written down first"));
             journal
                 .write(&spool)
                 .await

@@ -82,10 +82,10 @@ pub fn history(seed: u64) -> Verdict<Counts> {
         harmed: Vec::new(),
         counts: Counts::default(),
     };
-    world.disk.set_sparse(seed % 3 == 0);
+    world.disk.set_sparse(seed.is_multiple_of(3));
     for life in 0..14 {
         // Every other disk is unharmed for most of its time: power is all that fails.
-        let may_harm = seed % 2 == 0 || life > 10;
+        let may_harm = seed.is_multiple_of(2) || life > 10;
         world
             .live(may_harm)
             .map_err(|wrong| format!("seed {seed}, life {life}: {wrong}"))?;

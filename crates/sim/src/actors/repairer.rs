@@ -55,6 +55,9 @@ fn needed(world: &World, chunk: &ChunkId) -> Option<(Placement, Change)> {
     let current = world.observer().registers.get(chunk)?.current().cloned()?;
     let hosts = world.hosts();
     let lost = |node: &NodeRef| hosts.harmed.contains(&node.uuid);
+    if !current.quorum(|node| !lost(&node)) {
+        return None;
+    }
     let change = match &current.prev {
         _ if current.layout.is_deleted() => return None,
         None if !current.layout.nodes().iter().any(lost) => return None,
