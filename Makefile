@@ -28,6 +28,7 @@ test-unit: setup-test web/dist/index.html test-web ## Unit and property tests, a
 	cargo test --locked -p vstack --bins
 	cargo test --locked -p vstack-model --features planted --test planted_faults_are_found
 	cargo test --locked -p vstack-engine --features planted --test planted_faults_are_found
+	cargo test --locked -p vstack-sim --features planted --test planted_bugs_are_found
 
 test-web: setup-test web/node_modules/.package-lock.json ## Unit tests and type check of the page
 	cd web && npm run check && npm test
@@ -59,6 +60,7 @@ bench: setup-test web/dist/index.html ## Figures beside their peers, with spread
 soak: setup-test web/dist/index.html ## Long campaigns: 20 rounds of kills of every process
 	cargo test --release --locked -p vstack-model -- --ignored --nocapture
 	cargo test --release --locked -p vstack-engine --test campaign_of_faults -- --ignored --nocapture
+	cargo test --release --locked -p vstack-sim --test histories -- --ignored --nocapture
 	cargo build --release --locked -p vstack
 	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1
 

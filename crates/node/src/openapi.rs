@@ -31,8 +31,19 @@ use vstack_api::{
         item,
         challenge
     ),
-    components(schemas(ErrorBody, NodeHealth, DiskStatus, ChunkPage, HeldItem, RegisterPage, RegisterEntry,
-        RegisterView, NodeStanding, PlacementView, ConsensusEvent))
+    components(schemas(
+        ErrorBody,
+        NodeHealth,
+        DiskStatus,
+        ChunkPage,
+        HeldItem,
+        RegisterPage,
+        RegisterEntry,
+        RegisterView,
+        NodeStanding,
+        PlacementView,
+        ConsensusEvent
+    ))
 )]
 pub(crate) struct Description;
 

@@ -19,8 +19,8 @@ mod service;
 pub mod settings;
 
 pub use aside::aside;
-pub use entrance::Entrance;
 pub use cluster::{ClusterAuth, ClusterCall, VerifiedCall};
+pub use entrance::Entrance;
 pub use error::{ApiError, ApiResult};
 pub use extract::{Json, Path, Query};
 pub use logging::{LogFormat, LogLevel, init as init_logging};

@@ -1,10 +1,17 @@
 //! Starting and stopping the service.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use vstack_client::{HttpClient, MetadataClient, NodeClient, Timeouts};
 use vstack_media::cutter::CutLimits;
 use vstack_service::{Cors, Entrance, Service, bind, commit_costs::CommitCosts};
@@ -18,11 +25,14 @@ use crate::{
     recovery::recover,
     routes::{Api, routes},
     sessions::Sessions,
-    spool::SpoolRoot,
+    spool::{SpoolError, SpoolRoot},
 };
 
 /// How often the metadata service hears that this process lives. Its patience is a multiple of that.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
+/// How long a spool directory that is taken is waited for, and how often it is tried.
+const SPOOL_WAIT: Duration = Duration::from_secs(2);
+const SPOOL_AGAIN: Duration = Duration::from_millis(50);
 /// How long uploads may take to fail when the process stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -80,7 +90,7 @@ impl Uploader {
     pub async fn open(parts: Parts, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let Parts { http, clock } = parts;
         let nodes = NodeClient::new(http.clone());
-        let spool = SpoolRoot::open(&settings.temp_dir)?;
+        let spool = open_spool(&settings.temp_dir).await?;
         let records = Records::open(spool.dir()).context("cannot make TEMP_DIR/over")?;
         let app: SharedApp = Arc::new(App {
             owner: ProcessUuid::random(),
@@ -115,7 +125,7 @@ impl Uploader {
     /// When the secret can no longer be read.
     pub async fn serve(self, entrance: Entrance) -> anyhow::Result<()> {
         let Self { app, settings } = self;
-        tokio::spawn(stay_alive(Arc::clone(&app)));
+        let alive = AbortOnDropHandle::new(tokio::spawn(stay_alive(Arc::clone(&app))));
         let mut service = Service::new("uploader-service");
         app.costs.register(service.registry());
         let router = service
@@ -136,7 +146,21 @@ impl Uploader {
         if timeout(STOP_WAIT, app.tasks.wait()).await.is_err() {
             tracing::warn!("uploads were cut off; the next start reports them failed");
         }
+        // It holds the spool directory too, which is free for the next process when this returns.
+        alive.abort();
+        let _cancelled = alive.await;
         Ok(())
+    }
+}
+
+/// Opens the spool directory; one that is taken may be about to become free, when its process is stopping.
+async fn open_spool(dir: &Path) -> Result<SpoolRoot, SpoolError> {
+    let deadline = Instant::now() + SPOOL_WAIT;
+    loop {
+        match SpoolRoot::open(dir) {
+            Err(SpoolError::Taken { .. }) if Instant::now() < deadline => tokio::time::sleep(SPOOL_AGAIN).await,
+            opened => return opened,
+        }
     }
 }
 
