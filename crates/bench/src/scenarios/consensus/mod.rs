@@ -33,8 +33,11 @@ use crate::{
 
 /// Sizes of chunks: their bytes and what they are called.
 const SIZES: [(usize, &str); 2] = [(4 << 10, "4 KiB"), (CHUNK_BYTES_MAX, "2 MiB")];
-/// What one protocol writes in one go on three nodes, with room for the file system.
-const FREE_BYTES: u64 = 16 << 30;
+/// More than the copies on three nodes take in a second, at any concurrency.
+const BYTES_PER_SECOND_MAX: u64 = 2 << 30;
+/// Room for logs that are laid out ahead, and for the file system.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
@@ -74,6 +77,12 @@ impl Plan {
             },
         }
     }
+
+    /// What one protocol may write in one go on three nodes.
+    fn free_bytes(self) -> u64 {
+        let seconds = (self.level * u32::try_from(self.levels.len()).unwrap_or(u32::MAX)).as_secs_f64();
+        FREE_BYTES_MIN + (seconds * BYTES_PER_SECOND_MAX as f64) as u64
+    }
 }
 
 /// All rounds of one protocol at one size.
@@ -86,8 +95,8 @@ struct Measured {
 }
 
 pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
-    disk::require_free(&bench.directory, FREE_BYTES)?;
     let plan = Plan::of(bench.length);
+    disk::require_free(&bench.directory, plan.free_bytes())?;
     let about = format!(
         "chunks committed on three nodes by four protocols, {} alternated rounds of {:?} at each concurrency, on fresh disks",
         plan.rounds, plan.level
