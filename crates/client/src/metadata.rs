@@ -259,6 +259,7 @@ impl MetadataClient {
         query.extend(node.public_url.clone().map(|url| ("public_url", url)));
         query.extend(node.zone.clone().map(|zone| ("zone", zone)));
         query.extend(node.disk_uuid.map(|uuid| ("disk_uuid", uuid.to_string())));
+        query.extend(node.process.map(|process| ("process", process.to_string())));
         self.vouched("/nodes/register", &query, None::<&()>).await
     }
 

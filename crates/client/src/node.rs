@@ -12,17 +12,28 @@ use vstack_api::{
     node::{ChunkPage, NodeHealth, RegisterPage},
 };
 use vstack_chunkpaxos::{Reply, Request};
-use vstack_types::{ChunkId, Digest, NodeRef, VideoId, ambient, limits::CHUNK_BYTES_MAX};
+use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId, ambient, limits::CHUNK_BYTES_MAX};
 
 use crate::{
     ClientError, HttpClient,
     http::{ClusterAnswer, ClusterRequest, Moves, read_bounded},
+    propose::Trailing,
 };
 
 /// Calls storage nodes.
 #[derive(Debug, Clone)]
 pub struct NodeClient {
     http: HttpClient,
+    trailing: Trailing,
+}
+
+/// Who proved to have the cluster's secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proved {
+    /// The disk it says it is.
+    pub node: NodeRef,
+    /// The process it says it is, new with every start.
+    pub process: Option<ProcessUuid>,
 }
 
 /// A node that may have an item, in a pull.
@@ -56,8 +67,15 @@ pub struct Ping {
 
 impl NodeClient {
     /// Over these connections.
-    pub const fn new(http: HttpClient) -> Self {
-        Self { http }
+    pub fn new(http: HttpClient) -> Self {
+        Self {
+            http,
+            trailing: Trailing::default(),
+        }
+    }
+
+    pub(crate) const fn trailing(&self) -> &Trailing {
+        &self.trailing
     }
 
     /// The connections.
@@ -254,6 +272,14 @@ impl NodeClient {
     /// # Errors
     /// When it does not prove it.
     pub async fn challenge(&self, url: &str) -> Result<NodeRef, ClientError> {
+        self.prove(url).await.map(|proved| proved.node)
+    }
+
+    /// As [`Self::challenge`]; also which process it is.
+    ///
+    /// # Errors
+    /// When it does not prove it.
+    pub async fn prove(&self, url: &str) -> Result<Proved, ClientError> {
         let nonce: [u8; 32] = ambient::bytes();
         let answer = self
             .http
@@ -269,10 +295,18 @@ impl NodeClient {
                 body: Bytes::copy_from_slice(&nonce),
             })
             .await?;
-        answer.verify(&self.http, &nonce)?;
-        answer.node.parse().map_err(|_| ClientError::BadAnswer {
+        answer.verify(&self.http, &[&nonce, &*answer.body].concat())?;
+        let unreadable = || ClientError::BadAnswer {
             url: answer.url.clone(),
-            reason: "the answer does not name its node".to_owned(),
+            reason: "the answer does not name its node and process".to_owned(),
+        };
+        let process = match &*answer.body {
+            [] => None,
+            bytes => Some(<[u8; 16]>::try_from(bytes).map_err(|_| unreadable())?),
+        };
+        Ok(Proved {
+            node: answer.node.parse().map_err(|_| unreadable())?,
+            process: process.map(ProcessUuid::from_bytes),
         })
     }
 

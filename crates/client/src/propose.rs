@@ -1,8 +1,12 @@
 //! Runs a [`Proposer`] over HTTP: sends what it says, tells it what came back, waits when it asks to.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 use vstack_chunkpaxos::{Action, Ballot, Outcome, Proposer, Reply, Request, backoff};
 use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ambient};
 
@@ -13,6 +17,20 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A copy between nodes moves a whole chunk.
 const COPY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Proposals of one client whose last messages may be under way behind their outcome. Whoever comes on top waits for
+/// its own.
+const TRAILING_MAX: usize = 1024;
+
+/// Room for the last messages of proposals that have their outcome, shared by the clones of a client.
+#[derive(Debug, Clone)]
+pub(crate) struct Trailing(Arc<Semaphore>);
+
+impl Default for Trailing {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(TRAILING_MAX)))
+    }
+}
 
 /// Where nodes are reached.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +62,25 @@ pub enum ProposeError {
     Deadline(Duration),
 }
 
-/// What a proposal cost, up to its outcome. News of the decision are not in it.
+/// A proposal that has its outcome.
+#[derive(Debug)]
+pub struct Proposed {
+    /// What came of it.
+    pub outcome: Outcome,
+    rest: Option<JoinHandle<()>>,
+}
+
+impl Proposed {
+    /// Waits until its last messages are answered, or given up: votes that nobody had to wait for, and news of the
+    /// decision. Dropping it lets them go on by themselves.
+    pub async fn rest(self) {
+        if let Some(rest) = self.rest {
+            let _ended = rest.await;
+        }
+    }
+}
+
+/// What a proposal cost, up to its outcome. Answers that come later are not in it, nor are news of the decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Effort {
     /// Requests sent and answers received, copies between nodes among them.
@@ -80,8 +116,8 @@ enum Event {
     Told,
 }
 
-/// Drives `proposer` to its outcome, for `deadline` at most. News of decisions is sent before this returns, without
-/// waiting for those who do not answer.
+/// Drives `proposer` to its outcome, for `deadline` at most. News of the decision, and requests that no outcome depends
+/// on any more, go on behind it for a few seconds at most: their loss is harmless.
 ///
 /// # Errors
 /// When there is no outcome in time. Something may then have been decided all the same.
@@ -92,7 +128,8 @@ pub async fn propose(
     proposer: Proposer,
     deadline: Duration,
 ) -> Result<Outcome, ProposeError> {
-    propose_counting(nodes, urls, chunk, proposer, deadline, &mut Effort::default()).await
+    let proposed = propose_counting(nodes, urls, chunk, proposer, deadline, &mut Effort::default()).await?;
+    Ok(proposed.outcome)
 }
 
 /// As [`propose`]; what it cost is added to `effort`, also when there is no outcome.
@@ -106,7 +143,7 @@ pub async fn propose_counting(
     mut proposer: Proposer,
     deadline: Duration,
     effort: &mut Effort,
-) -> Result<Outcome, ProposeError> {
+) -> Result<Proposed, ProposeError> {
     let run = async {
         let mut driver = Driver {
             nodes,
@@ -122,8 +159,8 @@ pub async fn propose_counting(
             match driver.perform(&proposer, actions) {
                 Some(Step::Finish(outcome)) => {
                     driver.effort.round_trips += driver.depth;
-                    driver.settle_news().await;
-                    return outcome;
+                    let rest = driver.trail().await;
+                    return Proposed { outcome, rest };
                 }
                 Some(Step::Backoff(attempt)) => {
                     tokio::time::sleep(backoff(attempt, &mut rng)).await;
@@ -279,17 +316,23 @@ impl Driver<'_> {
         }
     }
 
-    /// Lets the news of the decision go out.
-    async fn settle_news(&mut self) {
-        let effort = &mut *self.effort;
-        let running = &mut self.running;
-        let drain = async {
-            while let Some(event) = running.join_next().await {
-                if let Ok(Event::Replied { reply: Some(reply), .. }) = event {
-                    effort.heard(&reply);
-                }
-            }
+    /// Lets what is under way go on behind the outcome, or waits for it here when too much does so already.
+    async fn trail(self) -> Option<JoinHandle<()>> {
+        if self.running.is_empty() {
+            return None;
+        }
+        let mut running = self.running;
+        let drain = async move {
+            let all = async { while running.join_next().await.is_some() {} };
+            let _rest_is_learned_later = timeout(ANSWER_TIMEOUT, all).await;
         };
-        let _rest_is_learned_later = timeout(Duration::from_millis(500), drain).await;
+        if let Ok(room) = Arc::clone(&self.nodes.trailing().0).try_acquire_owned() {
+            return Some(tokio::spawn(async move {
+                drain.await;
+                drop(room);
+            }));
+        }
+        drain.await;
+        None
     }
 }

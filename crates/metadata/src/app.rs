@@ -99,7 +99,8 @@ impl App {
         deadline: Duration,
     ) -> Result<Outcome, ProposeError> {
         let mut effort = Effort::default();
-        let outcome = propose_counting(&self.nodes, urls, chunk, proposer, deadline, &mut effort).await;
+        let proposed = propose_counting(&self.nodes, urls, chunk, proposer, deadline, &mut effort).await;
+        let outcome = proposed.map(|proposed| proposed.outcome);
         let path = CommitPath::Classic;
         self.costs
             .spent(path, effort.messages, effort.round_trips, effort.votes);

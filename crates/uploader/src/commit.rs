@@ -341,12 +341,12 @@ async fn classic(commits: &Commits, piece: &Piece, group: &[Holder]) -> Result<V
     let proposer = Proposer::new(ProcessUuid::random(), initial, wish);
     let chunk = || piece.chunk.clone();
     let mut effort = Effort::default();
-    let outcome = propose_counting(nodes, &urls, &piece.chunk, proposer, CLASSIC_DEADLINE, &mut effort).await;
+    let proposed = propose_counting(nodes, &urls, &piece.chunk, proposer, CLASSIC_DEADLINE, &mut effort).await;
     // The bytes went to every node once more, all at once.
     let (messages, round_trips) = (effort.messages + 2 * group.len() as u64, effort.round_trips + 1);
     let costs = &commits.app.costs;
     costs.spent(CommitPath::Classic, messages, round_trips, effort.votes);
-    match outcome {
+    match proposed.map(|proposed| proposed.outcome) {
         Ok(Ending::Decided(vote)) => {
             costs.decided(CommitPath::Classic);
             Ok(vote)

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use vstack_chunkpaxos::{Ballot, Change, Layout, Outcome, Placement, Proposer, Reply, Request};
-use vstack_client::{Holder, HttpClient, NodeClient, NodeUrls, Timeouts, propose};
+use vstack_client::{Effort, Holder, HttpClient, NodeClient, NodeUrls, Timeouts, propose_counting};
 use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid};
 
 use super::trio::Trio;
@@ -122,7 +122,8 @@ impl Client {
         Ok(())
     }
 
-    /// The path of everybody else: the bytes to all nodes, then a proposer. Gives the time until it has its outcome.
+    /// The path of everybody else: the bytes to all nodes, then a proposer. Gives the time until it has its outcome;
+    /// returns when all nodes have been told.
     pub async fn classic(&self, chunk: &ChunkId, bytes: &Bytes) -> anyhow::Result<Duration> {
         let started = Instant::now();
         let (sha256, size) = (Digest::of(bytes), bytes.len() as u64);
@@ -137,9 +138,15 @@ impl Client {
         }
         let create = Change::Create { size, sha256 };
         let proposer = Proposer::new(ProcessUuid::random(), self.members(), create);
-        match propose(&self.nodes, &self.urls, chunk, proposer, PROPOSE_TIMEOUT).await? {
-            Outcome::Decided(vote) if vote.placement.sha256 == sha256 => Ok(started.elapsed()),
+        let mut effort = Effort::default();
+        let (nodes, urls) = (&self.nodes, &self.urls);
+        let proposed = propose_counting(nodes, urls, chunk, proposer, PROPOSE_TIMEOUT, &mut effort).await?;
+        let decided = started.elapsed();
+        match &proposed.outcome {
+            Outcome::Decided(vote) if vote.placement.sha256 == sha256 => {}
             other => bail!("{chunk} came to {other:?}"),
         }
+        proposed.rest().await;
+        Ok(decided)
     }
 }

@@ -263,7 +263,7 @@ fn explain(section: &mut Section) {
     ));
     section.note(
         "ChunkPaxos fast: bytes and vote in one PUT to all three. Classic: PUT to all three, then prepare, accept and the \
-         news of the decision, each to all three; its client waits for the news too. Both on `vstack storage-node`",
+         news of the decision, each to all three; nobody waits for the answers to the news. Both on `vstack storage-node`",
     );
     section.note(
         "textbook Paxos: one decree a chunk; data to all three, prepare, accept; each phase waits for a majority; nobody is \
