@@ -57,7 +57,7 @@ bench: setup-test web/dist/index.html ## Figures beside their peers, with spread
 	cargo build --release --locked -p vstack
 	cargo run --release --locked -p vstack-bench -- $(ARGS)
 
-soak: setup-test web/dist/index.html ## Long campaigns: 20 rounds of kills of every process
+soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 simulated histories, histories and kills of real processes
 	cargo test --release --locked -p vstack-model -- --ignored --nocapture
 	cargo test --release --locked -p vstack-engine --test campaign_of_faults -- --ignored --nocapture
 	cargo test --release --locked -p vstack-sim --test histories -- --ignored --nocapture

@@ -170,8 +170,13 @@ fn put0(
     match &register.accepted {
         // Only the same vote in the same ballot: votes of different ballots for one value must never be counted
         // together, or a majority is made of ballots that were each outvoted.
+        // The vote may be known from news of its decision alone, and who says that it stands vouches for its bytes.
         Some(vote) if vote.ballot == ballot && vote.placement == *placement => {
-            Outcome::unchanged(Reply::Accepted { ballot })
+            let items = missing_items(placement, me, holds);
+            if items.is_empty() {
+                return Outcome::unchanged(Reply::Accepted { ballot });
+            }
+            Outcome::unchanged(Reply::NeedBytes { items })
         }
         Some(vote) if vote.placement == *placement && planted!("the owner is told yes in another ballot") => {
             Outcome::unchanged(Reply::Accepted { ballot })

@@ -340,14 +340,10 @@ impl<D: Disk> Reader<D> {
     /// Writes down what it has to claim, or that it was accepted. Blocks on the disk.
     ///
     /// # Errors
-    /// Of the disk; a claim holds in this process all the same.
+    /// Of the disk. What it has to claim is then as it was, and after a restart may be the new one.
     pub fn set_claim(&self, log_seq: Option<u64>) -> io::Result<()> {
-        let set = || *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner) = log_seq;
-        if log_seq.is_some() {
-            set();
-        }
         claim::save(&self.0.disk, log_seq)?;
-        set();
+        *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner) = log_seq;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 mod support;
 
 use support::*;
-use vstack_chunkpaxos::{Register, Reply, Request};
+use vstack_chunkpaxos::{Layout, Placement, Register, Reply, Request, Shard};
 use vstack_engine::{DeleteOutcome, MemDisk, Missing, Op, Outcome, PutMode, PutOutcome, Store, Which, WriteError};
 use vstack_types::{Digest, limits::CHUNK_BYTES_MAX};
 
@@ -69,6 +69,61 @@ fn a_vote_known_from_news_of_its_decision_still_takes_its_bytes() {
         assert_eq!(one(&mut store, put_vote("late", &a)), voted(accepted.clone(), false));
         store = restarted(store, &disk);
     }
+}
+
+#[test]
+fn a_first_version_of_several_shards_gathers_them_put_by_put() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let shards = [item(1, 500), item(2, 500), item(3, 500)];
+    let of = |index: usize, node| Shard {
+        index: u8::try_from(index).unwrap(),
+        node,
+        sha256: shards[index].sha256(),
+    };
+    let placement = Placement {
+        size: 1000,
+        layout: Layout::Coded {
+            data: 2,
+            parity: 1,
+            shards: vec![of(0, me()), of(1, other()), of(2, me())],
+        },
+        ..placement(&item(9, 1000), 1, &[me(), other()])
+    };
+    let put = |index: usize| Op::Put {
+        id: id("c"),
+        item: shards[index].clone(),
+        mode: PutMode::Vote {
+            ballot: ballot(0),
+            placement: placement.clone(),
+        },
+    };
+    let need = |index: usize| Reply::NeedBytes {
+        items: vec![shards[index].sha256()],
+    };
+    assert_eq!(one(&mut store, put(0)), voted(need(2), true));
+    store = restarted(store, &disk);
+    assert_eq!(one(&mut store, put(0)), voted(need(2), false));
+    assert_eq!(store.reader().register(&id("c")), Register::default());
+    let accepted = Reply::Accepted { ballot: ballot(0) };
+    assert_eq!(one(&mut store, put(2)), voted(accepted.clone(), true));
+    store = restarted(store, &disk);
+    assert_eq!(one(&mut store, put(0)), voted(accepted, false));
+    // Known from the news alone, the vote does not stand for shards that never came.
+    let news = Request::Decided {
+        ballot: ballot(0),
+        placement: placement.clone(),
+    };
+    one(&mut store, paxos("d", news)).unwrap();
+    let late = |index: usize| match put(index) {
+        Op::Put { item, mode, .. } => Op::Put { id: id("d"), item, mode },
+        other => other,
+    };
+    assert_eq!(one(&mut store, late(0)), voted(need(2), true));
+    assert_eq!(
+        one(&mut store, late(2)),
+        voted(Reply::Accepted { ballot: ballot(0) }, true)
+    );
 }
 
 #[test]

@@ -36,16 +36,19 @@ pub struct StoreOptions {
     pub secret: [u8; 32],
     /// An item read back and verified longer ago than this is verified again before it is served.
     pub reverify_after: Duration,
+    /// This disk is to register: a log that has no claim yet gets one before anything is written behind it.
+    pub claims: bool,
 }
 
 impl StoreOptions {
-    /// 1 GiB superblocks, items verified again after a day, fresh randomness from the operating system.
+    /// 1 GiB superblocks, items verified again after a day, no claim, fresh randomness from the operating system.
     pub fn new() -> Self {
         Self {
             superblock_bytes: 1 << 30,
             new_uuid: NodeUuid::random(),
             secret: ambient::bytes(),
             reverify_after: Duration::from_secs(24 * 3600),
+            claims: false,
         }
     }
 }
@@ -65,6 +68,10 @@ pub enum OpenError {
     /// The disk fails.
     #[error("the data directory cannot be read or written")]
     Io(#[from] io::Error),
+    /// What it claims where it registers cannot be written down. Without, a log that went back would outgrow the number
+    /// it is known by, start after start.
+    #[error("how far the log has to be known cannot be written to the data directory")]
+    Claim(#[source] io::Error),
     /// Its identity is of no use.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -149,6 +156,19 @@ fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Identity, OpenE
     }
 }
 
+/// What the disk has to claim. Every start writes to the log, so a claim that is only made then comes before that.
+fn claim<D: Disk>(disk: &D, options: &StoreOptions, log_seq: u64) -> Result<Option<u64>, OpenError> {
+    let claim = claim::load(disk)?;
+    if claim.is_some() || !options.claims {
+        return Ok(claim);
+    }
+    let saved = claim::save(disk, Some(log_seq));
+    if !planted!("a node starts without its claim written down") {
+        saved.map_err(OpenError::Claim)?;
+    }
+    Ok(Some(log_seq))
+}
+
 impl<D: Disk> Store<D> {
     /// Opens the store of `disk`, making it when there is none.
     ///
@@ -165,6 +185,7 @@ impl<D: Disk> Store<D> {
         let me = identity.node;
         let mut found = recovery::recover(&disk, &identity, options.superblock_bytes)?;
         found.report.log_seq = found.next_lsn - 1;
+        let claim = claim(&disk, &options, found.report.log_seq)?;
         let had_records = found.report.records > 0;
         let tail = if let Some(tail) = found.tail {
             tail
@@ -180,7 +201,6 @@ impl<D: Disk> Store<D> {
             identity.begun = true;
             identity.save(&disk)?;
         }
-        let claim = claim::load(&disk)?;
         let shared = Arc::new(Shared {
             disk,
             me,

@@ -116,6 +116,14 @@ impl<D: Disk> Store<D> {
         let here_already = held[1..].contains(&item.sha256());
         let register = self.entry(id).register();
         let outcome = acceptor::handle(&register, me, |sha256| held.contains(&sha256), &request);
+        // One of several shards: it stays, so that the last of them finds the others here.
+        if matches!(outcome.reply, Reply::NeedBytes { .. }) && !here_already {
+            self.stage_item(id, item, None, now, position)?;
+            return Ok(PutOutcome::Voted {
+                reply: outcome.reply,
+                stored: true,
+            });
+        }
         let Some(register) = outcome.persist else {
             // The vote stands already, perhaps as news of its decision alone: it counts as a copy, so it brings one.
             let brings = !planted!("a vote that stands brings no copy");
