@@ -6,7 +6,7 @@
 mod support;
 
 use support::*;
-use vstack_chunkpaxos::{Reply, Request};
+use vstack_chunkpaxos::{Placement, Reply, Request};
 use vstack_engine::{Damage, DeleteOutcome, MemDisk, Missing, OpenError, Outcome, ReadError, Store, Which};
 
 const FIRST: &str = "superblock_000000.vsb";
@@ -186,6 +186,38 @@ fn damage_below_the_mark_is_reported_and_the_rest_served() {
     let store = open(&disk);
     assert_eq!(served(&store.reader(), "c2").as_deref(), Some(&items[2].bytes()[..]));
     assert!(!store.reader().register(&id("c2")).damaged);
+}
+
+#[test]
+fn a_copy_that_rotted_in_a_running_store_lets_no_old_copy_go() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 50_000);
+    let joint = Placement {
+        prev: Some(placement(&a, 1, &[other()]).layout),
+        ..placement(&a, 2, &[me()])
+    };
+    let prepare = |name, round| paxos(name, Request::Prepare { ballot: ballot(round) });
+    for name in ["sound", "rotten"] {
+        one(&mut store, put_item(name, &a)).unwrap();
+        let accept = Request::Accept {
+            ballot: ballot(1),
+            placement: joint.clone(),
+        };
+        let accepted = Reply::Accepted { ballot: ballot(1) };
+        assert_eq!(one(&mut store, paxos(name, accept)), Ok(Outcome::Reply(accepted)));
+    }
+    let payload = |bytes: &[u8]| bytes == &a.bytes()[100..164];
+    let rotten = disk.contents(FIRST).windows(64).rposition(payload).unwrap();
+    disk.flip(FIRST, rotten);
+    assert!(matches!(
+        one(&mut store, prepare("sound", 2)),
+        Ok(Outcome::Reply(Reply::Promise { holds: true, .. }))
+    ));
+    assert_eq!(
+        one(&mut store, prepare("rotten", 2)),
+        Ok(Outcome::Reply(Reply::Damaged))
+    );
 }
 
 #[test]

@@ -116,7 +116,11 @@ fn a_first_version_of_several_shards_gathers_them_put_by_put() {
     };
     one(&mut store, paxos("d", news)).unwrap();
     let late = |index: usize| match put(index) {
-        Op::Put { item, mode, .. } => Op::Put { id: id("d"), item, mode },
+        Op::Put { item, mode, .. } => Op::Put {
+            id: id("d"),
+            item,
+            mode,
+        },
         other => other,
     };
     assert_eq!(one(&mut store, late(0)), voted(need(2), true));

@@ -25,7 +25,9 @@ impl<D: Disk> Store<D> {
         if let Some(reply) = self.cannot_vote(request) {
             return Ok(reply);
         }
-        let held = self.held_of(id, proposed, now, position)?;
+        // A promise of a joint vouches that the old copies may go: what arrived long ago does not do for that.
+        let anew = matches!(request, Request::Prepare { .. });
+        let held = self.held_of(id, proposed, anew, (now, position))?;
         let register = self.entry(id).register();
         let outcome = acceptor::handle(
             &register,
@@ -90,19 +92,28 @@ impl<D: Disk> Store<D> {
     }
 
     /// Which items of the accepted and the proposed placement are here and verified. Finding one damaged changes
-    /// the register, so this comes before the register is looked at.
+    /// the register, so this comes before the register is looked at. Items of an accepted joint are verified `anew`.
     fn held_of(
         &mut self,
         id: &ChunkId,
         proposed: Option<&Placement>,
-        now: Now,
-        position: usize,
+        anew: bool,
+        (now, position): (Now, usize),
     ) -> Result<Vec<Digest>, WriteError> {
         let accepted = self.entry(id).register().accepted.map(|vote| vote.placement);
+        let anew = anew && accepted.as_ref().is_some_and(|placement| placement.prev.is_some());
         let mut held = Vec::new();
         for placement in accepted.iter().chain(proposed) {
             for sha256 in placement.items_of(&placement.layout, self.shared.me) {
-                if !held.contains(&sha256) && self.holds(id, sha256, now, position)? {
+                if held.contains(&sha256) {
+                    continue;
+                }
+                let is_here = if anew {
+                    self.reads_back(id, sha256, now, position)?
+                } else {
+                    self.holds(id, sha256, now, position)?
+                };
+                if is_here {
                     held.push(sha256);
                 }
             }

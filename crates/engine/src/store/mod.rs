@@ -263,10 +263,22 @@ impl<D: Disk> Store<D> {
     /// What does not match is quarantined in this batch.
     fn holds(&mut self, id: &ChunkId, sha256: Digest, now: Now, position: usize) -> Result<bool, WriteError> {
         let entry = self.entry(id);
+        if entry
+            .item(sha256)
+            .is_some_and(|item| item.is_verified() && !item.is_corrupt())
+        {
+            return Ok(true);
+        }
+        self.reads_back(id, sha256, now, position)
+    }
+
+    /// As [`Store::holds`], on the word of the disk: read back within the period after which readers, too, verify again.
+    fn reads_back(&mut self, id: &ChunkId, sha256: Digest, now: Now, position: usize) -> Result<bool, WriteError> {
+        let entry = self.entry(id);
         let Some(item) = entry.item(sha256).filter(|item| !item.is_corrupt()) else {
             return Ok(false);
         };
-        if item.is_verified() {
+        if item.was_read_back(now.monotonic, self.shared.reverify_after) {
             return Ok(true);
         }
         match self.shared.read_verified(item, now.monotonic) {

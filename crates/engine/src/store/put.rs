@@ -74,7 +74,9 @@ impl<D: Disk> Store<D> {
         position: usize,
     ) -> Result<Option<Register>, WriteError> {
         let register = self.entry(id).register();
-        let Some(vote) = register.accepted.as_ref().filter(|_| register.damaged) else {
+        // Bytes do not bring votes back.
+        let may_be_whole = register.damaged && !register.votes_lost();
+        let Some(vote) = register.accepted.as_ref().filter(|_| may_be_whole) else {
             return Ok(None);
         };
         for other in vote.placement.items_of(&vote.placement.layout, self.shared.me) {
