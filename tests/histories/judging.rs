@@ -1,6 +1,6 @@
 //! Whether what was recorded can be: every register's history, and its votes on the nodes at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vstack_chunkpaxos::{Ballot, Placement, Reply};
 use vstack_linear::{Answer, ChunkRegister, History, Operation, Verdict, check};
@@ -66,10 +66,10 @@ pub fn judge(chunk: &ChunkId, record: &Record, votes: &[Vote]) -> BTreeMap<u64, 
     chain
 }
 
-/// A1 as the acceptors remember it: what any of them knows to be decided is in the one chain that the callers saw, no
-/// ballot has two values, and nobody is ahead of the last read.
+/// A1 as the acceptors remember it: what any of them knows to be decided, and what a quorum of them voted for, is in the
+/// one chain that the callers saw, and no ballot has two values.
 fn check_votes(chunk: &ChunkId, chain: &BTreeMap<u64, Placement>, votes: &[Vote]) {
-    let mut in_ballot: BTreeMap<Ballot, &Placement> = BTreeMap::new();
+    let mut in_ballot: BTreeMap<Ballot, (&Placement, BTreeSet<NodeRef>)> = BTreeMap::new();
     for vote in votes {
         let Reply::State {
             accepted,
@@ -82,16 +82,25 @@ fn check_votes(chunk: &ChunkId, chain: &BTreeMap<u64, Placement>, votes: &[Vote]
         };
         assert!(!damaged, "{chunk}: {} is damaged", vote.node);
         let Some(accepted) = accepted else { continue };
-        let first = in_ballot.entry(accepted.ballot).or_insert(&accepted.placement);
+        let (first, voters) = in_ballot
+            .entry(accepted.ballot)
+            .or_insert((&accepted.placement, BTreeSet::new()));
         assert_eq!(
             **first, accepted.placement,
             "{chunk}: two values in {}",
             accepted.ballot
         );
+        voters.insert(vote.node);
         if *decided {
             let version = accepted.placement.version;
             let in_chain = chain.get(&version);
             assert_eq!(in_chain, Some(&accepted.placement), "{chunk}: decided at {}", vote.node);
+        }
+    }
+    for (ballot, (placement, voters)) in in_ballot {
+        if placement.quorum(|node| voters.contains(&node)) {
+            let in_chain = chain.get(&placement.version);
+            assert_eq!(in_chain, Some(placement), "{chunk}: a quorum voted for it in {ballot}");
         }
     }
 }

@@ -65,7 +65,7 @@ pub enum NodeStanding {
     Votes,
     /// Not before it has registered.
     Waits,
-    /// No more: its log went back in time, or votes of its disk are lost.
+    /// No more: its registration was refused, its disk is sealed, or votes of its disk are lost.
     Abstains,
 }
 

@@ -404,6 +404,11 @@ pub struct RegisterNode {
     /// Sequence number of the last durable record: it never falls.
     #[serde(default)]
     pub log_seq: u64,
+    /// The process that serves the disk, new with every start: two of one disk are told apart by it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    pub process: Option<ProcessUuid>,
 }
 
 /// The answer to [`RegisterNode`] and to a heartbeat.
@@ -427,6 +432,14 @@ pub struct Heartbeat {
     /// Sequence number of the last durable record.
     #[serde(default)]
     pub log_seq: u64,
+    /// Whose record that is. Without it a heartbeat says nothing of a node that is trusted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub disk_uuid: Option<NodeUuid>,
+    /// As it registered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub process: Option<ProcessUuid>,
 }
 
 /// `GET /health` of the metadata service.

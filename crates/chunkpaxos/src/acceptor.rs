@@ -207,7 +207,8 @@ fn put0(
 }
 
 fn prepare(register: &Register, me: NodeRef, holds: &impl Fn(Digest) -> bool, ballot: Ballot) -> Outcome {
-    if abstains(register) {
+    let vouches = register.damaged && planted!("a damaged acceptor vouches for what it lost");
+    if abstains(register) && !vouches {
         return Outcome::unchanged(Reply::Damaged);
     }
     if register.promised.is_some_and(|promised| ballot < promised) {
@@ -220,7 +221,7 @@ fn prepare(register: &Register, me: NodeRef, holds: &impl Fn(Digest) -> bool, ba
         ballot,
         accepted: register.accepted.clone().filter(|_| !hidden),
         decided: register.decided,
-        holds: holds_accepted(register, me, holds),
+        holds: vouches || holds_accepted(register, me, holds),
     };
     if register.promised == Some(ballot) || planted!("a promise is not persisted") {
         Outcome::unchanged(reply)
@@ -284,7 +285,7 @@ fn decided(
 ) -> Outcome {
     let newer = register.accepted.as_ref().is_none_or(|vote| vote.ballot <= ballot);
     let known = register.decided && register.accepted.as_ref().is_some_and(|vote| vote.ballot == ballot);
-    if !newer || known {
+    if !(newer || planted!("an older decision replaces a newer vote")) || known {
         return Outcome::unchanged(Reply::Noted);
     }
     if placement.layout.is_deleted() && planted!("a deletion leaves no tombstone") {

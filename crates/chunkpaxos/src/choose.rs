@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vstack_types::{Digest, NodeRef, planted};
 
 use crate::{
-    placement::{Layout, Placement},
+    placement::{Layout, LayoutError, Placement},
     proposal::{Change, Refusal},
 };
 
@@ -60,6 +60,11 @@ pub(crate) fn on_known(change: &Change, current: &Placement, vouching: &BTreeSet
         (Change::Create { .. } | Change::Abort, _) => Next::Refuse(Refusal::Taken(Box::new(current.clone()))),
         (Change::Delete, None) => Next::Propose(gone(current)),
         (Change::Move { to }, None) if *to == current.layout => Next::Already(current.clone()),
+        (Change::Move { to }, None) if planted!("acceptors change without a joint, on what is undecided") => {
+            Next::Propose(successor(current, to.clone(), None, false))
+        }
+        (Change::Move { to }, None) if to.is_deleted() => Next::Refuse(Refusal::Layout(LayoutError::Deleted)),
+        (Change::Move { to }, None) if let Err(error) = to.check() => Next::Refuse(Refusal::Layout(error)),
         (Change::Move { to }, None) => {
             Next::Propose(successor(current, to.clone(), Some(current.layout.clone()), false))
         }
@@ -229,6 +234,55 @@ mod tests {
         }
         assert_eq!(on_undecided(&Change::Settle, &first), None);
         assert_eq!(on_undecided(&Change::Delete, &coded(&[1, 2, 3, 4, 5], 3)), None);
+    }
+
+    #[test]
+    fn nothing_moves_to_a_deletion_nor_to_a_layout_that_cannot_be() {
+        let settled = Placement {
+            prev: None,
+            ..coded(&[1, 2, 3], 2)
+        };
+        let nodes = |of: &[u8]| of.iter().map(|n| node(*n)).collect::<Vec<_>>();
+        let Layout::Coded { mut shards, .. } = settled.layout.clone() else {
+            panic!("is coded")
+        };
+        shards.reverse();
+        let impossible = [
+            (
+                Layout::Deleted {
+                    nodes: nodes(&[1, 2, 3]),
+                },
+                LayoutError::Deleted,
+            ),
+            (Layout::nothing(), LayoutError::Deleted),
+            (Layout::Replicated { nodes: vec![] }, LayoutError::Empty),
+            (
+                Layout::Replicated {
+                    nodes: nodes(&[1, 2, 1]),
+                },
+                LayoutError::Repeated,
+            ),
+            (
+                Layout::Replicated {
+                    nodes: (0..200).map(node).collect(),
+                },
+                LayoutError::TooLarge,
+            ),
+            (
+                Layout::Coded {
+                    data: 2,
+                    parity: 1,
+                    shards,
+                },
+                LayoutError::Shards,
+            ),
+        ];
+        for (to, error) in impossible {
+            assert_eq!(
+                on_known(&Change::Move { to }, &settled, &BTreeSet::new()),
+                Next::Refuse(Refusal::Layout(error))
+            );
+        }
     }
 
     #[test]

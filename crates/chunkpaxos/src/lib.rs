@@ -19,7 +19,7 @@ mod rename;
 
 pub use acceptor::Register;
 pub use codec::DecodeError;
-pub use message::{Reply, Request, Vote};
+pub use message::{Reply, Request, Stage, Vote};
 pub use placement::{Ballot, Layout, LayoutError, Placement, Shard};
 pub use proposal::{Action, Change, Outcome, Refusal};
 pub use proposer::{Proposer, backoff};

@@ -39,6 +39,26 @@ pub enum Request {
     Read,
 }
 
+/// What a ballot asks of an acceptor. Its silence about the one says nothing of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// A promise.
+    Prepare,
+    /// A vote.
+    Accept,
+}
+
+impl Request {
+    /// What it asks for, if anything.
+    pub const fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Prepare { .. } => Some(Stage::Prepare),
+            Self::Put0 { .. } | Self::Accept { .. } => Some(Stage::Accept),
+            Self::Decided { .. } | Self::Read => None,
+        }
+    }
+}
+
 /// A value an acceptor accepted, and in which ballot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Vote {

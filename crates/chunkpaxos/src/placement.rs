@@ -79,6 +79,9 @@ pub enum LayoutError {
     /// Shards missing, out of order, or of an impossible code.
     #[error("a coded layout has `data` + `parity` shards, in order, with at least one data shard")]
     Shards,
+    /// A deletion is a wish of its own, and no place to move to.
+    #[error("a chunk is not moved to a deletion")]
+    Deleted,
     /// Only a coded first version is made from nothing.
     #[error("only a coded first version is made from nothing")]
     FromNothing,

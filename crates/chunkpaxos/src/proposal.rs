@@ -4,7 +4,7 @@ use vstack_types::{Digest, NodeRef};
 
 use crate::{
     message::{Request, Vote},
-    placement::{Layout, Placement},
+    placement::{Layout, LayoutError, Placement},
 };
 
 /// What a proposer wishes for.
@@ -52,6 +52,9 @@ pub enum Refusal {
     /// No move is under way.
     #[error("no move is under way")]
     Settled,
+    /// Nothing can be moved there.
+    #[error("it cannot be moved there")]
+    Layout(#[source] LayoutError),
     /// Too few nodes of the new layout hold their part.
     #[error("too few nodes hold their part of the new layout")]
     NotEnough,
@@ -74,7 +77,8 @@ pub enum Outcome {
 /// What the driver has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Send; give the reply to [`crate::Proposer::on_reply`], or its absence to [`crate::Proposer::on_silence`].
+    /// Send; give the reply to [`crate::Proposer::on_reply`], or its absence to [`crate::Proposer::on_silence`]
+    /// with what was asked for ([`Request::stage`]).
     Send {
         /// To whom.
         to: NodeRef,

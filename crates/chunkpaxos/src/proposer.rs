@@ -14,7 +14,7 @@ use vstack_types::{Digest, NodeRef, ProcessUuid, planted};
 
 use crate::{
     choose::{self, Next},
-    message::{Reply, Request, Vote},
+    message::{Reply, Request, Stage, Vote},
     placement::{Ballot, Layout, Placement},
     proposal::{Action, Change, Outcome, Refusal},
 };
@@ -83,6 +83,11 @@ impl Proposer {
     /// `process` must be new: never used by another proposer, not even one of the same process, because both would
     /// use the same ballots and a ballot may carry one value only.
     pub fn new(process: ProcessUuid, initial: Vec<NodeRef>, change: Change) -> Self {
+        let process = if planted!("a proposer takes a UUID that was used before") {
+            ProcessUuid::from_bytes([1; 16])
+        } else {
+            process
+        };
         Self {
             process,
             initial,
@@ -131,6 +136,15 @@ impl Proposer {
         }
     }
 
+    /// What it asks of them.
+    pub const fn stage(&self) -> Option<Stage> {
+        match self.phase {
+            Phase::Prepare { .. } => Some(Stage::Prepare),
+            Phase::Accept { .. } => Some(Stage::Accept),
+            Phase::Waiting | Phase::Done => None,
+        }
+    }
+
     /// Begins the first attempt, or the next one after [`Action::Backoff`].
     pub fn retry(&mut self) -> Vec<Action> {
         if self.attempt == 0 || !planted!("a retry keeps its round") {
@@ -163,7 +177,7 @@ impl Proposer {
             }
             // One that votes no more does not speak for the others: giving up for it would be giving up for ever.
             Reply::Nack { promised: None } if planted!("a sealed acceptor ends the attempt") => self.give_up(),
-            Reply::Nack { promised: None } => self.on_silence(from, ballot),
+            Reply::Nack { promised: None } => self.without(from),
             Reply::Promise {
                 accepted,
                 decided,
@@ -179,15 +193,22 @@ impl Proposer {
             ),
             Reply::Accepted { .. } => self.on_accepted(from),
             Reply::NeedBytes { items } => self.on_need(from, &items),
-            Reply::Damaged | Reply::WrongNode | Reply::Noted | Reply::State { .. } => self.on_silence(from, ballot),
+            // Whichever request it answers: who abstains gives neither promise nor vote.
+            Reply::Damaged | Reply::WrongNode | Reply::Noted | Reply::State { .. } => self.without(from),
         }
     }
 
-    /// `from` did not answer the request of `ballot` in time, or its answer was none.
-    pub fn on_silence(&mut self, from: NodeRef, ballot: Ballot) -> Vec<Action> {
-        if ballot != self.ballot() {
+    /// `from` did not answer in time when it was asked for `stage` of `ballot`, or its answer was none. Who gave no
+    /// promise may vote all the same.
+    pub fn on_silence(&mut self, from: NodeRef, ballot: Ballot, stage: Stage) -> Vec<Action> {
+        if ballot != self.ballot() || self.stage() != Some(stage) {
             return Vec::new();
         }
+        self.without(from)
+    }
+
+    /// Goes on without `from`, as far as this attempt is concerned.
+    fn without(&mut self, from: NodeRef) -> Vec<Action> {
         match &mut self.phase {
             Phase::Prepare { pending, .. } => {
                 pending.remove(&from);
@@ -215,7 +236,7 @@ impl Proposer {
         };
         if !copied {
             copies.remove(&to);
-            return self.on_silence(to, ballot);
+            return self.without(to);
         }
         *missing -= 1;
         if *missing > 0 {
@@ -356,12 +377,24 @@ impl Proposer {
         {
             return self.take(next, Some(highest));
         }
-        if !(is_known || planted!("a move is built on an undecided value")) {
+        if planted!("what was known is completed over what is found")
+            && let Some(known) = self.known.clone().filter(|known| known != current)
+        {
+            return self.propose(known, false);
+        }
+        if matches!(self.change, Change::Read) && planted!("a reader reports what is not known to be decided") {
+            return self.take(Next::Already(current.clone()), Some(highest));
+        }
+        let careless = planted!("a move is built on an undecided value")
+            || planted!("acceptors change without a joint, on what is undecided");
+        if !(is_known || careless) {
             let unchanged = highest.placement;
             return self.propose(unchanged, false);
         }
         // Whoever this one names has to hear of its successor, also who is not named by that.
-        let completed_by = if self.known.as_ref() == Some(current) {
+        let completed_it =
+            self.known.as_ref() == Some(current) || planted!("who completed a value counts as a holder of the next");
+        let completed_by = if completed_it {
             self.completed_by.clone()
         } else {
             BTreeSet::new()
@@ -375,7 +408,7 @@ impl Proposer {
                     (promise.holds || planted!("who was told of a joint counts as a holder"))
                         && promise.accepted.as_ref().is_some_and(|vote| vote.placement == *current)
                 });
-                promised || (self.known.as_ref() == Some(current) && completed_by.contains(node))
+                promised || completed_by.contains(node)
             })
             .collect();
         let next = if expected || matches!(self.change, Change::Read) {
@@ -452,13 +485,12 @@ impl Proposer {
     }
 
     fn on_need(&mut self, from: NodeRef, items: &[Digest]) -> Vec<Action> {
-        let ballot = self.ballot();
         let Phase::Accept { placement, copies, .. } = &mut self.phase else {
             return Vec::new();
         };
         // Asked twice: the copy did not help, and a third answer would be the same.
         if copies.contains_key(&from) || items.is_empty() {
-            return self.on_silence(from, ballot);
+            return self.without(from);
         }
         copies.insert(from, items.len());
         // Who lacks a shard may have the chunk, and who lacks the chunk shards of it: it helps to make its own.
@@ -485,7 +517,7 @@ impl Proposer {
             wished,
             pending,
             accepted,
-            ..
+            copies,
         } = &self.phase
         else {
             return Vec::new();
@@ -494,7 +526,15 @@ impl Proposer {
             let hopeless = !decides(placement, |node| accepted.contains(&node) || pending.contains(&node));
             return if hopeless { self.give_up() } else { Vec::new() };
         }
-        let (placement, wished, accepted) = (placement.clone(), *wished, accepted.clone());
+        let (placement, wished, mut accepted) = (placement.clone(), *wished, accepted.clone());
+        if planted!("who was sent its bytes counts as a holder") {
+            accepted.extend(
+                copies
+                    .iter()
+                    .filter(|(_, missing)| **missing == 0)
+                    .map(|(node, _)| *node),
+            );
+        }
         let mut told = placement.nodes();
         for node in self.known.iter().flat_map(Placement::nodes) {
             if !told.contains(&node) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use vstack_chunkpaxos::{
-    Action, Ballot, Change, Layout, Outcome, Placement, Proposer, Register, Reply, Request, Shard, acceptor,
+    Action, Ballot, Change, Layout, Outcome, Placement, Proposer, Register, Reply, Request, Shard, Stage, acceptor,
 };
 use vstack_types::{Digest, NodeRef, NodeUuid, ProcessUuid};
 
@@ -362,7 +362,8 @@ impl World {
         } else {
             let ballot = self.proposers[at].ballot();
             let silent = node(self.rng.random_range(1..=5));
-            self.proposers[at].on_silence(silent, ballot)
+            let stage = *[Stage::Prepare, Stage::Accept].choose(&mut self.rng).unwrap();
+            self.proposers[at].on_silence(silent, ballot, stage)
         };
         self.perform(at, actions);
     }

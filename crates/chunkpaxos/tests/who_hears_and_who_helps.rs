@@ -1,7 +1,7 @@
 //! What the exhaustive model found missing in the proposer, each as the shortest exchange that shows it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use vstack_chunkpaxos::{Action, Ballot, Change, Layout, Placement, Proposer, Reply, Request, Shard, Vote};
+use vstack_chunkpaxos::{Action, Ballot, Change, Layout, Placement, Proposer, Reply, Request, Shard, Stage, Vote};
 use vstack_types::{Digest, NodeRef, NodeUuid, ProcessUuid};
 
 fn node(n: u8) -> NodeRef {
@@ -124,4 +124,34 @@ fn who_lacks_a_shard_may_make_it_of_its_own_copy() {
         panic!("a copy is asked for: {actions:?}")
     };
     assert!(*to == node(1) && from.contains(&node(1)));
+}
+
+#[test]
+fn late_silence_about_the_promise_takes_nobody_from_the_vote() {
+    let mut create = proposer(Change::Create {
+        size: 1,
+        sha256: Digest::of(b"x"),
+    });
+    create.retry();
+    let ballot = create.ballot();
+    let nothing = Reply::Promise {
+        ballot,
+        accepted: None,
+        decided: false,
+        holds: false,
+    };
+    create.on_reply(node(1), ballot, nothing.clone());
+    let asked = create.on_reply(node(2), ballot, nothing);
+    assert_eq!(asked.len(), 3, "all three are asked for their votes: {asked:?}");
+    // The third did not answer the first question in time. The second it has, and is being sent the bytes.
+    let need = Reply::NeedBytes {
+        items: vec![Digest::of(b"x")],
+    };
+    create.on_reply(node(3), ballot, need);
+    assert_eq!(create.on_silence(node(3), ballot, Stage::Prepare), vec![]);
+    assert_eq!(create.on_silence(node(2), ballot, Stage::Accept), vec![]);
+    assert_eq!(create.on_reply(node(1), ballot, Reply::Accepted { ballot }), vec![]);
+    create.on_copied(node(3), ballot, true);
+    let last = create.on_reply(node(3), ballot, Reply::Accepted { ballot });
+    assert!(matches!(last.last(), Some(Action::Finish(_))), "two voted: {last:?}");
 }

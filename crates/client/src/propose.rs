@@ -7,7 +7,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
-use vstack_chunkpaxos::{Action, Ballot, Outcome, Proposer, Reply, Request, backoff};
+use vstack_chunkpaxos::{Action, Ballot, Outcome, Proposer, Reply, Request, Stage, backoff};
 use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ambient};
 
 use crate::{Holder, NodeClient};
@@ -80,21 +80,31 @@ impl Proposed {
     }
 }
 
-/// What a proposal cost, up to its outcome. Answers that come later are not in it, nor are news of the decision.
+/// What a proposal cost, up to its outcome. News of the decision are not in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Effort {
-    /// Requests sent and answers received, copies between nodes among them.
+    /// Requests sent and their answers, copies between nodes among them. An answer that is still under way when the
+    /// outcome is known counts as one that comes.
     pub messages: u64,
     /// Waits for an answer, one after the other: the longest chain of requests, each sent because of the answer
     /// before it, that ends with the outcome.
     pub round_trips: u64,
-    /// Promises and acceptances received.
+    /// Promises and acceptances received by then.
     pub votes: u64,
 }
 
 impl Effort {
+    /// A request, and the answer it will have.
+    fn sent(&mut self) {
+        self.messages += 2;
+    }
+
+    /// It has none.
+    fn missed(&mut self) {
+        self.messages = self.messages.saturating_sub(1);
+    }
+
     fn heard(&mut self, reply: &Reply) {
-        self.messages += 1;
         self.votes += u64::from(matches!(reply, Reply::Promise { .. } | Reply::Accepted { .. }));
     }
 }
@@ -103,6 +113,8 @@ enum Event {
     Replied {
         from: NodeRef,
         ballot: Ballot,
+        /// What it was asked for.
+        stage: Option<Stage>,
         reply: Option<Reply>,
         /// Requests in its chain.
         depth: u64,
@@ -207,8 +219,10 @@ impl Driver<'_> {
 
     fn send(&mut self, to: NodeRef, ballot: Ballot, request: Request) {
         let (nodes, chunk, holder) = (self.nodes.clone(), self.chunk.clone(), self.urls.holder(to));
-        let depth = self.depth + 1;
-        self.effort.messages += u64::from(holder.is_some());
+        let (depth, stage) = (self.depth + 1, request.stage());
+        if holder.is_some() {
+            self.effort.sent();
+        }
         self.running.spawn(async move {
             let reply = match holder {
                 Some(holder) => timeout(ANSWER_TIMEOUT, nodes.paxos(&holder, &chunk, &request)).await,
@@ -216,6 +230,7 @@ impl Driver<'_> {
                     return Event::Replied {
                         from: to,
                         ballot,
+                        stage,
                         reply: None,
                         depth,
                     };
@@ -232,6 +247,7 @@ impl Driver<'_> {
             Event::Replied {
                 from: to,
                 ballot,
+                stage,
                 reply,
                 depth,
             }
@@ -252,7 +268,9 @@ impl Driver<'_> {
         let (nodes, chunk) = (self.nodes.clone(), self.chunk.clone());
         let target = self.urls.holder(to);
         let depth = self.depth + 1;
-        self.effort.messages += u64::from(target.is_some());
+        if target.is_some() {
+            self.effort.sent();
+        }
         let holders: Vec<_> = from.iter().filter_map(|node| self.urls.holder(*node)).collect();
         self.running.spawn(async move {
             let Some(target) = target else {
@@ -280,6 +298,7 @@ impl Driver<'_> {
                 ballot,
                 reply: Some(reply),
                 depth,
+                ..
             })) => {
                 self.depth = depth;
                 self.effort.heard(&reply);
@@ -288,14 +307,18 @@ impl Driver<'_> {
             Some(Ok(Event::Replied {
                 from,
                 ballot,
+                stage,
                 reply: None,
                 depth,
             })) => {
                 self.depth = depth;
+                if self.urls.url(from.uuid).is_some() {
+                    self.effort.missed();
+                }
                 if vstack_types::planted!("a proposer takes silence for a vote") {
                     return proposer.on_reply(from, ballot, Reply::Accepted { ballot });
                 }
-                proposer.on_silence(from, ballot)
+                stage.map_or_else(Vec::new, |stage| proposer.on_silence(from, ballot, stage))
             }
             Some(Ok(Event::Copied {
                 to,
@@ -304,7 +327,9 @@ impl Driver<'_> {
                 depth,
             })) => {
                 self.depth = depth;
-                self.effort.messages += u64::from(copied);
+                if !copied && self.urls.url(to.uuid).is_some() {
+                    self.effort.missed();
+                }
                 proposer.on_copied(to, ballot, copied)
             }
             Some(Ok(Event::Told)) => Vec::new(),

@@ -138,6 +138,11 @@ impl<D: Disk> Engine<D> {
         QUEUE_BYTES_MAX - self.queue_room.available_permits() * QUEUE_UNIT
     }
 
+    /// Operations that wait to be done.
+    pub fn queued_ops(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
+    }
+
     /// A share of the queue for the bytes of `op`, as long as they stand there: who asks may go away meanwhile.
     async fn room_for(&self, op: &Op) -> Result<Option<OwnedSemaphorePermit>, WriteError> {
         let units = op.payload_len().min(QUEUE_BYTES_MAX).div_ceil(QUEUE_UNIT);

@@ -232,7 +232,7 @@ impl<D: Disk> Reader<D> {
         if let Some((chunk, shard)) = select::fragment_of(id)
             && let Some(entry) = index.get(&chunk)
         {
-            return select::select_fragment(entry, self.0.me, shard).map(|item| found(&chunk, item));
+            return select::select_fragment(entry, self.0.me, shard, which).map(|item| found(&chunk, item));
         }
         Err(Missing::NotFound)
     }

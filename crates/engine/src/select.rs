@@ -98,7 +98,7 @@ pub(crate) fn fragment_of(id: &ChunkId) -> Option<(ChunkId, u8)> {
 }
 
 /// The shard `index` of the accepted placement, when it is `me` who has it.
-pub(crate) fn select_fragment(entry: &Entry, me: NodeRef, index: u8) -> Result<Arc<StoredItem>, Missing> {
+pub(crate) fn select_fragment(entry: &Entry, me: NodeRef, index: u8, which: Which) -> Result<Arc<StoredItem>, Missing> {
     let vote = entry
         .register
         .as_ref()
@@ -109,6 +109,7 @@ pub(crate) fn select_fragment(entry: &Entry, me: NodeRef, index: u8) -> Result<A
     for layout in layouts {
         let Layout::Coded { shards, .. } = layout else { continue };
         let shard = shards.iter().find(|shard| shard.index == index && shard.node == me);
+        let shard = shard.filter(|shard| !matches!(which, Which::Exact(sha256) if sha256 != shard.sha256));
         if let Some(item) = shard.and_then(|shard| entry.item(shard.sha256)) {
             return good(item);
         }
@@ -290,9 +291,17 @@ mod tests {
             assert_eq!(fragment_of(&id(other)), None, "{other}");
         }
         let entry = entry(&[10, 11, 12], Some((coded(), None, true)));
-        assert_eq!(select_fragment(&entry, node(1), 2).unwrap().sha256, digest(12));
+        for which in [Which::Public, Which::Exact(digest(12))] {
+            assert_eq!(select_fragment(&entry, node(1), 2, which).unwrap().sha256, digest(12));
+        }
+        let another = Which::Exact(digest(10));
         assert_eq!(
-            select_fragment(&entry, node(1), 1).unwrap_err(),
+            select_fragment(&entry, node(1), 2, another).unwrap_err(),
+            Missing::NotFound,
+            "of another shard"
+        );
+        assert_eq!(
+            select_fragment(&entry, node(1), 1, Which::Public).unwrap_err(),
             Missing::NotFound,
             "another node's"
         );

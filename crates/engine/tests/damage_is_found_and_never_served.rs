@@ -221,6 +221,35 @@ fn a_copy_that_rotted_in_a_running_store_lets_no_old_copy_go() {
 }
 
 #[test]
+fn a_copy_that_is_still_being_written_is_not_condemned() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let a = item(1, 5_000);
+    let joint = Placement {
+        prev: Some(placement(&a, 1, &[other()]).layout),
+        ..placement(&a, 2, &[me()])
+    };
+    let accept = Request::Accept {
+        ballot: ballot(1),
+        placement: joint,
+    };
+    let prepare = |round| paxos("a", Request::Prepare { ballot: ballot(round) });
+    let batch = vec![put_item("a", &a), paxos("a", accept), prepare(2)];
+    let outcomes = store.commit(batch, at(1));
+    assert!(
+        matches!(outcomes[2], Ok(Outcome::Reply(Reply::Promise { holds: false, .. }))),
+        "it was not read back: {outcomes:?}"
+    );
+    assert!(matches!(
+        one(&mut store, prepare(3)),
+        Ok(Outcome::Reply(Reply::Promise { holds: true, .. }))
+    ));
+    drop(store);
+    let store = open(&disk);
+    assert!(store.report().damage.is_empty() && !store.reader().register(&id("a")).damaged);
+}
+
+#[test]
 fn changed_bytes_are_never_served_and_the_register_abstains() {
     let disk = MemDisk::default();
     let mut store = open(&disk);

@@ -156,3 +156,30 @@ fn staged_bytes_can_be_deleted_and_placed_ones_not() {
         "the id is free again"
     );
 }
+
+#[test]
+fn what_a_vote_stood_on_goes_in_its_time_alone() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let (a, b) = (item(1, 100), item(2, 50));
+    let delete = |store: &mut Store<MemDisk>, name: &str| match one(store, Op::DeleteStaged { id: id(name) }) {
+        Ok(Outcome::Deleted(outcome)) => outcome,
+        other => panic!("{other:?}"),
+    };
+    // Decided to be deleted a moment ago.
+    one(&mut store, put_vote("read", &a)).unwrap();
+    let decide = |placement| Request::Decided {
+        ballot: ballot(1),
+        placement,
+    };
+    one(&mut store, paxos("read", decide(deleted(&a, 2)))).unwrap();
+    assert_eq!(delete(&mut store, "read"), DeleteOutcome::Placed);
+    assert!(store.reader().has_item(&id("read"), a.sha256()));
+    // The chunk left this node, and comes back: the bytes are here, the vote is under way.
+    let elsewhere = placement(&b, 3, &[other()]);
+    one(&mut store, put_vote("back", &a)).unwrap();
+    one(&mut store, paxos("back", decide(elsewhere))).unwrap();
+    one(&mut store, put_item("back", &b)).unwrap();
+    assert_eq!(delete(&mut store, "back"), DeleteOutcome::Placed);
+    assert!(store.reader().has_item(&id("back"), b.sha256()));
+}

@@ -234,6 +234,10 @@ fn refuses(state: Option<&Placement>, change: &Change, refusal: &Refusal) -> boo
         Refusal::Settled => current.prev.is_none() && matches!(change, Change::TurnBack),
         // Which nodes vouched is not to be seen from outside.
         Refusal::NotEnough => current.prev.is_some() && !current.back && matches!(change, Change::Settle),
+        Refusal::Layout(error) => match change {
+            Change::Move { to } if current.prev.is_none() => to.is_deleted() || to.check() == Err(*error),
+            _ => false,
+        },
         Refusal::Nothing | Refusal::Deleted | Refusal::Version(_) => false,
     }
 }

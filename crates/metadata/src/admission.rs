@@ -2,7 +2,11 @@
 //!
 //! Registering is open to everybody, as it always was; trust is not. Only a node that proved at its URL that it
 //! knows the cluster secret takes part in placement, and only such a proof can displace one that did before. How far
-//! a disk's log reaches is taken from calls under the secret alone: whoever could raise it could lock the disk out.
+//! a disk's log reaches is taken from calls under the secret alone: whoever could raise it could lock the disk out. It
+//! is remembered of the disk, not of its place, so that it outlives whatever is started there in between.
+//!
+//! A copy of a disk that runs beside it knows the same votes and no others' since: the one that is registered stays,
+//! as long as it answers.
 
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use vstack_types::{Incarnation, NodeRef, Timestamp};
 
 use crate::{
     registry::{normal_url, status},
-    store::{NODES_MAX, Node},
+    store::{Known, NODES_MAX, Node},
 };
 
 /// Longest label or zone, in characters.
@@ -27,6 +31,8 @@ pub const UNPROVED_MAX: usize = 100;
 pub enum Proof {
     /// It proved it, and that it is this disk.
     Given(NodeRef),
+    /// Another process proved to be the disk that wants to register, there or where that is registered.
+    Twin,
     /// Somebody answered and did not prove it.
     Wrong,
     /// Nobody answered in time.
@@ -56,6 +62,14 @@ pub enum Refusal {
         "this disk is registered at {0}; only its own node can move it, by registering under the cluster secret and proving at the new URL that it has it"
     )]
     DiskTaken(String),
+    /// The disk is known to have registered under the secret.
+    #[error("this disk registered under the cluster secret before, and can only do so again")]
+    DiskUnsigned,
+    /// Two processes serve the same disk: one of them works on a copy.
+    #[error(
+        "this disk runs twice: another process answers as the same disk, which is registered at {0}. One of the two data directories is a copy of the other, and both voting could undo what was decided: stop the one that is the copy, or give it an identity of its own with `vstack node adopt`"
+    )]
+    Twin(String),
     /// The data directory is older than the one that registered before.
     #[error(
         "the data directory went back in time: its log ends at {given}, it was at {known} before. It looks like a restored snapshot or a copy and has forgotten votes, so it takes no part: start the node on the newer directory, or on an empty one, or keep its chunks under a new identity with `vstack node adopt`"
@@ -146,14 +160,15 @@ pub fn claimed(request: &RegisterNode) -> Option<NodeRef> {
 ///
 /// # Errors
 /// Why not. After [`Refusal::WentBack`] the node known so far is not to be trusted either: it is the same disk.
-pub fn admit(known: &[Node], claim: Claim<'_>, now: Timestamp, node_timeout: Duration) -> Result<Node, Refusal> {
+pub fn admit(known: Known<'_>, claim: Claim<'_>, now: Timestamp, node_timeout: Duration) -> Result<Node, Refusal> {
+    let Known { nodes, disk } = known;
     let Claim { request, signed, proof } = claim;
     let acceptor = claimed(request);
     let proved = acceptor.is_some() && proof == acceptor.map_or(Proof::Silent, Proof::Given);
-    let disk = |node: &Node| node.acceptor.map(|acceptor| acceptor.uuid);
-    let same_disk = |node: &&Node| acceptor.is_some() && disk(node) == acceptor.map(|acceptor| acceptor.uuid);
+    let of = |node: &Node| node.acceptor.map(|acceptor| acceptor.uuid);
+    let same_disk = |node: &&Node| acceptor.is_some() && of(node) == acceptor.map(|acceptor| acceptor.uuid);
 
-    let itself = known
+    let itself = nodes
         .iter()
         .find(|node| node.label == request.node_id && node.url == request.node_url);
     if let (Some(itself), None) = (itself, acceptor) {
@@ -168,14 +183,24 @@ pub fn admit(known: &[Node], claim: Claim<'_>, now: Timestamp, node_timeout: Dur
             ..itself.clone()
         });
     }
-    let before = known.iter().find(same_disk);
-    if let Some(before) = before {
-        if signed && request.log_seq < before.log_seq && !vstack_types::planted!("a disk that went back is accepted") {
+    let before = nodes.iter().find(same_disk);
+    if proof == Proof::Twin {
+        // Before anything is said of its log: the disk that is registered is not to be blamed for its copy.
+        let registered = before.map_or(&request.node_url, |before| &before.url);
+        return Err(Refusal::Twin(registered.clone()));
+    }
+    if let Some(log) = disk {
+        if signed && request.log_seq < log.log_seq && !vstack_types::planted!("a disk that went back is accepted") {
             return Err(Refusal::WentBack {
                 given: request.log_seq,
-                known: before.log_seq,
+                known: log.log_seq,
             });
         }
+        if before.is_none() && !signed {
+            return Err(Refusal::DiskUnsigned);
+        }
+    }
+    if let Some(before) = before {
         let moved = before.label != request.node_id || before.url != request.node_url;
         let spoke_for_itself = before.trusted || before.log_seq > 0;
         if moved && (before.trusted && !proved || spoke_for_itself && !signed) {
@@ -185,9 +210,9 @@ pub fn admit(known: &[Node], claim: Claim<'_>, now: Timestamp, node_timeout: Dur
             return Ok(repeated(before, proof, now));
         }
     }
-    make_room(known, request, |node| same_disk(&node), proved, now, node_timeout)?;
-    let unproved = known.iter().filter(|node| !node.trusted).count();
-    let full = known.len() >= NODES_MAX || (!proved && unproved >= UNPROVED_MAX);
+    make_room(nodes, request, |node| same_disk(&node), proved, now, node_timeout)?;
+    let unproved = nodes.iter().filter(|node| !node.trusted).count();
+    let full = nodes.len() >= NODES_MAX || (!proved && unproved >= UNPROVED_MAX);
     if full && before.is_none() && itself.is_none() {
         return Err(Refusal::TooMany);
     }
@@ -200,6 +225,7 @@ pub fn admit(known: &[Node], claim: Claim<'_>, now: Timestamp, node_timeout: Dur
         public_url: request.public_url.clone().unwrap_or_else(|| request.node_url.clone()),
         acceptor,
         log_seq: if signed { request.log_seq } else { 0 },
+        process: request.process.filter(|_| signed),
         zone: request.zone.clone().unwrap_or_default(),
         version: request.version.clone(),
         last_heartbeat: Some(now),
@@ -215,7 +241,7 @@ pub fn admit(known: &[Node], claim: Claim<'_>, now: Timestamp, node_timeout: Dur
 fn repeated(before: &Node, proof: Proof, now: Timestamp) -> Node {
     let trusted = match proof {
         Proof::Given(node) => before.acceptor == Some(node),
-        Proof::Wrong => false,
+        Proof::Wrong | Proof::Twin => false,
         Proof::Silent => before.trusted,
     };
     Node {
@@ -259,9 +285,10 @@ fn make_room(
 
 #[cfg(test)]
 mod tests {
-    use vstack_types::NodeUuid;
+    use vstack_types::{NodeUuid, ProcessUuid};
 
     use super::*;
+    use crate::store::DiskLog;
 
     #[test]
     fn a_url_is_a_host_and_a_port_and_nothing_else() {
@@ -307,11 +334,22 @@ mod tests {
             disk_uuid: with_disk.map(disk),
             incarnation: 0,
             log_seq,
+            process: None,
         }
     }
 
     fn given(n: u8) -> Proof {
         Proof::Given(NodeRef::first(disk(n)))
+    }
+
+    /// What is remembered of the disk is what its node says.
+    fn decide(nodes: &[Node], claim: Claim<'_>, now: Timestamp) -> Result<Node, Refusal> {
+        let same = |node: &&Node| node.acceptor == claimed(claim.request).map(|claimed| NodeRef::first(claimed.uuid));
+        let disk = nodes.iter().find(same).map(|node| DiskLog {
+            log_seq: node.log_seq,
+            went_back: node.went_back,
+        });
+        super::admit(Known { nodes, disk }, claim, now, TIMEOUT)
     }
 
     /// Under the secret.
@@ -321,7 +359,7 @@ mod tests {
             signed: true,
             proof,
         };
-        super::admit(known, claim, now, TIMEOUT)
+        decide(known, claim, now)
     }
 
     fn unsigned(known: &[Node], request: &RegisterNode, proof: Proof) -> Result<Node, Refusal> {
@@ -330,7 +368,7 @@ mod tests {
             signed: false,
             proof,
         };
-        super::admit(known, claim, NOW, TIMEOUT)
+        decide(known, claim, NOW)
     }
 
     fn node(label: &str, port: u16, n: u8, seconds_silent: i64) -> Node {
@@ -412,6 +450,55 @@ mod tests {
             admit(&known, &moved, Proof::Wrong, NOW),
             Err(Refusal::DiskTaken("http://host:1".into()))
         );
+    }
+
+    #[test]
+    fn what_is_known_of_a_disk_outlives_its_place() {
+        // Another disk was started at its label and URL since.
+        let nodes = [node("a", 1, 2, 5)];
+        let known = Known {
+            nodes: &nodes,
+            disk: Some(DiskLog {
+                log_seq: 1_000,
+                went_back: false,
+            }),
+        };
+        let claim = |signed, request| {
+            let proof = given(1);
+            super::admit(known, Claim { request, signed, proof }, NOW, TIMEOUT)
+        };
+        let old = request("b", 2, Some(1), 400);
+        let went_back = Refusal::WentBack {
+            given: 400,
+            known: 1_000,
+        };
+        assert_eq!(claim(true, &old), Err(went_back));
+        assert_eq!(claim(false, &old), Err(Refusal::DiskUnsigned));
+        assert!(claim(true, &request("b", 2, Some(1), 1_000)).unwrap().trusted);
+    }
+
+    #[test]
+    fn the_disk_that_is_registered_stays_and_its_copy_is_refused() {
+        let known = [node("a", 1, 1, 5)];
+        for copy in [
+            request("b", 2, Some(1), 50),
+            request("a", 1, Some(1), 50),
+            request("b", 2, Some(1), 3),
+        ] {
+            let refused = admit(&known, &copy, Proof::Twin, NOW);
+            assert_eq!(refused, Err(Refusal::Twin("http://host:1".into())), "{copy:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_believed_under_the_secret_alone() {
+        let process = Some(ProcessUuid::from_bytes([7; 16]));
+        let request = RegisterNode {
+            process,
+            ..request("a", 1, Some(1), 0)
+        };
+        assert_eq!(admit(&[], &request, given(1), NOW).unwrap().process, process);
+        assert_eq!(unsigned(&[], &request, given(1)).unwrap().process, None);
     }
 
     #[test]

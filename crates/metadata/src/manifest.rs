@@ -168,6 +168,7 @@ mod tests {
             public_url: format!("http://out:{n}"),
             acceptor: Some(NodeRef::first(NodeUuid::from_bytes([n; 16]))),
             log_seq: 0,
+            process: None,
             zone: String::new(),
             version: String::new(),
             last_heartbeat: None,

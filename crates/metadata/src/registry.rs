@@ -127,6 +127,7 @@ mod tests {
             public_url: "http://host:1".into(),
             acceptor: None,
             log_seq: 0,
+            process: None,
             zone: String::new(),
             version: "1".into(),
             last_heartbeat: seconds_ago.map(|seconds| Timestamp(NOW.0 - seconds * 1_000)),

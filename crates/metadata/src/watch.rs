@@ -10,12 +10,13 @@ use vstack_api::{
 };
 use vstack_client::ClientError;
 use vstack_service::{ApiError, ApiResult};
+use vstack_types::{NodeRef, ProcessUuid};
 
 use crate::{
     admission::{self, Claim, Proof, Refusal},
     app::{App, Shared, store_error},
     registry::{self, ByDisk},
-    store::{Node, NodeBeat, StoreError},
+    store::{Known, Node, NodeBeat, StoreError},
 };
 
 /// A node that does not answer a challenge by then is silent.
@@ -25,9 +26,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Untrusted nodes asked again in one look; those after them have their turn in the next.
 const ASKED_PER_LOOK: usize = 16;
 
-async fn challenge(app: &App, url: &str) -> Proof {
-    match tokio::time::timeout(CHALLENGE_TIMEOUT, app.nodes.challenge(url)).await {
-        Ok(Ok(node)) => Proof::Given(node),
+/// Who answers at `url`: `acceptor`, served by `process`, as far as these are said, or somebody else.
+async fn challenge(app: &App, url: &str, acceptor: NodeRef, process: Option<ProcessUuid>) -> Proof {
+    match tokio::time::timeout(CHALLENGE_TIMEOUT, app.nodes.prove(url)).await {
+        Ok(Ok(proved)) => {
+            let another_process = proved.process.zip(process).is_some_and(|(there, here)| there != here);
+            if proved.node.uuid == acceptor.uuid && another_process {
+                Proof::Twin
+            } else {
+                Proof::Given(proved.node)
+            }
+        }
         Ok(Err(error)) => {
             tracing::debug!(url, %error, "no proof that this node knows the cluster secret");
             match error {
@@ -39,12 +48,34 @@ async fn challenge(app: &App, url: &str) -> Proof {
     }
 }
 
+/// What is found at the URL that a registration gives. Where its disk is registered at another, that one is asked too:
+/// it may be the same process, or none any more, but no second one.
+async fn proof(app: &App, request: &RegisterNode, signed: bool) -> ApiResult<Proof> {
+    let Some(acceptor) = admission::claimed(request) else {
+        return Ok(Proof::Silent);
+    };
+    let nodes = app.registered().await?;
+    let registered = ByDisk::new(&nodes).get(acceptor.uuid);
+    let elsewhere = registered.filter(|node| signed && node.url != request.node_url);
+    let there = async {
+        match elsewhere {
+            Some(node) => challenge(app, &node.url, acceptor, request.process).await,
+            None => Proof::Silent,
+        }
+    };
+    let (here, there) = tokio::join!(challenge(app, &request.node_url, acceptor, request.process), there);
+    Ok(if there == Proof::Twin { there } else { here })
+}
+
 fn refused(refusal: &Refusal) -> ApiError {
     let code = match refusal {
         Refusal::Label | Refusal::Url(_) | Refusal::Zone => ErrorCode::Malformed,
-        Refusal::LabelTaken(_) | Refusal::UrlTaken(_) | Refusal::DiskTaken(_) | Refusal::WentBack { .. } => {
-            ErrorCode::Conflict
-        }
+        Refusal::LabelTaken(_)
+        | Refusal::UrlTaken(_)
+        | Refusal::DiskTaken(_)
+        | Refusal::DiskUnsigned
+        | Refusal::Twin(_)
+        | Refusal::WentBack { .. } => ErrorCode::Conflict,
         Refusal::TooMany => ErrorCode::Unavailable,
     };
     ApiError::new(code, refusal.to_string())
@@ -54,22 +85,23 @@ fn refused(refusal: &Refusal) -> ApiError {
 /// secret.
 pub(crate) async fn register(app: &App, request: RegisterNode, signed: bool) -> ApiResult<Node> {
     let request = admission::checked(request).map_err(|refusal| refused(&refusal))?;
-    let proof = match admission::claimed(&request) {
-        Some(_) => challenge(app, &request.node_url).await,
-        None => Proof::Silent,
+    let proof = proof(app, &request, signed).await?;
+    let (now, node_timeout) = (app.now(), app.settings.node_timeout());
+    let (disk, asked) = (request.disk_uuid, request.clone());
+    let decide = move |known: Known<'_>| {
+        let claim = Claim {
+            request: &asked,
+            signed,
+            proof,
+        };
+        admission::admit(known, claim, now, node_timeout)
     };
-    // Read after the proof, which took its time.
-    let known = app.registered().await?;
-    let claim = Claim {
-        request: &request,
-        signed,
-        proof,
-    };
-    let node = match admission::admit(&known, claim, app.now(), app.settings.node_timeout()) {
+    let decided = app.store.register_node(disk, Box::new(decide)).await;
+    let node = match decided.map_err(store_error)? {
         Ok(node) => node,
         Err(refusal) => {
             tracing::warn!(node = request.node_id, url = request.node_url, %refusal, "a node was not registered");
-            if let (Refusal::WentBack { .. }, Some(disk)) = (&refusal, request.disk_uuid) {
+            if let (Refusal::WentBack { .. }, Some(disk)) = (&refusal, disk) {
                 // It forgot votes: nobody may count those it casts now, under whichever URL it is known.
                 if let Some(node) = app.store.distrust(disk).await.map_err(store_error)? {
                     app.tell_node(&node);
@@ -78,7 +110,6 @@ pub(crate) async fn register(app: &App, request: RegisterNode, signed: bool) -> 
             return Err(refused(&refusal));
         }
     };
-    app.store.put_node(node.clone()).await.map_err(store_error)?;
     tracing::info!(
         node = node.label,
         url = node.url,
@@ -171,7 +202,7 @@ async fn look(
 /// A node may have been registered before it could be reached, or before it had the secret.
 async fn ask_again(app: &App, node: &Node) {
     let Some(acceptor) = node.acceptor else { return };
-    if challenge(app, &node.url).await != Proof::Given(acceptor) {
+    if challenge(app, &node.url, acceptor, node.process).await != Proof::Given(acceptor) {
         return;
     }
     match app.store.trust(node.label.clone(), acceptor.uuid).await {
@@ -204,7 +235,8 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
         Some(node) if node.went_back => return,
         Some(node) => node.label.clone(),
         None => {
-            let Proof::Given(acceptor) = challenge(app, url).await else {
+            let disk = NodeRef::first(health.disk_uuid);
+            let Proof::Given(acceptor) = challenge(app, url, disk, None).await else {
                 return;
             };
             if ByDisk::new(nodes)
@@ -222,6 +254,7 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
                 disk_uuid: Some(acceptor.uuid),
                 incarnation: acceptor.incarnation.0,
                 log_seq: 0,
+                process: None,
             };
             match register(app, request, false).await {
                 Ok(node) => node.label,
@@ -235,6 +268,8 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
         chunk_count: health.chunk_count,
         log_seq: None,
         at: app.now(),
+        disk: Some(health.disk_uuid),
+        process: None,
     };
     if let Err(error) = app.store.beat(label, beat).await {
         tracing::warn!(url, %error, "a node's sign of life could not be written down");

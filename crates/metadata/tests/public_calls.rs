@@ -244,7 +244,7 @@ async fn node_states(service: &Service) -> Vec<(String, NodeStatus, bool)> {
 #[tokio::test]
 async fn silence_degrades_a_node_and_a_heartbeat_brings_it_back() {
     let service = Service::start().await;
-    let _nodes = service.with_nodes(2).await;
+    let nodes = service.with_nodes(2).await;
     let beat = json!({ "disk_usage_percent": 40.0, "chunk_count": 7 });
     let summary = async || service.get("/nodes/health-summary").await.1;
     assert_eq!(summary().await, json!({ "healthy": 2, "degraded": 0, "down": 0 }));
@@ -256,7 +256,14 @@ async fn silence_degrades_a_node_and_a_heartbeat_brings_it_back() {
         json!({ "healthy": 0, "degraded": 2, "down": 0 }),
         "a trusted node speaks for itself"
     );
-    let signed: Heartbeat = serde_json::from_value(beat.clone()).expect("a heartbeat");
+    let nameless: Heartbeat = serde_json::from_value(beat.clone()).expect("a heartbeat");
+    service
+        .cluster()
+        .heartbeat("node-1", &nameless)
+        .await
+        .expect("answered");
+    assert_eq!(summary().await["degraded"], 2, "and names its disk");
+    let signed = nodes[0].heartbeat(5);
     let ack = service.cluster().heartbeat("node-1", &signed).await.expect("noted");
     assert!(ack.trusted);
     assert_eq!(summary().await, json!({ "healthy": 1, "degraded": 1, "down": 0 }));
@@ -376,7 +383,7 @@ async fn nobody_without_the_secret_speaks_for_a_trusted_node() {
         let beat = Heartbeat {
             disk_usage_percent: 100.0,
             chunk_count: 9,
-            log_seq: far,
+            ..nodes[0].heartbeat(far)
         };
         stranger.heartbeat("node-1", &beat).await.expect("answered");
     }
@@ -417,6 +424,135 @@ async fn a_node_whose_log_went_back_is_trusted_only_when_it_caught_up() {
     assert_eq!(node.challenges(), asked);
     assert!(!trusted().await);
     assert!(register(10).await.expect("it caught up").trusted);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_went_back_is_known_also_after_another_took_its_place() {
+    let mut old = TestNode::start(1, SECRET).await;
+    let service = Service::start().await;
+    let cluster = service.cluster();
+    assert!(
+        cluster
+            .register_node(&old.registration(1_000))
+            .await
+            .expect("registered")
+            .trusted
+    );
+    let refused = cluster.register_node(&old.registration(400)).await;
+    assert_eq!(refused.expect_err("its log went back").status(), Some(409));
+    // An empty disk at the same URL; the restored one comes back at another.
+    old.stop().await;
+    let empty = TestNode::start_in_place_of(&old, 2).await;
+    assert!(
+        cluster
+            .register_node(&empty.registration(0))
+            .await
+            .expect("registered")
+            .trusted
+    );
+    let restored = TestNode::start(1, SECRET).await;
+    for log_seq in [400, 999] {
+        let refused = cluster
+            .register_node(&restored.registration(log_seq))
+            .await
+            .expect_err("refused");
+        assert!(refused.to_string().contains("went back"), "{refused}");
+    }
+    assert!(
+        cluster
+            .register_node(&restored.registration(1_000))
+            .await
+            .expect("it caught up")
+            .trusted
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_counts_for_its_own_disk_alone() {
+    let service = Service::start().await;
+    let cluster = service.cluster();
+    let first = TestNode::start(1, SECRET).await;
+    cluster
+        .register_node(&first.registration(10))
+        .await
+        .expect("registered");
+    service.clock.advance(Duration::from_secs(40));
+    let second = TestNode::start(2, SECRET).await;
+    let mut claim = second.registration(1);
+    claim.node_id = "node-1".into();
+    assert!(cluster.register_node(&claim).await.expect("the name was free").trusted);
+    // The first is there again, under the name that is another's.
+    let refused = cluster.heartbeat("node-1", &first.heartbeat(5_000)).await;
+    assert_eq!(refused.expect_err("register again").status(), Some(404));
+    let refused = cluster.register_node(&first.registration(11)).await;
+    assert!(
+        refused
+            .expect_err("an operator has to see it")
+            .to_string()
+            .contains("NODE_ID")
+    );
+    assert!(
+        cluster
+            .heartbeat("node-1", &second.heartbeat(2))
+            .await
+            .expect("noted")
+            .trusted
+    );
+    let again = cluster.register_node(&claim).await.expect_err("its heartbeat said 2");
+    assert!(again.to_string().contains("it was at 2 before"), "{again}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_running_disk_is_refused() {
+    let service = Service::start().await;
+    let cluster = service.cluster();
+    let mut first = TestNode::start(1, SECRET).await;
+    assert!(
+        cluster
+            .register_node(&first.registration(10))
+            .await
+            .expect("registered")
+            .trusted
+    );
+    let copy = TestNode::start(1, SECRET).await;
+    let register = async |log_seq| cluster.register_node(&copy.registration(log_seq)).await;
+    for log_seq in [9, 10, 11] {
+        let refused = register(log_seq).await.expect_err("the first is there");
+        assert_eq!(refused.status(), Some(409));
+        assert!(refused.to_string().contains("runs twice"), "{refused}");
+    }
+    assert!(
+        cluster
+            .heartbeat("node-1", &first.heartbeat(10))
+            .await
+            .expect("noted")
+            .trusted
+    );
+    // The same process under another of its names.
+    let mut alias = first.registration(10);
+    alias.node_url = first.public_url();
+    assert!(cluster.register_node(&alias).await.expect("moved").trusted);
+    // Out of reach, the first is taken for gone; when it is back it is told.
+    first.stop().await;
+    assert!(register(10).await.expect("registered").trusted);
+    first.restart().await;
+    let told = cluster.heartbeat("node-1", &first.heartbeat(10)).await;
+    assert_eq!(told.expect_err("another process").status(), Some(404));
+    let refused = cluster
+        .register_node(&first.registration(10))
+        .await
+        .expect_err("the copy is there");
+    assert!(refused.to_string().contains("runs twice"), "{refused}");
+    assert!(
+        cluster
+            .heartbeat("node-1", &copy.heartbeat(12))
+            .await
+            .expect("noted")
+            .trusted
+    );
     service.stop().await;
 }
 

@@ -70,7 +70,7 @@ impl RealNode {
 struct Cluster {
     service: Service,
     nodes: Vec<RealNode>,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -86,11 +86,7 @@ impl Cluster {
             (known.iter().filter(|node| node.trusted).count() == 3).then_some(())
         })
         .await;
-        Self {
-            service,
-            nodes,
-            _data: data,
-        }
+        Self { service, nodes, data }
     }
 
     async fn stop(self) {
@@ -297,5 +293,33 @@ async fn an_upload_completes_and_one_that_fails_leaves_nothing() {
                 .expect("the other video is untouched");
         }
     }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_running_node_is_refused_and_its_original_goes_on() {
+    let cluster = Cluster::start().await;
+    let original = cluster.data.path().join("node-1");
+    let copied = cluster.data.path().join("copy");
+    std::fs::create_dir(&copied).expect("a directory");
+    for entry in std::fs::read_dir(&original).expect("a directory") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), copied.join(entry.file_name())).expect("a copy");
+    }
+    let copy = RealNode::start("copy", cluster.data.path(), &cluster.service.url).await;
+    let standing = async |node: &RealNode| {
+        let url = format!("{}/consensus/any", node.url);
+        let answer = cluster.service.http.get(url).send().await.expect("an answer");
+        answer.json::<Value>().await.expect("JSON")["standing"].clone()
+    };
+    eventually("the copy is refused", async || {
+        (standing(&copy).await == "abstains").then_some(())
+    })
+    .await;
+    assert_eq!(standing(&cluster.nodes[0]).await, "votes");
+    let known = cluster.service.cluster().nodes().await.expect("the nodes");
+    let places: Vec<_> = known.iter().map(|node| (&*node.node_id, node.trusted)).collect();
+    assert_eq!(places, [("node-1", true), ("node-2", true), ("node-3", true)]);
+    copy.stop().await;
     cluster.stop().await;
 }

@@ -7,8 +7,10 @@ use std::{sync::Arc, time::Duration};
 use cluster::{Service, TestNode, Upload, eventually, memory, status};
 use reqwest::StatusCode;
 use serde_json::json;
-use vstack_chunkpaxos::Reply;
+use vstack_chunkpaxos::{Change, Layout, Outcome, Proposer, Reply};
+use vstack_client::{HttpClient, NodeClient, Timeouts, propose};
 use vstack_metadata::store::{SqliteStore, Store};
+use vstack_types::ProcessUuid;
 
 async fn nothing_is_left(nodes: &[TestNode]) {
     eventually("every register is deleted", async || {
@@ -267,6 +269,43 @@ async fn one_video_that_cannot_be_reaped_holds_up_no_other() {
     other.client.delete_video(other.video).await.expect("deleted");
     nothing_is_left(&nodes).await;
     assert_eq!(nodes[0].stalled(), (1, 0), "that call is still waited for");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_chunk_that_was_moved_after_its_video_ended_is_found_where_it_went() {
+    let service = Service::on(memory(), &[]).await;
+    let mut nodes = service.with_nodes(4).await;
+    let upload = Upload::begin(&service).await;
+    let group = upload.group(0, &[]).await.expect("a group");
+    upload.put(Some(0), &group, &nodes);
+    upload.tell(&[Some(0)], &group).await.expect("learned");
+    let of_group = |node: &TestNode| group.members.iter().any(|member| member.node == node.me);
+    let other = nodes.iter().find(|node| !of_group(node)).expect("a fourth node").me;
+    let secret = Some(cluster::SECRET.parse().expect("long enough"));
+    let client = NodeClient::new(HttpClient::new(secret, Timeouts::default()).expect("a client"));
+    let urls = nodes.iter().map(|node| (node.me.uuid, node.url.clone())).collect();
+    let first: Vec<_> = group.members.iter().map(|member| member.node).collect();
+    let to = Layout::Replicated { nodes: vec![other] };
+    for change in [Change::Move { to }, Change::Settle] {
+        let proposer = Proposer::new(ProcessUuid::random(), first.clone(), change);
+        let outcome = propose(&client, &urls, &upload.chunk(Some(0)), proposer, Duration::from_secs(5)).await;
+        assert!(matches!(outcome, Ok(Outcome::Decided(_))), "{outcome:?}");
+    }
+    // Nobody learned of it, and the nodes it came from are away.
+    for node in nodes.iter_mut().filter(|node| of_group(node)) {
+        node.stop().await;
+    }
+    upload.client.delete_video(upload.video).await.expect("deleted");
+    eventually("it is gone from where it went", async || {
+        let register = nodes
+            .iter()
+            .find(|node| node.me == other)?
+            .register(&upload.chunk(Some(0)));
+        let gone = register.accepted?.placement.layout.is_deleted();
+        (gone && register.decided).then_some(())
+    })
+    .await;
     service.stop().await;
 }
 

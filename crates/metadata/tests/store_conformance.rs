@@ -6,9 +6,11 @@ use std::{future::Future, sync::Arc};
 
 use vstack_api::metadata::{ChunkPlace, RedundancyMode, VideoStatus};
 use vstack_chunkpaxos::{Layout, Placement, Shard};
+use vstack_metadata::admission::Refusal;
 use vstack_metadata::store::{
-    Chunk, Completion, CompletionOutcome, Footprint, Group, GroupOutcome, Learned, MemoryStore, ModeTotals, NewVideo,
-    Node, NodeBeat, Reap, ReapJob, Sort, SortKey, SqliteStore, StatusChange, Store, StoreError, StoredMode, VideoQuery,
+    Chunk, Completion, CompletionOutcome, DiskLog, Footprint, Group, GroupOutcome, Known, Learned, MemoryStore,
+    ModeTotals, NewVideo, Node, NodeBeat, Reap, ReapJob, Sort, SortKey, SqliteStore, StatusChange, Store, StoreError,
+    StoredMode, VideoQuery,
 };
 use vstack_types::{ChunkId, Digest, Incarnation, NodeRef, NodeUuid, ProcessUuid, Timestamp, VideoId};
 
@@ -65,6 +67,9 @@ conformance! {
     totals_are_those_of_the_placements
     a_node_stands_for_its_label_its_url_and_its_disk
     a_heartbeat_refreshes_and_never_goes_back
+    a_heartbeat_counts_for_its_own_disk_and_process
+    what_is_known_of_a_disk_outlives_its_place
+    a_registration_sees_what_it_replaces
     trust_belongs_to_the_disk
 }
 
@@ -799,7 +804,8 @@ fn node(label: &str, port: u16, disk: Option<u8>) -> Node {
         url: format!("http://localhost:{port}"),
         public_url: format!("http://public:{port}"),
         acceptor: disk.map(acceptor),
-        log_seq: 10,
+        log_seq: if disk.is_some() { 10 } else { 0 },
+        process: disk.map(process),
         zone: "here".into(),
         version: "0.1.0".into(),
         last_heartbeat: None,
@@ -808,6 +814,28 @@ fn node(label: &str, port: u16, disk: Option<u8>) -> Node {
         trusted: disk.is_some(),
         went_back: false,
     }
+}
+
+fn process(n: u8) -> ProcessUuid {
+    ProcessUuid::from_bytes([n; 16])
+}
+
+async fn put(store: &Shared, node: Node) -> Node {
+    let disk = node.acceptor.map(|acceptor| acceptor.uuid);
+    let decided = store.register_node(disk, Box::new(|_| Ok(node)));
+    decided.await.unwrap().unwrap()
+}
+
+/// What is remembered of a disk.
+async fn remembered(store: &Shared, disk: u8) -> Option<DiskLog> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let look = move |known: Known<'_>| {
+        sender.send(known.disk).unwrap();
+        Err(Refusal::Label)
+    };
+    let refused = store.register_node(Some(acceptor(disk).uuid), Box::new(look)).await;
+    assert_eq!(refused.unwrap(), Err(Refusal::Label));
+    receiver.recv().unwrap()
 }
 
 async fn labels(store: &Shared) -> Vec<String> {
@@ -822,9 +850,9 @@ async fn labels(store: &Shared) -> Vec<String> {
 
 async fn a_node_stands_for_its_label_its_url_and_its_disk(store: Shared) {
     let first = node("node-b", 1, Some(1));
-    store.put_node(first.clone()).await.unwrap();
-    store.put_node(node("node-a", 2, None)).await.unwrap();
-    store.put_node(node("node-c", 3, None)).await.unwrap();
+    put(&store, first.clone()).await;
+    put(&store, node("node-a", 2, None)).await;
+    put(&store, node("node-c", 3, None)).await;
     assert_eq!(labels(&store).await, ["node-a", "node-b", "node-c"]);
     assert_eq!(store.node("node-b".into()).await.unwrap(), Some(first.clone()));
     assert_eq!(store.node("node-x".into()).await.unwrap(), None);
@@ -833,7 +861,7 @@ async fn a_node_stands_for_its_label_its_url_and_its_disk(store: Shared) {
         log_seq: 4,
         ..node("node-d", 4, Some(1))
     };
-    store.put_node(moved.clone()).await.unwrap();
+    put(&store, moved.clone()).await;
     assert_eq!(labels(&store).await, ["node-a", "node-c", "node-d"]);
     assert_eq!(
         store.node("node-d".into()).await.unwrap(),
@@ -844,10 +872,10 @@ async fn a_node_stands_for_its_label_its_url_and_its_disk(store: Shared) {
         log_seq: 2,
         ..node("node-d", 4, Some(2))
     };
-    store.put_node(replaced.clone()).await.unwrap();
+    put(&store, replaced.clone()).await;
     assert_eq!(store.node("node-d".into()).await.unwrap(), Some(replaced));
     // Another node at a URL.
-    store.put_node(node("node-e", 2, None)).await.unwrap();
+    put(&store, node("node-e", 2, None)).await;
     assert_eq!(labels(&store).await, ["node-c", "node-d", "node-e"]);
 }
 
@@ -857,10 +885,12 @@ async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
         chunk_count: 77,
         log_seq,
         at: at(seconds),
+        disk: Some(acceptor(1).uuid),
+        process: Some(process(1)),
     };
     assert_eq!(store.beat("node-a".into(), beat(1, Some(1))).await.unwrap(), None);
     let known = node("node-a", 1, Some(1));
-    store.put_node(known.clone()).await.unwrap();
+    put(&store, known.clone()).await;
     let refreshed = Node {
         disk_percent: 50.0,
         chunk_count: 77,
@@ -883,14 +913,104 @@ async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
     assert_eq!(store.node("node-a".into()).await.unwrap(), Some(refreshed));
 }
 
-async fn trust_belongs_to_the_disk(store: Shared) {
-    store
-        .put_node(Node {
-            trusted: false,
-            ..node("node-a", 1, Some(1))
-        })
+async fn a_heartbeat_counts_for_its_own_disk_and_process(store: Shared) {
+    let known = put(&store, node("node-a", 1, Some(1))).await;
+    let beat = |disk, from, log_seq| NodeBeat {
+        disk_percent: 50.0,
+        chunk_count: 77,
+        log_seq,
+        at: at(9),
+        disk,
+        process: from,
+    };
+    let (mine, other) = (Some(acceptor(1).uuid), Some(acceptor(2).uuid));
+    for strange in [
+        beat(other, None, Some(99)),
+        beat(other, Some(process(1)), Some(99)),
+        beat(mine, Some(process(2)), Some(99)),
+    ] {
+        assert_eq!(store.beat("node-a".into(), strange).await.unwrap(), None);
+    }
+    assert_eq!(store.node("node-a".into()).await.unwrap(), Some(known.clone()));
+    assert_eq!((remembered(&store, 2).await, remembered(&store, 3).await), (None, None));
+    // Whose log it is has to be said.
+    let nameless = store
+        .beat("node-a".into(), beat(None, None, Some(99)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((nameless.log_seq, nameless.last_heartbeat), (10, Some(at(9))));
+    let named = store
+        .beat("node-a".into(), beat(mine, None, Some(99)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(named.log_seq, 99);
+    // Nor does a node without a disk have one.
+    put(&store, node("node-b", 2, None)).await;
+    assert_eq!(store.beat("node-b".into(), beat(mine, None, None)).await.unwrap(), None);
+}
+
+async fn what_is_known_of_a_disk_outlives_its_place(store: Shared) {
+    assert_eq!(remembered(&store, 1).await, None);
+    put(&store, node("node-a", 1, Some(1))).await;
+    store.distrust(acceptor(1).uuid).await.unwrap().unwrap();
+    let log = Some(DiskLog {
+        log_seq: 10,
+        went_back: true,
+    });
+    // Another disk at its URL, another under its label.
+    put(&store, node("node-b", 1, Some(2))).await;
+    put(&store, node("node-a", 3, Some(3))).await;
+    assert_eq!(labels(&store).await, ["node-a", "node-b"]);
+    assert_eq!(remembered(&store, 1).await, log);
+    let low = Node {
+        log_seq: 3,
+        went_back: true,
+        ..node("node-z", 9, Some(1))
+    };
+    let back = put(&store, low).await;
+    assert_eq!((back.log_seq, back.went_back), (10, true));
+    assert!(!store.trust("node-z".into(), acceptor(1).uuid).await.unwrap());
+    let gone = Node {
+        log_seq: 0,
+        ..node("node-y", 8, Some(4))
+    };
+    put(&store, gone).await;
+    assert_eq!(remembered(&store, 4).await, None, "nobody said how far its log reaches");
+}
+
+async fn a_registration_sees_what_it_replaces(store: Shared) {
+    put(&store, node("node-a", 1, Some(1))).await;
+    let refuse = |known: Known<'_>| {
+        let first = known.nodes.first().unwrap();
+        assert_eq!((first.label.as_str(), first.log_seq), ("node-a", 10));
+        Err(Refusal::LabelTaken(first.label.clone()))
+    };
+    let refused = store
+        .register_node(Some(acceptor(2).uuid), Box::new(refuse))
         .await
         .unwrap();
+    assert_eq!(refused, Err(Refusal::LabelTaken("node-a".into())));
+    assert_eq!(labels(&store).await, ["node-a"]);
+    // Two at once: the second decides on what the first left.
+    let join = |label: &'static str, port, disk| {
+        let decide = move |known: Known<'_>| match known.nodes.len() {
+            1 => Ok(node(label, port, Some(disk))),
+            _ => Err(Refusal::TooMany),
+        };
+        store.register_node(Some(acceptor(disk).uuid), Box::new(decide))
+    };
+    let (left, right) = tokio::join!(join("node-b", 2, 2), join("node-c", 3, 3));
+    assert!(left.unwrap().is_ok() != right.unwrap().is_ok());
+}
+
+async fn trust_belongs_to_the_disk(store: Shared) {
+    let untrusted = Node {
+        trusted: false,
+        ..node("node-a", 1, Some(1))
+    };
+    put(&store, untrusted).await;
     let state = async || {
         let node = store.node("node-a".into()).await.unwrap().unwrap();
         (node.trusted, node.went_back)
@@ -905,7 +1025,7 @@ async fn trust_belongs_to_the_disk(store: Shared) {
     assert_eq!((distrusted.trusted, distrusted.went_back), (false, true));
     assert!(!trust("node-a", 1).await, "a proof shows the disk, not its log");
     assert_eq!(state().await, (false, true));
-    store.put_node(node("node-a", 1, Some(1))).await.unwrap();
+    put(&store, node("node-a", 1, Some(1))).await;
     assert_eq!(state().await, (true, false), "registered anew");
 }
 
@@ -920,7 +1040,7 @@ fn sqlite_keeps_everything_over_a_restart() {
         let id = create(&shared, "one").await;
         shared.insert_group(id, group(0, &[1, 2, 3])).await.unwrap();
         learn(&shared, id, vec![init(id), chunk(id, 0)]).await;
-        shared.put_node(node("node-a", 1, Some(1))).await.unwrap();
+        put(&shared, node("node-a", 1, Some(1))).await;
         // Not closed: the process is gone with its connections, the log stays behind.
         drop((shared, store));
         let again: Shared = Arc::new(SqliteStore::open(&path).await.expect("the same database"));

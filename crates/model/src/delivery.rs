@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use vstack_chunkpaxos::{Outcome, Placement, Refusal, Reply, Request, acceptor};
+use vstack_chunkpaxos::{Ballot, Outcome, Placement, Refusal, Reply, Request, acceptor};
 use vstack_types::planted;
 
 use crate::{
     machines::{Input, Kind},
     names::{self, Mask, bit, mask, members},
     rules::{self, Rule, Violation},
-    state::{DONE, Mail, Standing, State},
+    state::{DONE, Decision, Mail, SETTLES_NOTHING, Standing, State},
     world::{World, with},
 };
 
@@ -37,7 +37,11 @@ impl World {
             };
             let (reply, register) = self.machines.handle(here.register, node, here.items | brings, request);
             if register != here.register {
+                state.nodes[at].knew_later |= self.goes_back(here.register, register);
                 state.nodes[at].register = register;
+                if parts.kind == Kind::Decided && planted!("a decision brings forgotten votes back") {
+                    state.nodes[at].standing = Standing::Up;
+                }
                 state.nodes[at].items = with(here.items, brings);
             }
             reply
@@ -49,6 +53,15 @@ impl World {
             Some(rival) if parts.kind != Kind::Decided => self.tell(state, rival, Input::Reply(node, reply)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the second register knows only lower ballots than the first.
+    fn goes_back(&self, from: u16, to: u16) -> bool {
+        let ballot = |register| {
+            let accepted = self.machines.registers.get(register).accepted.as_ref();
+            accepted.map(|vote| vote.ballot)
+        };
+        ballot(to) < ballot(from)
     }
 
     /// `node` said that it accepted.
@@ -72,20 +85,12 @@ impl World {
         } else {
             self.machines.quorum(value, voters)
         };
-        if !decides || state.chain.contains(&value) {
+        if !decides || !self.is_news(state, request) {
             return Ok(());
         }
-        let placement = Rc::clone(self.machines.values.get(value));
-        if self.is_moot_first(state, &placement) {
-            return Ok(());
-        }
-        let latest = state
-            .chain
-            .last()
-            .map(|latest| Rc::clone(self.machines.values.get(*latest)));
-        rules::may_follow(latest.as_deref(), &placement, self.scope.begins_coded())?;
-        state.chain.push(value);
+        self.decide(state, value, names::rank(parts.ballot))?;
         if parts.kind == Kind::Put0 {
+            let placement = Rc::clone(self.machines.values.get(value));
             let news = self.machines.request(Request::Decided {
                 ballot: parts.ballot,
                 placement: (*placement).clone(),
@@ -95,11 +100,64 @@ impl World {
         Ok(())
     }
 
-    /// A coded first version that was given up may still get its majority. No uploader is told that its chunk is stored
-    /// before it is settled, and whoever wants to settle it finds the deletion.
-    fn is_moot_first(&self, state: &State, placement: &Placement) -> bool {
-        let latest = state.chain.last().map(|latest| self.machines.values.get(*latest));
-        placement.is_first_coded() && latest.is_some_and(|latest| latest.layout.is_deleted())
+    /// Whether a quorum for this request would say anything that the chain does not say yet. A decision that was made
+    /// again in a ballot between others adds nothing, nor does a lower one of the first version; but its owner, who
+    /// learns of it then, tells it.
+    pub(crate) fn is_news(&self, state: &State, request: u16) -> bool {
+        let parts = self.machines.parts(request);
+        let Some(value) = parts.value else { return false };
+        let rank = names::rank(parts.ballot);
+        match state.decided(value) {
+            Some(0) if rank < state.chain[0].lowest => parts.kind == Kind::Put0,
+            Some(at) => state.chain[at].lacks(rank),
+            None => !self.is_moot_first(state, self.machines.values.get(value), rank),
+        }
+    }
+
+    /// A quorum accepted `value` in the ballot of this rank: the later a placement is in the chain, the higher are all
+    /// the ballots that decided it.
+    fn decide(&mut self, state: &mut State, value: u16, rank: u16) -> Result<(), Violation> {
+        let at = match state.decided(value) {
+            Some(at) => at,
+            None => {
+                let placement = Rc::clone(self.machines.values.get(value));
+                let latest = state.latest().map(|latest| Rc::clone(self.machines.values.get(latest)));
+                rules::may_follow(latest.as_deref(), &placement, self.scope.begins_coded())?;
+                state.chain.push(Decision {
+                    value,
+                    lowest: rank,
+                    highest: rank,
+                });
+                state.chain.len() - 1
+            }
+        };
+        let decision = &mut state.chain[at];
+        decision.lowest = decision.lowest.min(rank);
+        decision.highest = decision.highest.max(rank);
+        let before = at.checked_sub(1).map(|before| state.chain[before]);
+        let overtaken = before.filter(|before| rank < before.highest);
+        let overtakes = state.chain.get(at + 1).filter(|after| rank > after.lowest);
+        let Some(other) = overtaken.or(overtakes.copied()) else {
+            return Ok(());
+        };
+        let shown = |value| names::show(self.machines.values.get(value));
+        let gone = overtakes.is_some() && self.machines.values.get(other.value).layout.is_deleted();
+        let rule = if gone { Rule::A4Tombstone } else { Rule::A1OneChain };
+        let than = if overtakes.is_some() { "higher" } else { "lower" };
+        let what = format!(
+            "{} is decided in a {than} ballot than {}",
+            shown(value),
+            shown(other.value)
+        );
+        Err(Violation::new(rule, what))
+    }
+
+    /// A coded first version that was given up may still get its majority in a lower ballot. No uploader is told that
+    /// its chunk is stored before it is settled, and whoever wants to settle it finds the deletion.
+    fn is_moot_first(&self, state: &State, placement: &Placement, rank: u16) -> bool {
+        let given_up =
+            |latest: &Decision| rank < latest.lowest && self.machines.values.get(latest.value).layout.is_deleted();
+        placement.is_first_coded() && state.chain.last().is_some_and(given_up)
     }
 
     /// Tells a rival, and does what it says until it waits again.
@@ -113,7 +171,9 @@ impl World {
         if let Some(outcome) = &effects.outcome {
             self.check_outcome(state, outcome)?;
         }
-        let spent = effects.attempt > u32::from(self.scope.attempts);
+        let attempts = u32::from(self.scope.attempts);
+        let spent = effects.attempt > attempts + u32::from(self.scope.completing);
+        let no_other = self.scope.completing || effects.attempt >= attempts;
         if !spent {
             self.send(state, &effects.sends)?;
         } else {
@@ -125,8 +185,7 @@ impl World {
                 .collect();
             self.send(state, &news)?;
         }
-        if effects.outcome.is_some() || spent || (effects.backoff && effects.attempt >= u32::from(self.scope.attempts))
-        {
+        if effects.outcome.is_some() || spent || (effects.backoff && no_other) {
             state.rivals[at] = DONE;
             return Ok(());
         }
@@ -160,19 +219,18 @@ impl World {
     }
 
     fn check_outcome(&mut self, state: &State, outcome: &Outcome) -> Result<(), Violation> {
-        let told = match outcome {
-            Outcome::Decided(vote) => &vote.placement,
+        match outcome {
+            Outcome::Decided(vote) => self.check_known(state, &vote.placement, names::rank(vote.ballot)),
             Outcome::Refused(Refusal::Taken(placement) | Refusal::Joint(placement) | Refusal::Version(placement)) => {
-                placement
+                self.check_known(state, placement, 0)
             }
-            Outcome::Nothing | Outcome::Refused(_) => return Ok(()),
-        };
-        self.check_known(state, told)
+            Outcome::Nothing | Outcome::Refused(_) => Ok(()),
+        }
     }
 
-    fn check_known(&mut self, state: &State, told: &Placement) -> Result<(), Violation> {
+    fn check_known(&mut self, state: &State, told: &Placement, rank: u16) -> Result<(), Violation> {
         let value = self.machines.values.short(told.clone());
-        if state.chain.contains(&value) || self.is_moot_first(state, told) {
+        if state.decided(value).is_some() || self.is_moot_first(state, told, rank) {
             return Ok(());
         }
         let what = format!("{} is told to be decided and is not", names::show(told));
@@ -185,9 +243,12 @@ impl World {
             if let Some(value) = parts.value {
                 let placement = Rc::clone(self.machines.values.get(value));
                 if parts.kind == Kind::Decided {
-                    self.check_known(state, &placement)?;
+                    self.check_known(state, &placement, names::rank(parts.ballot))?;
                 }
                 self.check_one_value(state, *request)?;
+                if parts.kind == Kind::Accept {
+                    self.note_settled(state, value, parts.ballot);
+                }
             }
             match state.mail.binary_search_by_key(request, |mail| mail.request) {
                 Ok(at) => state.mail[at].to |= to,
@@ -202,6 +263,45 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Who settles a move after something was lost counted what is left, so that is no excuse for the settled value: it
+    /// is kept for it who had lost something before all that may have counted for it began. A turning back is settled
+    /// without counting.
+    fn note_settled(&self, state: &mut State, value: u16, ballot: Ballot) {
+        let settled = self.machines.values.get(value);
+        if settled.prev.is_some() || settled.version == 1 || settled.layout.is_deleted() {
+            return;
+        }
+        let without = names::rival_of(ballot).map_or(0, |rival| state.settles_without[usize::from(rival)]);
+        let turned_back = state.chain.iter().any(|decision| {
+            let before = self.machines.values.get(decision.value);
+            before.version + 1 == settled.version && before.back
+        });
+        if without == SETTLES_NOTHING || turned_back {
+            return;
+        }
+        match state.counted_without.iter().position(|(of, _)| *of == value) {
+            Some(at) => state.counted_without[at].1 &= without,
+            None if !self.was_proposed(state, value) => state.counted_without.push((value, without)),
+            None => {}
+        }
+        state.counted_without.retain(|(_, without)| *without != 0);
+        state.counted_without.sort_unstable();
+    }
+
+    /// Whether anybody may know of this value.
+    fn was_proposed(&self, state: &State, value: u16) -> bool {
+        let accepts = |register: u16| {
+            let accepted = self.machines.registers.get(register).accepted.as_ref();
+            accepted.is_some_and(|vote| vote.placement == **self.machines.values.get(value))
+        };
+        let nodes = state.nodes.iter().flat_map(|node| {
+            let old = node.old.map(|(register, _)| register);
+            std::iter::once(node.register).chain(old)
+        });
+        let sent = |mail: &Mail| self.machines.parts(mail.request).value == Some(value);
+        state.decided(value).is_some() || state.mail.iter().any(sent) || nodes.into_iter().any(accepts)
     }
 
     fn check_one_value(&self, state: &State, request: u16) -> Result<(), Violation> {

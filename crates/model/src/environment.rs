@@ -23,7 +23,8 @@ impl World {
             if !state.present(n) {
                 continue;
             }
-            if faults.gc {
+            // A disk that forgot votes may vouch for anything it has.
+            if faults.gc && state.nodes[usize::from(n)].standing != Standing::Forgot {
                 self.deletions(state, n, out)?;
             }
             if faults.lost && may_fail {
@@ -32,11 +33,14 @@ impl World {
             if faults.rot {
                 self.rots(state, n, may_fail, out);
             }
-            if faults.votes && may_fail {
+            if (faults.votes || faults.register_votes) && may_fail {
                 self.lose_votes(state, n, out);
             }
+            if faults.newest_votes {
+                Self::lose_newest_votes(state, n, may_fail, out);
+            }
             if faults.old {
-                Self::go_back(state, n, may_fail, out);
+                self.go_back(state, n, may_fail, out);
             }
             if let Some(heir) = faults.heir {
                 self.adopt(state, n, heir - 1, out);
@@ -77,16 +81,19 @@ impl World {
         Ok(())
     }
 
-    /// Who knows only an older decision, and voted for nothing since, vouches for nothing that is named now.
+    /// Who knows only an older decision, and never knew or voted for anything in a higher ballot, vouches for nothing
+    /// that is named now.
     fn check_delete(&mut self, state: &State, n: u8, item: u8) -> Result<(), Violation> {
-        let Some(latest) = state.chain.last() else {
+        let Some(latest) = state.latest() else {
             return Ok(());
         };
-        let current = Rc::clone(self.machines.values.get(*latest));
-        let register = Rc::clone(self.machines.registers.get(state.nodes[usize::from(n)].register));
+        let current = Rc::clone(self.machines.values.get(latest));
+        let here = state.nodes[usize::from(n)];
+        let register = Rc::clone(self.machines.registers.get(here.register));
         let accepted = register.accepted.as_ref();
         let accepted = accepted.map(|vote| self.machines.values.short(vote.placement.clone()));
-        let stale = accepted.is_some_and(|value| value != *latest && state.chain.contains(&value));
+        let older = accepted.is_some_and(|value| value != latest && state.decided(value).is_some());
+        let stale = older && !here.knew_later;
         if current.keeps(node(n), names::digest(item)) && !stale {
             let what = format!("node {} deletes what {} names", n + 1, names::show(&current));
             return Err(Violation::new(Rule::A3NotDeleted, what));
@@ -103,11 +110,18 @@ impl World {
             Standing::Gone
         };
         // Number 0 is the empty register: `begin` made it first.
-        next.nodes[usize::from(n)] = Node {
-            standing,
-            ..Node::default()
-        };
+        next.nodes[usize::from(n)] = Self::empty(state, n, standing);
         out.push((Step::LoseDisk(n), next));
+    }
+
+    /// The node without anything it had.
+    fn empty(state: &State, n: u8, standing: Standing) -> Node {
+        let here = state.nodes[usize::from(n)];
+        Node {
+            standing,
+            taken: here.taken | here.items,
+            ..Node::default()
+        }
     }
 
     fn rots(&mut self, state: &State, n: u8, may_fail: bool, out: &mut Steps) {
@@ -123,6 +137,7 @@ impl World {
             let mut next = state.clone();
             next.spent.faults += 1;
             next.nodes[usize::from(n)].items &= !bit(item);
+            next.nodes[usize::from(n)].taken |= bit(item);
             if placement.is_some_and(mine) {
                 next.nodes[usize::from(n)].register = self.machines.registers.short(Register {
                     damaged: true,
@@ -152,23 +167,52 @@ impl World {
 
     fn lose_votes(&mut self, state: &State, n: u8, out: &mut Steps) {
         let here = state.nodes[usize::from(n)].register;
-        let lost = if planted!("a lost vote record is taken for none") {
-            Register::default()
-        } else {
-            Register::lost()
-        };
         let empty = self.machines.registers.short(Register::default());
-        let lost = self.machines.registers.short(lost);
+        let lost = self.machines.registers.short(Register::lost());
         if here == empty || here == lost {
             return;
         }
         let mut next = state.clone();
         next.spent.faults += 1;
-        next.nodes[usize::from(n)].register = lost;
+        let node = &mut next.nodes[usize::from(n)];
+        if self.scope.faults.register_votes {
+            node.register = lost;
+        } else {
+            node.register = empty;
+            node.standing = if planted!("a lost vote record is taken for none") {
+                Standing::Up
+            } else {
+                Standing::Forgot
+            };
+        }
         out.push((Step::LoseVotes(n), next));
     }
 
-    fn go_back(state: &State, n: u8, may_fail: bool, out: &mut Steps) {
+    /// The newest records of a vote are lost in both places, and one from before is left.
+    fn lose_newest_votes(state: &State, n: u8, may_fail: bool, out: &mut Steps) {
+        let here = state.nodes[usize::from(n)];
+        let mut next = state.clone();
+        if !state.spent.copied {
+            next.spent.copied = true;
+            next.nodes[usize::from(n)].old = Some((here.register, here.items));
+            out.push((Step::Remember(n), next));
+        } else if let Some((register, _)) = here.old
+            && may_fail
+            && register != here.register
+        {
+            next.spent.faults += 1;
+            let node = &mut next.nodes[usize::from(n)];
+            node.register = register;
+            node.standing = if planted!("an older vote record is taken for the newest") {
+                Standing::Up
+            } else {
+                Standing::Forgot
+            };
+            out.push((Step::LoseNewestVotes(n), next));
+        }
+    }
+
+    fn go_back(&self, state: &State, n: u8, may_fail: bool, out: &mut Steps) {
         let here = state.nodes[usize::from(n)];
         let mut next = state.clone();
         if !state.spent.copied {
@@ -181,7 +225,7 @@ impl World {
         {
             next.spent.faults += 1;
             // Its log is shorter than it was when it last registered, so it is refused.
-            let standing = if planted!("a disk that went back votes") {
+            let standing = if self.scope.faults.unnoticed || planted!("a disk that went back votes") {
                 Standing::Up
             } else {
                 Standing::Abstains
@@ -190,7 +234,8 @@ impl World {
                 register,
                 items,
                 standing,
-                old: None,
+                taken: here.taken | here.items & !items,
+                ..Node::default()
             };
             out.push((Step::PutBack(n), next));
         }
@@ -199,17 +244,14 @@ impl World {
     fn adopt(&mut self, state: &State, n: u8, heir: u8, out: &mut Steps) {
         let here = state.nodes[usize::from(n)];
         let register = self.machines.registers.get(here.register);
-        let may_not_vote = here.standing == Standing::Abstains || register.votes_lost();
+        let may_not_vote = matches!(here.standing, Standing::Abstains | Standing::Forgot) || register.votes_lost();
         if !may_not_vote || state.nodes[usize::from(heir)].standing != Standing::Unborn {
             return;
         }
         let mut next = state.clone();
         next.nodes[usize::from(heir)].items = here.items;
         next.nodes[usize::from(heir)].standing = Standing::Up;
-        next.nodes[usize::from(n)] = Node {
-            standing: Standing::Gone,
-            ..Node::default()
-        };
+        next.nodes[usize::from(n)] = Self::empty(state, n, Standing::Gone);
         out.push((Step::Adopt(n), next));
     }
 
@@ -276,7 +318,8 @@ impl World {
             .filter(|n| {
                 let here = state.nodes[usize::from(*n)];
                 let sealed = matches!(here.standing, Standing::Sealed | Standing::Cleared);
-                votes(here.standing) && !sealed && !self.machines.registers.get(here.register).damaged
+                let damaged = self.machines.registers.get(here.register).damaged;
+                votes(here.standing) && !sealed && (!damaged || planted!("a damaged acceptor votes"))
             })
             .fold(0, |mask, n| mask | bit(n))
     }

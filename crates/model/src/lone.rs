@@ -54,14 +54,11 @@ impl World {
             bytes.extend_from_slice(&[node.items, node.standing as u8]);
         }
         bytes.push(state.spent.faults);
-        if !seen.insert((bytes, state.chain.last().copied())) {
+        if !seen.insert((bytes, state.latest())) {
             return Ok(());
         }
         let able = self.able(state);
-        let current = state
-            .chain
-            .last()
-            .map(|latest| Rc::clone(self.machines.values.get(*latest)));
+        let current = state.latest().map(|latest| Rc::clone(self.machines.values.get(latest)));
         let current = current.as_deref();
         let enough: Vec<bool> = (0..=able)
             .map(|live| live & !able == 0 && self.suffices(state, live, current, current))

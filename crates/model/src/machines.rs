@@ -198,7 +198,9 @@ impl Machines {
                 proposer.on_reply(node(from), ballot, reply)
             }
             Input::Copied(to, copied) => proposer.on_copied(node(to), ballot, copied),
-            Input::Silent(by) => proposer.on_silence(node(by), ballot),
+            Input::Silent(by) => proposer
+                .stage()
+                .map_or_else(Vec::new, |stage| proposer.on_silence(node(by), ballot, stage)),
             Input::Silence => silence(&mut proposer),
         };
         let effects = Rc::new(self.effects(proposer, actions));
@@ -237,9 +239,10 @@ impl Machines {
 fn silence(proposer: &mut Proposer) -> Vec<Action> {
     let ballot = proposer.ballot();
     let mut actions = Vec::new();
+    let Some(stage) = proposer.stage() else { return actions };
     for silent in proposer.waits_for() {
-        actions.extend(proposer.on_silence(silent, ballot));
-        if proposer.ballot() != ballot {
+        actions.extend(proposer.on_silence(silent, ballot, stage));
+        if proposer.ballot() != ballot || proposer.stage() != Some(stage) {
             break;
         }
     }

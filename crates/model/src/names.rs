@@ -154,6 +154,17 @@ fn show_layout(layout: &Layout) -> String {
     }
 }
 
+/// Ballots in their order, as small numbers.
+pub fn rank(ballot: Ballot) -> u16 {
+    let round = u8::try_from(ballot.round).unwrap_or_else(|_| panic!("more rounds than a scope may have"));
+    u16::from(round) << 8 | u16::from(ballot.proposer.as_bytes()[0])
+}
+
+/// The rival whose ballot this is; none is the owner.
+pub fn rival_of(ballot: Ballot) -> Option<u8> {
+    (ballot != owner()).then(|| ballot.proposer.as_bytes()[0] - 1)
+}
+
 /// `2.1` is round 2 of rival 1; `0` is the owner's.
 pub fn show_ballot(ballot: Ballot) -> String {
     if ballot == owner() {

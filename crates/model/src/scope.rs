@@ -87,10 +87,19 @@ pub struct Faults {
     pub lost: bool,
     /// Items may rot, be found damaged, and be restored.
     pub rot: bool,
-    /// Vote records may be lost in both places.
+    /// Vote records may be lost in both places: the disk knows that it forgot something and not what, so it votes no
+    /// more, about any chunk.
     pub votes: bool,
+    /// The newest of them may be lost and an older one be left, with the same outcome.
+    pub newest_votes: bool,
+    /// Votes may be lost of one register that is known to have had some. An engine that could tell which registers
+    /// these are would abstain for them alone.
+    pub register_votes: bool,
     /// Disks may be copied, and put back later as they were.
     pub old: bool,
+    /// Nobody notices that a disk went back: what its log had was not known elsewhere yet. The protocol does not bear
+    /// that.
+    pub unnoticed: bool,
     /// A disk that lost votes or went back is adopted under this number.
     pub heir: Option<u8>,
     /// Nodes may leave: sealed, looked for in every register, wiped.
@@ -120,6 +129,8 @@ pub struct Scope {
     pub rivals: u8,
     /// Ballots each of them may use.
     pub attempts: u8,
+    /// Who completed what it found has another ballot for what it wished.
+    pub completing: bool,
     /// Nodes on which the other bytes are staged.
     pub staged: Nodes,
     /// Rivals may have learned any decision before they start.
@@ -144,6 +155,7 @@ impl Scope {
             wishes: wishes.to_vec(),
             rivals,
             attempts: 1,
+            completing: false,
             staged: &[],
             knowing: false,
             exact: false,
@@ -163,6 +175,13 @@ impl Scope {
     #[must_use]
     pub fn attempts(mut self, attempts: u8) -> Self {
         self.attempts = attempts;
+        self
+    }
+
+    /// With another ballot for who completed what it found.
+    #[must_use]
+    pub fn completing(mut self) -> Self {
+        self.completing = true;
         self
     }
 
@@ -232,7 +251,10 @@ impl Scope {
             (faults.lost, "lost disk"),
             (faults.rot, "rot"),
             (faults.votes, "lost votes"),
+            (faults.newest_votes, "lost newest votes"),
+            (faults.register_votes, "lost votes of one chunk"),
             (faults.old, "old disk"),
+            (faults.unnoticed, "unnoticed"),
             (faults.heir.is_some(), "adopted"),
             (faults.leaving > 0, "leaving"),
             (faults.gc, "gc"),
@@ -242,6 +264,11 @@ impl Scope {
             (self.knowing, "told"),
         ];
         let words: Vec<_> = named.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
-        if words.is_empty() { "-".into() } else { words.join(", ") }
+        let words = words.join(", ");
+        match faults.total {
+            _ if words.is_empty() => "-".into(),
+            0 | 1 => words,
+            total => format!("up to {total}: {words}"),
+        }
     }
 }

@@ -11,7 +11,10 @@ const NO_FAULTS: Faults = Faults {
     lost: false,
     rot: false,
     votes: false,
+    newest_votes: false,
+    register_votes: false,
     old: false,
+    unnoticed: false,
     heir: None,
     leaving: 0,
     gc: false,
@@ -25,8 +28,10 @@ const LOST: Faults = Faults {
     ..NO_FAULTS
 };
 const LOST_GC: Faults = Faults { gc: true, ..LOST };
+const TWO_LOST: Faults = Faults { total: 2, ..LOST_GC };
 
 const SENT: Begin = Begin::Sent(Form::Copies(THREE));
+const FIVE_SENT: Begin = Begin::Sent(Form::Copies(FIVE));
 const TO_123: Wish = Wish::Move(Form::Copies(THREE));
 const TO_124: Wish = Wish::Move(Form::Copies(&[1, 2, 4]));
 const TO_125: Wish = Wish::Move(Form::Copies(&[1, 2, 5]));
@@ -77,33 +82,33 @@ fn first_versions() -> Vec<Row> {
             new("owner and two rivals", 3, THREE, SENT, 2, &FIRST)
                 .staged(THREE)
                 .faults(LOST_GC),
-            380_972,
+            576_291,
             &["v1X 123", "v1Y 123", "v1 gone@123", "v2X gone@123", "v2Y gone@123"],
         ),
         row(
             new("every reply may be lost", 3, THREE, SENT, 2, &FIRST)
                 .staged(THREE)
                 .exact(),
-            148_495,
+            166_703,
             &["v1X 123", "v1Y 123", "v1 gone@123", "v2X gone@123"],
         ),
         row(
             new("rivals that try again", 3, THREE, Begin::Empty, 2, &[Wish::Create])
                 .attempts(2)
                 .staged(&[1]),
-            230_548,
+            282_592,
             &["v1Y 123"],
         ),
         row(
             new("three rivals", 3, THREE, SENT, 3, &[Wish::Delete]),
-            269_662,
+            303_975,
             &["v1X 123", "v1 gone@123", "v2X gone@123"],
         ),
         row(
             new("no owner", 3, THREE, Begin::Empty, 3, &FIRST)
                 .staged(THREE)
                 .faults(GC),
-            94_754,
+            101_369,
             &["v1Y 123", "v1 gone@123", "v2Y gone@123"],
         ),
         row(
@@ -112,7 +117,7 @@ fn first_versions() -> Vec<Row> {
                 group: Some(&[3, 4, 5]),
                 ..NO_FAULTS
             }),
-            300_890,
+            319_882,
             &["v1X 123", "v1 gone@123", "v2X gone@123"],
         ),
         row(
@@ -125,7 +130,21 @@ fn first_versions() -> Vec<Row> {
                 &[Wish::Abort, Wish::Settle],
             )
             .faults(LOST_GC),
-            60_206,
+            71_140,
+            &["v1X nothing>2+1@123", "v2X 2+1@123", "v2X gone@123"],
+        ),
+        row(
+            new(
+                "complete a coded version, go on",
+                3,
+                THREE,
+                Begin::Sent(Form::Shards(2, THREE)),
+                2,
+                &[Wish::Abort, Wish::Settle],
+            )
+            .completing()
+            .faults(LOST_GC),
+            227_928,
             &["v1X nothing>2+1@123", "v2X 2+1@123", "v2X gone@123"],
         ),
     ]
@@ -138,20 +157,35 @@ fn moves() -> Vec<Row> {
             new("replace a node", 4, THREE, Begin::Stored, 2, &moving(TO_124))
                 .faults(GC)
                 .knowing(),
-            44_504,
+            44_873,
             &["v2X 123>124", "v3X 124", "v3X 124>123 back"],
         ),
         row(
             new(
-                "three rivals replace, then settle",
+                "complete a move, go on",
                 4,
                 THREE,
                 Begin::Stored,
-                3,
-                &[TO_124, Wish::Settle],
-            ),
-            803_736,
-            &["v2X 123>124", "v3X 124"],
+                2,
+                &[TO_124, Wish::Settle, Wish::TurnBack],
+            )
+            .completing()
+            .faults(GC),
+            222_591,
+            &["v2X 123>124", "v3X 124", "v3X 124>123 back"],
+        ),
+        row(
+            new(
+                "replace, any reply lost",
+                4,
+                THREE,
+                Begin::Stored,
+                2,
+                &[TO_124, Wish::Settle, Wish::TurnBack],
+            )
+            .exact(),
+            82_290,
+            &["v2X 123>124", "v3X 124", "v3X 124>123 back"],
         ),
         row(
             new(
@@ -159,16 +193,16 @@ fn moves() -> Vec<Row> {
                 4,
                 THREE,
                 Begin::Moving(Form::Copies(&[1, 2, 4])),
-                3,
-                &[Wish::Settle, Wish::TurnBack],
+                2,
+                &[Wish::Settle, Wish::TurnBack, Wish::Read],
             )
             .faults(GC),
-            930_589,
+            19_826,
             &["v3X 124", "v3X 124>123 back", "v4X 123"],
         ),
         row(
             new("replace, one lost", 4, THREE, Begin::Stored, 2, &moving(TO_124)).faults(LOST_GC),
-            68_957,
+            77_343,
             &["v2X 123>124", "v3X 124", "v3X 124>123 back"],
         ),
         row(
@@ -180,7 +214,7 @@ fn moves() -> Vec<Row> {
                 2,
                 &[Wish::Abort, TO_124],
             ),
-            175_404,
+            180_178,
             &["v1X 123", "v1 gone@123", "v2X 123>124"],
         ),
         row(
@@ -193,7 +227,34 @@ fn moves() -> Vec<Row> {
                 &moving(TO_2_1),
             )
             .faults(LOST_GC),
-            47_034,
+            57_745,
+            &["v2X 123>2+1@123", "v3X 2+1@123", "v3X 2+1@123>123 back"],
+        ),
+        row(
+            new(
+                "complete a move to shards, go on",
+                3,
+                THREE,
+                Begin::Stored,
+                2,
+                &[TO_2_1, Wish::Settle, Wish::TurnBack],
+            )
+            .completing()
+            .faults(LOST_GC),
+            71_364,
+            &["v2X 123>2+1@123", "v3X 2+1@123", "v3X 2+1@123>123 back"],
+        ),
+        row(
+            new(
+                "to shards, any reply lost",
+                3,
+                THREE,
+                Begin::Stored,
+                2,
+                &[TO_2_1, Wish::Settle, Wish::TurnBack],
+            )
+            .exact(),
+            8_450,
             &["v2X 123>2+1@123", "v3X 2+1@123", "v3X 2+1@123>123 back"],
         ),
         row(
@@ -206,7 +267,7 @@ fn moves() -> Vec<Row> {
                 &[TO_123, Wish::Settle, Wish::TurnBack],
             )
             .faults(LOST_GC),
-            34_285,
+            40_942,
             &["v4X 2+1@123>123", "v5X 123", "v5X 123>2+1@123 back"],
         ),
         row(
@@ -219,12 +280,12 @@ fn moves() -> Vec<Row> {
                 &[TO_2_2_1, Wish::Settle, Wish::TurnBack],
             )
             .faults(LOST_GC),
-            241_203,
+            341_095,
             &["v2X 123>3+2@123", "v3X 3+2@123", "v3X 3+2@123>123 back"],
         ),
         row(
             new("to other nodes", 6, THREE, Begin::Stored, 2, &[TO_456, Wish::Settle]),
-            97_014,
+            98_093,
             &["v2X 123>456", "v3X 456"],
         ),
         row(
@@ -237,7 +298,7 @@ fn moves() -> Vec<Row> {
                 &[Wish::Settle, TO_125],
             )
             .knowing(),
-            17_500,
+            17_762,
             &["v3X 124", "v4X 124>125"],
         ),
     ]
@@ -249,20 +310,60 @@ fn disks() -> Vec<Row> {
     vec![
         row(
             new("rot", 4, THREE, Begin::Stored, 2, &[TO_124, Wish::Settle]).faults(fails(Faults { rot: true, ..GC })),
-            139_510,
+            184_376,
             &["v2X 123>124", "v3X 124"],
         ),
         row(
             new("rot under the owner", 3, THREE, SENT, 2, &[Wish::Delete]).faults(fails(Faults { rot: true, ..GC })),
-            130_600,
+            141_571,
             &["v1X 123", "v2X gone@123"],
+        ),
+        row(
+            new(
+                "five copies, two lost",
+                5,
+                FIVE,
+                FIVE_SENT,
+                1,
+                &[Wish::Abort, Wish::Delete],
+            )
+            .faults(TWO_LOST),
+            86_978,
+            &["v1X 12345", "v1 gone@12345"],
+        ),
+        row(
+            new("replace, two lost", 4, THREE, Begin::Stored, 2, &[TO_124, Wish::Settle]).faults(TWO_LOST),
+            58_309,
+            &["v2X 123>124", "v3X 124"],
+        ),
+        row(
+            new(
+                "five to shards, two lost",
+                5,
+                FIVE,
+                Begin::Moving(Form::Shards(3, FIVE)),
+                2,
+                &[Wish::Settle, Wish::TurnBack],
+            )
+            .faults(TWO_LOST),
+            88_273,
+            &["v3X 3+2@12345", "v3X 3+2@12345>12345 back"],
         ),
         row(
             new("lost votes", 3, THREE, SENT, 2, &[Wish::Abort]).faults(fails(Faults {
                 votes: true,
+                newest_votes: true,
                 ..NO_FAULTS
             })),
-            73_151,
+            235_036,
+            &["v1X 123", "v1 gone@123"],
+        ),
+        row(
+            new("lost votes of one chunk", 3, THREE, SENT, 2, &[Wish::Abort]).faults(fails(Faults {
+                register_votes: true,
+                ..NO_FAULTS
+            })),
+            82_160,
             &["v1X 123", "v1 gone@123"],
         ),
         row(
@@ -271,12 +372,12 @@ fn disks() -> Vec<Row> {
                 heir: Some(4),
                 ..GC
             })),
-            45_340,
+            22_729,
             &["v2X 123>124", "v3X 124"],
         ),
         row(
             new("old disk", 3, THREE, SENT, 2, &[Wish::Abort]).faults(fails(Faults { old: true, ..NO_FAULTS })),
-            210_140,
+            232_037,
             &["v1X 123", "v1 gone@123"],
         ),
         row(
@@ -285,7 +386,7 @@ fn disks() -> Vec<Row> {
                 heir: Some(4),
                 ..GC
             })),
-            69_258,
+            72_093,
             &["v2X 123>124", "v3X 124"],
         ),
         row(
@@ -299,7 +400,7 @@ fn disks() -> Vec<Row> {
             )
             .faults(Faults { leaving: 1, ..GC })
             .knowing(),
-            47_570,
+            48_220,
             &["v3X 124", "v3X 124>123 back", "v4X 123"],
         ),
     ]

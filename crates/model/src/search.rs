@@ -174,7 +174,7 @@ impl Search {
         self.known.insert(fingerprint, number);
         self.parents.push(from);
         self.fingerprints.push(fingerprint);
-        self.decided.extend(state.chain.last());
+        self.decided.extend(state.latest());
         self.world.check_finishes(&state, &mut self.seen)?;
         level.push((number, state));
         Ok(())

@@ -29,6 +29,8 @@ pub enum Standing {
     Sealed = 4,
     /// No register names it any more.
     Cleared = 5,
+    /// Vote records of it are lost, nobody knows which: it learns and serves, and neither votes nor deletes any more.
+    Forgot = 6,
 }
 
 /// One node.
@@ -42,7 +44,32 @@ pub struct Node {
     pub standing: Standing,
     /// A copy of its disk: register and items.
     pub old: Option<(u16, u8)>,
+    /// Items that a fault took and that did not come back.
+    pub taken: u8,
+    /// It accepted or was told of something in a higher ballot than its register now says.
+    pub knew_later: bool,
 }
+
+/// A decided placement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Decision {
+    /// Its number.
+    pub value: u16,
+    /// The lowest ballot that decided it, as [`crate::names::rank`] has it.
+    pub lowest: u16,
+    /// The highest.
+    pub highest: u16,
+}
+
+impl Decision {
+    /// Whether a majority in the ballot of this rank would be news.
+    pub const fn lacks(&self, rank: u16) -> bool {
+        rank < self.lowest || rank > self.highest
+    }
+}
+
+/// Of a rival that cannot settle anything.
+pub const SETTLES_NOTHING: Mask = Mask::MAX;
 
 /// A message that was sent, for ever deliverable where it may still matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,8 +106,13 @@ pub struct State {
     pub rivals: [u32; RIVALS_MAX],
     /// Sorted by request.
     pub mail: Vec<Mail>,
-    /// Numbers of the decided placements, oldest first.
-    pub chain: Vec<u16>,
+    /// The decided placements, oldest first.
+    pub chain: Vec<Decision>,
+    /// Nodes that had lost something when this rival began, if it wishes to settle; else [`SETTLES_NOTHING`].
+    pub settles_without: [Mask; RIVALS_MAX],
+    /// Settled placements for which it was counted who holds what when these nodes had lost something already: they
+    /// are no excuse for it. Sorted.
+    pub counted_without: Vec<(u16, Mask)>,
     /// Bounds.
     pub spent: Spent,
 }
@@ -106,6 +138,7 @@ impl State {
                     out.push(items);
                 }
             }
+            out.extend_from_slice(&[node.taken, u8::from(node.knew_later)]);
         }
         for rival in self.rivals {
             out.extend_from_slice(&rival.to_le_bytes());
@@ -117,13 +150,39 @@ impl State {
             u8::from(spent.copied) | u8::from(spent.strayed) << 1 | u8::from(spent.regrouped) << 2,
         ]);
         out.push(u8::try_from(self.chain.len()).unwrap_or(u8::MAX));
-        for value in &self.chain {
+        for decision in &self.chain {
+            for number in [decision.value, decision.lowest, decision.highest] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        out.extend_from_slice(&self.settles_without);
+        out.push(u8::try_from(self.counted_without.len()).unwrap_or(u8::MAX));
+        for (value, without) in &self.counted_without {
             out.extend_from_slice(&value.to_le_bytes());
+            out.push(*without);
         }
         for mail in &self.mail {
             out.extend_from_slice(&mail.request.to_le_bytes());
             out.extend_from_slice(&[mail.to, mail.voters]);
         }
+    }
+
+    /// The number of the last decision.
+    pub fn latest(&self) -> Option<u16> {
+        self.chain.last().map(|decision| decision.value)
+    }
+
+    /// Where in the chain this placement is.
+    pub fn decided(&self, value: u16) -> Option<usize> {
+        self.chain.iter().position(|decision| decision.value == value)
+    }
+
+    /// Nodes that a fault took something from.
+    pub fn harmed(&self) -> Mask {
+        (0u8..)
+            .zip(&self.nodes)
+            .filter(|(_, node)| node.taken != 0)
+            .fold(0, |mask, (n, _)| mask | crate::names::bit(n))
     }
 
     /// Who is reachable and has a disk.

@@ -52,6 +52,10 @@ pub enum Step {
     Restore(u8),
     /// Both copies of a vote record are lost.
     LoseVotes(u8),
+    /// What a node's vote record says now is what will be left of it.
+    Remember(u8),
+    /// The newer ones are lost in both places.
+    LoseNewestVotes(u8),
     /// A disk is copied.
     Copy(u8),
     /// The copy is put in the disk's place.
@@ -108,7 +112,9 @@ impl fmt::Display for Shown<'_> {
             Step::LoseDisk(n) => write!(f, "the disk of n{} is lost", n + 1),
             Step::Rot { node, item } => write!(f, "{} rots on n{}", item_name(item), node + 1),
             Step::Restore(n) => write!(f, "n{} is given back what it lost", n + 1),
-            Step::LoseVotes(n) => write!(f, "n{} loses the vote record in both places", n + 1),
+            Step::LoseVotes(n) => write!(f, "n{} loses its vote records in both places", n + 1),
+            Step::Remember(n) => write!(f, "n{} writes what will be left of its vote record", n + 1),
+            Step::LoseNewestVotes(n) => write!(f, "n{} loses the newest vote records in both places", n + 1),
             Step::Copy(n) => write!(f, "the disk of n{} is copied", n + 1),
             Step::PutBack(n) => write!(f, "the copy takes the place of n{}'s disk", n + 1),
             Step::Adopt(n) => write!(f, "n{}'s bytes are adopted under a new name", n + 1),

@@ -7,7 +7,7 @@ use crate::{
     machines::Machines,
     names::{self, Mask, NODES_MAX, SHARD, bit, index, members, node},
     scope::{Begin, Form, Scope},
-    state::{DONE, Mail, Node, State},
+    state::{DONE, Decision, Mail, Node, SETTLES_NOTHING, State},
 };
 
 const UNKNOWN: u32 = u32::MAX;
@@ -147,6 +147,8 @@ impl Renaming {
                 old: of
                     .old
                     .map(|(register, items)| (self.register(machines, register), self.item_masks[usize::from(items)])),
+                taken: self.item_masks[usize::from(of.taken)],
+                knew_later: of.knew_later,
             };
         }
         nodes
@@ -165,11 +167,30 @@ impl Renaming {
             })
             .collect();
         mail.sort_unstable();
+        let mut counted_without: Vec<_> = state
+            .counted_without
+            .iter()
+            .map(|(value, without)| (self.value(machines, *value), renamed(*without)))
+            .collect();
+        counted_without.sort_unstable();
         State {
             nodes,
             rivals: state.rivals.map(|rival| self.proposer(machines, rival)),
             mail,
-            chain: state.chain.iter().map(|value| self.value(machines, *value)).collect(),
+            chain: state
+                .chain
+                .iter()
+                .map(|decision| Decision {
+                    value: self.value(machines, decision.value),
+                    ..*decision
+                })
+                .collect(),
+            settles_without: state.settles_without.map(
+                |mask| {
+                    if mask == SETTLES_NOTHING { mask } else { renamed(mask) }
+                },
+            ),
+            counted_without,
             spent: state.spent,
         }
     }

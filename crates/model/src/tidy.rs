@@ -6,7 +6,7 @@ use vstack_types::planted;
 use crate::{
     machines::Kind,
     names::{bit, members},
-    state::{Standing, State},
+    state::{DONE, SETTLES_NOTHING, Standing, State},
     world::{World, votes},
 };
 
@@ -26,16 +26,32 @@ impl World {
                 }
             }
             if let Some(value) = parts.value {
-                let decided = state.chain.contains(&value);
+                let told = !self.is_news(state, letter.request);
                 // Who still may vote has not refused; without a quorum of those it comes to nothing.
                 let mut hopeless = || !self.machines.quorum(value, letter.voters | letter.to);
-                if decided || (letter.voters != 0 && !planted!("acceptors that hold nothing vote") && hopeless()) {
+                if told || (letter.voters != 0 && !planted!("acceptors that hold nothing vote") && hopeless()) {
                     letter.voters = 0;
                 }
             }
         }
         mail.retain(|letter| letter.to | letter.voters != 0);
         state.mail = mail;
+        self.tidy_faults(state);
+    }
+
+    fn tidy_faults(&self, state: &mut State) {
+        let over = state.spent.faults >= self.scope.faults.total;
+        for node in &mut state.nodes {
+            node.taken &= !node.items;
+            if over {
+                node.old = None;
+            }
+        }
+        for (rival, without) in state.rivals.iter().zip(&mut state.settles_without) {
+            if *rival <= DONE {
+                *without = SETTLES_NOTHING;
+            }
+        }
     }
 
     fn is_moot(&mut self, state: &State, request: u16, n: u8, waits: bool) -> bool {
@@ -47,9 +63,9 @@ impl World {
             return !planted!("a lost disk returns under its old name");
         }
         if !news && !votes(node.standing) {
-            return node.standing == Standing::Abstains;
+            return matches!(node.standing, Standing::Abstains | Standing::Forgot);
         }
-        if forgetful() {
+        if forgetful() || self.scope.faults.unnoticed {
             return false;
         }
         let brings = match (parts.kind, parts.value) {
@@ -70,10 +86,8 @@ impl World {
     /// Whether the reply is a vote that was not counted yet.
     fn would_count(&self, state: &State, request: u16, n: u8, reply: u16) -> bool {
         let accepted = matches!(**self.machines.replies.get(reply), Reply::Accepted { .. });
-        let value = self.machines.parts(request).value;
-        let decided = value.is_some_and(|value| state.chain.contains(&value));
         accepted
-            && !decided
+            && self.is_news(state, request)
             && state
                 .mail
                 .iter()
@@ -83,7 +97,8 @@ impl World {
 
 /// Planted faults that make registers go back, so that a message without effect may get one again.
 fn forgetful() -> bool {
-    planted!("a tombstone is forgotten")
+    planted!("an older vote record is taken for the newest")
+        || planted!("a tombstone is forgotten")
         || planted!("a deletion leaves no tombstone")
         || planted!("a disk that went back votes")
         || planted!("a lost vote record is taken for none")
@@ -92,5 +107,6 @@ fn forgetful() -> bool {
         || planted!("a decision moves the promise back")
         || planted!("a promise is not persisted")
         || planted!("a decision brings forgotten votes back")
+        || planted!("an older decision replaces a newer vote")
         || planted!("the owner is told yes in another ballot")
 }

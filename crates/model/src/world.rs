@@ -15,7 +15,7 @@ use crate::{
     names::{self, Mask, NODES_MAX, bit, index, mask, members},
     rules::{self, Rule, Violation},
     scope::{Begin, Scope, Wish},
-    state::{DONE, Mail, NOT_STARTED, Node, RIVALS_MAX, Spent, Standing, State},
+    state::{DONE, Decision, Mail, NOT_STARTED, Node, RIVALS_MAX, SETTLES_NOTHING, Spent, Standing, State},
     step::Step,
 };
 
@@ -55,6 +55,8 @@ impl World {
             rivals: [NOT_STARTED; RIVALS_MAX],
             mail: Vec::new(),
             chain: Vec::new(),
+            settles_without: [SETTLES_NOTHING; RIVALS_MAX],
+            counted_without: Vec::new(),
             spent: Spent::default(),
         };
         if let Some(heir) = self.scope.faults.heir {
@@ -109,7 +111,11 @@ impl World {
     fn store(&mut self, state: &mut State, chain: Vec<vstack_chunkpaxos::Placement>) {
         for placement in chain {
             let value = self.machines.values.short(placement.clone());
-            state.chain.push(value);
+            state.chain.push(Decision {
+                value,
+                lowest: names::rank(names::owner()),
+                highest: names::rank(names::owner()),
+            });
             let register = self.machines.registers.short(Register {
                 promised: Some(names::owner()),
                 accepted: Some(Vote {
@@ -143,18 +149,30 @@ impl World {
             self.silences(state, out)?;
         }
         self.environment(state, out)?;
-        let latest = state.chain.last().copied();
+        let latest = state.latest();
         for (step, next) in out {
             self.tidy(next);
-            let looks = next.nodes != state.nodes || next.chain.last().copied() != latest;
-            if looks && let Some(current) = next.chain.last() {
-                let current = Rc::clone(self.machines.values.get(*current));
-                if let Err(broken) = rules::check_readable(next, &current, self.scope.nodes) {
-                    self.matters(*step, broken)?;
-                }
+            let looks = next.nodes != state.nodes || next.latest() != latest;
+            if looks
+                && let Some(current) = next.latest()
+                && let Err(broken) = self.check_readable(next, current)
+            {
+                self.matters(*step, broken)?;
             }
         }
         Ok(())
+    }
+
+    /// A2 for the last decision, with what was lost after it was known who holds it.
+    fn check_readable(&mut self, state: &State, current: u16) -> Result<(), Violation> {
+        let placement = Rc::clone(self.machines.values.get(current));
+        let counted = state.counted_without.iter().find(|(value, _)| *value == current);
+        let before = counted.map_or(0, |(_, without)| *without);
+        let lost = members(state.harmed() & !before).filter(|n| {
+            let mut taken = members(state.nodes[usize::from(*n)].taken);
+            taken.any(|item| placement.keeps(names::node(*n), names::digest(item)))
+        });
+        rules::check_readable(state, &placement, self.scope.nodes, lost.count())
     }
 
     /// Passes a broken promise on, if it is one that is looked at. What was being done stays half done otherwise.
@@ -198,7 +216,7 @@ impl World {
     fn starts(&mut self, state: &State, out: &mut Vec<(Step, State)>) -> Result<(), Box<Broken>> {
         let mut told = vec![None];
         if self.scope.knowing {
-            told.extend(state.chain.iter().copied().map(Some));
+            told.extend(state.chain.iter().map(|decision| Some(decision.value)));
         }
         for rival in 0..self.scope.rivals {
             if state.rivals[usize::from(rival)] != NOT_STARTED {
@@ -224,6 +242,9 @@ impl World {
                             node,
                         };
                         let mut next = state.clone();
+                        if wish == Wish::Settle {
+                            next.settles_without[usize::from(rival)] = state.harmed();
+                        }
                         if let Err(broken) = self.started(&mut next, rival, &effects, request, node) {
                             self.matters(step, broken)?;
                         }

@@ -13,7 +13,11 @@ const TO_123: Wish = Wish::Move(Form::Copies(THREE));
 const TO_124: Wish = Wish::Move(Form::Copies(&[1, 2, 4]));
 const TO_145: Wish = Wish::Move(Form::Copies(&[1, 4, 5]));
 const TO_2_1: Wish = Wish::Move(Form::Shards(2, THREE));
+const TO_3_2: Wish = Wish::Move(Form::Shards(3, &[1, 2, 3, 4, 5]));
 const TO_2_2_1: Wish = Wish::Move(Form::Shards(3, &[1, 1, 2, 2, 3]));
+
+/// So many faults, and the shortest histories that show them, some more than one way.
+const FAULTS_AND_HISTORIES: (usize, usize) = (50, 56);
 
 /// Searches for a breach of `rule`, passing over what else may break.
 fn found(fault: &'static str, rule: Rule, scope: Scope) {
@@ -70,13 +74,13 @@ macro_rules! faults {
         $(#[test] fn $name() { found($fault, Rule::$rule, $scope); })+
 
         #[test]
-        fn every_fault_has_its_own_name() {
+        fn every_fault_is_counted_once() {
             let mut names = vec![$($fault),+];
             let all = names.len();
             names.sort_unstable();
             names.dedup();
-            assert_eq!(names.len(), all);
-            println!("{all} planted faults");
+            println!("{} planted faults in {all} histories", names.len());
+            assert_eq!((names.len(), all), FAULTS_AND_HISTORIES);
         }
     };
 }
@@ -99,6 +103,18 @@ faults! {
     // Building on what is not decided.
     b1_a_move_on_an_undecided_value: "a move is built on an undecided value"
         breaks A1OneChain in owner(1, &[Wish::Delete]);
+    d4_a_move_is_settled_before_it_is_decided: "a move is built on an undecided value"
+        breaks A1OneChain in stored(5, 2, &[TO_145, Wish::Settle]);
+    d2_a_move_on_a_version_that_is_not_decided: "a move is built on an undecided value"
+        breaks A1OneChain in Scope::new("sent", 4, THREE, SENT, 1, &[TO_124]);
+    d7_acceptors_one_by_one_on_what_is_undecided: "acceptors change without a joint, on what is undecided"
+        breaks A1OneChain in stored(4, 2, &[TO_124, Wish::Delete]);
+    an_older_value_is_decided_again: "what was known is completed over what is found"
+        breaks A1OneChain in stored(4, 2, &[TO_124, Wish::Read]).knowing();
+    a5_the_highest_vote_is_reported: "a reader reports what is not known to be decided"
+        breaks A5Learner in owner(1, &[Wish::Read]);
+    an_older_decision_replaces_a_vote: "an older decision replaces a newer vote"
+        breaks A3NotDeleted in stored(3, 2, &[TO_2_1, Wish::Read]).faults(gc());
     b2_bytes_deleted_too_early: "bytes are deleted on an undecided value"
         breaks A3NotDeleted in owner(1, &[Wish::Delete]).faults(gc());
     an_old_decision_is_inherited: "a new vote inherits the old decision"
@@ -118,7 +134,9 @@ faults! {
     a_promise_moves_back: "a decision moves the promise back"
         breaks A4Tombstone in owner(2, &[Wish::Delete, TO_2_1]);
     a_damaged_acceptor_votes: "a damaged acceptor votes"
-        breaks A1OneChain in owner(1, &[Wish::Abort]).faults(Faults { votes: true, ..faults(1) });
+        breaks A6Finishes in owner(1, &[Wish::Abort]).faults(Faults { rot: true, ..faults(1) });
+    a_damaged_acceptor_that_lost_votes_votes: "a damaged acceptor votes"
+        breaks A1OneChain in owner(1, &[Wish::Abort]).faults(Faults { register_votes: true, ..faults(1) });
 
     // Proposers.
     a_retry_keeps_its_round: "a retry keeps its round"
@@ -145,9 +163,22 @@ faults! {
     a_turning_back_is_turned_back: "a turning back is turned back"
         breaks A1OneChain in moving(3, Form::Shards(2, THREE), 2, &[Wish::Settle, Wish::TurnBack]);
 
+    d5_a_node_forgets_in_a_move: "a lost vote record is taken for none"
+        breaks A1OneChain in moving(5, Form::Copies(&[1, 4, 5]), 2, &[Wish::Settle, Wish::TurnBack])
+            .faults(Faults { votes: true, ..faults(1) });
+
     // Coding.
     e1_a_plain_majority_settles: "a plain majority settles a coded placement"
         breaks A2Readable in stored(3, 2, &[TO_2_1, Wish::Settle]);
+    e5_three_of_five_settle_3_2: "a plain majority settles a coded placement"
+        breaks A2Readable in stored(5, 2, &[TO_3_2, Wish::Settle]);
+    e2_copied_is_taken_for_voted: "who was sent its bytes counts as a holder"
+        breaks A2Readable in stored(3, 2, &[TO_2_1, Wish::Settle]).completing().faults(gc());
+    completed_by_outlives_its_value: "who completed a value counts as a holder of the next"
+        breaks A2Readable in owner(2, &[TO_2_1, Wish::Settle]).completing();
+    what_was_lost_is_counted: "a damaged acceptor vouches for what it lost"
+        breaks A2Readable in moving(3, Form::Shards(2, THREE), 1, &[Wish::Settle])
+            .faults(Faults { rot: true, ..faults(1) });
     settled_without_asking: "a move is settled without its quorum"
         breaks A2Readable in stored(3, 2, &[TO_2_1, Wish::Settle]);
     shards_are_counted: "enough counts shards, not nodes"
@@ -171,8 +202,12 @@ faults! {
         breaks A1OneChain in owner(1, &[Wish::Abort]).faults(lost());
     lost_votes_are_taken_for_none: "a lost vote record is taken for none"
         breaks A1OneChain in owner(1, &[Wish::Abort]).faults(Faults { votes: true, ..faults(1) });
+    an_older_vote_record_is_the_newest: "an older vote record is taken for the newest"
+        breaks A1OneChain in owner(1, &[Wish::Abort]).faults(Faults { newest_votes: true, ..faults(1) });
     a_decision_brings_votes_back: "a decision brings forgotten votes back"
         breaks A5Learner in owner(1, &[Wish::Delete]).faults(Faults { votes: true, ..faults(1) });
+    a_decision_brings_votes_of_one_chunk_back: "a decision brings forgotten votes back"
+        breaks A5Learner in owner(1, &[Wish::Delete]).faults(Faults { register_votes: true, ..faults(1) });
     an_old_disk_votes: "a disk that went back votes"
         breaks A1OneChain in owner(1, &[Wish::Abort]).faults(Faults { old: true, ..faults(1) });
     d1_wiped_while_named: "a node that registers still name is wiped"

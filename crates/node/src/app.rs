@@ -7,14 +7,14 @@ use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::NodeClient;
 use vstack_engine::{BoxedDisk, BufferPool, Engine, WriteError};
 use vstack_service::{ApiError, event_ring::EventRing};
-use vstack_types::{Clock, NodeRef, limits::DISK_PERCENT_FULL};
+use vstack_types::{Clock, NodeRef, ProcessUuid, limits::DISK_PERCENT_FULL};
 
 use vstack_api::ErrorCode;
 
 use crate::{
     metrics::NodeMetrics,
     sending::Room,
-    standing::{CurrentStanding, Verdict},
+    standing::{CurrentStanding, Standing, Verdict},
     trace::Handled,
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct App {
     /// `<uuid>/<incarnation>`, as in `X-VStack-Node`.
     pub me_text: String,
     pub label: String,
+    /// New with every start: tells this process from another on a copy of the disk.
+    pub process: ProcessUuid,
     pub started: Instant,
     pub chunk_bytes_max: usize,
     pub body_timeout: Duration,
@@ -69,6 +71,12 @@ impl App {
             )
             .retry_after(Duration::from_secs(1))),
         }
+    }
+
+    /// Whether the disk is known to remember its votes, as far as anybody can say. One that forgot some may have vouched
+    /// for bytes that look as if nothing kept them, so until then it deletes none.
+    pub(crate) fn remembers(&self) -> bool {
+        self.standing.get() == Standing::Votes
     }
 
     /// Refuses new bytes on a disk that is too full.

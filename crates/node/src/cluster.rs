@@ -132,7 +132,7 @@ pub(crate) async fn item(
     Ok(response)
 }
 
-/// `POST /paxos-challenge`: shows that this node has the secret, and which disk it is.
+/// `POST /paxos-challenge`: shows that this node has the secret, which disk it is, and which process.
 pub(crate) async fn challenge(
     State(app): State<Shared>,
     ClusterCall { body, call }: ClusterCall,
@@ -143,7 +143,9 @@ pub(crate) async fn challenge(
     if !call.node.is_empty() && call.node != app.me_text {
         return Err(reply::wrong_node(&app));
     }
-    Ok((StatusCode::OK, call.sign(&app.me_text, &body)).into_response())
+    let process = app.process.as_bytes();
+    let signed = call.sign(&app.me_text, &[&*body, process].concat());
+    Ok((StatusCode::OK, signed, process.to_vec()).into_response())
 }
 
 #[cfg(test)]

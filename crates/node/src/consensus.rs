@@ -50,8 +50,9 @@ pub(crate) async fn events(
 }
 
 fn standing(app: &App) -> NodeStanding {
+    let reader = app.engine.reader();
     match app.standing.get() {
-        _ if app.engine.reader().votes_lost() => NodeStanding::Abstains,
+        _ if reader.votes_lost() || reader.is_sealed() => NodeStanding::Abstains,
         Standing::Votes => NodeStanding::Votes,
         Standing::Waits => NodeStanding::Waits,
         Standing::Abstains => NodeStanding::Abstains,

@@ -9,11 +9,17 @@ use vstack_types::ChunkId;
 use crate::app::{Shared, engine_error};
 
 pub(crate) async fn delete_chunk(State(app): State<Shared>, Path(id): Path<ChunkId>) -> ApiResult<StatusCode> {
+    if !app.remembers() {
+        return Err(ApiError::new(
+            ErrorCode::Placed,
+            "this node is not accepted by the metadata service, and deletes nothing until it is: votes it forgot may name this chunk",
+        ));
+    }
     match app.engine.delete_staged(id.clone()).await.map_err(engine_error)? {
         DeleteOutcome::Deleted => Ok(StatusCode::NO_CONTENT),
         DeleteOutcome::Placed => Err(ApiError::new(
             ErrorCode::Placed,
-            "a vote names this chunk: delete its video instead",
+            "a vote was given on this chunk: delete its video instead; what no decision names any more goes by itself",
         )),
         DeleteOutcome::NotFound => Err(ApiError::new(
             ErrorCode::NotFound,

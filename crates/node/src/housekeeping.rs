@@ -23,6 +23,9 @@ pub(crate) async fn keep(
         }
         wait = interval;
         app.bodies.trim();
+        if !app.remembers() {
+            continue;
+        }
         match app.engine.collect(grace, staging_ttl).await {
             Ok(collected) if collected.items > 0 => {
                 tracing::info!(items = collected.items, bytes = collected.bytes, "collected");

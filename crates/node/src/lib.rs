@@ -29,5 +29,5 @@ mod standing;
 mod status;
 mod trace;
 
-pub use run::{Node, OpenNode, Parts, RunError, run};
+pub use run::{Node, OpenNode, Parts, Queues, RunError, run};
 pub use settings::Settings;

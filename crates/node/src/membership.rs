@@ -40,8 +40,10 @@ fn registration(app: &App, addresses: &Addresses) -> RegisterNode {
         incarnation: me.incarnation.0,
         log_seq: {
             let reader = app.engine.reader();
+            // There is one: see [`settle_claim`].
             reader.claim().unwrap_or_else(|| reader.log_seq())
         },
+        process: Some(app.process),
     }
 }
 
@@ -56,23 +58,27 @@ async fn write_claim(app: &App, claim: Option<u64>) -> bool {
     }
 }
 
+/// Before it asks to be accepted, it claims the log as it is now, durably: should it be refused, it has no other claim
+/// from then on, whatever is still written and after a restart neither.
+async fn settle_claim(app: &App) -> bool {
+    let reader = app.engine.reader();
+    reader.claim().is_some() || write_claim(app, Some(reader.log_seq())).await
+}
+
 /// Accepted. No sign of life goes out before the claim is over, durably: an old claim would look like a log that
 /// went back.
 async fn accept(app: &App) -> bool {
-    let settled = app.engine.reader().claim().is_none() || write_claim(app, None).await;
+    let settled = write_claim(app, None).await;
     if settled {
         app.standing.set(Standing::Votes);
     }
     settled
 }
 
-/// Refused: no vote from now on, and no other claim than this one, after a restart neither.
-async fn refuse(app: &App, claimed: u64) {
+/// Refused: no vote from now on.
+fn refuse(app: &App) {
     if !vstack_types::planted!("a refused node goes on voting") {
         app.standing.set(Standing::Abstains);
-    }
-    if app.engine.reader().claim() != Some(claimed) {
-        write_claim(app, Some(claimed)).await;
     }
 }
 
@@ -82,6 +88,8 @@ fn heartbeat(app: &App) -> Heartbeat {
         disk_usage_percent: app.disk_percent(),
         chunk_count: reader.stats().chunk_count,
         log_seq: reader.log_seq(),
+        disk_uuid: Some(app.me().uuid),
+        process: Some(app.process),
     }
 }
 
@@ -116,44 +124,51 @@ async fn register(app: &App, metadata: &MetadataClient, addresses: &Addresses) {
     let mut wait = BACKOFF_MIN;
     let mut said = String::new();
     loop {
-        let registration = registration(app, addresses);
-        match metadata.register_node(&registration).await {
-            Ok(ack) if accept(app).await => {
-                tracing::info!(
-                    node = app.label,
-                    metadata = metadata.url(),
-                    trusted = ack.trusted,
-                    "registered"
-                );
-                return;
-            }
-            Ok(_) => {}
-            Err(error) => {
-                let refused = matches!(error, ClientError::Refused { status: 409, .. });
-                if refused {
-                    refuse(app, registration.log_seq).await;
-                }
-                // Once for every new reason, not for every try.
-                let why = error.to_string();
-                if why != said && refused {
-                    tracing::error!(
-                        metadata = metadata.url(),
-                        error = why,
-                        "refused: this node serves and stores chunks, and votes no more until it is accepted; trying on"
-                    );
-                } else if why != said {
-                    tracing::warn!(metadata = metadata.url(), error = why, "not registered yet; trying on");
-                }
-                said = why;
-            }
+        if settle_claim(app).await && try_to_register(app, metadata, addresses, &mut said).await {
+            return;
         }
         tokio::time::sleep(jittered(wait)).await;
         wait = (wait * 2).min(BACKOFF_MAX);
     }
 }
 
-/// Sends heartbeats until the service asks for a registration: it does not know this node, or does not trust it
-/// yet, as when it could not reach it before.
+/// One try. `said` is the reason that was last given for a failure: each is said once, not for every try.
+async fn try_to_register(app: &App, metadata: &MetadataClient, addresses: &Addresses, said: &mut String) -> bool {
+    let error = match metadata.register_node(&registration(app, addresses)).await {
+        Ok(ack) => {
+            let accepted = accept(app).await;
+            if accepted {
+                tracing::info!(
+                    node = app.label,
+                    metadata = metadata.url(),
+                    trusted = ack.trusted,
+                    "registered"
+                );
+            }
+            return accepted;
+        }
+        Err(error) => error,
+    };
+    let refused = matches!(error, ClientError::Refused { status: 409, .. });
+    if refused {
+        refuse(app);
+    }
+    let why = error.to_string();
+    if why != *said && refused {
+        tracing::error!(
+            metadata = metadata.url(),
+            error = why,
+            "refused: this node serves and stores chunks, and votes no more until it is accepted; trying on"
+        );
+    } else if why != *said {
+        tracing::warn!(metadata = metadata.url(), error = why, "not registered yet; trying on");
+    }
+    *said = why;
+    false
+}
+
+/// Sends heartbeats until the service asks for a registration: it does not know this node, or not as this disk and
+/// process, or does not trust it yet, as when it could not reach it before.
 async fn beat(app: &App, metadata: &MetadataClient, interval: Duration) {
     let mut heard = true;
     loop {

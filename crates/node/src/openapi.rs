@@ -124,6 +124,6 @@ described! {
     item;
     /// (cluster) Proves that this node has the secret.
     #[utoipa::path(post, path = "/paxos-challenge",
-        responses((status = 200, description = "the MAC is the proof"), (status = 401, body = ErrorBody)))]
+        responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "the UUID of the process; the MAC is the proof"), (status = 401, body = ErrorBody)))]
     challenge;
 }

@@ -10,9 +10,11 @@ use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient, Timeouts};
-use vstack_engine::{BoxedDisk, BufferPool, Damage, Engine, FileDisk, OpenError, Reader, Runs, StoreOptions};
+use vstack_engine::{
+    BoxedDisk, BufferPool, Damage, Engine, FileDisk, OpenError, OpenReport, Reader, Runs, StoreOptions,
+};
 use vstack_service::{Entrance, Service, aside, bind};
-use vstack_types::{Clock, NodeRef, SystemClock};
+use vstack_types::{Clock, NodeRef, NodeUuid, ProcessUuid, SystemClock};
 
 use crate::{
     Settings,
@@ -70,6 +72,19 @@ pub struct Parts {
     pub http: HttpClient,
 }
 
+/// What waits in a node.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Queues {
+    /// Operations of the engine.
+    pub ops: usize,
+    /// Bytes of the items in them.
+    pub op_bytes: usize,
+    /// Memory for chunks that arrive.
+    pub arriving_bytes: usize,
+    /// As much as there may be of it.
+    pub arriving_bytes_max: usize,
+}
+
 /// A node that is open, and does not serve yet.
 pub struct OpenNode {
     app: Arc<App>,
@@ -108,18 +123,17 @@ async fn open(
     runs: Runs,
     clock: Arc<dyn Clock>,
 ) -> Result<Engine<BoxedDisk>, RunError> {
-    let registers = settings.metadata_services().is_some();
-    let options = StoreOptions {
+    let mut options = StoreOptions {
         superblock_bytes: settings.max_superblock_size,
+        // Until it is accepted again it claims the log it was opened with, from start to start: see
+        // [`crate::standing`].
+        claims: settings.metadata_services().is_some(),
         ..StoreOptions::new()
     };
-    let opened = aside(move || {
-        let engine = Engine::open_as(disk()?, options, clock, runs)?;
-        if registers && engine.reader().claim().is_none() {
-            claim(&engine);
-        }
-        Ok(engine)
-    });
+    if vstack_types::planted!("an empty disk takes the UUID of the one before it") {
+        options.new_uuid = uuid_of(settings);
+    }
+    let opened = aside(move || Engine::open_as(disk()?, options, clock, runs));
     let opened = opened.await.unwrap_or_else(|error| Err(OpenError::Io(error)));
     opened.map_err(|source| RunError::Data {
         path: settings.data_dir.display().to_string(),
@@ -127,11 +141,12 @@ async fn open(
     })
 }
 
-/// Until it is accepted again it claims the log it was opened with, from start to start: see [`crate::standing`].
-fn claim(engine: &Engine<BoxedDisk>) {
-    if let Err(error) = engine.reader().set_claim(Some(engine.report().log_seq)) {
-        tracing::warn!(%error, "what this disk claims could not be written down; it holds until the node ends");
-    }
+/// The same for every disk of a machine: a fault that only the simulation plants.
+fn uuid_of(settings: &Settings) -> NodeUuid {
+    let mut bytes = [0; 16];
+    let name = settings.node_id.clone().unwrap_or_default().into_bytes();
+    bytes.iter_mut().zip(name).for_each(|(byte, of_name)| *byte = of_name);
+    NodeUuid::from_bytes(bytes)
 }
 
 /// Ends the node when its writer has failed: what cannot write is of no use, and opening the directory again is the
@@ -279,6 +294,7 @@ impl OpenNode {
             clock,
             me_text: me.to_string(),
             label,
+            process: ProcessUuid::random(),
             started: Instant::now(),
             chunk_bytes_max: usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
             body_timeout: settings.body_timeout(),
@@ -303,6 +319,27 @@ impl OpenNode {
     /// Looks at what is stored, beside the node: for checks.
     pub fn reader(&self) -> &Reader<BoxedDisk> {
         self.app.engine.reader()
+    }
+
+    /// What opening the disk found: for checks.
+    pub fn report(&self) -> &OpenReport {
+        self.app.engine.report()
+    }
+
+    /// Looks at what waits in the node, as often as it is called: for checks.
+    pub fn queues(&self) -> impl Fn() -> Queues + Send + use<> {
+        let app = Arc::downgrade(&self.app);
+        move || {
+            let Some(app) = app.upgrade() else {
+                return Queues::default();
+            };
+            Queues {
+                ops: app.engine.queued_ops(),
+                op_bytes: app.engine.queued_bytes(),
+                arriving_bytes: app.bodies.used_bytes(),
+                arriving_bytes_max: app.bodies.bytes_max(),
+            }
+        }
     }
 
     /// Serves what comes in by `entrance` until `shutdown`, then finishes what is under way and closes the disk. Others

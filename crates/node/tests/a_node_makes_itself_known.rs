@@ -103,6 +103,8 @@ async fn it_registers_until_it_is_heard_and_again_when_it_is_forgotten() {
     let node = TestNode::start(settings(dir.path(), &flags)).await;
     node.put("/chunk/a", b"x").await;
     let mut kinds = String::new();
+    let process = peers().prove(&node.url).await.unwrap().process;
+    assert!(process.is_some());
     for _ in 0..7 {
         match next(&mut heard).await {
             Heard::Registration(registered) => {
@@ -112,11 +114,13 @@ async fn it_registers_until_it_is_heard_and_again_when_it_is_forgotten() {
                     ("n7", node.url.as_str())
                 );
                 assert_eq!((registered.disk_uuid, registered.incarnation), (Some(node.me.uuid), 0));
+                assert_eq!(registered.process, process);
                 assert_eq!((registered.zone.as_deref(), registered.public_url), (Some("z"), None));
             }
             Heard::Heartbeat(id, beat) => {
                 kinds.push('H');
                 assert_eq!((id.as_str(), beat.chunk_count), ("n7", 1));
+                assert_eq!((beat.disk_uuid, beat.process), (Some(node.me.uuid), process));
                 assert!(beat.log_seq >= 2 && beat.disk_usage_percent > 0.0);
             }
         }

@@ -22,11 +22,13 @@ use support::*;
 use tokio::task::JoinHandle;
 use vstack_api::{
     ErrorBody, ErrorCode,
+    consensus::NodeStanding,
     metadata::{Heartbeat, NodeAck, RegisterNode},
 };
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::ClientError;
-use vstack_engine::{Adoption, FileDisk, Reason};
+use vstack_engine::{Adoption, Engine, FileDisk, OpenError, Reason, Runs, StoreOptions};
+use vstack_node::{Node, RunError};
 use vstack_types::{Clock as _, NodeUuid, SystemClock};
 
 /// The rule of the metadata service: a log never goes back.
@@ -282,4 +284,104 @@ async fn a_refusal_for_another_reason_ends_with_it() {
     assert_eq!(vote(&node, "d").await.unwrap(), accepted());
     node.stop().await;
     service.abort();
+}
+
+/// Nothing can be written where a directory is in the way.
+fn block_claim(dir: &Path) -> std::path::PathBuf {
+    let obstacle = dir.join("claim.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    obstacle
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_does_not_start_without_its_claim_written_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    node.put("/chunk/a", b"x").await;
+    node.stop().await;
+    let obstacle = block_claim(dir.path());
+    let flags = ["--metadata-service-url", "http://127.0.0.1:1"];
+    for _ in 0..3 {
+        let started = Node::start(settings(dir.path(), &flags)).await;
+        let refused = started.err().unwrap();
+        assert!(
+            matches!(
+                refused,
+                RunError::Data {
+                    source: OpenError::Claim(_),
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
+    }
+    std::fs::remove_dir(obstacle).unwrap();
+    let node = TestNode::start(settings(dir.path(), &flags)).await;
+    assert!(later(&vote(&node, "c").await));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_asks_for_nothing_without_its_claim_written_down() {
+    let (metadata, url, service) = serve(200).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), &url).await;
+    until("it votes", async || vote(&node, "c").await.is_ok()).await;
+    let obstacle = block_claim(dir.path());
+    let heard = metadata.lock().unwrap().heartbeats;
+    // Asked to register again: a refusal could not be held against it after a restart.
+    metadata.lock().unwrap().status = 404;
+    until("it is asked to", async || metadata.lock().unwrap().heartbeats > heard).await;
+    let asked = metadata.lock().unwrap().claimed.len();
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(metadata.lock().unwrap().claimed.len(), asked);
+    assert_eq!(vote(&node, "d").await.unwrap(), accepted(), "nobody refused it");
+    std::fs::remove_dir(obstacle).unwrap();
+    metadata.lock().unwrap().status = 200;
+    until("it registers", async || metadata.lock().unwrap().claimed.len() > asked).await;
+    node.stop().await;
+    service.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_have_forgotten_votes_deletes_nothing() {
+    let (metadata, url, service) = serve(409).await;
+    let dir = tempfile::tempdir().unwrap();
+    let more = ["--staging-ttl", "0", "--gc-grace", "0", "--gc-interval", "1"];
+    let flags = [&["--metadata-service-url", &url, "--node-id", "n"], &more[..]].concat();
+    let node = TestNode::start(settings(dir.path(), &flags)).await;
+    node.put("/chunk/staged", b"x").await;
+    until("it is refused", async || {
+        vote(&node, "c").await.ok() == Some(Reply::Damaged)
+    })
+    .await;
+    let delete = node.request(reqwest::Method::DELETE, "/chunk/staged").send();
+    assert_eq!(refusal(delete.await.unwrap()).await, (409, ErrorCode::Placed));
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    assert_eq!(node.get("/chunk/staged").await.status(), 200);
+    metadata.lock().unwrap().status = 200;
+    until("it collects again", async || {
+        node.get("/chunk/staged").await.status() == 404
+    })
+    .await;
+    node.stop().await;
+    service.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_disk_does_not_say_that_it_votes() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FileDisk::new(dir.path()).unwrap();
+    let options = StoreOptions {
+        superblock_bytes: 16 << 20,
+        ..StoreOptions::new()
+    };
+    let engine = Engine::open_as(disk, options, Arc::new(SystemClock::start()), Runs::OnAThread).unwrap();
+    engine.seal().await.unwrap();
+    engine.close().await;
+    drop(engine);
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    let view = peers().register(&node.url, &id("c")).await.unwrap();
+    assert_eq!(view.standing, NodeStanding::Abstains);
+    node.stop().await;
 }

@@ -18,6 +18,9 @@ pub struct Command {
     /// Run the histories of all seeds from A to below B.
     #[arg(long, value_name = "A..B", value_parser = range)]
     seeds: Option<Range<u64>>,
+    /// Ten times as long: films, scripts and trouble.
+    #[arg(long)]
+    long: bool,
     /// Print every event as it happens.
     #[arg(long)]
     trace: bool,
@@ -42,7 +45,11 @@ impl Command {
         let started = Instant::now();
         let (mut events, mut broken, mut count) = (0, 0, 0_u64);
         for seed in seeds.clone() {
-            let report = run(seed, Options { print: self.trace });
+            let options = Options {
+                print: self.trace,
+                long: self.long,
+            };
+            let report = run(seed, options);
             count += 1;
             events += report.events;
             self.show(&report);
@@ -77,6 +84,7 @@ impl Command {
             });
             out(&json!({
                 "seed": report.seed,
+                "long": report.long,
                 "hash": format!("{:016x}", report.hash),
                 "events": report.events,
                 "simulated_sec": report.simulated.as_secs_f64(),
@@ -101,14 +109,15 @@ impl Command {
 pub fn explain(report: &Report) -> Option<String> {
     let violation = report.violation.as_ref()?;
     Some(format!(
-        "{}\n\nseed {}, step {}, after {:.3} simulated s, hash {:016x}: a promise was broken\n  {}\nreplay: vstack sim --seed {} --trace",
+        "{}\n\nseed {}, step {}, after {:.3} simulated s, hash {:016x}: a promise was broken\n  {}\nreplay: vstack sim --seed {}{} --trace",
         violation.last_events.join("\n"),
         report.seed,
         violation.step,
         violation.at.as_secs_f64(),
         report.hash,
         violation.what,
-        report.seed
+        report.seed,
+        if report.long { " --long" } else { "" }
     ))
 }
 

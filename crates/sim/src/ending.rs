@@ -5,14 +5,19 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use vstack_api::metadata::VideoStatus;
-use vstack_chunkpaxos::Placement;
+use vstack_chunkpaxos::{Layout, Shard};
 use vstack_client::{MetadataClient, NodeClient};
-use vstack_types::VideoId;
+use vstack_types::{ChunkId, VideoId};
 
 use crate::{
-    actors::readers::{Watched, read},
+    actors::{
+        readers::{Watched, read},
+        repairer::is_coded,
+    },
+    history::WHOLE_WITHIN,
     hosts::{Hosts, METADATA, USERS},
     ledger::{Deletion, FilmRecord, Known},
+    observer::Observer,
     world::World,
 };
 
@@ -49,22 +54,33 @@ pub(crate) async fn whole(world: &Arc<World>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether `placement` lost its majority with the disks that were harmed: replicas on two disks do not survive the
-/// loss of one. Such a register stays as it is, and what is left of it is for `vstack salvage`.
-fn is_beyond_repair(hosts: &Hosts, placement: &Placement) -> bool {
-    !placement.quorum(|node| !hosts.harmed.contains(&node.uuid))
+/// Whether the placement of `chunk`, or another that a node accepted, lost its majority with the disks that were harmed:
+/// replicas on two disks do not survive the loss of one. Such a register stays as it is, and what is left of it is for
+/// `vstack salvage`.
+fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool {
+    let accepted = hosts
+        .running_nodes()
+        .filter_map(|(_, node)| node.reader.register(chunk).accepted);
+    let current = observer.registers.get(chunk).and_then(|seen| seen.current()).cloned();
+    let mut placements = accepted.map(|vote| vote.placement).chain(current);
+    placements.any(|placement| !placement.quorum(|node| !hosts.harmed.contains(&node.uuid)))
 }
 
 /// A majority of each chunk's nodes have its bytes, and people can read it.
 async fn is_whole(world: &Arc<World>, video: VideoId, film: &FilmRecord) -> Result<(), String> {
+    let mut beyond_repair = false;
     {
         let (hosts, observer) = (world.hosts(), world.observer());
         for (chunk, _) in &film.chunks {
             let Some(current) = observer.registers.get(chunk).and_then(|seen| seen.current()) else {
                 return Err(format!("nothing is decided about {chunk}"));
             };
-            if is_beyond_repair(&hosts, current) {
-                return Ok(());
+            if is_beyond_repair(&hosts, &observer, chunk) {
+                beyond_repair = true;
+                continue;
+            }
+            if is_coded(current) && current.prev.is_some() {
+                return Err(format!("{chunk} is still on its way to shards or from them"));
             }
             let nodes = current.layout.nodes();
             if let Some(lost) = nodes.iter().find(|node| hosts.harmed.contains(&node.uuid)) {
@@ -80,6 +96,16 @@ async fn is_whole(world: &Arc<World>, video: VideoId, film: &FilmRecord) -> Resu
             if held <= nodes.len() / 2 {
                 return Err(format!("{chunk} is whole on {held} of {} nodes", nodes.len()));
             }
+            if let Layout::Coded { data, shards, .. } = &current.layout {
+                let good = |shard: &&Shard| {
+                    let there = hosts.acceptor(shard.node);
+                    there.is_some_and(|running| running.reader.has_item(chunk, shard.sha256))
+                };
+                let good = shards.iter().filter(good).count();
+                if good < usize::from(*data) {
+                    return Err(format!("{good} shards of {chunk} are there, {data} are needed"));
+                }
+            }
         }
     }
     let http = world.outsider(USERS);
@@ -87,24 +113,29 @@ async fn is_whole(world: &Arc<World>, video: VideoId, film: &FilmRecord) -> Resu
         MetadataClient::new(http.clone(), &METADATA.url()),
         NodeClient::new(http),
     );
-    match read(&metadata, &nodes, video, &film.chunks).await? {
+    match read(world, &metadata, &nodes, (video, &film.chunks)).await? {
         Watched::Whole => Ok(()),
+        Watched::Missing(_) if beyond_repair => Ok(()),
         Watched::Missing(what) => Err(format!("{video} cannot be read: {what}")),
     }
 }
 
 /// No node has bytes of it, or could still vote for any.
 fn is_gone(world: &World, video: VideoId, film: &FilmRecord) -> Result<(), String> {
-    let hosts = world.hosts();
+    let (hosts, ledger, observer) = (world.hosts(), world.ledger(), world.observer());
+    // Bytes that nobody ever voted for go by themselves, after their staging time.
+    let staging_lasts = world.plan.pace.staging_ttl > WHOLE_WITHIN;
     for (id, node) in hosts.running_nodes() {
-        for (chunk, bytes) in &film.chunks {
-            let register = node.reader.register(chunk);
-            if let Some(vote) = &register.accepted
-                && is_beyond_repair(&hosts, &vote.placement)
-            {
+        for (chunk, _) in &film.chunks {
+            if is_beyond_repair(&hosts, &observer, chunk) {
                 continue;
             }
-            if node.reader.has_item(chunk, vstack_types::Digest::of(bytes)) {
+            let register = node.reader.register(chunk);
+            let sent = ledger.contents.get(chunk).into_iter().flatten();
+            // Nobody asks a disk that was adopted for bytes that it had under another name either.
+            let adopted = hosts.adopted.contains(&node.me.uuid);
+            let may_stay = register.accepted.is_none() && (staging_lasts || adopted);
+            if !may_stay && sent.into_iter().any(|item| node.reader.has_item(chunk, *item)) {
                 return Err(format!("{id} still has bytes of {chunk} of {video}"));
             }
             if register

@@ -10,7 +10,7 @@ use vstack_engine::{Disk as _, Fault as DiskFault};
 
 use crate::{
     dice::Dice,
-    harm,
+    doubles, harm,
     hosts::{HostId, METADATA, NodeHost},
     network::Weather,
     processes::{End, start_metadata, start_node, start_uploader, stop_metadata, stop_node, stop_uploader},
@@ -160,8 +160,9 @@ fn strike(world: &Arc<World>, fault: Fault) {
         }
         Fault::DiskFails { node, changes, fault } => {
             world.happened(format!("the disk of {node} is to fail: {fault:?} in {changes} changes"));
-            if let Some(host) = world.hosts().nodes.get(&node) {
+            if let Some(host) = world.hosts().nodes.get_mut(&node) {
                 host.disk.plan(host.disk.changes() + changes, fault);
+                host.planned += 1;
             }
         }
         Fault::DiskSlow { node, percent, lasts } => {
@@ -309,11 +310,24 @@ fn boxed_start(world: Arc<World>, host: HostId) -> std::pin::Pin<Box<dyn Future<
 
 /// Starts what should run on `host` and does not.
 async fn start(world: &Arc<World>, host: HostId) {
-    if world.runs(host) {
+    // The machine may have been taken away since it was to be started again.
+    if world.runs(host) || !world.everybody().contains(&host) {
         return;
     }
-    let planned = |world: &World| world.hosts().nodes.get(&host).map(|node| node.disk.planned());
-    let before = planned(world);
+    let has_no_power = |world: &World| world.hosts().nodes.get(&host).is_some_and(|node| node.disk.is_down());
+    if has_no_power(world) {
+        // It is started again by who gives it power.
+        return;
+    }
+    // How many faults of its disk came true.
+    let struck = |world: &World| {
+        let hosts = world.hosts();
+        hosts
+            .nodes
+            .get(&host)
+            .map(|node| node.planned.saturating_sub(node.disk.planned()))
+    };
+    let before = struck(world);
     let started = if host == METADATA {
         start_metadata(world);
         Ok(())
@@ -323,7 +337,7 @@ async fn start(world: &Arc<World>, host: HostId) {
         start_uploader(world, host).await
     };
     match started {
-        Err(why) if planned(world) < before || world.is_full(host) => {
+        Err(why) if struck(world) > before || world.is_full(host) => {
             world.happened(format!("{host} does not start: {why}"));
             restart_later(world, host, Duration::from_secs(2));
         }
@@ -398,5 +412,6 @@ pub(crate) async fn heal(world: &Arc<World>) {
     }
     end_without_power(world, &mut world.dice("healer"));
     harm::replace(world);
+    doubles::remove(world);
     start_all(world).await;
 }

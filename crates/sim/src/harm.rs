@@ -9,21 +9,24 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use vstack_engine::{Disk as _, MemDisk};
-use vstack_types::NodeUuid;
+use vstack_engine::{Adoption, BoxedDisk, MemDisk};
+use vstack_types::{Clock as _, NodeUuid};
 
 use crate::{
+    actors::readers::scrub,
+    clock::{SimClock, Skew},
     dice::Dice,
     faults::restart,
     hosts::HostId,
     processes::{End, stop_node},
+    rot::{Rot, copy, is_ripe, opened},
     world::World,
 };
 
 /// What becomes of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Harm {
-    /// One byte of what was synced changes.
+    /// Some of what was synced changes: see [`crate::rot`].
     Rot,
     /// It comes back empty.
     Wiped,
@@ -35,7 +38,7 @@ pub(crate) enum Harm {
 pub(crate) async fn harm(world: Arc<World>) {
     let Some(harm) = world.plan.harm else { return };
     let mut dice = world.dice("harm");
-    sleep(dice.millis(5_000, 15_000)).await;
+    sleep(dice.millis(5_000, 15_000) * world.plan.stretch).await;
     let nodes: Vec<_> = world.hosts().nodes.keys().copied().collect();
     let Some(node) = dice.pick(&nodes).copied() else {
         return;
@@ -49,6 +52,13 @@ pub(crate) async fn harm(world: Arc<World>) {
         sleep(dice.millis(200, 6_000)).await;
         restart(Arc::clone(&world), node).await;
     }
+    if harm == Harm::Rot {
+        // What is read is found out, and what was found out is known after a restart.
+        scrub(&world, node).await;
+        stop_node(&world, node, End::Kill);
+        restart(Arc::clone(&world), node).await;
+        scrub(&world, node).await;
+    }
 }
 
 /// The disk that a node had when it last started.
@@ -61,49 +71,23 @@ fn excuse(world: &World, disk: NodeUuid) {
     world.hosts().harmed.insert(disk);
 }
 
-/// Everything that is on `disk`, as another disk.
-fn copy(disk: &MemDisk) -> MemDisk {
-    let copy = MemDisk::default();
-    for name in disk.list().unwrap_or_default() {
-        copy.plant(&name, &disk.contents(&name));
-    }
-    copy
-}
-
-/// Superblocks behind which others follow: all of them was synced, and is below a mark.
-fn synced(disk: &MemDisk) -> Vec<String> {
-    let mut names = disk.list().unwrap_or_default();
-    names.retain(|name| {
-        std::path::Path::new(name)
-            .extension()
-            .is_some_and(|extension| extension == "vsb")
-    });
-    names.sort();
-    names.pop();
-    names
-}
-
-/// Waits until there is something that can rot, stops the node and changes a byte.
+/// Waits until there is something that can rot, stops the node and lets it.
 async fn rot(world: &Arc<World>, dice: &mut Dice, node: HostId) -> Option<()> {
     let disk = world.hosts().nodes.get(&node)?.disk.clone();
-    while synced(&disk).is_empty() || !world.runs(node) {
+    while !is_ripe(&disk) || !world.runs(node) {
         sleep(Duration::from_secs(1)).await;
     }
     let me = uuid(world, node)?;
     stop_node(world, node, End::Kill);
     excuse(world, me);
-    let name = dice.pick(&synced(&disk)).cloned()?;
-    let bytes = disk.contents(&name);
-    // Most of a file may be empty, and what is empty says nothing.
-    let filled: Vec<_> = (0..bytes.len()).filter(|at| bytes.get(*at) != Some(&0)).collect();
-    let offset = dice.pick(&filled).copied()?;
-    world.happened(format!("byte {offset} of {name} of {node} rots"));
-    disk.flip(&name, offset);
+    let (rot, what) = crate::rot::rot(&disk, dice)?;
+    world.hosts().rotten.insert(me, rot);
+    world.happened(format!("{node}: {what}"));
     Some(())
 }
 
 /// Gives the machine an empty disk.
-fn wipe(world: &Arc<World>, node: HostId, seed: u64) -> Option<()> {
+pub(crate) fn wipe(world: &Arc<World>, node: HostId, seed: u64) -> Option<()> {
     let me = uuid(world, node)?;
     stop_node(world, node, End::PowerCut(seed));
     excuse(world, me);
@@ -144,7 +128,34 @@ async fn go_back(world: &Arc<World>, dice: &mut Dice, node: HostId) -> Option<()
     Some(())
 }
 
-/// The operator puts an empty disk into the machine whose disk was harmed.
+/// Has the disk go on under another name, with the bytes it has and without its votes, as `vstack node adopt` does.
+fn adopt(world: &Arc<World>, node: HostId, seed: u64) {
+    stop_node(world, node, End::PowerCut(seed));
+    let Some(disk) = world.hosts().nodes.get(&node).map(|host| host.disk.clone()) else {
+        return;
+    };
+    let (bytes, now) = (
+        world.plan.pace.superblock_bytes,
+        SimClock::start(world.begun, Skew::default()).wall(),
+    );
+    let new = NodeUuid::random();
+    match Adoption::look(disk.clone(), bytes, now).and_then(|found| found.adopt(new)) {
+        Ok(name) if name == new => world.happened(format!("the disk of {node} is {name} from now on")),
+        Ok(name) => return world.violate(format!("the disk of {node} was adopted and is still {name}")),
+        Err(error) => return world.violate(format!("the disk of {node} cannot be adopted: {error}")),
+    }
+    let voted = opened(BoxedDisk::new(copy(&disk)), bytes).map(|reader| reader.list_registers(0, usize::MAX, None));
+    match voted.as_deref() {
+        Ok([]) => {}
+        Ok([register, ..]) => world.violate(format!("{node} was adopted, and has a vote for {}", register.id)),
+        Err(error) => world.violate(format!("{node} was adopted, and its disk is refused: {error}")),
+    }
+    let mut hosts = world.hosts();
+    hosts.adopted.insert(new);
+    hosts.rotten.insert(new, Rot::More);
+}
+
+/// The operator puts an empty disk into the machine whose disk was harmed, or keeps the bytes that are on it.
 pub(crate) fn replace(world: &Arc<World>) {
     let harmed: Vec<_> = {
         let hosts = world.hosts();
@@ -152,8 +163,13 @@ pub(crate) fn replace(world: &Arc<World>) {
         let nodes = hosts.nodes.iter().filter(|(_, host)| of(host));
         nodes.map(|(node, _)| *node).collect()
     };
+    let mut dice = world.dice("operator");
     for node in harmed {
-        wipe(world, node, 0);
+        if dice.chance(50) {
+            adopt(world, node, dice.seed());
+        } else {
+            wipe(world, node, 0);
+        }
         if let Some(host) = world.hosts().nodes.get_mut(&node) {
             host.me = None;
         }

@@ -7,13 +7,14 @@ use tokio_util::task::AbortOnDropHandle;
 use vstack_types::ambient;
 
 use crate::{
-    actors::{deleters, films, readers, repairer, rivals},
+    actors::{coder, condemners, deleters, films, readers, repairer, rivals, scripts},
     clock::Skew,
-    ending, faults, harm,
+    doubles, ending, faults, harm,
     hosts::{HostId, NodeHost, UploaderHost},
     invariants::{
         api, groups,
         learner::{Learner, chains},
+        queues,
     },
     plan::Plan,
     processes::temp_dir,
@@ -22,17 +23,17 @@ use crate::{
 };
 
 /// Everything acknowledged is whole again this long after nothing goes wrong any more.
-const WHOLE_WITHIN: Duration = Duration::from_secs(900);
+pub(crate) const WHOLE_WITHIN: Duration = Duration::from_secs(900);
 /// Between two looks at everything.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
-/// Requests that a process ever has under way: what the few actors of a history can ask for at once.
-const UNDER_WAY_MAX: usize = 128;
 
 /// How a history is to be run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Every event is printed as it happens.
     pub print: bool,
+    /// Ten times as long: films, scripts and trouble.
+    pub long: bool,
 }
 
 /// What came of a history.
@@ -40,6 +41,8 @@ pub struct Options {
 pub struct Report {
     /// Which.
     pub seed: u64,
+    /// It was a long one.
+    pub long: bool,
     /// Of everything that happened: the same for the same seed, always.
     pub hash: u64,
     /// Events.
@@ -63,15 +66,17 @@ pub fn run(seed: u64, options: Options) -> Report {
         .expect("a runtime of one thread");
     runtime.block_on(async {
         let secret = SECRET.parse().expect("the secret is long enough");
-        let world = World::new(Plan::of(seed), Trace::new(options.print), secret);
+        let world = World::new(Plan::of(seed, options.long), Trace::new(options.print), secret);
         tokio::select! {
             biased;
             () = world.broken.cancelled() => {}
             () = live(&world) => {}
         }
+        world.dissolve();
         let (violation, trace) = (world.violation(), world.trace());
         Report {
             seed,
+            long: options.long,
             hash: trace.hash(),
             events: trace.steps(),
             simulated: world.elapsed(),
@@ -103,19 +108,28 @@ async fn live(world: &Arc<World>) {
     let _supervises = AbortOnDropHandle::new(tokio::spawn(faults::supervise(Arc::clone(world))));
     let _sweeps = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(world))));
     let _watches = AbortOnDropHandle::new(tokio::spawn(readers::watch(Arc::clone(world))));
-    let films: Vec<_> = (0..world.plan.films)
+    let mut films: Vec<_> = (0..world.plan.films)
         .map(|number| AbortOnDropHandle::new(tokio::spawn(films::send(Arc::clone(world), number))))
         .collect();
+    films.extend(
+        (0..world.plan.scripts)
+            .map(|number| AbortOnDropHandle::new(tokio::spawn(scripts::publish(Arc::clone(world), number)))),
+    );
+    films.push(AbortOnDropHandle::new(tokio::spawn(condemners::condemn(Arc::clone(
+        world,
+    )))));
     let rivals: Vec<_> = (1..=world.plan.rivals)
         .map(|number| AbortOnDropHandle::new(tokio::spawn(rivals::rival(Arc::clone(world), number))))
         .collect();
     let joins = AbortOnDropHandle::new(tokio::spawn(faults::join(Arc::clone(world))));
+    let doubles = AbortOnDropHandle::new(tokio::spawn(doubles::double(Arc::clone(world))));
     let harms = AbortOnDropHandle::new(tokio::spawn(harm::harm(Arc::clone(world))));
+    let codes = AbortOnDropHandle::new(tokio::spawn(coder::code(Arc::clone(world))));
     let _repairs = AbortOnDropHandle::new(tokio::spawn(repairer::repair(Arc::clone(world))));
     let deletes = AbortOnDropHandle::new(tokio::spawn(deleters::delete(Arc::clone(world))));
     let trouble = AbortOnDropHandle::new(tokio::spawn(faults::trouble(Arc::clone(world))));
     sleep(world.plan.trouble).await;
-    drop((trouble, deletes, rivals, joins, harms));
+    drop((trouble, deletes, rivals, codes, joins, harms, doubles));
     faults::heal(world).await;
     let ended = async {
         for film in films {
@@ -134,27 +148,42 @@ async fn live(world: &Arc<World>) {
     }
 }
 
+/// Looks at what waits, in nodes and on the way to every host.
+fn waiting(world: &World) -> Result<(), String> {
+    let under_way: Vec<_> = {
+        let network = world.network();
+        let counts = network.under_way.iter();
+        counts.map(|(host, count)| (*host, *count)).collect()
+    };
+    let max = queues::under_way_max(&world.plan, world.everybody().len());
+    for (host, count) in under_way {
+        queues::check_under_way(host, count, max)?;
+    }
+    let hosts = world.hosts();
+    hosts
+        .running_nodes()
+        .try_for_each(|(id, node)| queues::check(id, (node.queues)()))
+}
+
 /// Looks at everything that no single message shows, every now and then.
 async fn sweep(world: Arc<World>) {
     let mut learner = Learner::default();
+    let mut standing = groups::Standing::default();
     loop {
         sleep(SWEEP_EVERY).await;
         let checked = {
             let hosts = world.hosts();
-            world.observer().check_all(&hosts)
+            let ledger = world.ledger();
+            let mut observer = world.observer();
+            observer
+                .check_all(&hosts)
+                .and_then(|()| observer.check_gone(&hosts, &ledger))
         };
         if let Err(what) = checked {
             world.violate(what);
         }
-        let crowded = {
-            let network = world.network();
-            let most = network.under_way.iter().max_by_key(|(_, count)| **count);
-            most.map(|(host, count)| (*host, *count))
-        };
-        if let Some((host, count)) = crowded
-            && count > UNDER_WAY_MAX
-        {
-            world.violate(format!("{host} has {count} requests under way"));
+        if let Err(what) = waiting(&world) {
+            world.violate(what);
         }
         let seen = chains(&world.observer().registers);
         for (chunk, chain) in &seen {
@@ -169,6 +198,9 @@ async fn sweep(world: Arc<World>) {
         }
         let films = world.ledger().films.clone();
         for (video, film) in films {
+            if let Err(what) = standing.check(&*world.store, video).await {
+                world.violate(what);
+            }
             if let Err(what) = api::check(&*world.store, video, &film).await {
                 world.violate(what);
             }

@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use vstack_engine::{BoxedDisk, MemDisk, Reader};
+use vstack_engine::{BoxedDisk, MemDisk, OpenReport, Reader};
+use vstack_node::Queues;
 use vstack_types::{NodeRef, NodeUuid};
 
-use crate::{clock::Skew, dice::Dice, life::Life};
+use crate::{clock::Skew, dice::Dice, life::Life, rot::Rot};
 
 /// A machine, or whoever sends requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +80,10 @@ pub(crate) struct RunningNode {
     pub life: Life,
     pub me: NodeRef,
     pub reader: Reader<BoxedDisk>,
+    /// What it found when it started.
+    pub report: OpenReport,
+    /// What waits in it.
+    pub queues: Box<dyn Fn() -> Queues + Send>,
 }
 
 /// A machine with a storage node.
@@ -86,8 +91,12 @@ pub(crate) struct NodeHost {
     pub disk: MemDisk,
     pub skew: Skew,
     pub slowness: Slowness,
+    /// Faults of its disk that were ever planned.
+    pub planned: usize,
     /// Who it was when it last started.
     pub me: Option<NodeRef>,
+    /// It works on a copy of a disk, and gives this name as its own: it counts for nothing.
+    pub copy: Option<HostId>,
     pub running: Option<RunningNode>,
 }
 
@@ -115,7 +124,9 @@ impl NodeHost {
             disk: MemDisk::default(),
             skew: Skew::default(),
             slowness: Slowness { dice, percent: 0 },
+            planned: 0,
             me: None,
+            copy: None,
             running: None,
         }
     }
@@ -152,6 +163,10 @@ pub(crate) struct Hosts {
     pub harmed: BTreeSet<NodeUuid>,
     /// Of them, those on which an earlier moment was put back, after a later one was told of.
     pub went_back: BTreeSet<NodeUuid>,
+    /// Disks on which something rotted, and how much.
+    pub rotten: BTreeMap<NodeUuid, Rot>,
+    /// New names of disks that gave up those under which they were harmed.
+    pub adopted: BTreeSet<NodeUuid>,
 }
 
 impl Hosts {
@@ -162,10 +177,11 @@ impl Hosts {
             .find(|running| running.me == node)
     }
 
-    /// All nodes that run.
+    /// All nodes that run, but for copies.
     pub(crate) fn running_nodes(&self) -> impl Iterator<Item = (HostId, &RunningNode)> {
         self.nodes
             .iter()
+            .filter(|(_, host)| host.copy.is_none())
             .filter_map(|(id, host)| Some((*id, host.running.as_ref()?)))
     }
 

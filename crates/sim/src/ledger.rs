@@ -42,6 +42,10 @@ pub(crate) struct Ledger {
     pub films: BTreeMap<VideoId, FilmRecord>,
     /// All byte strings ever sent under an id.
     pub contents: BTreeMap<ChunkId, BTreeSet<Digest>>,
+    /// All shards ever made, under their own names.
+    fragments: BTreeMap<ChunkId, BTreeSet<Digest>>,
+    /// What stands under an id, as a commit was answered to somebody.
+    committed: BTreeMap<ChunkId, Digest>,
 }
 
 impl Ledger {
@@ -61,6 +65,42 @@ impl Ledger {
     /// Bytes with this digest may be found under `chunk`.
     pub(crate) fn may_hold(&mut self, chunk: &ChunkId, sha256: Digest) {
         self.contents.entry(chunk.clone()).or_default().insert(sha256);
+    }
+
+    /// A shard with this digest may be found under `fragment`.
+    pub(crate) fn may_be_shard(&mut self, fragment: ChunkId, sha256: Digest) {
+        self.fragments.entry(fragment).or_default().insert(sha256);
+    }
+
+    /// All byte strings ever sent under the id of a chunk or of a fragment.
+    pub(crate) fn sent_under(&self, id: &ChunkId) -> Option<&BTreeSet<Digest>> {
+        self.contents.get(id).or_else(|| self.fragments.get(id))
+    }
+
+    /// Whether different bytes were sent under `chunk`, so that who asks for the id alone may be given either.
+    pub(crate) fn is_contested(&self, chunk: &ChunkId) -> bool {
+        self.contents.get(chunk).is_some_and(|sent| sent.len() > 1)
+    }
+
+    /// A commit of these bytes was acknowledged.
+    ///
+    /// # Errors
+    /// When one of other bytes was before.
+    pub(crate) fn commit(&mut self, chunk: &ChunkId, sha256: Digest) -> Result<(), String> {
+        let stands = *self.committed.entry(chunk.clone()).or_insert(sha256);
+        if stands == sha256 {
+            return Ok(());
+        }
+        Err(format!("{chunk} was committed with {stands}, and then with {sha256}"))
+    }
+
+    /// It turned out which of the bytes sent under `chunk` are those of the film.
+    pub(crate) fn settle(&mut self, video: VideoId, chunk: &ChunkId, bytes: Bytes) {
+        let film = self.films.get_mut(&video);
+        let of = film.and_then(|film| film.chunks.iter_mut().find(|(id, _)| id == chunk));
+        if let Some((_, stands)) = of {
+            *stands = bytes;
+        }
     }
 
     /// What somebody learned about a film.

@@ -30,6 +30,7 @@ mod clock;
 mod command;
 mod dice;
 mod disks;
+mod doubles;
 mod ending;
 mod faults;
 mod harm;
@@ -42,6 +43,8 @@ mod network;
 mod observer;
 mod plan;
 mod processes;
+mod rot;
+mod shards;
 mod trace;
 mod world;
 

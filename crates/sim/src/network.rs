@@ -95,6 +95,11 @@ impl Network {
         self.doors.remove(&host);
     }
 
+    /// Nobody takes requests any more; gives what took them.
+    pub(crate) fn close_all(&mut self) -> impl Sized + use<> {
+        std::mem::take(&mut self.doors)
+    }
+
     pub(crate) fn block(&mut self, from: HostId, to: HostId) {
         self.blocked.insert((from, to));
     }

@@ -6,12 +6,19 @@
 use std::collections::BTreeMap;
 
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
+use vstack_engine::{BoxedDisk, Reader};
 use vstack_types::{ChunkId, Digest, NodeRef};
 
 use crate::{
-    calls::{Call, short},
+    calls::{Call, short, words},
     hosts::{HostId, Hosts, RunningNode},
-    invariants::{bytes, memory::Memory, register::Seen},
+    invariants::{
+        bytes,
+        damage::{self, Damage},
+        gone::Gone,
+        memory::Memory,
+        register::Seen,
+    },
     ledger::Ledger,
     network::Answer,
 };
@@ -21,6 +28,8 @@ use crate::{
 pub(crate) struct Observer {
     pub registers: BTreeMap<ChunkId, Seen>,
     pub memory: Memory,
+    damage: Damage,
+    gone: Gone,
 }
 
 impl Observer {
@@ -37,7 +46,11 @@ impl Observer {
         reply: Option<&Reply>,
         answer: &Answer,
     ) -> Result<(), String> {
-        let node = hosts.nodes.get(&to).and_then(|host| host.running.as_ref());
+        let host = hosts.nodes.get(&to);
+        if host.is_some_and(|host| host.copy.is_some()) {
+            return copy_says(call, reply);
+        }
+        let node = host.and_then(|host| host.running.as_ref());
         match call {
             Call::Vote {
                 chunk,
@@ -61,7 +74,7 @@ impl Observer {
                 }
             }
             Call::Get { chunk } if answer.status.as_u16() == 200 => {
-                let (served, sent) = (Digest::of(&answer.body), ledger.contents.get(chunk));
+                let (served, sent) = (Digest::of(&answer.body), ledger.sent_under(chunk));
                 if sent.is_some_and(|sent| !sent.contains(&served)) {
                     return Err(format!("{to} served bytes for {} that nobody ever sent", short(chunk)));
                 }
@@ -98,7 +111,7 @@ impl Observer {
         }
         seen.replied(node.me, reply).map_err(named)?;
         self.memory.answered(chunk, node.me, reply);
-        self.memory.check(chunk, node).map_err(named)?;
+        self.memory.check(chunk, &node.reader).map_err(named)?;
         self.check_bytes(hosts, node.me, chunk)
     }
 
@@ -121,27 +134,88 @@ impl Observer {
     ///
     /// # Errors
     /// The promise that was broken.
-    pub(crate) fn check_all(&self, hosts: &Hosts) -> Result<(), String> {
+    pub(crate) fn check_all(&mut self, hosts: &Hosts) -> Result<(), String> {
         for (_, node) in hosts.running_nodes() {
-            self.check_node(hosts, node)?;
+            self.check_node(hosts, node, false)?;
         }
         Ok(())
     }
 
-    /// The same for one node, as after its start.
+    /// The same for one node, which just started or did not.
     ///
     /// # Errors
     /// The promise that was broken.
-    pub(crate) fn check_node(&self, hosts: &Hosts, node: &RunningNode) -> Result<(), String> {
+    pub(crate) fn check_node(&mut self, hosts: &Hosts, node: &RunningNode, starts: bool) -> Result<(), String> {
         if hosts.went_back.contains(&node.me.uuid) {
             return Ok(());
         }
-        for chunk in self.registers.keys() {
+        let (harmed, rot) = (
+            hosts.harmed.contains(&node.me.uuid),
+            hosts.rotten.get(&node.me.uuid).copied(),
+        );
+        damage::is_made_up(node, rot, harmed)?;
+        for (chunk, seen) in &self.registers {
             self.memory
-                .check(chunk, node)
+                .check(chunk, &node.reader)
                 .map_err(|what| format!("{}: {what}", short(chunk)))?;
+            self.damage.check(chunk, node)?;
+            if rot.is_some() {
+                damage::is_said(chunk, seen, node, starts)?;
+            }
             self.check_bytes(hosts, node.me, chunk)?;
         }
         Ok(())
+    }
+
+    /// Nothing that was deleted of `contents` is there again.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub(crate) fn check_gone(&mut self, hosts: &Hosts, ledger: &Ledger) -> Result<(), String> {
+        let unharmed = hosts
+            .running_nodes()
+            .filter(|(_, node)| !hosts.harmed.contains(&node.me.uuid));
+        for (_, node) in unharmed {
+            // Under the id of a fragment an item shows only while a placement names it.
+            let whole = ledger
+                .contents
+                .iter()
+                .filter(|(chunk, _)| !chunk.as_str().contains("-frag-"));
+            for (chunk, contents) in whole {
+                for item in contents {
+                    self.gone.check(chunk, *item, node)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A disk of which one record cannot be read remembers everything all the same.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub(crate) fn check_twice(&self, reader: &Reader<BoxedDisk>) -> Result<(), String> {
+        if reader.votes_lost() {
+            return Err(format!(
+                "{}: one record that cannot be read makes votes be lost",
+                reader.me()
+            ));
+        }
+        for chunk in self.registers.keys() {
+            let remembers = self.memory.check(chunk, reader);
+            remembers.map_err(|what| format!("{}, with one record that cannot be read: {what}", short(chunk)))?;
+        }
+        Ok(())
+    }
+}
+
+/// A node that works on a copy of a disk answered.
+fn copy_says(call: &Call, reply: Option<&Reply>) -> Result<(), String> {
+    match reply {
+        Some(Reply::Accepted { .. } | Reply::Promise { .. }) => Err(format!(
+            "a copy of a disk votes: {call}: {}",
+            reply.map_or_else(String::new, words)
+        )),
+        _ => Ok(()),
     }
 }

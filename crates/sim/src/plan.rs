@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use vstack_metadata::ReaperPace;
 
-use crate::{dice::Dice, harm::Harm, network::Weather};
+use crate::{dice::Dice, doubles::Double, harm::Harm, network::Weather};
+
+/// So many times as long as a short history is a long one.
+const LONG: u32 = 10;
 
 /// How fast the services work through what can wait.
 #[derive(Debug, Clone)]
@@ -21,9 +24,17 @@ pub(crate) struct Pace {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub seed: u64,
+    /// So many times the length of a short history.
+    pub stretch: u32,
     pub nodes: u8,
     pub uploaders: u8,
     pub films: u32,
+    /// People who publish a film by a script.
+    pub scripts: u32,
+    /// Somebody ends registers of a film one by one.
+    pub condemns: bool,
+    /// Chunks are moved to coded layouts.
+    pub codes: bool,
     /// Rival proposers.
     pub rivals: u8,
     /// Copies of a chunk.
@@ -35,14 +46,35 @@ pub(crate) struct Plan {
     pub fault_every: Duration,
     /// What is done to one of the disks for good.
     pub harm: Option<Harm>,
+    /// A copy of a disk is started.
+    pub double: Option<Double>,
     /// A node that is there only from then on.
     pub joins_after: Option<Duration>,
     pub pace: Pace,
 }
 
 impl Plan {
-    /// That of `seed`.
-    pub(crate) fn of(seed: u64) -> Self {
+    /// That of `seed`, ten times as long when it is to be `long`.
+    pub(crate) fn of(seed: u64, long: bool) -> Self {
+        let mut short = Self::short(seed);
+        if short.harm.is_none() {
+            let doubles = [Some(Double::Used), Some(Double::Retired), None, None, None];
+            short.double = doubles[Dice::of(seed, "doubles").index(5)];
+        }
+        if !long {
+            return short;
+        }
+        Self {
+            stretch: LONG,
+            films: short.films * LONG,
+            scripts: short.scripts * LONG,
+            trouble: short.trouble * LONG,
+            joins_after: short.joins_after.map(|after| after * LONG),
+            ..short
+        }
+    }
+
+    fn short(seed: u64) -> Self {
         let mut dice = Dice::of(seed, "plan");
         let nodes = [3, 3, 3, 4, 5, 5, 7][dice.index(7)];
         // Half of all histories have a good network, so that what they find is due to something else.
@@ -60,6 +92,8 @@ impl Plan {
         let mut harms = Dice::of(seed, "harm and growth");
         Self {
             seed,
+            stretch: 1,
+            double: None,
             harm: [
                 None,
                 None,
@@ -72,6 +106,9 @@ impl Plan {
             nodes,
             uploaders: if dice.chance(60) { 1 } else { 2 },
             films: u32::try_from(dice.between(2, 4)).unwrap_or(2),
+            scripts: [0, 0, 1, 1, 2][Dice::of(seed, "scripts").index(5)],
+            condemns: Dice::of(seed, "condemned").chance(30),
+            codes: Dice::of(seed, "codes").chance(40),
             rivals: [0, 1, 2][dice.index(3)],
             copies: if nodes >= 5 && dice.chance(30) { 5 } else { 3 },
             trouble: dice.millis(20_000, 60_000),

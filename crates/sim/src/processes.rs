@@ -44,7 +44,8 @@ fn parse<T: Parser>(args: &[&str]) -> T {
 }
 
 fn node_settings(world: &World, id: HostId) -> vstack_node::Settings {
-    let (name, url, metadata) = (id.to_string(), id.url(), METADATA.url());
+    let label = world.hosts().nodes.get(&id).and_then(|host| host.copy).unwrap_or(id);
+    let (name, url, metadata) = (label.to_string(), id.url(), METADATA.url());
     let args = [
         "--node-id",
         &name,
@@ -119,6 +120,8 @@ pub(crate) async fn start_node(world: &Arc<World>, id: HostId) -> Result<(), Str
         life: life.clone(),
         me: open.me(),
         reader: open.reader().clone(),
+        report: open.report().clone(),
+        queues: Box::new(open.queues()),
     };
     world.happened(format!("{id} starts as {}", &running.me.to_string()[..8]));
     if let Some(host) = world.hosts().nodes.get_mut(&id) {

@@ -23,6 +23,7 @@ use crate::{
     network::{Answer, Network, SimWire},
     observer::Observer,
     plan::Plan,
+    rot,
     trace::{Event, Trace},
 };
 
@@ -160,9 +161,34 @@ impl World {
     /// # Errors
     /// The promise that was broken.
     pub(crate) fn check_start(&self, host: HostId) -> Result<(), String> {
+        let full = self.is_full(host);
         let hosts = self.hosts();
-        let running = hosts.nodes.get(&host).and_then(|node| node.running.as_ref());
-        running.map_or(Ok(()), |node| self.observer().check_node(&hosts, node))
+        let Some((node, running)) = hosts
+            .nodes
+            .get(&host)
+            .filter(|node| node.copy.is_none())
+            .and_then(|node| Some((node, node.running.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        self.observer().check_node(&hosts, running, true)?;
+        // A full disk has no room to say that its last batch was synced.
+        let uuid = running.me.uuid;
+        if full || hosts.harmed.contains(&uuid) || hosts.adopted.contains(&uuid) {
+            return Ok(());
+        }
+        let superblock_bytes = self.plan.pace.superblock_bytes;
+        let refused = |error| format!("a disk with one record that cannot be read is refused: {error}");
+        if let Some(opened) = rot::opened_without_a_record(&node.disk, superblock_bytes) {
+            self.observer().check_twice(&opened.map_err(refused)?)?;
+        }
+        let torn = rot::opened_torn(&node.disk, superblock_bytes)
+            .transpose()
+            .map_err(refused)?;
+        if torn.is_some_and(|reader| reader.votes_lost()) {
+            return Err("after a write that was cut off one record that cannot be read makes votes be lost".to_owned());
+        }
+        Ok(())
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -220,6 +246,13 @@ impl World {
             });
             self.broken.cancel();
         }
+    }
+
+    /// Lets go of all processes, each of which holds on to this world by the network it is on.
+    pub(crate) fn dissolve(&self) {
+        let hosts = std::mem::take(&mut *self.hosts());
+        let doors = self.network().close_all();
+        drop((hosts, doors));
     }
 
     pub(crate) fn violation(&self) -> Option<Violation> {

@@ -1,7 +1,7 @@
 //! Faults planted in the services, each of which the simulation must find; and none planted, where it must find none.
 //!
 //! `SIM_PLANTED=words cargo test -p vstack-sim --features planted --test planted_bugs_are_found` runs those alone whose
-//! names have the words.
+//! names have the words; what no name has is itself the name of a fault to look for.
 
 use std::{
     sync::{
@@ -18,7 +18,16 @@ use vstack_types::planted::Planted;
 const SEEDS: u64 = 500;
 
 /// In which part of the code it is, and what is done wrong there.
-const BUGS: [(&str, &str); 30] = [
+///
+/// Planted in services too, and left to other tests, because short histories do not show them:
+/// - "bytes count as verified after a restart", "a full disk leaves half a batch", "a restart breaks the seal": the
+///   engine's own campaign finds them. Here what rots is read before it is voted for, chunks are too small to be written
+///   in parts, and nobody seals a disk;
+/// - "nodes that are away are not waited for", "what is on its way is not waited for": nobody is away, and nothing on its
+///   way, for as long as the reaper waits;
+/// - "a completion is not written down first": the uploader has to end within one round trip;
+/// - "a refused node goes on voting": a node whose disk went back is refused before it has voted at all.
+const BUGS: [(&str, &str); 47] = [
     ("engine", "answered before the sync"),
     ("engine", "the mark is ahead of the sync"),
     ("engine", "the last batch is not made durable again"),
@@ -29,11 +38,24 @@ const BUGS: [(&str, &str); 30] = [
     ("engine", "votes without bytes"),
     ("engine", "a vote that stands brings no copy"),
     ("engine", "a vote is written without its bytes"),
+    ("engine", "damage below the mark is cut"),
+    ("engine", "a torn batch counts"),
+    ("engine", "a commit record is not checked"),
+    ("engine", "a quarantine is forgotten"),
+    ("engine", "a deletion is forgotten"),
+    ("engine", "bytes are served unverified"),
+    ("engine", "lost bytes are vouched for"),
+    ("engine", "lost votes go unnoticed"),
+    ("engine", "retired votes come back"),
+    ("engine", "an adopted disk keeps its name"),
     ("collection", "placed bytes are collected as staged ones"),
+    ("collection", "placed bytes are deleted on request"),
     ("collection", "collecting forgets the other half of a move"),
     ("node", "a vote is answered and not written"),
     ("node", "a vote is answered before its bytes came"),
+    ("node", "an empty disk takes the UUID of the one before it"),
     ("uploader", "a refused vote counts"),
+    ("uploader", "a missing answer is taken for a refusal"),
     ("uploader", "one vote decides"),
     ("uploader", "an overtaken round decides"),
     ("uploader", "a vote without an answer counts"),
@@ -44,11 +66,15 @@ const BUGS: [(&str, &str); 30] = [
     ("uploader", "a failed upload is said to be completed"),
     ("uploader", "a restart forgets uploads in progress"),
     ("metadata", "a group that stands is made anew"),
+    ("metadata", "the first group stands for all chunks"),
+    ("metadata", "the learner goes back"),
+    ("metadata", "a disk that went back is accepted"),
     ("metadata", "a deletion is acknowledged and not written down"),
     ("metadata", "what ended becomes active"),
     ("metadata", "videos that are whole are reaped"),
     ("metadata", "nodes without a part are not told of a deletion"),
     ("proposer", "a proposer takes silence for a vote"),
+    ("proposer", "a proposer takes a UUID that was used before"),
 ];
 
 /// What came of looking for a fault.
@@ -121,7 +147,10 @@ fn search_all(bugs: &[(&'static str, &'static str)]) -> Vec<Search> {
 #[test]
 fn every_planted_bug_is_found() {
     let words = std::env::var("SIM_PLANTED").unwrap_or_default();
-    let bugs: Vec<_> = BUGS.into_iter().filter(|(_, bug)| bug.contains(&words)).collect();
+    let mut bugs: Vec<_> = BUGS.into_iter().filter(|(_, bug)| bug.contains(&words)).collect();
+    if bugs.is_empty() {
+        bugs.extend(words.split(';').map(|name| ("?", &*name.to_owned().leak())));
+    }
     let started = Instant::now();
     let searches = search_all(&bugs);
     let lost: Vec<_> = searches

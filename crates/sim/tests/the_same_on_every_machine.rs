@@ -12,8 +12,20 @@ const WRITTEN_DOWN: &str = include_str!("hashes.txt");
 #[test]
 fn histories_are_those_that_were_written_down() {
     let mut found = String::new();
-    for (seed, long) in [(7_000, false), (7_001, false), (7_002, false), (7_003, false), (7_004, true)] {
-        let report = run(seed, Options { long, ..Options::default() });
+    for (seed, long) in [
+        (7_000, false),
+        (7_001, false),
+        (7_002, false),
+        (7_003, false),
+        (7_004, true),
+    ] {
+        let report = run(
+            seed,
+            Options {
+                long,
+                ..Options::default()
+            },
+        );
         writeln!(found, "{seed} {:016x} {} events", report.hash, report.events).expect("text takes text");
     }
     assert_eq!(found, WRITTEN_DOWN, "crates/sim/tests/hashes.txt; found:\n{found}");

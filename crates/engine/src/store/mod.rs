@@ -281,6 +281,10 @@ impl<D: Disk> Store<D> {
         if item.was_read_back(now.monotonic, self.shared.reverify_after) {
             return Ok(true);
         }
+        // What this batch brings is not on the disk yet: what is read there now would condemn it.
+        if item.lsn > self.shared.counters.log_seq.load(Ordering::Acquire) {
+            return Ok(false);
+        }
         match self.shared.read_verified(item, now.monotonic) {
             Ok(_) => Ok(true),
             Err(ReadError::Corrupt) => {

@@ -210,3 +210,71 @@ fn conflicts(entry: &Entry, sha256: Digest) -> bool {
         None => entry.live().any(|item| item.sha256 != sha256),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vstack_chunkpaxos::Layout;
+    use vstack_types::{Monotonic, NodeUuid, ProcessUuid, Timestamp};
+
+    use super::*;
+    use crate::{BufferPool, ItemBuilder, MemDisk, Op, Outcome, StoreOptions};
+
+    const NOW: Now = Now {
+        monotonic: Monotonic::from_start(Duration::from_secs(1)),
+        wall: Timestamp(1_000_000_000_000),
+    };
+
+    #[test]
+    fn bytes_do_not_bring_votes_back() {
+        let options = StoreOptions {
+            superblock_bytes: 256 * 1024,
+            new_uuid: NodeUuid::from_bytes([1; 16]),
+            secret: [7; 32],
+            reverify_after: Duration::from_secs(86_400),
+            claims: false,
+        };
+        let mut store = Store::open(MemDisk::default(), options, NOW).unwrap();
+        let mut bytes = ItemBuilder::new(BufferPool::new(3, 1).try_take().unwrap());
+        bytes.push(b"abc").unwrap();
+        let item = bytes.finish();
+        let id: ChunkId = "forgotten".parse().unwrap();
+        store.stage_vote(&id, Register::lost(), NOW, 0).unwrap();
+        store.seal(NOW).unwrap();
+        let decided = Request::Decided {
+            ballot: Ballot {
+                round: 1,
+                proposer: ProcessUuid::from_bytes([9; 16]),
+            },
+            placement: Placement {
+                version: 1,
+                size: 3,
+                sha256: item.sha256(),
+                layout: Layout::Replicated {
+                    nodes: vec![store.me()],
+                },
+                prev: None,
+                back: false,
+            },
+        };
+        let news = Op::Paxos {
+            id: id.clone(),
+            request: decided,
+        };
+        let brought = Op::Put {
+            id: id.clone(),
+            item: item.clone(),
+            mode: PutMode::Item,
+        };
+        let outcomes = store.commit(vec![news, brought], NOW);
+        assert!(matches!(outcomes[1], Ok(Outcome::Put(PutOutcome::Stored { .. }))));
+        let register = store.entry(&id).register();
+        assert!(register.decided && register.votes_lost(), "{register:?}");
+        let asked = Op::Paxos {
+            id,
+            request: Request::Prepare {
+                ballot: Ballot::zero(ProcessUuid::from_bytes([8; 16])),
+            },
+        };
+        assert_eq!(store.commit(vec![asked], NOW), [Ok(Outcome::Reply(Reply::Damaged))]);
+    }
+}

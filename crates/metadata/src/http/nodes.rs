@@ -79,8 +79,8 @@ pub(super) async fn register(
     }))
 }
 
-/// A sign of life; 404 asks the node to register again. Of a trusted node it changes something only under the
-/// cluster secret.
+/// A sign of life; 404 asks the node to register again, also when its label is another disk's by now, or its disk
+/// another process's. Of a trusted node it changes something only under the cluster secret and with its disk named.
 #[utoipa::path(post, path = "/nodes/{id}/heartbeat", params(("id" = String, Path)), request_body = Heartbeat, responses((status = 200, body = NodeAck), (status = 404, body = vstack_api::ErrorBody)))]
 pub(super) async fn heartbeat(
     State(app): State<Shared>,
@@ -99,19 +99,24 @@ pub(super) async fn heartbeat(
     }
     let signed = signed(&auth, &uri, &headers, &body);
     let known = app.store.node(id.clone()).await.map_err(store_error)?;
+    let for_itself = signed && beat.disk_uuid.is_some();
     let node = match known {
-        Some(node) if node.trusted && !signed => Some(node),
+        Some(node) if node.trusted && !for_itself => Some(node),
         _ => {
             let beat = NodeBeat {
                 disk_percent: beat.disk_usage_percent,
                 chunk_count: beat.chunk_count,
                 log_seq: signed.then_some(beat.log_seq),
                 at: app.now(),
+                disk: beat.disk_uuid,
+                // Of who registered without the secret, none was believed.
+                process: beat.process.filter(|_| signed),
             };
             app.store.beat(id.clone(), beat).await.map_err(store_error)?
         }
     };
-    let node = node.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("no node {id}: register it first")))?;
+    let unknown = || format!("no node {id}, or it is another disk or process by now: register it first");
+    let node = node.ok_or_else(|| ApiError::new(ErrorCode::NotFound, unknown()))?;
     Ok(Json(NodeAck {
         status: "ok".into(),
         node_id: node.label,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
-use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Refusal, Request, Vote};
+use futures_util::{StreamExt as _, future::join_all, stream};
+use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Refusal, Reply, Request, Vote};
 use vstack_client::NodeUrls;
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
@@ -30,7 +30,9 @@ pub(super) async fn delete(
     let Some(initial) = first.or_else(|| left.learned.as_ref().map(Placement::nodes)) else {
         return false;
     };
-    match run_change(app, urls, chunk, left, &initial, Change::Delete).await {
+    let known = newest(app, urls, chunk, left, &initial).await;
+    let known = known.as_ref();
+    match run_change(app, urls, chunk, known, &initial, Change::Delete).await {
         Some(Outcome::Decided(vote)) if vote.placement.layout.is_deleted() => {
             if !vstack_types::planted!("nodes without a part are not told of a deletion") {
                 tell_others(app, urls, chunk, left, &vote).await;
@@ -47,14 +49,36 @@ pub(super) async fn delete(
         }
         Some(Outcome::Refused(Refusal::Joint(_))) => {
             // A move was under way: end it, one way or the other. The next pass deletes.
-            let settled = run_change(app, urls, chunk, left, &initial, Change::Settle).await;
+            let settled = run_change(app, urls, chunk, known, &initial, Change::Settle).await;
             if let Some(Outcome::Refused(Refusal::NotEnough)) = settled {
-                run_change(app, urls, chunk, left, &initial, Change::TurnBack).await;
+                run_change(app, urls, chunk, known, &initial, Change::TurnBack).await;
             }
             false
         }
         _ => false,
     }
+}
+
+/// The newest decision to go by: what was learned, or what nodes know to be decided that are none of its acceptors. A
+/// move may have been decided when the video had ended and nobody learned of it any more; then only those it went to
+/// are sure to be there still.
+async fn newest(app: &App, urls: &NodeUrls, chunk: &ChunkId, left: &Left, initial: &[NodeRef]) -> Option<Placement> {
+    let learned = left.learned.as_ref();
+    let is_acceptor = |node: &&NodeRef| learned.map_or(initial.contains(node), |placement| placement.names(**node));
+    let others = left.seen_at.iter().filter(|node| !is_acceptor(node));
+    let reads = others.filter_map(|node| urls.holder(*node)).map(async |holder| {
+        let read = app.nodes.paxos(&holder, chunk, &Request::Read);
+        match tokio::time::timeout(PAGE_TIMEOUT, read).await {
+            Ok(Ok(Reply::State {
+                accepted: Some(vote),
+                decided: true,
+                ..
+            })) => Some(vote.placement),
+            _ => None,
+        }
+    });
+    let told = join_all(reads).await.into_iter().flatten();
+    told.chain(learned.cloned()).max_by_key(|placement| placement.version)
 }
 
 /// Tells nodes that have a register of the chunk but are no acceptors of it any more, since it was moved away from
@@ -76,13 +100,13 @@ async fn run_change(
     app: &App,
     urls: &NodeUrls,
     chunk: &ChunkId,
-    left: &Left,
+    known: Option<&Placement>,
     initial: &[NodeRef],
     change: Change,
 ) -> Option<Outcome> {
     let mut proposer = Proposer::new(ProcessUuid::random(), initial.to_vec(), change);
-    if let Some(learned) = &left.learned {
-        proposer = proposer.knowing(learned.clone());
+    if let Some(known) = known {
+        proposer = proposer.knowing(known.clone());
     }
     match app.propose(urls, chunk, proposer, app.pace.chunk_deadline).await {
         Ok(outcome) => Some(outcome),

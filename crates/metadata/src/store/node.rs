@@ -1,8 +1,9 @@
 //! The registry of storage nodes.
 
-use vstack_types::{NodeRef, NodeUuid, Timestamp};
+use vstack_types::{NodeRef, NodeUuid, ProcessUuid, Timestamp};
 
 use super::Answer;
+use crate::admission::Refusal;
 
 /// Most nodes registered. Beyond it, a cluster of handfuls of machines has a registration loop somewhere.
 pub const NODES_MAX: usize = 1_000;
@@ -18,8 +19,10 @@ pub struct Node {
     pub public_url: String,
     /// Its disk and life; none for a node that did not say and takes no votes. A disk is registered once.
     pub acceptor: Option<NodeRef>,
-    /// Highest sequence number of a durable record it told of.
+    /// Highest sequence number of a durable record its disk told of, at whatever place.
     pub log_seq: u64,
+    /// The process that registered under the cluster secret.
+    pub process: Option<ProcessUuid>,
     /// Failure domain.
     pub zone: String,
     /// Of its software.
@@ -32,9 +35,31 @@ pub struct Node {
     pub chunk_count: u64,
     /// It proved that it knows the cluster secret.
     pub trusted: bool,
-    /// It last registered with a shorter log than before. It is not trusted until it registers with one as long.
+    /// Its disk last registered with a shorter log than before. It is not trusted until it registers with one as long.
     pub went_back: bool,
 }
+
+/// What is remembered of a disk for good, whoever takes its label or URL: a disk that comes back must not have
+/// forgotten votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskLog {
+    /// Highest sequence number of a durable record it told of under the cluster secret.
+    pub log_seq: u64,
+    /// It last registered with less.
+    pub went_back: bool,
+}
+
+/// What a registration is decided by.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// All nodes.
+    pub nodes: &'a [Node],
+    /// The disk that registers, when it ever told how far its log reaches.
+    pub disk: Option<DiskLog>,
+}
+
+/// Decides a registration: the node to write down in place of every other with its label, URL or disk, or why not.
+pub type Decide = Box<dyn FnOnce(Known<'_>) -> Result<Node, Refusal> + Send>;
 
 /// A sign of life.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +72,10 @@ pub struct NodeBeat {
     pub log_seq: Option<u64>,
     /// Now.
     pub at: Timestamp,
+    /// Whose it is; none when nobody said.
+    pub disk: Option<NodeUuid>,
+    /// The same.
+    pub process: Option<ProcessUuid>,
 }
 
 /// Calls about nodes.
@@ -55,13 +84,14 @@ pub trait Nodes: Send + Sync + 'static {
     fn nodes(&self) -> Answer<'_, Vec<Node>>;
     /// One node.
     fn node(&self, label: String) -> Answer<'_, Option<Node>>;
-    /// Writes a node in place of every one that has its label, its URL or its disk. For a disk that was known,
-    /// the log sequence never falls.
-    fn put_node(&self, node: Node) -> Answer<'_, ()>;
-    /// Notes a sign of life; gives the node as it stands now, none when there is no such label.
+    /// Lets `decide` look at all nodes and at what is remembered of `disk`, and writes down what it says, with nothing
+    /// in between. The log sequence of a disk never falls.
+    fn register_node(&self, disk: Option<NodeUuid>, decide: Decide) -> Answer<'_, Result<Node, Refusal>>;
+    /// Notes a sign of life; gives the node as it stands now, none when there is no such label or it belongs to another
+    /// disk or process. A log sequence counts for a beat that names its disk.
     fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>>;
     /// Trusts the node with this label, if it still is this disk and that did not go back; says whether it is.
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool>;
-    /// Notes that a disk went back in time, and trusts it no more; gives its node as it stands now.
+    /// Notes that a disk that is remembered went back in time, and trusts it no more; gives its node as it stands now, if it has one.
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>>;
 }

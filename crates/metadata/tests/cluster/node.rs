@@ -19,13 +19,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vstack_api::{
     auth::header_bytes,
-    metadata::RegisterNode,
+    metadata::{Heartbeat, RegisterNode},
     node::{ChunkPage, HeldItem, NodeHealth, RegisterEntry, RegisterPage},
 };
 use vstack_chunkpaxos::{Layout, Placement, Register, Reply, Request, acceptor};
 use vstack_client::{HttpClient, NodeClient, Timeouts};
 use vstack_service::{ClusterCall, Path, Query, Service, serve};
-use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, VideoId};
+use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ProcessUuid, VideoId};
 
 #[derive(Default)]
 struct Held {
@@ -35,6 +35,7 @@ struct Held {
 
 struct Node {
     me: NodeRef,
+    process: ProcessUuid,
     label: String,
     peers: NodeClient,
     held: Mutex<Held>,
@@ -78,18 +79,30 @@ pub struct TestNode {
 
 impl TestNode {
     pub async fn start(n: u8, secret: &str) -> Self {
+        let (listener, _) = super::listener().await;
+        Self::start_on(listener, n, secret)
+    }
+
+    /// Another one at the address of `before`, which has to be stopped.
+    pub async fn start_in_place_of(before: &Self, n: u8) -> Self {
+        let listener = tokio::net::TcpListener::bind(before.address).await;
+        Self::start_on(listener.expect("its port"), n, &before.secret)
+    }
+
+    fn start_on(listener: tokio::net::TcpListener, n: u8, secret: &str) -> Self {
+        let address = listener.local_addr().expect("an address");
         let me = NodeRef::first(NodeUuid::from_bytes([n; 16]));
         let label = format!("node-{n}");
         let http = HttpClient::new(Some(secret.parse().expect("a secret")), Timeouts::default()).expect("a client");
         let held = Mutex::new(Held::default());
         let node = Arc::new(Node {
             me,
+            process: ProcessUuid::random(),
             label: label.clone(),
             peers: NodeClient::new(http),
             held,
             faults: Mutex::default(),
         });
-        let (listener, address) = super::listener().await;
         let url = format!("http://{address}");
         let mut started = Self {
             me,
@@ -154,17 +167,23 @@ impl TestNode {
             disk_uuid: Some(self.me.uuid),
             incarnation: 0,
             log_seq,
+            process: Some(self.node.process),
+        }
+    }
+
+    /// Its sign of life.
+    pub fn heartbeat(&self, log_seq: u64) -> Heartbeat {
+        Heartbeat {
+            disk_usage_percent: 40.0,
+            chunk_count: 7,
+            log_seq,
+            disk_uuid: Some(self.me.uuid),
+            process: Some(self.node.process),
         }
     }
 
     /// The owner's PUT, as if it had come over HTTP.
-    pub fn put0(
-        &self,
-        owner: vstack_types::ProcessUuid,
-        chunk: &ChunkId,
-        placement: &Placement,
-        bytes: &[u8],
-    ) -> Reply {
+    pub fn put0(&self, owner: ProcessUuid, chunk: &ChunkId, placement: &Placement, bytes: &[u8]) -> Reply {
         let mut held = self.node.held.lock().expect("no panic before");
         held.items
             .insert((chunk.clone(), Digest::of(bytes)), Bytes::copy_from_slice(bytes));
@@ -306,7 +325,9 @@ async fn discard(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>) -> Stat
 
 async fn challenge(State(node): State<Arc<Node>>, call: ClusterCall) -> Response {
     node.faults.lock().expect("no panic before").challenges += 1;
-    (StatusCode::OK, call.call.sign(&node.me.to_string(), &call.body)).into_response()
+    let process = node.process.as_bytes();
+    let signed = call.call.sign(&node.me.to_string(), &[&*call.body, process].concat());
+    (StatusCode::OK, signed, process.to_vec()).into_response()
 }
 
 async fn paxos(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: ClusterCall) -> Response {

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Sends one film after a while and follows it to its end.
 pub(crate) async fn send(world: Arc<World>, number: u32) {
     let mut dice = world.dice(&format!("film {number}"));
-    sleep(dice.millis(3_000, 20_000)).await;
+    sleep(dice.millis(3_000, 20_000) * world.plan.stretch).await;
     let uploaders: Vec<_> = world.hosts().uploaders.keys().copied().collect();
     let Some(uploader) = dice.pick(&uploaders).copied() else {
         return;
@@ -73,6 +73,13 @@ async fn hand_over(world: &Arc<World>, uploader: HostId, film: &Film) -> Option<
     Some(accepted)
 }
 
+/// Whether an upload failed because the metadata service did not answer, which is waited for longer than any trouble
+/// of a history lasts. Only the first group is not.
+fn is_impatient(why: &str) -> bool {
+    let silent = why.contains("cannot reach") || why.contains("did not answer in time");
+    why.starts_with("the metadata service") && silent && !why.contains("named no nodes")
+}
+
 async fn follow(world: &Arc<World>, uploader: HostId, number: u32, accepted: &UploadAccepted) {
     let client = UploaderClient::new(world.outsider(USERS), &uploader.url());
     loop {
@@ -80,7 +87,11 @@ async fn follow(world: &Arc<World>, uploader: HostId, number: u32, accepted: &Up
         let known = match client.status(&accepted.upload_session_id).await {
             Ok(status) if status.status == UploadStage::Completed => Known::Completed,
             Ok(status) if status.status == UploadStage::Failed => {
-                world.noted(format!("film {number} failed: {}", status.error.unwrap_or_default()));
+                let why = status.error.unwrap_or_default();
+                if is_impatient(&why) {
+                    return world.violate(format!("film {number} was given up too soon: {why}"));
+                }
+                world.noted(format!("film {number} failed: {why}"));
                 Known::Failed
             }
             Ok(_) => continue,

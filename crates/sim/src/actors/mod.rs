@@ -1,8 +1,12 @@
 //! Those who want something of the cluster. Each is a task that works until the time of trouble is over, through the
 //! same clients as everybody else, and writes into the ledger what it was told.
 
+pub(crate) mod coder;
+pub(crate) mod condemners;
 pub(crate) mod deleters;
 pub(crate) mod films;
+pub(crate) mod plain_http;
 pub(crate) mod readers;
 pub(crate) mod repairer;
 pub(crate) mod rivals;
+pub(crate) mod scripts;

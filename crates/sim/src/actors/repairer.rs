@@ -1,5 +1,6 @@
 //! Makes whole what a lost or damaged disk held: moves each chunk that still names it to disks that are there, and ends
-//! the moves, through the real driver, for ever.
+//! the moves, through the real driver, for ever. It ends also what [`super::coder`] left under way, whoever's film it
+//! was, by bringing the shards without which nobody could.
 //!
 //! It stands in for the planner of the metadata service and knows what that will know: the last decision, which disks
 //! are lost, which run.
@@ -8,11 +9,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use vstack_api::metadata::VideoStatus;
-use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer};
+use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
 use vstack_client::{NodeClient, propose};
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
-use super::rivals::{learn, urls};
+use super::{
+    coder::{bring, fetch},
+    rivals::{learn, urls},
+};
 use crate::{hosts::HostId, world::World};
 
 /// Between two rounds over everything.
@@ -25,29 +29,82 @@ pub(crate) async fn repair(world: Arc<World>) {
     let nodes = NodeClient::new(world.outsider(HostId::rival(9)));
     loop {
         sleep(ROUND_EVERY).await;
-        for (video, chunk) in stored(&world).await {
-            if let Some((current, change)) = needed(&world, &chunk) {
-                mend(&world, &nodes, (video, &chunk), current, change).await;
+        let films = world.ledger().films.clone();
+        for (video, film) in films {
+            let row = world.store.video(video).await;
+            let active = row.is_ok_and(|row| row.is_some_and(|row| row.status == VideoStatus::Active));
+            for (chunk, _) in film.chunks {
+                if world.plan.codes {
+                    assist(&world, &nodes, &chunk).await;
+                }
+                if active && let Some((current, change)) = needed(&world, &chunk) {
+                    mend(&world, &nodes, (video, &chunk), current, change).await;
+                }
+                if active {
+                    catch_up(&world, &nodes, (video, &chunk)).await;
+                }
             }
         }
     }
 }
 
-/// Chunks of active videos.
-async fn stored(world: &World) -> Vec<(VideoId, ChunkId)> {
-    if world.hosts().harmed.is_empty() {
-        return Vec::new();
+/// Has the learner told of a later version than it knows: whoever decided that may have died before he told.
+async fn catch_up(world: &World, nodes: &NodeClient, (video, chunk): (VideoId, &ChunkId)) {
+    let Some(current) = world
+        .observer()
+        .registers
+        .get(chunk)
+        .and_then(|seen| seen.current())
+        .cloned()
+    else {
+        return;
+    };
+    match world.store.chunk(chunk.clone()).await {
+        Ok(Some((_, known))) if known.placement.version < current.version => {}
+        _ => return,
     }
-    let films = world.ledger().films.clone();
-    let mut chunks = Vec::new();
-    for (video, film) in films {
-        if let Ok(Some(row)) = world.store.video(video).await
-            && row.status == VideoStatus::Active
-        {
-            chunks.extend(film.chunks.into_iter().map(|(chunk, _)| (video, chunk)));
-        }
+    let read = Proposer::new(ProcessUuid::random(), current.nodes(), Change::Read);
+    if let Ok(Outcome::Decided(vote)) = propose(nodes, &urls(world), chunk, read, DEADLINE).await {
+        world.noted(format!(
+            "{chunk}: the learner hears of version {}",
+            vote.placement.version
+        ));
+        learn(world, video, chunk, vote.placement).await;
     }
-    chunks
+}
+
+/// Whether shards are involved.
+pub(crate) fn is_coded(placement: &Placement) -> bool {
+    let mut layouts = std::iter::once(&placement.layout).chain(&placement.prev);
+    layouts.any(|layout| matches!(layout, Layout::Coded { .. }))
+}
+
+/// Brings what nodes lack to vote for the newest value of `chunk`, where shards are involved and it is under way: nodes
+/// cannot make shards of what they have yet.
+async fn assist(world: &World, nodes: &NodeClient, chunk: &ChunkId) {
+    let newest = {
+        let hosts = world.hosts();
+        let registers = hosts.running_nodes().map(|(_, node)| node.reader.register(chunk));
+        let accepted = registers.filter_map(|register| Some((register.accepted?, register.decided)));
+        accepted.max_by_key(|(vote, decided)| (vote.ballot, *decided))
+    };
+    let Some((vote, decided)) = newest else { return };
+    let value = vote.placement;
+    if !is_coded(&value) || (decided && value.prev.is_none()) || !lacks(world, chunk, &value) {
+        return;
+    }
+    if let Some(bytes) = fetch(world, nodes, chunk, &value).await {
+        bring(world, nodes, chunk, &value, &value.layout, &bytes).await;
+    }
+}
+
+/// Whether a node that runs does not have what `value` is to place there.
+fn lacks(world: &World, chunk: &ChunkId, value: &Placement) -> bool {
+    let hosts = world.hosts();
+    hosts.running_nodes().any(|(_, node)| {
+        let items = value.items_of(&value.layout, node.me);
+        items.iter().any(|item| !node.reader.has_item(chunk, *item))
+    })
 }
 
 /// What is to be done about `chunk`, if anything.
@@ -61,12 +118,18 @@ fn needed(world: &World, chunk: &ChunkId) -> Option<(Placement, Change)> {
     let change = match &current.prev {
         _ if current.layout.is_deleted() => return None,
         None if !current.layout.nodes().iter().any(lost) => return None,
+        // Nothing was lost, and others will end it.
+        Some(_) if hosts.harmed.is_empty() && !is_coded(&current) => return None,
         None => {
+            let copies = match &current.layout {
+                Layout::Coded { .. } => world.plan.copies,
+                layout => layout.nodes().len(),
+            };
             let kept: Vec<_> = current.layout.nodes().into_iter().filter(|node| !lost(node)).collect();
             let mut to = kept.clone();
             let running = hosts.running_nodes().map(|(_, running)| running.me);
             to.extend(running.filter(|node| !lost(node) && !kept.contains(node)));
-            to.truncate(current.layout.nodes().len());
+            to.truncate(copies);
             Change::Move {
                 to: Layout::Replicated { nodes: to },
             }
@@ -85,6 +148,16 @@ async fn mend(
     current: Placement,
     change: Change,
 ) {
+    if let Change::Move { to } = &change
+        && is_coded(&current)
+    {
+        // Nobody has all of it.
+        let Some(bytes) = fetch(world, nodes, chunk, &current).await else {
+            return world.noted(format!("{chunk} cannot be made of its shards now"));
+        };
+        bring(world, nodes, chunk, &current, to, &bytes).await;
+    }
+    let first = current.nodes();
     let proposer = Proposer::new(ProcessUuid::random(), current.nodes(), change)
         .expecting(current.version)
         .knowing(current);
@@ -94,6 +167,13 @@ async fn mend(
             learn(world, video, chunk, vote.placement).await;
         }
         Ok(Outcome::Nothing) => world.noted(format!("{chunk}: nothing to mend")),
+        Ok(Outcome::Refused(Refusal::NotEnough)) => {
+            // Who missed the move and has its part by now vouches for it once he heard that it was decided: a read
+            // tells him.
+            world.noted(format!("{chunk} is told of again"));
+            let read = Proposer::new(ProcessUuid::random(), first, Change::Read);
+            let _next_round = propose(nodes, &urls(world), chunk, read, DEADLINE).await;
+        }
         Ok(Outcome::Refused(refusal)) => world.noted(format!("{chunk} is not mended: {refusal}")),
         Err(error) => world.noted(format!("{chunk} is not mended: {error}")),
     }

@@ -48,7 +48,7 @@ pub(crate) async fn rival(world: Arc<World>, number: u8) {
         if let Some(current) = &plan.current {
             proposer = proposer.expecting(current.version);
         }
-        let outcome = propose(&nodes, &urls(&world), &plan.chunk, proposer, DEADLINE).await;
+        let outcome = propose(&nodes, &some_urls(&world, &mut dice), &plan.chunk, proposer, DEADLINE).await;
         world.noted(format!("r{number}: {}", ending(&outcome)));
         if let Ok(Outcome::Decided(vote)) = outcome {
             learn(&world, plan.video, &plan.chunk, vote.placement).await;
@@ -56,7 +56,8 @@ pub(crate) async fn rival(world: Arc<World>, number: u8) {
     }
 }
 
-const fn name(change: &Change) -> &'static str {
+/// What is wanted, in words.
+pub(super) const fn name(change: &Change) -> &'static str {
     match change {
         Change::Read => "a read",
         Change::Create { .. } => "the creation",
@@ -68,7 +69,8 @@ const fn name(change: &Change) -> &'static str {
     }
 }
 
-fn ending<E: std::fmt::Display>(outcome: &Result<Outcome, E>) -> String {
+/// What came of it, in words.
+pub(super) fn ending<E: std::fmt::Display>(outcome: &Result<Outcome, E>) -> String {
     match outcome {
         Ok(Outcome::Decided(vote)) => format!("decided, version {}", vote.placement.version),
         Ok(Outcome::Nothing) => "nothing".to_owned(),
@@ -83,32 +85,36 @@ pub(crate) fn urls(world: &World) -> NodeUrls {
     let known = hosts
         .nodes
         .iter()
+        .filter(|(_, host)| host.copy.is_none())
         .filter_map(|(id, host)| Some((host.me?.uuid, id.url())));
     known.collect()
+}
+
+/// The same, and perhaps a copy of a disk in place of the disk.
+fn some_urls(world: &World, dice: &mut Dice) -> NodeUrls {
+    let with_copy = dice.chance(30);
+    let hosts = world.hosts();
+    let used = hosts.nodes.iter().filter(|(_, host)| with_copy || host.copy.is_none());
+    used.filter_map(|(id, host)| Some((host.me?.uuid, id.url()))).collect()
 }
 
 async fn plan(world: &World, dice: &mut Dice) -> Option<Plan> {
     let films: Vec<_> = {
         let ledger = world.ledger();
-        let wanted = ledger.films.iter().filter(|(_, film)| film.deletion == Deletion::None);
+        let wanted = ledger
+            .films
+            .iter()
+            .filter(|(_, film)| film.deletion != Deletion::Acknowledged);
         wanted
             .map(|(video, film)| (*video, film.known, film.chunks.clone()))
             .collect()
     };
     let (video, known, chunks) = dice.pick(&films)?;
     let (chunk, _) = dice.pick(chunks)?;
-    let groups = world.store.groups(*video).await.ok()?;
-    let sequence = chunk
-        .as_str()
-        .rsplit_once("-chunk-")
-        .and_then(|(_, n)| n.parse().ok())
-        .unwrap_or(0);
-    let group = groups.iter().rev().find(|group| group.from_seq <= sequence)?;
-    // Before a chunk is sent its group may still be replaced, and nobody has any business with it.
+    let initial = first_nodes(world, *video, chunk).await?;
     let current = {
         let observer = world.observer();
-        let seen = observer.registers.get(chunk).filter(|seen| seen.was_sent())?;
-        seen.current().cloned()
+        observer.registers.get(chunk).and_then(|seen| seen.current()).cloned()
     };
     let change = match &current {
         _ if dice.chance(15) => Change::Read,
@@ -125,15 +131,40 @@ async fn plan(world: &World, dice: &mut Dice) -> Option<Plan> {
     Some(Plan {
         video: *video,
         chunk: chunk.clone(),
-        initial: group.members.clone(),
+        initial,
         current: current.filter(|_| dice.chance(70)),
         change,
     })
 }
 
+/// The first acceptors of a chunk that somebody sent. Before that its group may still be replaced, and nobody has any
+/// business with it.
+pub(super) async fn first_nodes(world: &World, video: VideoId, chunk: &ChunkId) -> Option<Vec<NodeRef>> {
+    let groups = world.store.groups(video).await.ok()?;
+    let digits = chunk.as_str().rsplit_once("-chunk-").map(|(_, digits)| digits);
+    let sequence = digits.and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let group = groups.into_iter().rev().find(|group| group.from_seq <= sequence)?;
+    let sent = world
+        .observer()
+        .registers
+        .get(chunk)
+        .is_some_and(|seen| seen.was_sent());
+    sent.then_some(group.members)
+}
+
 /// As many nodes as now, others as far as there are any.
 fn target(world: &World, dice: &mut Dice, current: &Placement) -> Option<Layout> {
-    let mut nodes: Vec<NodeRef> = world.hosts().nodes.values().filter_map(|host| host.me).collect();
+    // Who moves shards has to bring the bytes.
+    if matches!(current.layout, Layout::Coded { .. }) {
+        return None;
+    }
+    let mut nodes: Vec<NodeRef> = world
+        .hosts()
+        .nodes
+        .values()
+        .filter(|host| host.copy.is_none())
+        .filter_map(|host| host.me)
+        .collect();
     let copies = current.layout.nodes().len();
     let mut to = Vec::new();
     while to.len() < copies && !nodes.is_empty() {

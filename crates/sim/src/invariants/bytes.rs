@@ -7,7 +7,7 @@ use super::register::Seen;
 use crate::{calls::short, hosts::RunningNode};
 
 /// Whether `node` vouched for `item` since it was last free to let it go.
-fn vouched(seen: &Seen, node: NodeRef, item: Digest) -> bool {
+pub(super) fn vouched(seen: &Seen, node: NodeRef, item: Digest) -> bool {
     let keeps = |placement: &&Placement| placement.keeps(node, item);
     let mut unbroken = seen.chain.values().rev().take_while(keeps);
     unbroken.any(|placement| placement.items_of(&placement.layout, node).contains(&item) && seen.voted(node, placement))

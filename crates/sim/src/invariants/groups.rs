@@ -1,10 +1,10 @@
 //! The first acceptors of a chunk are those of its group: a function of its id, the same for whoever proposes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vstack_chunkpaxos::Placement;
 use vstack_metadata::store::Store;
-use vstack_types::ChunkId;
+use vstack_types::{ChunkId, NodeRef, VideoId};
 
 use crate::calls::short;
 
@@ -32,4 +32,28 @@ pub(crate) async fn check(store: &dyn Store, chunk: &ChunkId, first: &Placement)
         "{}: first decided on {placed:?}, and its group is {stands:?}",
         short(chunk)
     ))
+}
+
+/// The groups that were seen to stand.
+#[derive(Debug, Default)]
+pub(crate) struct Standing(BTreeMap<(VideoId, u32), Vec<NodeRef>>);
+
+impl Standing {
+    /// Whether the groups of `video` that stood once still do.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub(crate) async fn check(&mut self, store: &dyn Store, video: VideoId) -> Result<(), String> {
+        for group in store.groups(video).await.unwrap_or_default() {
+            let stood = self.0.entry((video, group.from_seq));
+            let stood = stood.or_insert_with(|| group.members.clone());
+            if *stood != group.members {
+                return Err(format!(
+                    "{video}: the group from {} on was {stood:?} and is {:?}",
+                    group.from_seq, group.members
+                ));
+            }
+        }
+        Ok(())
+    }
 }

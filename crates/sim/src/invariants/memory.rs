@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use vstack_chunkpaxos::{Ballot, Reply};
+use vstack_engine::{BoxedDisk, Reader};
 use vstack_types::{ChunkId, NodeRef};
-
-use crate::hosts::RunningNode;
 
 /// The highest that was answered.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,15 +36,15 @@ impl Memory {
         said.accepted = said.accepted.max(accepted);
     }
 
-    /// Whether `node` remembers. One that says that it lost votes does not have to: it abstains.
-    pub(crate) fn check(&self, chunk: &ChunkId, node: &RunningNode) -> Result<(), String> {
-        let Some(said) = self.0.get(&(chunk.clone(), node.me)) else {
+    /// Whether the disk behind `reader` remembers. One that says that it lost votes does not have to: it abstains.
+    pub(crate) fn check(&self, chunk: &ChunkId, reader: &Reader<BoxedDisk>) -> Result<(), String> {
+        let Some(said) = self.0.get(&(chunk.clone(), reader.me())) else {
             return Ok(());
         };
-        if node.reader.votes_lost() {
+        if reader.votes_lost() {
             return Ok(());
         }
-        let register = node.reader.register(chunk);
+        let register = reader.register(chunk);
         if register.damaged {
             return Ok(());
         }
@@ -53,7 +52,9 @@ impl Memory {
         if register.promised < said.promised || accepted < said.accepted {
             return Err(format!(
                 "{} forgot what it answered: it promised {:?} and accepted {:?}, and has {register:?}",
-                node.me, said.promised, said.accepted
+                reader.me(),
+                said.promised,
+                said.accepted
             ));
         }
         Ok(())

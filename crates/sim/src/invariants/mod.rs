@@ -2,7 +2,10 @@
 
 pub(crate) mod api;
 pub(crate) mod bytes;
+pub(crate) mod damage;
+pub(crate) mod gone;
 pub(crate) mod groups;
 pub(crate) mod learner;
 pub(crate) mod memory;
+pub(crate) mod queues;
 pub(crate) mod register;

@@ -10,6 +10,8 @@ use vstack_types::NodeRef;
 pub(crate) struct Seen {
     values: BTreeMap<Ballot, Placement>,
     votes: BTreeMap<Ballot, BTreeSet<NodeRef>>,
+    /// The version that each ballot with a quorum decided: rising as the ballots do.
+    decided_in: BTreeMap<Ballot, u64>,
     /// Decided placements by version.
     pub chain: BTreeMap<u64, Placement>,
 }
@@ -78,14 +80,27 @@ impl Seen {
                 "{node} voted in ballot {ballot}, in which nothing was proposed"
             ));
         };
+        if !value.nodes().contains(&node) {
+            return Err(format!("{node} has a vote for {value:?}, of which it is no acceptor"));
+        }
         if value.quorum(|node| voters.contains(&node)) {
             let value = value.clone();
-            return self.decided(value);
+            return self.decided(ballot, value);
         }
         Ok(())
     }
 
-    fn decided(&mut self, placement: Placement) -> Result<(), String> {
+    fn decided(&mut self, ballot: Ballot, placement: Placement) -> Result<(), String> {
+        // An older placement that gets a majority again, above the ballot that decided its successor, is a split.
+        let version = placement.version;
+        let below = self.decided_in.range(..ballot).find(|(_, other)| **other > version);
+        let above = self.decided_in.range(ballot..).find(|(_, other)| **other < version);
+        if let Some((other, there)) = below.or(above) {
+            return Err(format!(
+                "{placement:?} was decided in {ballot}, and version {there} in {other}"
+            ));
+        }
+        self.decided_in.insert(ballot, version);
         if let Some(there) = self.chain.get(&placement.version) {
             return if *there == placement {
                 Ok(())
@@ -141,5 +156,45 @@ fn follows(before: &Placement, after: &Placement) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{after:?} was not made from {before:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_chunkpaxos::Layout;
+    use vstack_types::{Digest, NodeUuid, ProcessUuid};
+
+    use super::*;
+
+    fn decide(seen: &mut Seen, round: u64, placement: &Placement) -> Result<(), String> {
+        let proposer = ProcessUuid::from_bytes([1; 16]);
+        let ballot = Ballot { round, proposer };
+        seen.offered(ballot, placement)?;
+        let mut voters = placement.nodes().into_iter();
+        voters.try_for_each(|node| seen.replied(node, &Reply::Accepted { ballot }))
+    }
+
+    #[test]
+    fn a_placement_decided_again_above_its_successor_is_a_split() {
+        let nodes: Vec<_> = (1..=3).map(|n| NodeRef::first(NodeUuid::from_bytes([n; 16]))).collect();
+        let first = Placement {
+            version: 1,
+            size: 1,
+            sha256: Digest::of(b"x"),
+            layout: Layout::Replicated { nodes: nodes.clone() },
+            prev: None,
+            back: false,
+        };
+        let second = Placement {
+            version: 2,
+            layout: Layout::Deleted { nodes },
+            ..first.clone()
+        };
+        let mut seen = Seen::default();
+        assert_eq!(decide(&mut seen, 1, &first), Ok(()));
+        assert_eq!(decide(&mut seen, 3, &first), Ok(()), "completed once more");
+        assert_eq!(decide(&mut seen, 4, &second), Ok(()));
+        assert_eq!(decide(&mut seen, 2, &first), Ok(()), "the last votes of an old ballot");
+        assert!(decide(&mut seen, 5, &first).is_err());
     }
 }

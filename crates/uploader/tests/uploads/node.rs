@@ -159,6 +159,7 @@ impl TestNode {
             disk_uuid: Some(self.me.uuid),
             incarnation: 0,
             log_seq: 1,
+            process: None,
         }
     }
 

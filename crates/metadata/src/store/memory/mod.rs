@@ -12,11 +12,11 @@ use std::{
 };
 
 use vstack_api::metadata::{RedundancyMode, VideoStatus};
-use vstack_types::{ChunkId, ProcessUuid, Timestamp, VideoId};
+use vstack_types::{ChunkId, NodeUuid, ProcessUuid, Timestamp, VideoId};
 
 use super::{
-    Answer, Chunk, Completion, CompletionOutcome, GROUPS_MAX, Group, GroupOutcome, Learned, Listing, NewVideo, Node,
-    Reap, ReapJob, SortKey, StatusChange, Store, StoreError, Video, VideoPage, VideoQuery, Videos,
+    Answer, Chunk, Completion, CompletionOutcome, DiskLog, GROUPS_MAX, Group, GroupOutcome, Learned, Listing, NewVideo,
+    Node, Reap, ReapJob, SortKey, StatusChange, Store, StoreError, Video, VideoPage, VideoQuery, Videos,
 };
 
 /// Everything in ordered maps behind a lock that is never held across an await.
@@ -33,6 +33,8 @@ struct Tables {
     /// The init segment first, as `None` sorts.
     places: BTreeMap<(VideoId, Option<u32>), ChunkId>,
     nodes: BTreeMap<String, Node>,
+    /// Never taken from.
+    disks: BTreeMap<NodeUuid, DiskLog>,
 }
 
 fn ready<T: Send + 'static>(answer: Result<T, StoreError>) -> Answer<'static, T> {

@@ -2,34 +2,66 @@
 
 use vstack_types::NodeUuid;
 
-use super::{MemoryStore, ready};
-use crate::store::{Answer, Node, NodeBeat, Nodes};
+use super::{MemoryStore, Tables, ready};
+use crate::{
+    admission::Refusal,
+    store::{Answer, Decide, Known, Node, NodeBeat, Nodes},
+};
 
-impl Nodes for MemoryStore {
-    fn nodes(&self) -> Answer<'_, Vec<Node>> {
-        ready(Ok(self.tables().nodes.values().cloned().collect()))
-    }
+fn disk(node: &Node) -> Option<NodeUuid> {
+    node.acceptor.map(|acceptor| acceptor.uuid)
+}
 
-    fn node(&self, label: String) -> Answer<'_, Option<Node>> {
-        ready(Ok(self.tables().nodes.get(&label).cloned()))
-    }
-
-    fn put_node(&self, mut node: Node) -> Answer<'_, ()> {
-        let mut tables = self.tables();
-        let disk = |node: &Node| node.acceptor.map(|acceptor| acceptor.uuid);
-        if let Some(known) = tables
-            .nodes
-            .values()
-            .find(|known| disk(&node).is_some() && disk(known) == disk(&node))
-        {
-            node.log_seq = node.log_seq.max(known.log_seq);
+impl Tables {
+    /// With what is remembered of its disk.
+    fn whole(&self, node: &Node) -> Node {
+        let log = disk(node).and_then(|disk| self.disks.get(&disk)).copied();
+        let log = log.unwrap_or_default();
+        Node {
+            log_seq: log.log_seq,
+            went_back: log.went_back,
+            ..node.clone()
         }
-        tables.nodes.retain(|label, known| {
+    }
+
+    fn whole_nodes(&self) -> Vec<Node> {
+        self.nodes.values().map(|node| self.whole(node)).collect()
+    }
+
+    fn put_node(&mut self, node: Node) -> Node {
+        self.nodes.retain(|label, known| {
             let same_disk = disk(&node).is_some() && disk(known) == disk(&node);
             *label != node.label && known.url != node.url && !same_disk
         });
-        tables.nodes.insert(node.label.clone(), node);
-        ready(Ok(()))
+        if let Some(disk) = disk(&node).filter(|disk| node.log_seq > 0 || self.disks.contains_key(disk)) {
+            let log = self.disks.entry(disk).or_default();
+            log.log_seq = log.log_seq.max(node.log_seq);
+            log.went_back = node.went_back;
+        }
+        let whole = self.whole(&node);
+        self.nodes.insert(node.label.clone(), node);
+        whole
+    }
+}
+
+impl Nodes for MemoryStore {
+    fn nodes(&self) -> Answer<'_, Vec<Node>> {
+        ready(Ok(self.tables().whole_nodes()))
+    }
+
+    fn node(&self, label: String) -> Answer<'_, Option<Node>> {
+        let tables = self.tables();
+        ready(Ok(tables.nodes.get(&label).map(|node| tables.whole(node))))
+    }
+
+    fn register_node(&self, disk: Option<NodeUuid>, decide: Decide) -> Answer<'_, Result<Node, Refusal>> {
+        let mut tables = self.tables();
+        let known = Known {
+            nodes: &tables.whole_nodes(),
+            disk: disk.and_then(|disk| tables.disks.get(&disk)).copied(),
+        };
+        let decided = decide(known);
+        ready(Ok(decided.map(|node| tables.put_node(node))))
     }
 
     fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>> {
@@ -37,28 +69,40 @@ impl Nodes for MemoryStore {
         let Some(node) = tables.nodes.get_mut(&label) else {
             return ready(Ok(None));
         };
+        let another_disk = beat.disk.is_some() && beat.disk != disk(node);
+        let another_process = beat.process.is_some() && beat.process != node.process;
+        if another_disk || another_process {
+            return ready(Ok(None));
+        }
         node.disk_percent = beat.disk_percent;
         node.chunk_count = beat.chunk_count;
-        node.log_seq = node.log_seq.max(beat.log_seq.unwrap_or(0));
         node.last_heartbeat = node.last_heartbeat.max(Some(beat.at));
-        ready(Ok(Some(node.clone())))
+        let node = node.clone();
+        if let (Some(disk), Some(log_seq @ 1..)) = (beat.disk, beat.log_seq) {
+            let log = tables.disks.entry(disk).or_default();
+            log.log_seq = log.log_seq.max(log_seq);
+        }
+        ready(Ok(Some(tables.whole(&node))))
     }
 
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool> {
         let mut tables = self.tables();
+        let went_back = tables.disks.get(&disk).is_some_and(|log| log.went_back);
         let node = tables.nodes.get_mut(&label);
-        let node = node.filter(|node| node.acceptor.is_some_and(|acceptor| acceptor.uuid == disk) && !node.went_back);
+        let node = node.filter(|node| node.acceptor.is_some_and(|acceptor| acceptor.uuid == disk) && !went_back);
         ready(Ok(node.map(|node| node.trusted = true).is_some()))
     }
 
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>> {
         let mut tables = self.tables();
+        if let Some(log) = tables.disks.get_mut(&disk) {
+            log.went_back = true;
+        }
         let this = |node: &&mut Node| node.acceptor.is_some_and(|acceptor| acceptor.uuid == disk);
         let node = tables.nodes.values_mut().find(this).map(|node| {
             node.trusted = false;
-            node.went_back = true;
             node.clone()
         });
-        ready(Ok(node))
+        ready(Ok(node.map(|node| tables.whole(&node))))
     }
 }

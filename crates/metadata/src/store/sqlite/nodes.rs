@@ -1,67 +1,163 @@
 //! The registry in SQL.
 
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 use vstack_types::NodeUuid;
 
 use super::{
     SqliteStore,
     rows::{self, sql_integer},
 };
-use crate::store::{Answer, NODES_MAX, Node, NodeBeat, Nodes, StoreError};
+use crate::{
+    admission::Refusal,
+    store::{Answer, Decide, DiskLog, Known, NODES_MAX, Node, NodeBeat, Nodes, StoreError},
+};
 
-impl SqliteStore {
-    async fn replace_node(&self, node: Node) -> Result<(), StoreError> {
-        let disk = node.acceptor.map(|acceptor| acceptor.uuid.to_string());
-        let mut transaction = self.write().await?;
-        let known = sqlx::query("SELECT log_seq FROM nodes WHERE disk_uuid = ?")
-            .bind(&disk)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let known_seq = known.map(|row| rows::integer::<u64>(&row, "log_seq")).transpose()?;
-        let log_seq = node.log_seq.max(known_seq.unwrap_or(0));
-        sqlx::query("DELETE FROM nodes WHERE node_id = ? OR node_url = ? OR disk_uuid = ?")
-            .bind(&node.label)
-            .bind(&node.url)
-            .bind(&disk)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query(
-            "INSERT INTO nodes (node_id, node_url, public_url, disk_uuid, incarnation, log_seq, zone, version, \
-             last_heartbeat, disk_percent, chunk_count, trusted, went_back) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+/// Every node with what is remembered of its disk; a condition follows.
+macro_rules! nodes_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT nodes.*, COALESCE(disks.log_seq, 0) AS log_seq, COALESCE(disks.went_back, 0) AS went_back \
+             FROM nodes LEFT JOIN disks ON disks.disk_uuid = nodes.disk_uuid ",
+            $condition
         )
+    };
+}
+
+async fn node_labelled(connection: &mut SqliteConnection, label: &str) -> Result<Option<Node>, StoreError> {
+    let row = sqlx::query(nodes_where!("WHERE node_id = ?"))
+        .bind(label)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(rows::node).transpose()
+}
+
+async fn all_nodes(connection: &mut SqliteConnection) -> Result<Vec<Node>, StoreError> {
+    let found = sqlx::query(nodes_where!("ORDER BY node_id LIMIT ?"))
+        .bind(sql_integer(NODES_MAX as u64))
+        .fetch_all(connection)
+        .await?;
+    found.iter().map(rows::node).collect()
+}
+
+async fn disk_log(connection: &mut SqliteConnection, disk: NodeUuid) -> Result<Option<DiskLog>, StoreError> {
+    let row = sqlx::query("SELECT log_seq, went_back FROM disks WHERE disk_uuid = ?")
+        .bind(disk.to_string())
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(rows::disk_log).transpose()
+}
+
+async fn put_node(transaction: &mut Transaction<'static, Sqlite>, node: &Node) -> Result<(), StoreError> {
+    let disk = node.acceptor.map(|acceptor| acceptor.uuid.to_string());
+    sqlx::query("DELETE FROM nodes WHERE node_id = ? OR node_url = ? OR disk_uuid = ?")
         .bind(&node.label)
         .bind(&node.url)
-        .bind(&node.public_url)
         .bind(&disk)
-        .bind(node.acceptor.map_or(0, |acceptor| i64::from(acceptor.incarnation.0)))
-        .bind(sql_integer(log_seq))
-        .bind(&node.zone)
-        .bind(&node.version)
-        .bind(node.last_heartbeat.map(|at| at.0))
-        .bind(node.disk_percent)
-        .bind(sql_integer(node.chunk_count))
-        .bind(node.trusted)
-        .bind(node.went_back)
-        .execute(&mut *transaction)
+        .execute(&mut **transaction)
         .await?;
+    sqlx::query(
+        "INSERT INTO nodes (node_id, node_url, public_url, disk_uuid, incarnation, process, zone, version, \
+         last_heartbeat, disk_percent, chunk_count, trusted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&node.label)
+    .bind(&node.url)
+    .bind(&node.public_url)
+    .bind(&disk)
+    .bind(node.acceptor.map_or(0, |acceptor| i64::from(acceptor.incarnation.0)))
+    .bind(node.process.map(|process| process.to_string()))
+    .bind(&node.zone)
+    .bind(&node.version)
+    .bind(node.last_heartbeat.map(|at| at.0))
+    .bind(node.disk_percent)
+    .bind(sql_integer(node.chunk_count))
+    .bind(node.trusted)
+    .execute(&mut **transaction)
+    .await?;
+    let Some(disk) = disk else { return Ok(()) };
+    sqlx::query("UPDATE disks SET went_back = ? WHERE disk_uuid = ?")
+        .bind(node.went_back)
+        .bind(&disk)
+        .execute(&mut **transaction)
+        .await?;
+    note_log(transaction, &disk, node.log_seq).await
+}
+
+/// A disk of which nobody said how far its log reaches leaves no trace: strangers must not fill the table.
+async fn note_log(transaction: &mut Transaction<'static, Sqlite>, disk: &str, log_seq: u64) -> Result<(), StoreError> {
+    if log_seq > 0 {
+        sqlx::query(
+            "INSERT INTO disks (disk_uuid, log_seq, went_back) VALUES (?, ?, 0) \
+             ON CONFLICT (disk_uuid) DO UPDATE SET log_seq = MAX(log_seq, excluded.log_seq)",
+        )
+        .bind(disk)
+        .bind(sql_integer(log_seq))
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+impl SqliteStore {
+    async fn decide_node(&self, disk: Option<NodeUuid>, decide: Decide) -> Result<Result<Node, Refusal>, StoreError> {
+        let mut transaction = self.write().await?;
+        let nodes = all_nodes(&mut transaction).await?;
+        let log = match disk {
+            Some(disk) => disk_log(&mut transaction, disk).await?,
+            None => None,
+        };
+        let node = match decide(Known {
+            nodes: &nodes,
+            disk: log,
+        }) {
+            Ok(node) => node,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        put_node(&mut transaction, &node).await?;
+        let written = node_labelled(&mut transaction, &node.label).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(Ok(written.unwrap_or(node)))
     }
 
     async fn note_beat(&self, label: String, beat: NodeBeat) -> Result<Option<Node>, StoreError> {
         let mut transaction = self.write().await?;
-        sqlx::query(
-            "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, log_seq = MAX(log_seq, COALESCE(?3, log_seq)), \
-             last_heartbeat = MAX(COALESCE(last_heartbeat, ?4), ?4) WHERE node_id = ?5",
+        let disk = beat.disk.map(|disk| disk.to_string());
+        let updated = sqlx::query(
+            "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, \
+             last_heartbeat = MAX(COALESCE(last_heartbeat, ?3), ?3) \
+             WHERE node_id = ?4 AND (?5 IS NULL OR disk_uuid IS ?5) AND (?6 IS NULL OR process IS ?6)",
         )
         .bind(beat.disk_percent)
         .bind(sql_integer(beat.chunk_count))
-        .bind(beat.log_seq.map(sql_integer))
         .bind(beat.at.0)
         .bind(&label)
+        .bind(&disk)
+        .bind(beat.process.map(|process| process.to_string()))
         .execute(&mut *transaction)
         .await?;
-        let row = sqlx::query("SELECT * FROM nodes WHERE node_id = ?")
-            .bind(&label)
+        if updated.rows_affected() == 0 {
+            return Ok(None);
+        }
+        if let (Some(disk), Some(log_seq)) = (&disk, beat.log_seq) {
+            note_log(&mut transaction, disk, log_seq).await?;
+        }
+        let node = node_labelled(&mut transaction, &label).await?;
+        transaction.commit().await?;
+        Ok(node)
+    }
+
+    async fn note_distrust(&self, disk: NodeUuid) -> Result<Option<Node>, StoreError> {
+        let mut transaction = self.write().await?;
+        let disk = disk.to_string();
+        sqlx::query("UPDATE disks SET went_back = 1 WHERE disk_uuid = ?")
+            .bind(&disk)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE nodes SET trusted = 0 WHERE disk_uuid = ?")
+            .bind(&disk)
+            .execute(&mut *transaction)
+            .await?;
+        let row = sqlx::query(nodes_where!("WHERE nodes.disk_uuid = ?"))
+            .bind(&disk)
             .fetch_optional(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -71,27 +167,15 @@ impl SqliteStore {
 
 impl Nodes for SqliteStore {
     fn nodes(&self) -> Answer<'_, Vec<Node>> {
-        Box::pin(async move {
-            let found = sqlx::query("SELECT * FROM nodes ORDER BY node_id LIMIT ?")
-                .bind(sql_integer(NODES_MAX as u64))
-                .fetch_all(&self.readers)
-                .await?;
-            found.iter().map(rows::node).collect()
-        })
+        Box::pin(async move { all_nodes(&mut *self.readers.acquire().await?).await })
     }
 
     fn node(&self, label: String) -> Answer<'_, Option<Node>> {
-        Box::pin(async move {
-            let row = sqlx::query("SELECT * FROM nodes WHERE node_id = ?")
-                .bind(label)
-                .fetch_optional(&self.readers)
-                .await?;
-            row.as_ref().map(rows::node).transpose()
-        })
+        Box::pin(async move { node_labelled(&mut *self.readers.acquire().await?, &label).await })
     }
 
-    fn put_node(&self, node: Node) -> Answer<'_, ()> {
-        Box::pin(self.replace_node(node))
+    fn register_node(&self, disk: Option<NodeUuid>, decide: Decide) -> Answer<'_, Result<Node, Refusal>> {
+        Box::pin(self.decide_node(disk, decide))
     }
 
     fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>> {
@@ -100,23 +184,19 @@ impl Nodes for SqliteStore {
 
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool> {
         Box::pin(async move {
-            let updated =
-                sqlx::query("UPDATE nodes SET trusted = 1 WHERE node_id = ? AND disk_uuid = ? AND went_back = 0")
-                    .bind(label)
-                    .bind(disk.to_string())
-                    .execute(&self.writer)
-                    .await?;
+            let updated = sqlx::query(
+                "UPDATE nodes SET trusted = 1 WHERE node_id = ?1 AND disk_uuid = ?2 \
+                 AND NOT EXISTS (SELECT 1 FROM disks WHERE disk_uuid = ?2 AND went_back != 0)",
+            )
+            .bind(label)
+            .bind(disk.to_string())
+            .execute(&self.writer)
+            .await?;
             Ok(updated.rows_affected() > 0)
         })
     }
 
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>> {
-        Box::pin(async move {
-            let row = sqlx::query("UPDATE nodes SET trusted = 0, went_back = 1 WHERE disk_uuid = ? RETURNING *")
-                .bind(disk.to_string())
-                .fetch_optional(&self.writer)
-                .await?;
-            row.as_ref().map(rows::node).transpose()
-        })
+        Box::pin(self.note_distrust(disk))
     }
 }

@@ -7,7 +7,7 @@ use vstack_api::metadata::ChunkPlace;
 use vstack_chunkpaxos::Placement;
 use vstack_types::{NodeRef, Timestamp, VideoId};
 
-use crate::store::{Chunk, Node, Owner, Reap, StoreError, Video};
+use crate::store::{Chunk, DiskLog, Node, Owner, Reap, StoreError, Video};
 
 /// Every column of a video, in the order of [`video`].
 pub(super) const VIDEO_COLUMNS: &str = "video_id, title, duration_sec, status, owner, owner_last_seen, version, \
@@ -137,12 +137,20 @@ pub(super) fn node(row: &SqliteRow) -> Result<Node, StoreError> {
         public_url: row.try_get("public_url")?,
         acceptor: disk.map(|uuid| NodeRef { uuid, incarnation }),
         log_seq: integer(row, "log_seq")?,
+        process: parsed_option(row, "process")?,
         zone: row.try_get("zone")?,
         version: row.try_get("version")?,
         last_heartbeat: row.try_get::<Option<i64>, _>("last_heartbeat")?.map(Timestamp),
         disk_percent: row.try_get("disk_percent")?,
         chunk_count: integer(row, "chunk_count")?,
         trusted: row.try_get("trusted")?,
+        went_back: row.try_get("went_back")?,
+    })
+}
+
+pub(super) fn disk_log(row: &SqliteRow) -> Result<DiskLog, StoreError> {
+    Ok(DiskLog {
+        log_seq: integer(row, "log_seq")?,
         went_back: row.try_get("went_back")?,
     })
 }
