@@ -19,7 +19,10 @@ fn said(output: &Output) -> String {
 fn a_seed_is_replayed_to_the_letter() {
     let plain = said(&sim(&["--seed", "3"]));
     assert_eq!(plain, said(&sim(&["--seed", "3"])));
-    assert!(plain.starts_with("seed 3: hash ") && plain.contains("every promise kept"), "{plain}");
+    assert!(
+        plain.starts_with("seed 3: hash ") && plain.contains("every promise kept"),
+        "{plain}"
+    );
     let traced = said(&sim(&["--seed", "3", "--trace"]));
     assert!(traced.lines().count() > 100, "every event has a line: {traced}");
     assert_eq!(traced.lines().last(), plain.lines().last(), "watching changes nothing");

@@ -9,11 +9,11 @@ use tokio::time::sleep;
 
 use crate::{
     dice::Dice,
-    faults::restart,
     harm::wipe,
     hosts::{HostId, NodeHost},
     processes::{End, stop_node},
     rot::copy,
+    supervisor::restart,
     world::World,
 };
 

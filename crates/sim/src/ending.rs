@@ -55,8 +55,7 @@ pub(crate) async fn whole(world: &Arc<World>) -> Result<(), String> {
 }
 
 /// Whether the placement of `chunk`, or another that a node accepted, lost its majority with the disks that were harmed:
-/// replicas on two disks do not survive the loss of one. Such a register stays as it is, and what is left of it is for
-/// `vstack salvage`.
+/// replicas on two disks do not survive the loss of one. Such a register stays as it is, for people to decide about.
 fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool {
     let accepted = hosts
         .running_nodes()
@@ -66,7 +65,8 @@ fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool
     placements.any(|placement| !placement.quorum(|node| !hosts.harmed.contains(&node.uuid)))
 }
 
-/// A majority of each chunk's nodes have its bytes, and people can read it.
+/// A majority of each chunk's nodes have its bytes, as was acknowledged, and people can read it. Copies beyond that are
+/// made by an uploader while it lives, and by nobody yet when a script left them out.
 async fn is_whole(world: &Arc<World>, video: VideoId, film: &FilmRecord) -> Result<(), String> {
     let mut beyond_repair = false;
     {

@@ -16,10 +16,10 @@ use crate::{
     actors::readers::scrub,
     clock::{SimClock, Skew},
     dice::Dice,
-    faults::restart,
     hosts::HostId,
     processes::{End, stop_node},
     rot::{Rot, copy, is_ripe, opened},
+    supervisor::restart,
     world::World,
 };
 

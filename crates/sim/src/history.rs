@@ -18,6 +18,7 @@ use crate::{
     },
     plan::Plan,
     processes::temp_dir,
+    supervisor,
     trace::Trace,
     world::{SECRET, Violation, World},
 };
@@ -104,8 +105,8 @@ fn build(world: &World) {
 async fn live(world: &Arc<World>) {
     build(world);
     world.network().weather = world.plan.weather;
-    faults::start_all(world).await;
-    let _supervises = AbortOnDropHandle::new(tokio::spawn(faults::supervise(Arc::clone(world))));
+    supervisor::start_all(world).await;
+    let _supervises = AbortOnDropHandle::new(tokio::spawn(supervisor::supervise(Arc::clone(world))));
     let _sweeps = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(world))));
     let _watches = AbortOnDropHandle::new(tokio::spawn(readers::watch(Arc::clone(world))));
     let mut films: Vec<_> = (0..world.plan.films)
@@ -121,7 +122,7 @@ async fn live(world: &Arc<World>) {
     let rivals: Vec<_> = (1..=world.plan.rivals)
         .map(|number| AbortOnDropHandle::new(tokio::spawn(rivals::rival(Arc::clone(world), number))))
         .collect();
-    let joins = AbortOnDropHandle::new(tokio::spawn(faults::join(Arc::clone(world))));
+    let joins = AbortOnDropHandle::new(tokio::spawn(supervisor::join(Arc::clone(world))));
     let doubles = AbortOnDropHandle::new(tokio::spawn(doubles::double(Arc::clone(world))));
     let harms = AbortOnDropHandle::new(tokio::spawn(harm::harm(Arc::clone(world))));
     let codes = AbortOnDropHandle::new(tokio::spawn(coder::code(Arc::clone(world))));
@@ -130,7 +131,7 @@ async fn live(world: &Arc<World>) {
     let trouble = AbortOnDropHandle::new(tokio::spawn(faults::trouble(Arc::clone(world))));
     sleep(world.plan.trouble).await;
     drop((trouble, deletes, rivals, codes, joins, harms, doubles));
-    faults::heal(world).await;
+    supervisor::heal(world).await;
     let ended = async {
         for film in films {
             if let Err(error) = film.await {

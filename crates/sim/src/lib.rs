@@ -6,11 +6,12 @@
 //! in-memory store that passes the database's conformance suite. Simulated: how requests travel ([`network`]), what
 //! disks keep ([`disks`], over the engine's memory disk), what time it is ([`clock`], tokio's paused time), what is
 //! drawn at random ([`vstack_types::ambient`] inside the services, [`dice`] outside), ffmpeg (films are cut already)
-//! and processes, which end in the middle of anything ([`processes`]).
+//! and processes, which end in the middle of anything ([`processes`]). Not simulated: the uploader's journal and spool
+//! are files of the real file system and lose nothing unsynced; nodes do not leave; SQLite.
 //!
 //! The [`observer`] sees every request and its answer before anybody else; [`invariants`] say what must always hold,
-//! [`ending`] what must hold once nothing goes wrong any more. [`faults`] makes things go wrong, [`actors`] want
-//! something of the cluster. [`history`] puts them together.
+//! [`ending`] what must hold once nothing goes wrong any more. [`faults`] makes things go wrong, the [`supervisor`]
+//! keeps hosts running, [`actors`] want something of the cluster. [`history`] puts them together.
 //!
 //! # How to add
 //! - a **fault**: see [`faults`];
@@ -45,6 +46,7 @@ mod plan;
 mod processes;
 mod rot;
 mod shards;
+mod supervisor;
 mod trace;
 mod world;
 
