@@ -171,8 +171,7 @@ pub async fn propose_counting(
             match driver.perform(&proposer, actions) {
                 Some(Step::Finish(outcome)) => {
                     driver.effort.round_trips += driver.depth;
-                    let rest = driver.trail().await;
-                    return Proposed { outcome, rest };
+                    return (outcome, driver);
                 }
                 Some(Step::Backoff(attempt)) => {
                     tokio::time::sleep(backoff(attempt, &mut rng)).await;
@@ -182,9 +181,12 @@ pub async fn propose_counting(
             }
         }
     };
-    timeout(deadline, run)
+    let (outcome, driver) = timeout(deadline, run)
         .await
-        .map_err(|_elapsed| ProposeError::Deadline(deadline))
+        .map_err(|_elapsed| ProposeError::Deadline(deadline))?;
+    // Past the deadline: what is decided is no less so when others have to wait.
+    let rest = driver.trail().await;
+    Ok(Proposed { outcome, rest })
 }
 
 enum Step {

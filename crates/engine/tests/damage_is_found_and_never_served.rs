@@ -197,26 +197,45 @@ fn a_copy_that_rotted_in_a_running_store_lets_no_old_copy_go() {
         prev: Some(placement(&a, 1, &[other()]).layout),
         ..placement(&a, 2, &[me()])
     };
-    let prepare = |name, round| paxos(name, Request::Prepare { ballot: ballot(round) });
-    for name in ["sound", "rotten"] {
-        one(&mut store, put_item(name, &a)).unwrap();
-        let accept = Request::Accept {
+    let accept = |name| {
+        let request = Request::Accept {
             ballot: ballot(1),
             placement: joint.clone(),
         };
+        paxos(name, request)
+    };
+    let prepare = |name| paxos(name, Request::Prepare { ballot: ballot(2) });
+    // What was put last rots.
+    let rot = || {
+        let payload = |bytes: &[u8]| bytes == &a.bytes()[100..164];
+        let rotten = disk.contents(FIRST).windows(64).rposition(payload).unwrap();
+        disk.flip(FIRST, rotten);
+    };
+    for name in ["sound", "rotten"] {
+        one(&mut store, put_item(name, &a)).unwrap();
         let accepted = Reply::Accepted { ballot: ballot(1) };
-        assert_eq!(one(&mut store, paxos(name, accept)), Ok(Outcome::Reply(accepted)));
+        assert_eq!(one(&mut store, accept(name)), Ok(Outcome::Reply(accepted)));
     }
-    let payload = |bytes: &[u8]| bytes == &a.bytes()[100..164];
-    let rotten = disk.contents(FIRST).windows(64).rposition(payload).unwrap();
-    disk.flip(FIRST, rotten);
+    rot();
+    // Long after the vote made sure of them.
+    let later = at(3 + 25 * 3600);
     assert!(matches!(
-        one(&mut store, prepare("sound", 2)),
+        one_at(&mut store, prepare("sound"), later),
         Ok(Outcome::Reply(Reply::Promise { holds: true, .. }))
     ));
     assert_eq!(
-        one(&mut store, prepare("rotten", 2)),
+        one_at(&mut store, prepare("rotten"), later),
         Ok(Outcome::Reply(Reply::Damaged))
+    );
+    // Nor does a copy that rotted before the vote take part in one.
+    one_at(&mut store, put_item("never-sound", &a), later).unwrap();
+    rot();
+    let need = Reply::NeedBytes {
+        items: vec![a.sha256()],
+    };
+    assert_eq!(
+        one_at(&mut store, accept("never-sound"), later),
+        Ok(Outcome::Reply(need))
     );
 }
 
@@ -233,15 +252,17 @@ fn a_copy_that_is_still_being_written_is_not_condemned() {
         ballot: ballot(1),
         placement: joint,
     };
-    let prepare = |round| paxos("a", Request::Prepare { ballot: ballot(round) });
-    let batch = vec![put_item("a", &a), paxos("a", accept), prepare(2)];
+    let need = Reply::NeedBytes {
+        items: vec![a.sha256()],
+    };
+    let batch = vec![put_item("a", &a), paxos("a", accept.clone())];
     let outcomes = store.commit(batch, at(1));
-    assert!(
-        matches!(outcomes[2], Ok(Outcome::Reply(Reply::Promise { holds: false, .. }))),
-        "it was not read back: {outcomes:?}"
-    );
+    assert_eq!(outcomes[1], Ok(Outcome::Reply(need)), "nobody read it back yet");
+    let accepted = Reply::Accepted { ballot: ballot(1) };
+    assert_eq!(one(&mut store, paxos("a", accept)), Ok(Outcome::Reply(accepted)));
+    let prepare = paxos("a", Request::Prepare { ballot: ballot(2) });
     assert!(matches!(
-        one(&mut store, prepare(3)),
+        one(&mut store, prepare),
         Ok(Outcome::Reply(Reply::Promise { holds: true, .. }))
     ));
     drop(store);

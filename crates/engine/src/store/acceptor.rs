@@ -18,16 +18,10 @@ impl<D: Disk> Store<D> {
         now: Now,
         position: usize,
     ) -> Result<Reply, WriteError> {
-        let proposed = match request {
-            Request::Put0 { placement, .. } | Request::Accept { placement, .. } => Some(placement),
-            Request::Prepare { .. } | Request::Decided { .. } | Request::Read => None,
-        };
         if let Some(reply) = self.cannot_vote(request) {
             return Ok(reply);
         }
-        // A promise of a joint vouches that the old copies may go: what arrived long ago does not do for that.
-        let anew = matches!(request, Request::Prepare { .. });
-        let held = self.held_of(id, proposed, anew, (now, position))?;
+        let held = self.held_of(id, request, now, position)?;
         let register = self.entry(id).register();
         let outcome = acceptor::handle(
             &register,
@@ -92,16 +86,29 @@ impl<D: Disk> Store<D> {
     }
 
     /// Which items of the accepted and the proposed placement are here and verified. Finding one damaged changes
-    /// the register, so this comes before the register is looked at. Items of an accepted joint are verified `anew`.
+    /// the register, so this comes before the register is looked at.
+    ///
+    /// A promise or a vote about a joint lets old copies go: that the bytes were sound when they arrived does not do
+    /// for it, the disk has to give them back.
     fn held_of(
         &mut self,
         id: &ChunkId,
-        proposed: Option<&Placement>,
-        anew: bool,
-        (now, position): (Now, usize),
+        request: &Request,
+        now: Now,
+        position: usize,
     ) -> Result<Vec<Digest>, WriteError> {
+        let (proposed, is_vote) = match request {
+            Request::Accept { placement, .. } => (Some(placement), true),
+            Request::Put0 { placement, .. } => (Some(placement), false),
+            Request::Prepare { .. } => (None, true),
+            Request::Decided { .. } | Request::Read => (None, false),
+        };
         let accepted = self.entry(id).register().accepted.map(|vote| vote.placement);
-        let anew = anew && accepted.as_ref().is_some_and(|placement| placement.prev.is_some());
+        let is_joint = accepted
+            .iter()
+            .chain(proposed)
+            .any(|placement| placement.prev.is_some());
+        let anew = is_vote && is_joint;
         let mut held = Vec::new();
         for placement in accepted.iter().chain(proposed) {
             for sha256 in placement.items_of(&placement.layout, self.shared.me) {

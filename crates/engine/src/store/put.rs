@@ -119,11 +119,11 @@ impl<D: Disk> Store<D> {
         let register = self.entry(id).register();
         let outcome = acceptor::handle(&register, me, |sha256| held.contains(&sha256), &request);
         // One of several shards: it stays, so that the last of them finds the others here.
-        if matches!(outcome.reply, Reply::NeedBytes { .. }) && !here_already {
-            self.stage_item(id, item, None, now, position)?;
+        if matches!(outcome.reply, Reply::NeedBytes { .. }) {
+            self.put_item(id, item, now, position)?;
             return Ok(PutOutcome::Voted {
                 reply: outcome.reply,
-                stored: true,
+                stored: !here_already,
             });
         }
         let Some(register) = outcome.persist else {
