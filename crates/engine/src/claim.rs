@@ -18,6 +18,31 @@ const FIELD: &str = "log_seq ";
 /// file, and so a claim of nothing.
 const OVER: &str = "accepted\n";
 
+/// What is known of it while the data directory is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Nothing to claim: accepted, or never to register.
+    Over,
+    /// In the file.
+    Written(u64),
+    /// There was no room for it yet. A log that grew before it is written down would be claimed as long as it is then.
+    Unwritten(u64),
+}
+
+impl Held {
+    pub(crate) const fn log_seq(self) -> Option<u64> {
+        match self {
+            Self::Over => None,
+            Self::Written(log_seq) | Self::Unwritten(log_seq) => Some(log_seq),
+        }
+    }
+
+    /// As it is once it is on the disk.
+    pub(crate) fn written(log_seq: Option<u64>) -> Self {
+        log_seq.map_or(Self::Over, Self::Written)
+    }
+}
+
 /// What it has to claim; none when it was accepted. A file that cannot be read claims nothing.
 pub(crate) fn load<D: Disk>(disk: &D) -> io::Result<Option<u64>> {
     Ok(match small_file::read(disk, NAME)? {

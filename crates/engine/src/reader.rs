@@ -16,7 +16,7 @@ use vstack_chunkpaxos::{Ballot, Register};
 use vstack_types::{ByteRange, ChunkId, Digest, Monotonic, NodeRef, planted};
 
 use crate::{
-    claim,
+    claim::{self, Held},
     disk::{Disk, DiskFile, Usage},
     index::{Index, ListedItem, ListedRegister, StoredItem},
     select::{self, Missing, Which},
@@ -61,10 +61,16 @@ pub(crate) struct Shared<D: Disk> {
     pub reverify_after: Duration,
     pub votes_lost: bool,
     pub sealed: AtomicBool,
-    pub claim: Mutex<Option<u64>>,
+    pub claim: Mutex<Held>,
+    /// What opening has to write down waits for room for the claim.
+    pub unfinished: AtomicBool,
 }
 
 impl<D: Disk> Shared<D> {
+    pub(crate) fn claim(&self) -> Held {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -334,7 +340,13 @@ impl<D: Disk> Reader<D> {
     /// The log sequence number that this disk has to claim where it registers, from start to start, until it is
     /// accepted there; none when it was.
     pub fn claim(&self) -> Option<u64> {
-        *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.claim().log_seq()
+    }
+
+    /// Whether it is known after a restart, too. As long as it is not, because the disk is full, nothing is written to
+    /// the log.
+    pub fn is_claim_durable(&self) -> bool {
+        !matches!(self.0.claim(), Held::Unwritten(_))
     }
 
     /// Writes down what it has to claim, or that it was accepted. Blocks on the disk.
@@ -343,7 +355,7 @@ impl<D: Disk> Reader<D> {
     /// Of the disk. What it has to claim is then as it was, and after a restart may be the new one.
     pub fn set_claim(&self, log_seq: Option<u64>) -> io::Result<()> {
         claim::save(&self.0.disk, log_seq)?;
-        *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner) = log_seq;
+        *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner) = Held::written(log_seq);
         Ok(())
     }
 

@@ -181,16 +181,26 @@ impl<D: Disk> Works<D> {
 
     fn mark(&mut self) {
         if !self.store.is_failed()
-            && let Err(error) = self.store.mark(now(&*self.clock))
+            && let Err(error) = self.try_to_mark()
         {
             tracing::error!(%error, "the end of the log could not be marked");
         }
         self.tell();
     }
 
+    fn try_to_mark(&mut self) -> Result<(), WriteError> {
+        let now = now(&*self.clock);
+        self.store.finish_opening(now)?;
+        self.store.mark(now)
+    }
+
     fn commit(&mut self, batch: Batch) -> Done {
         let was_failed = self.store.is_failed();
-        let results = self.store.commit(batch.ops, now(&*self.clock));
+        let now = now(&*self.clock);
+        let results = match self.store.finish_opening(now) {
+            Ok(()) => self.store.commit(batch.ops, now),
+            Err(error) => batch.ops.iter().map(|_| Err(error.clone())).collect(),
+        };
         drop(batch.rooms);
         if self.store.is_failed() && !was_failed {
             tracing::error!("a write failed: no more writes until the node is restarted; reads go on");

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use vstack_api::metadata::{NodeStatus, RegisterNode};
-use vstack_types::{Incarnation, NodeRef, Timestamp};
+use vstack_types::{Incarnation, NodeRef, ProcessUuid, Timestamp};
 
 use crate::{
     registry::{normal_url, status},
@@ -37,6 +37,25 @@ pub enum Proof {
     Wrong,
     /// Nobody answered in time.
     Silent,
+}
+
+/// Who was registered for a disk when its proof was asked for: what was found is true of that alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where.
+    pub url: String,
+    /// By which process.
+    pub process: Option<ProcessUuid>,
+}
+
+impl Place {
+    /// Of a node that is registered.
+    pub fn of(node: &Node) -> Self {
+        Self {
+            url: node.url.clone(),
+            process: node.process,
+        }
+    }
 }
 
 /// Why a node is not registered.
@@ -70,6 +89,21 @@ pub enum Refusal {
         "this disk runs twice: another process answers as the same disk, which is registered at {0}. One of the two data directories is a copy of the other, and both voting could undo what was decided: stop the one that is the copy, or give it an identity of its own with `vstack node adopt`"
     )]
     Twin(String),
+    /// Another registration of the disk came in between: its process was not asked.
+    #[error("this disk was registered by another call while its proof was asked for: register again")]
+    Overtaken,
+    /// A registration of which the node that is registered knows nothing, and that says less of the disk's log than it.
+    #[error(
+        "this registration is older than what is known of the disk: its log ends at {given}, and the node at {url}, which is there, was at {known} before. If it comes from another data directory, that one is a restored snapshot or a copy: stop it, or give it an identity of its own with `vstack node adopt`"
+    )]
+    Outdated {
+        /// What it says.
+        given: u64,
+        /// What the node said.
+        known: u64,
+        /// Where that is.
+        url: String,
+    },
     /// The data directory is older than the one that registered before.
     #[error(
         "the data directory went back in time: its log ends at {given}, it was at {known} before. It looks like a restored snapshot or a copy and has forgotten votes, so it takes no part: start the node on the newer directory, or on an empty one, or keep its chunks under a new identity with `vstack node adopt`"
@@ -92,8 +126,10 @@ pub struct Claim<'a> {
     pub request: &'a RegisterNode,
     /// It came under the cluster secret: what it says of its log is true.
     pub signed: bool,
-    /// What was found at its URL.
+    /// What was found at its URL, and where its disk was registered.
     pub proof: Proof,
+    /// Who was registered for its disk when that was looked for.
+    pub asked: Option<&'a Place>,
 }
 
 fn checked_url(url: &str, what: &'static str) -> Result<String, Refusal> {
@@ -159,10 +195,16 @@ pub fn claimed(request: &RegisterNode) -> Option<NodeRef> {
 /// label, URL or disk.
 ///
 /// # Errors
-/// Why not. After [`Refusal::WentBack`] the node known so far is not to be trusted either: it is the same disk.
+/// Why not. After [`Refusal::WentBack`] the node known so far is not to be trusted either: it is the same disk. After
+/// [`Refusal::Outdated`] it is: it is there, and somebody else, or an old call of its own, is behind it.
 pub fn admit(known: Known<'_>, claim: Claim<'_>, now: Timestamp, node_timeout: Duration) -> Result<Node, Refusal> {
     let Known { nodes, disk } = known;
-    let Claim { request, signed, proof } = claim;
+    let Claim {
+        request,
+        signed,
+        proof,
+        asked,
+    } = claim;
     let acceptor = claimed(request);
     let proved = acceptor.is_some() && proof == acceptor.map_or(Proof::Silent, Proof::Given);
     let of = |node: &Node| node.acceptor.map(|acceptor| acceptor.uuid);
@@ -184,6 +226,9 @@ pub fn admit(known: Known<'_>, claim: Claim<'_>, now: Timestamp, node_timeout: D
         });
     }
     let before = nodes.iter().find(same_disk);
+    if before.map(Place::of).as_ref() != asked {
+        return Err(Refusal::Overtaken);
+    }
     if proof == Proof::Twin {
         // Before anything is said of its log: the disk that is registered is not to be blamed for its copy.
         let registered = before.map_or(&request.node_url, |before| &before.url);
@@ -191,9 +236,19 @@ pub fn admit(known: Known<'_>, claim: Claim<'_>, now: Timestamp, node_timeout: D
     }
     if let Some(log) = disk {
         if signed && request.log_seq < log.log_seq && !vstack_types::planted!("a disk that went back is accepted") {
-            return Err(Refusal::WentBack {
-                given: request.log_seq,
-                known: log.log_seq,
+            let (given, known) = (request.log_seq, log.log_seq);
+            let live = |node: &&Node| status(node, now, node_timeout) != NodeStatus::Down;
+            let blameless = |node: &&Node| {
+                let same_process = node.process.is_some() && node.process == request.process;
+                same_process || node.url != request.node_url && live(node)
+            };
+            return Err(match before.filter(blameless) {
+                Some(node) => Refusal::Outdated {
+                    given,
+                    known,
+                    url: node.url.clone(),
+                },
+                None => Refusal::WentBack { given, known },
             });
         }
         if before.is_none() && !signed {

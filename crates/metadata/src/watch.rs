@@ -13,7 +13,7 @@ use vstack_service::{ApiError, ApiResult};
 use vstack_types::{NodeRef, ProcessUuid};
 
 use crate::{
-    admission::{self, Claim, Proof, Refusal},
+    admission::{self, Claim, Place, Proof, Refusal},
     app::{App, Shared, store_error},
     registry::{self, ByDisk},
     store::{Known, Node, NodeBeat, StoreError},
@@ -49,10 +49,11 @@ async fn challenge(app: &App, url: &str, acceptor: NodeRef, process: Option<Proc
 }
 
 /// What is found at the URL that a registration gives. Where its disk is registered at another, that one is asked too:
-/// it may be the same process, or none any more, but no second one.
-async fn proof(app: &App, request: &RegisterNode, signed: bool) -> ApiResult<Proof> {
+/// it may be the same process, or none any more, but no second one. Gives who that was, too: whoever registers the disk
+/// meanwhile was not asked.
+async fn proof(app: &App, request: &RegisterNode, signed: bool) -> ApiResult<(Proof, Option<Place>)> {
     let Some(acceptor) = admission::claimed(request) else {
-        return Ok(Proof::Silent);
+        return Ok((Proof::Silent, None));
     };
     let nodes = app.registered().await?;
     let registered = ByDisk::new(&nodes).get(acceptor.uuid);
@@ -64,7 +65,8 @@ async fn proof(app: &App, request: &RegisterNode, signed: bool) -> ApiResult<Pro
         }
     };
     let (here, there) = tokio::join!(challenge(app, &request.node_url, acceptor, request.process), there);
-    Ok(if there == Proof::Twin { there } else { here })
+    let found = if there == Proof::Twin { there } else { here };
+    Ok((found, registered.map(Place::of)))
 }
 
 fn refused(refusal: &Refusal) -> ApiError {
@@ -75,24 +77,30 @@ fn refused(refusal: &Refusal) -> ApiError {
         | Refusal::DiskTaken(_)
         | Refusal::DiskUnsigned
         | Refusal::Twin(_)
+        | Refusal::Outdated { .. }
         | Refusal::WentBack { .. } => ErrorCode::Conflict,
-        Refusal::TooMany => ErrorCode::Unavailable,
+        Refusal::TooMany | Refusal::Overtaken => ErrorCode::Unavailable,
     };
-    ApiError::new(code, refusal.to_string())
+    let error = ApiError::new(code, refusal.to_string());
+    if *refusal == Refusal::Overtaken {
+        return error.retry_after(Duration::from_secs(1));
+    }
+    error
 }
 
 /// Registers a node, after asking it for its proof at the URL it gave. `signed`: the call came under the cluster
 /// secret.
 pub(crate) async fn register(app: &App, request: RegisterNode, signed: bool) -> ApiResult<Node> {
     let request = admission::checked(request).map_err(|refusal| refused(&refusal))?;
-    let proof = proof(app, &request, signed).await?;
+    let (proof, place) = proof(app, &request, signed).await?;
     let (now, node_timeout) = (app.now(), app.settings.node_timeout());
-    let (disk, asked) = (request.disk_uuid, request.clone());
+    let (disk, wanted) = (request.disk_uuid, request.clone());
     let decide = move |known: Known<'_>| {
         let claim = Claim {
-            request: &asked,
+            request: &wanted,
             signed,
             proof,
+            asked: place.as_ref(),
         };
         admission::admit(known, claim, now, node_timeout)
     };

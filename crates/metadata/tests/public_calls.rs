@@ -2,11 +2,12 @@
 
 mod cluster;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cluster::{SECRET, Service, TestNode, eventually, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 use vstack_api::metadata::{Heartbeat, NodeStatus};
 use vstack_types::VideoId;
 
@@ -257,11 +258,8 @@ async fn silence_degrades_a_node_and_a_heartbeat_brings_it_back() {
         "a trusted node speaks for itself"
     );
     let nameless: Heartbeat = serde_json::from_value(beat.clone()).expect("a heartbeat");
-    service
-        .cluster()
-        .heartbeat("node-1", &nameless)
-        .await
-        .expect("answered");
+    let refused = service.cluster().heartbeat("node-1", &nameless).await;
+    assert_eq!(refused.expect_err("whose is it").status(), Some(404));
     assert_eq!(summary().await["degraded"], 2, "and names its disk");
     let signed = nodes[0].heartbeat(5);
     let ack = service.cluster().heartbeat("node-1", &signed).await.expect("noted");
@@ -395,19 +393,27 @@ async fn nobody_without_the_secret_speaks_for_a_trusted_node() {
 
 #[tokio::test]
 async fn a_node_whose_log_went_back_is_trusted_only_when_it_caught_up() {
-    let node = TestNode::start(3, SECRET).await;
-    let args = ["--storage-nodes", &node.url, "--heartbeat-interval", "1"];
+    let mut before = TestNode::start(3, SECRET).await;
+    let url = before.url.clone();
+    let args = ["--storage-nodes", &url, "--heartbeat-interval", "1"];
     let service = Service::on(memory(), &args).await;
-    let register = async |log_seq| service.cluster().register_node(&node.registration(log_seq)).await;
     eventually("the node is found", async || {
         (!node_states(&service).await.is_empty()).then_some(())
     })
     .await;
-    assert!(register(10).await.expect("registered").trusted);
+    let trusted = async || node_states(&service).await[0].2;
+    let registered = service.cluster().register_node(&before.registration(10)).await;
+    assert!(registered.expect("registered").trusted);
+    // An old call of the node that is there, which somebody repeats.
+    let refused = service.cluster().register_node(&before.registration(9)).await;
+    assert_eq!(refused.expect_err("it is outdated").status(), Some(409));
+    assert!(trusted().await, "nothing was said against the node");
+    before.stop().await;
+    let node = TestNode::start_in_place_of(&before, 3).await;
+    let register = async |log_seq| service.cluster().register_node(&node.registration(log_seq)).await;
     let refused = register(9).await.expect_err("its log went back");
     assert_eq!(refused.status(), Some(409));
     assert!(refused.to_string().contains("vstack node adopt"), "{refused}");
-    let trusted = async || node_states(&service).await[0].2;
     assert!(!trusted().await, "it would forget what it voted before");
     // Others that are not trusted are asked for their proof again; it is not, which would show its disk alone.
     let asked = node.challenges();
@@ -501,7 +507,7 @@ async fn a_heartbeat_counts_for_its_own_disk_alone() {
             .trusted
     );
     let again = cluster.register_node(&claim).await.expect_err("its heartbeat said 2");
-    assert!(again.to_string().contains("it was at 2 before"), "{again}");
+    assert!(again.to_string().contains("was at 2 before"), "{again}");
     service.stop().await;
 }
 
@@ -554,6 +560,40 @@ async fn a_copy_of_a_running_disk_is_refused() {
             .trusted
     );
     service.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_copies_that_start_at_once_one_is_accepted() {
+    for on_sqlite in [false, true] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let service = if on_sqlite {
+            Service::on_sqlite(&directory.path().join("metadata.db"), &[]).await
+        } else {
+            Service::start().await
+        };
+        let cluster = service.cluster();
+        let mut before = TestNode::start(1, SECRET).await;
+        cluster
+            .register_node(&before.registration(10))
+            .await
+            .expect("registered");
+        before.stop().await;
+        let copies = [TestNode::start(1, SECRET).await, TestNode::start(1, SECRET).await];
+        // Both are asked before either is registered.
+        let together = Arc::new(Barrier::new(2));
+        copies.iter().for_each(|copy| copy.answer_with(&together));
+        let register = async |copy: &TestNode| cluster.register_node(&copy.registration(10)).await;
+        let (first, second) = tokio::join!(register(&copies[0]), register(&copies[1]));
+        let (refused, again) = match (first, second) {
+            (Ok(_), Err(refused)) => (refused, register(&copies[1]).await),
+            (Err(refused), Ok(_)) => (refused, register(&copies[0]).await),
+            both => panic!("one is accepted: {both:?}"),
+        };
+        assert_eq!(refused.status(), Some(503), "{refused}");
+        let again = again.expect_err("the other is there");
+        assert!(again.to_string().contains("runs twice"), "{again}");
+        service.stop().await;
+    }
 }
 
 #[tokio::test]

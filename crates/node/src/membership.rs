@@ -20,6 +20,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// A service that comes back is found within this time.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
+/// A node that is not trusted registers again after so many heartbeats at the latest.
+const UNTRUSTED_BEATS_MAX: u32 = 64;
+
 /// How others reach this node.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
@@ -59,10 +62,12 @@ async fn write_claim(app: &App, claim: Option<u64>) -> bool {
 }
 
 /// Before it asks to be accepted, it claims the log as it is now, durably: should it be refused, it has no other claim
-/// from then on, whatever is still written and after a restart neither.
+/// from then on, whatever is still written and after a restart neither. A claim for which there was no room at the
+/// start is written now.
 async fn settle_claim(app: &App) -> bool {
     let reader = app.engine.reader();
-    reader.claim().is_some() || write_claim(app, Some(reader.log_seq())).await
+    let claim = reader.claim();
+    claim.is_some() && reader.is_claim_durable() || write_claim(app, claim.or(Some(reader.log_seq()))).await
 }
 
 /// Accepted. No sign of life goes out before the claim is over, durably: an old claim would look like a log that
@@ -107,9 +112,10 @@ pub(crate) async fn keep(
     shutdown: CancellationToken,
 ) {
     let alive = async {
+        let mut patience = Patience::default();
         loop {
             register(&app, &metadata, &addresses).await;
-            beat(&app, &metadata, interval).await;
+            beat(&app, &metadata, interval, &mut patience).await;
         }
     };
     tokio::select! {
@@ -167,15 +173,50 @@ async fn try_to_register(app: &App, metadata: &MetadataClient, addresses: &Addre
     false
 }
 
+/// Heartbeats in a row that say that this node is not trusted, until it registers again. That may help at once, as
+/// when the service could not reach it before; where it does not, it costs syncs and is tried ever less often.
+#[derive(Debug)]
+struct Patience {
+    untrusted: u32,
+    enough: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            untrusted: 0,
+            enough: 1,
+        }
+    }
+}
+
+impl Patience {
+    /// Whether to register again after a heartbeat that was heard.
+    fn ends(&mut self, trusted: bool) -> bool {
+        if trusted {
+            *self = Self::default();
+            return false;
+        }
+        self.untrusted += 1;
+        if self.untrusted < self.enough {
+            return false;
+        }
+        self.untrusted = 0;
+        self.enough = (self.enough * 2).min(UNTRUSTED_BEATS_MAX);
+        true
+    }
+}
+
 /// Sends heartbeats until the service asks for a registration: it does not know this node, or not as this disk and
-/// process, or does not trust it yet, as when it could not reach it before.
-async fn beat(app: &App, metadata: &MetadataClient, interval: Duration) {
+/// process, or does not trust it for as long as `patience` lasts.
+async fn beat(app: &App, metadata: &MetadataClient, interval: Duration, patience: &mut Patience) {
     let mut heard = true;
     loop {
         tokio::time::sleep(interval).await;
         match metadata.heartbeat(&app.label, &heartbeat(app)).await {
-            Ok(ack) if ack.trusted => heard = true,
-            Ok(_) | Err(ClientError::Refused { status: 404 | 409, .. }) => return,
+            Ok(ack) if patience.ends(ack.trusted) => return,
+            Ok(_) => heard = true,
+            Err(ClientError::Refused { status: 404 | 409, .. }) => return,
             Err(error) => {
                 if heard {
                     tracing::warn!(metadata = metadata.url(), %error, "a heartbeat was not heard; trying on");
@@ -183,5 +224,19 @@ async fn beat(app: &App, metadata: &MetadataClient, interval: Duration) {
                 heard = false;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_not_trusted_registers_ever_less_often() {
+        let mut patience = Patience::default();
+        let registers: Vec<u32> = (1..=200).filter(|_| patience.ends(false)).collect();
+        assert_eq!(registers, [1, 3, 7, 15, 31, 63, 127, 191]);
+        assert!(!patience.ends(true));
+        assert!(patience.ends(false), "trusted for a while, it asks at once");
     }
 }

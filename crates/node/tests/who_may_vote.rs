@@ -26,9 +26,9 @@ use vstack_api::{
     metadata::{Heartbeat, NodeAck, RegisterNode},
 };
 use vstack_chunkpaxos::{Reply, Request};
-use vstack_client::ClientError;
-use vstack_engine::{Adoption, Engine, FileDisk, OpenError, Reason, Runs, StoreOptions};
-use vstack_node::{Node, RunError};
+use vstack_client::{ClientError, HttpClient, Timeouts};
+use vstack_engine::{Adoption, BoxedDisk, Disk as _, Engine, FileDisk, MemDisk, OpenError, Reason, Runs, StoreOptions};
+use vstack_node::{Node, OpenNode, Parts, RunError};
 use vstack_types::{Clock as _, NodeUuid, SystemClock};
 
 /// The rule of the metadata service: a log never goes back.
@@ -154,6 +154,13 @@ async fn it_votes_from_its_first_registration_on_also_when_the_service_goes_away
     assert!(later(&ask(&node, prepare()).await));
     assert!(later(&ask(&node, Request::Read).await));
     assert_eq!(node.put("/chunk/plain", b"x").await.status(), 201);
+    let delete = node
+        .request(reqwest::Method::DELETE, "/chunk/plain")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(header(&delete, "retry-after"), "1");
+    assert_eq!(refusal(delete).await, (503, ErrorCode::Unavailable));
     assert_eq!(node.get("/chunk/plain").await.status(), 200);
     let decided = Request::Decided {
         ballot: ballot(0),
@@ -319,6 +326,39 @@ async fn it_does_not_start_without_its_claim_written_down() {
     let node = TestNode::start(settings(dir.path(), &flags)).await;
     assert!(later(&vote(&node, "c").await));
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_served_and_votes_once_there_is_room_for_its_claim() {
+    let (metadata, url, service) = serve(200).await;
+    let disk = MemDisk::default();
+    let dir = tempfile::tempdir().unwrap();
+    let start = async |more: &[&str]| {
+        let parts = Parts {
+            disk: BoxedDisk::new(disk.clone()),
+            runs: Runs::OnAThread,
+            clock: Arc::new(SystemClock::start()),
+            http: HttpClient::new(Some(secret()), Timeouts::default()).unwrap(),
+        };
+        let open = OpenNode::open(parts, settings(dir.path(), more)).await.unwrap();
+        TestNode::serving_on(open).await
+    };
+    let node = start(&[]).await;
+    assert_eq!(node.put("/chunk/kept", b"x").await.status(), 201);
+    node.stop().await;
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes));
+    let node = start(&["--metadata-service-url", &url, "--node-id", "n"]).await;
+    assert_eq!(node.get("/chunk/kept").await.status(), 200);
+    assert!(later(&ask(&node, Request::Read).await));
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert!(
+        metadata.lock().unwrap().claimed.is_empty(),
+        "it does not ask to be accepted"
+    );
+    disk.set_capacity(None);
+    until("it votes", async || vote(&node, "c").await.ok() == Some(accepted())).await;
+    node.stop().await;
+    service.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ambient, planted};
 
 use super::Store;
 use crate::{
-    claim,
+    claim::{self, Held},
     disk::Disk,
     identity::{Identity, IdentityError},
     index::Entry,
@@ -157,13 +157,20 @@ fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Identity, OpenE
 }
 
 /// What the disk has to claim. Every start writes to the log, so a claim that is only made then comes before that.
-fn claim<D: Disk>(disk: &D, options: &StoreOptions, log_seq: u64) -> Result<Option<u64>, OpenError> {
+/// Where there is no room for it, the log stays as it is until there is: what is stored can be read meanwhile.
+fn claim<D: Disk>(disk: &D, options: &StoreOptions, log_seq: u64) -> Result<Held, OpenError> {
     let claim = claim::load(disk)?;
     if claim.is_some() || !options.claims {
-        return Ok(claim);
+        return Ok(Held::written(claim));
     }
-    claim::save(disk, Some(log_seq)).map_err(OpenError::Claim)?;
-    Ok(Some(log_seq))
+    match claim::save(disk, Some(log_seq)) {
+        Ok(()) => Ok(Held::Written(log_seq)),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::error!(%error, "no room to write down how far the log has to be known: nothing is written to it until there is");
+            Ok(Held::Unwritten(log_seq))
+        }
+        Err(error) => Err(OpenError::Claim(error)),
+    }
 }
 
 impl<D: Disk> Store<D> {
@@ -171,7 +178,8 @@ impl<D: Disk> Store<D> {
     ///
     /// # Errors
     /// When the directory is another's, of another format, in use, or cannot be read. Damage to records is no
-    /// error: see [`Store::report`].
+    /// error: see [`Store::report`]. Nor is it one that there is no room for the claim; nothing may be committed then
+    /// before [`Reader::is_claim_durable`](crate::Reader::is_claim_durable), which an [`Engine`](crate::Engine) sees to.
     pub fn open(disk: D, options: StoreOptions, now: Now) -> Result<Self, OpenError> {
         if !(SUPERBLOCK_BYTES_MIN..=u64::from(u32::MAX)).contains(&options.superblock_bytes) {
             return Err(OpenError::SuperblockSize);
@@ -209,6 +217,7 @@ impl<D: Disk> Store<D> {
             votes_lost: found.votes_lost,
             sealed: AtomicBool::new(identity.sealed),
             claim: Mutex::new(claim),
+            unfinished: AtomicBool::new(true),
         });
         let next_lsn = if planted!("log sequence numbers are used again") {
             found.next_lsn.saturating_sub(3).max(1)
@@ -235,7 +244,10 @@ impl<D: Disk> Store<D> {
             .counters
             .log_seq
             .store(store.log.last_lsn(), Ordering::Release);
-        store.write_down_losses(now)?;
+        if matches!(claim, Held::Unwritten(_)) {
+            return Ok(store);
+        }
+        store.finish_opening(now)?;
         match store.mark(now) {
             // The log is as good as it was before; the next write says the same.
             Ok(()) | Err(WriteError::DiskFull) => Ok(store),
@@ -243,8 +255,25 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Writes down what recovery found, unless that was done: the first writes of a start, which come after the claim
+    /// and before every operation.
+    ///
+    /// # Errors
+    /// [`WriteError::DiskFull`] while there is no room for the claim, and as for any write.
+    pub(crate) fn finish_opening(&mut self, now: Now) -> Result<(), WriteError> {
+        if !self.shared.unfinished.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if matches!(self.shared.claim(), Held::Unwritten(_)) {
+            return Err(WriteError::DiskFull);
+        }
+        self.write_down_losses(now)?;
+        self.shared.unfinished.store(false, Ordering::Release);
+        Ok(())
+    }
+
     /// A register that vouches for an item that is lost abstains, durably.
-    fn write_down_losses(&mut self, now: Now) -> Result<(), OpenError> {
+    fn write_down_losses(&mut self, now: Now) -> Result<(), WriteError> {
         let lost: Vec<(ChunkId, Digest)> = self
             .shared
             .index()

@@ -67,21 +67,35 @@ fn decide(nodes: &[Node], claim: Claim<'_>, now: Timestamp) -> Result<Node, Refu
     super::admit(Known { nodes, disk }, claim, now, TIMEOUT)
 }
 
+/// Who is registered for the disk that registers.
+fn place(nodes: &[Node], request: &RegisterNode) -> Option<Place> {
+    let same = |node: &&Node| node.acceptor.map(|acceptor| acceptor.uuid) == request.disk_uuid;
+    nodes
+        .iter()
+        .find(same)
+        .filter(|_| request.disk_uuid.is_some())
+        .map(Place::of)
+}
+
 /// Under the secret.
 fn admit(known: &[Node], request: &RegisterNode, proof: Proof, now: Timestamp) -> Result<Node, Refusal> {
+    let asked = place(known, request);
     let claim = Claim {
         request,
         signed: true,
         proof,
+        asked: asked.as_ref(),
     };
     decide(known, claim, now)
 }
 
 fn unsigned(known: &[Node], request: &RegisterNode, proof: Proof) -> Result<Node, Refusal> {
+    let asked = place(known, request);
     let claim = Claim {
         request,
         signed: false,
         proof,
+        asked: asked.as_ref(),
     };
     decide(known, claim, NOW)
 }
@@ -179,8 +193,13 @@ fn what_is_known_of_a_disk_outlives_its_place() {
         }),
     };
     let claim = |signed, request| {
-        let proof = given(1);
-        super::admit(known, Claim { request, signed, proof }, NOW, TIMEOUT)
+        let claim = Claim {
+            request,
+            signed,
+            proof: given(1),
+            asked: None,
+        };
+        super::admit(known, claim, NOW, TIMEOUT)
     };
     let old = request("b", 2, Some(1), 400);
     let went_back = Refusal::WentBack {
@@ -202,6 +221,69 @@ fn the_disk_that_is_registered_stays_and_its_copy_is_refused() {
     ] {
         let refused = admit(&known, &copy, Proof::Twin, NOW);
         assert_eq!(refused, Err(Refusal::Twin("http://host:1".into())), "{copy:?}");
+    }
+}
+
+#[test]
+fn a_proof_counts_for_the_place_that_was_asked_alone() {
+    let process = |n| Some(ProcessUuid::from_bytes([n; 16]));
+    let of = |process, port| RegisterNode {
+        process,
+        ..request("a", port, Some(1), 10)
+    };
+    let before = admit(&[], &of(process(1), 1), given(1), NOW).unwrap();
+    let asked = Place::of(&before);
+    let first = admit(&[before], &of(process(2), 2), given(1), NOW).unwrap();
+    let decide_after = |asked: Option<&Place>, known: &Node| {
+        let claim = Claim {
+            request: &of(process(3), 3),
+            signed: true,
+            proof: given(1),
+            asked,
+        };
+        decide(std::slice::from_ref(known), claim, NOW).map(|node| node.process)
+    };
+    // Both copies were asked for while the dead one was registered; or there was none yet.
+    assert_eq!(decide_after(Some(&asked), &first), Err(Refusal::Overtaken));
+    assert_eq!(decide_after(None, &first), Err(Refusal::Overtaken));
+    let restarted = Node {
+        process: process(4),
+        ..first.clone()
+    };
+    assert_eq!(
+        decide_after(Some(&Place::of(&first)), &restarted),
+        Err(Refusal::Overtaken)
+    );
+    assert_eq!(decide_after(Some(&Place::of(&first)), &first), Ok(process(3)));
+}
+
+#[test]
+fn an_old_registration_is_not_held_against_the_node_that_is_there() {
+    let process = |n| Some(ProcessUuid::from_bytes([n; 16]));
+    let known = |seconds_silent| Node {
+        process: process(1),
+        ..node("a", 1, 1, seconds_silent)
+    };
+    let outdated = Err(Refusal::Outdated {
+        given: 9,
+        known: 10,
+        url: "http://host:1".into(),
+    });
+    let went_back = Err(Refusal::WentBack { given: 9, known: 10 });
+    for (process, port, seconds_silent, answer) in [
+        (process(1), 1, 5, &outdated),
+        (process(1), 1, 500, &outdated),
+        (process(2), 2, 5, &outdated),
+        (None, 2, 5, &outdated),
+        (process(2), 1, 5, &went_back),
+        (process(2), 2, 500, &went_back),
+    ] {
+        let late = RegisterNode {
+            process,
+            ..request("a", port, Some(1), 9)
+        };
+        let decided = admit(&[known(seconds_silent)], &late, given(1), NOW);
+        assert_eq!(&decided, answer, "{process:?} at {port}, silent for {seconds_silent} s");
     }
 }
 

@@ -15,7 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::Deserialize;
-use tokio::task::JoinHandle;
+use tokio::{sync::Barrier, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use vstack_api::{
     auth::header_bytes,
@@ -47,6 +47,8 @@ struct Node {
 struct Faults {
     /// How often it was asked for its proof.
     challenges: usize,
+    /// The next time, it answers together with others that were asked.
+    answers_with: Option<Arc<Barrier>>,
     /// Lists what it holds of every video, whichever it is asked for.
     lists_everything: bool,
     /// Never answers what it is asked about this video.
@@ -207,6 +209,11 @@ impl TestNode {
         self.node.faults.lock().expect("no panic before").stalled = Some(video);
     }
 
+    /// It shows its proof next when as many nodes as `together` waits for were asked for theirs.
+    pub fn answer_with(&self, together: &Arc<Barrier>) {
+        self.node.faults.lock().expect("no panic before").answers_with = Some(Arc::clone(together));
+    }
+
     /// How often it was asked for its proof.
     pub fn challenges(&self) -> usize {
         self.node.faults.lock().expect("no panic before").challenges
@@ -324,7 +331,14 @@ async fn discard(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>) -> Stat
 }
 
 async fn challenge(State(node): State<Arc<Node>>, call: ClusterCall) -> Response {
-    node.faults.lock().expect("no panic before").challenges += 1;
+    let together = {
+        let mut faults = node.faults.lock().expect("no panic before");
+        faults.challenges += 1;
+        faults.answers_with.take()
+    };
+    if let Some(together) = together {
+        together.wait().await;
+    }
     let process = node.process.as_bytes();
     let signed = call.call.sign(&node.me.to_string(), &[&*call.body, process].concat());
     (StatusCode::OK, signed, process.to_vec()).into_response()

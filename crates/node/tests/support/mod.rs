@@ -9,14 +9,15 @@ use clap::Parser;
 use reqwest::{Method, RequestBuilder, Response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 use vstack_api::{ErrorBody, ErrorCode, auth::ClusterSecret};
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Request};
 use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
-use vstack_node::{Node, Settings};
+use vstack_node::{Node, OpenNode, Settings};
+use vstack_service::Entrance;
 use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid};
 
 pub const SECRET: &str = "the secret of a test cluster";
@@ -71,6 +72,23 @@ impl TestNode {
         let done = tokio::spawn(async move { node.serve(stopped).await.unwrap() });
         Self {
             url: format!("http://{address}"),
+            address,
+            me,
+            stop,
+            done,
+        }
+    }
+
+    /// A node made of parts, on a free port.
+    pub async fn serving_on(node: OpenNode) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, me) = (listener.local_addr().unwrap(), node.me());
+        let url = format!("http://{address}");
+        let stop = CancellationToken::new();
+        let (stopped, at) = (stop.clone(), url.clone());
+        let done = tokio::spawn(async move { node.serve(Entrance::listener(listener), at, stopped).await.unwrap() });
+        Self {
+            url,
             address,
             me,
             stop,

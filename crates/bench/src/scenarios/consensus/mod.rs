@@ -80,8 +80,9 @@ impl Plan {
 
     /// What one protocol may write in one go on three nodes.
     fn free_bytes(self) -> u64 {
-        let seconds = (self.level * u32::try_from(self.levels.len()).unwrap_or(u32::MAX)).as_secs_f64();
-        FREE_BYTES_MIN + (seconds * BYTES_PER_SECOND_MAX as f64) as u64
+        let levels = self.levels.len() as u64;
+        let millis = u64::try_from(self.level.as_millis()).unwrap_or(u64::MAX);
+        FREE_BYTES_MIN + (BYTES_PER_SECOND_MAX / 1000).saturating_mul(levels.saturating_mul(millis))
     }
 }
 
