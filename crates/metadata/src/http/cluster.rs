@@ -80,9 +80,13 @@ pub(super) async fn group(
         replication_factor: app.settings.replication_factor,
         avoid: &request.avoid,
     };
-    let members = choose_group(&candidates, wanted).map_err(|refusal| {
-        ApiError::new(ErrorCode::TooFewNodes, format!("{refusal}; see /nodes/all")).retry_after(Duration::from_secs(2))
-    })?;
+    let members = match choose_group(&candidates, wanted) {
+        Ok(members) => members,
+        Err(refusal) => old_members(&groups, request.from_seq).ok_or_else(|| {
+            let reason = format!("{refusal}; see /nodes/all");
+            ApiError::new(ErrorCode::TooFewNodes, reason).retry_after(Duration::from_secs(2))
+        })?,
+    };
     let chosen = Group {
         from_seq: request.from_seq,
         members,
@@ -97,6 +101,12 @@ pub(super) async fn group(
         GroupOutcome::TooMany => Err(conflict("the video has too many groups")),
         GroupOutcome::Unknown => Err(no_such_video(id)),
     }
+}
+
+/// Who stays when no others can be had. That they stay is written down like any group: a request that was refused and
+/// comes once more, late, would else find other nodes for chunks that were sent to these.
+fn old_members(groups: &[Group], from_seq: u32) -> Option<Vec<vstack_types::NodeRef>> {
+    group_of(groups, Some(from_seq)).map(|group| group.members.clone())
 }
 
 fn group_answer(group: &Group, nodes: &[Node]) -> GroupAnswer {
