@@ -26,6 +26,11 @@ impl Usage {
     }
 }
 
+/// Whether a write was refused for want of room: the disk's, or what a quota leaves of it. Room may come back.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A directory of files that belongs to one engine.
 pub trait Disk: Send + Sync + 'static {
     /// A file of it.
@@ -99,7 +104,7 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Writes all of `bytes` from `offset` on. Durable after [`DiskFile::sync_data`].
     ///
     /// # Errors
-    /// `StorageFull`, and those of the disk; any part may have been written then.
+    /// `StorageFull` or `QuotaExceeded` ([`is_full`]), and those of the disk; any part may have been written then.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Writes all of `pieces`, one behind the other, from `offset` on. Durable after [`DiskFile::sync_data`].
@@ -124,7 +129,7 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Extends the file with zeros to `len`, with space behind them where the filesystem can do that.
     ///
     /// # Errors
-    /// `StorageFull`, and those of the disk.
+    /// `StorageFull` or `QuotaExceeded` ([`is_full`]), and those of the disk.
     fn preallocate(&self, len: u64) -> io::Result<()>;
 
     /// The first offset from `from` on that may hold anything but zeros; none when all is zeros from there on.

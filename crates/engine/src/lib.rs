@@ -44,7 +44,7 @@ pub use adopt::{AdoptError, Adoption, Finding, Reason};
 pub use boxed_disk::{BoxedDisk, BoxedFile};
 pub use buffers::{Buffer, BufferPool, Overflow};
 pub use data_file::DataFile;
-pub use disk::{Disk, DiskFile, Usage};
+pub use disk::{Disk, DiskFile, Usage, is_full};
 pub use engine::{BATCH_BYTES_MAX, Engine, EngineError, QUEUE_BYTES_MAX, QUEUE_OPS_MAX};
 pub use file_disk::FileDisk;
 pub use identity::{Identity, IdentityError, Retired};

@@ -12,7 +12,7 @@ use vstack_types::{Digest, NodeUuid, Timestamp, planted};
 
 use crate::{
     assembly::Assembly,
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, is_full},
     index::Place,
     op::WriteError,
     record::{self, ALIGN, Binding, Change, Encode, Frame, Kind},
@@ -189,7 +189,7 @@ impl<F: DiskFile> Log<F> {
     /// A disk that was full is usable when what was half-written can be wiped, durably; it could otherwise be
     /// taken for records later. Anything else leaves open what is on the medium.
     fn recover_from(&self, error: io::Error) -> Result<(), WriteError> {
-        if error.kind() != io::ErrorKind::StorageFull {
+        if !is_full(&error) {
             return Err(WriteError::Failed {
                 error: error.to_string(),
             });
@@ -315,7 +315,7 @@ pub(crate) fn create_superblock<D: Disk>(
             capacity,
             end: RECORDS_AT,
         }),
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+        Err(error) if is_full(&error) => {
             // A superblock that exists says that the one before it has ended, so this one may not stay.
             match disk.remove(&name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
@@ -332,7 +332,7 @@ fn try_create<D: Disk>(disk: &D, name: &str, head: &Head, bytes: u64, needed: u6
     let mut capacity = bytes;
     let least = needed.max(SUPERBLOCK_BYTES_MIN);
     while let Err(error) = file.preallocate(capacity) {
-        if error.kind() != io::ErrorKind::StorageFull || capacity / 2 < least {
+        if !is_full(&error) || capacity / 2 < least {
             return Err(error);
         }
         capacity = (capacity / 2).next_multiple_of(PAGE);

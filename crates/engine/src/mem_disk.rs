@@ -25,6 +25,8 @@ pub enum Fault {
     Error,
     /// This change finds no space.
     Full,
+    /// This change would take more than a quota leaves.
+    OverQuota,
 }
 
 type FileId = u64;
@@ -104,6 +106,7 @@ impl State {
                 Ok(fault)
             }
             Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::OverQuota) => Err(io::ErrorKind::QuotaExceeded.into()),
             Some(Fault::Error) | None => Ok(fault),
         }
     }
@@ -423,7 +426,7 @@ impl DiskFile for MemFile {
             }
             // The kernel reports the error once, drops the dirty marks and keeps the pages.
             Some(Fault::Error) => file.dirty.clear(),
-            Some(Fault::PowerCut | Fault::Full) => {}
+            Some(Fault::PowerCut | Fault::Full | Fault::OverQuota) => {}
         }
         injected(fault)
     }

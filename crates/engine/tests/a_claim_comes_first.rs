@@ -30,7 +30,7 @@ fn used() -> (MemDisk, u64) {
 
 #[test]
 fn starts_that_fail_do_not_raise_what_is_claimed() {
-    for fault in [Fault::PowerCut, Fault::Error, Fault::Full] {
+    for fault in [Fault::PowerCut, Fault::Error, Fault::Full, Fault::OverQuota] {
         for change in 1..=16 {
             let (disk, log_seq) = used();
             // Wherever a start goes wrong, and however often, the next one finds the log as it was, or its claim.

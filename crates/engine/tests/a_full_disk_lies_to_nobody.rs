@@ -14,38 +14,42 @@ const REFUSED_CHANGES: u64 = 4;
 
 #[test]
 fn a_mark_that_finds_no_space_does_not_excuse_the_batch_behind_it() {
-    let disk = MemDisk::default();
-    let mut store = open(&disk);
-    let a = item(1, 1000);
-    one(&mut store, put("first", &a)).unwrap();
-    disk.plan(disk.changes() + 1, Fault::Full);
-    disk.plan(disk.changes() + 1 + REFUSED_CHANGES, Fault::Full);
-    assert_eq!(store.mark(at(2)), Err(WriteError::DiskFull));
-    let ops = vec![
-        put_vote("x", &a),
-        paxos("y", Request::Prepare { ballot: ballot(1) }),
-        put("z", &a),
-    ];
-    assert_eq!(store.commit(ops, at(3)), vec![Err(WriteError::DiskFull); 3]);
-    assert_eq!(store.reader().register(&id("x")), Register::default());
-    assert_eq!(served(&store.reader(), "x"), None);
-    assert!(!store.is_failed());
+    for no_room in [Fault::Full, Fault::OverQuota] {
+        let disk = MemDisk::default();
+        let mut store = open(&disk);
+        let a = item(1, 1000);
+        one(&mut store, put("first", &a)).unwrap();
+        disk.plan(disk.changes() + 1, no_room);
+        disk.plan(disk.changes() + 1 + REFUSED_CHANGES, no_room);
+        assert_eq!(store.mark(at(2)), Err(WriteError::DiskFull));
+        let ops = vec![
+            put_vote("x", &a),
+            paxos("y", Request::Prepare { ballot: ballot(1) }),
+            put("z", &a),
+        ];
+        assert_eq!(store.commit(ops, at(3)), vec![Err(WriteError::DiskFull); 3]);
+        assert_eq!(store.reader().register(&id("x")), Register::default());
+        assert_eq!(served(&store.reader(), "x"), None);
+        assert!(!store.is_failed());
+    }
 }
 
 #[test]
 fn a_mark_that_finds_no_space_spoils_nothing_of_the_batch_behind_it() {
-    let disk = MemDisk::default();
-    let mut store = open(&disk);
-    let a = item(1, 1000);
-    one(&mut store, put("first", &a)).unwrap();
-    disk.plan(disk.changes() + 1, Fault::Full);
-    assert_eq!(store.mark(at(2)), Err(WriteError::DiskFull));
-    let results = store.commit(vec![put("x", &a), put("y", &a)], at(3));
-    assert!(results.into_iter().all(stored));
-    drop(store);
-    disk.crash(0);
-    let store = open(&disk);
-    assert_eq!(served(&store.reader(), "x").as_deref(), Some(&a.bytes()[..]));
+    for no_room in [Fault::Full, Fault::OverQuota] {
+        let disk = MemDisk::default();
+        let mut store = open(&disk);
+        let a = item(1, 1000);
+        one(&mut store, put("first", &a)).unwrap();
+        disk.plan(disk.changes() + 1, no_room);
+        assert_eq!(store.mark(at(2)), Err(WriteError::DiskFull));
+        let results = store.commit(vec![put("x", &a), put("y", &a)], at(3));
+        assert!(results.into_iter().all(stored));
+        drop(store);
+        disk.crash(0);
+        let store = open(&disk);
+        assert_eq!(served(&store.reader(), "x").as_deref(), Some(&a.bytes()[..]));
+    }
 }
 
 #[test]

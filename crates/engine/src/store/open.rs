@@ -15,7 +15,7 @@ use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ambient, planted};
 use super::Store;
 use crate::{
     claim::{self, Held},
-    disk::Disk,
+    disk::{Disk, is_full},
     identity::{Identity, IdentityError},
     index::Entry,
     log::{self, Log},
@@ -165,7 +165,7 @@ fn claim<D: Disk>(disk: &D, options: &StoreOptions, log_seq: u64) -> Result<Held
     }
     match claim::save(disk, Some(log_seq)) {
         Ok(()) => Ok(Held::Written(log_seq)),
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+        Err(error) if is_full(&error) => {
             tracing::error!(%error, "no room to write down how far the log has to be known: nothing is written to it until there is");
             Ok(Held::Unwritten(log_seq))
         }
