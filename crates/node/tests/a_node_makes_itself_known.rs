@@ -145,11 +145,7 @@ async fn bytes_that_nothing_keeps_are_let_go() {
         .await
         .unwrap();
     node.put("/chunk/staged", b"y").await;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while node.get("/chunk/staged").await.status() == 200 {
-        assert!(tokio::time::Instant::now() < deadline, "it is still there");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until("it goes", async || node.get("/chunk/staged").await.status() == 404).await;
     assert_eq!(node.get("/chunk/kept").await.status(), 200);
     node.stop().await;
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use support::*;
 use tokio::{
@@ -15,17 +15,6 @@ use tokio::{
 
 const BUFFER: u64 = 2 << 20;
 const AT_ONCE: u64 = 2;
-
-async fn metric(node: &TestNode, name: &str) -> u64 {
-    let text = node.get("/metrics").await.text().await.unwrap();
-    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
-    line.unwrap_or_else(|| panic!("no {name}"))
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_for_chunks_that_arrive_is_bounded() {
@@ -73,10 +62,9 @@ async fn who_sends_half_a_chunk_and_goes_gives_its_memory_back() {
         closed.expect("the node closes").unwrap();
     }
     assert_eq!(node.put("/chunk/whole", &bytes(1000)).await.status(), 201);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while metric(&node, "vstack_arriving_bytes").await > 0 {
-        assert!(tokio::time::Instant::now() < deadline, "memory is lost");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("memory comes back", async || {
+        metric(&node, "vstack_arriving_bytes").await == 0
+    })
+    .await;
     node.stop().await;
 }

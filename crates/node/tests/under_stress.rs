@@ -25,14 +25,6 @@ use vstack_engine::{FileDisk, Usage};
 use vstack_node::{Node, RunError};
 use vstack_types::{Digest, NodeRef, NodeUuid};
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_bytes_and_takes_them_when_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,106 +5,18 @@
 
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{path::Path, sync::Arc};
 
-use axum::{
-    Json, Router,
-    extract::{Path as UrlPath, Query, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-    routing::post,
-};
-use support::*;
-use tokio::task::JoinHandle;
-use vstack_api::{
-    ErrorBody, ErrorCode,
-    consensus::NodeStanding,
-    metadata::{Heartbeat, NodeAck, RegisterNode},
-};
+use support::{claim_watch::ClaimWatch, registry::serve, *};
+use vstack_api::{ErrorCode, consensus::NodeStanding};
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::{ClientError, HttpClient, Timeouts};
-use vstack_engine::{Adoption, BoxedDisk, Disk as _, Engine, FileDisk, MemDisk, OpenError, Reason, Runs, StoreOptions};
-use vstack_node::{Node, OpenNode, Parts, RunError};
+use vstack_engine::{Adoption, BoxedDisk, Disk as _, Engine, FileDisk, OpenError, Reason, Runs, StoreOptions};
+use vstack_node::{Node, OpenNode, Parts, RunError, Settings};
 use vstack_types::{Clock as _, NodeUuid, SystemClock};
 
-/// The rule of the metadata service: a log never goes back.
-#[derive(Default)]
-struct Registry {
-    /// 200 when it works.
-    status: u16,
-    disks: BTreeMap<String, Option<NodeUuid>>,
-    known: BTreeMap<String, u64>,
-    /// What was claimed, in turn.
-    claimed: Vec<u64>,
-    heartbeats: usize,
-}
-
-type Metadata = Arc<Mutex<Registry>>;
-
-fn answer(status: u16) -> Response {
-    let status = StatusCode::from_u16(status).unwrap();
-    if status.is_success() {
-        let ack = NodeAck {
-            status: "ok".to_owned(),
-            node_id: "n".to_owned(),
-            trusted: true,
-        };
-        return Json(ack).into_response();
-    }
-    let body = ErrorBody {
-        detail: "no".to_owned(),
-        code: ErrorCode::Conflict,
-    };
-    (status, Json(body)).into_response()
-}
-
-async fn register(State(metadata): State<Metadata>, Query(node): Query<RegisterNode>) -> Response {
-    let mut registry = metadata.lock().unwrap();
-    registry.claimed.push(node.log_seq);
-    if registry.status != 200 {
-        return answer(registry.status);
-    }
-    // Another disk under the same label has a log of its own.
-    if registry.disks.insert(node.node_id.clone(), node.disk_uuid) != Some(node.disk_uuid) {
-        registry.known.remove(&node.node_id);
-    }
-    let known = registry.known.entry(node.node_id).or_default();
-    if node.log_seq < *known {
-        return answer(409);
-    }
-    *known = node.log_seq;
-    answer(200)
-}
-
-async fn beat(State(metadata): State<Metadata>, UrlPath(id): UrlPath<String>, Json(beat): Json<Heartbeat>) -> Response {
-    let mut registry = metadata.lock().unwrap();
-    registry.heartbeats += 1;
-    if registry.status == 200 {
-        registry.known.insert(id, beat.log_seq);
-    }
-    answer(registry.status)
-}
-
-async fn serve(status: u16) -> (Metadata, String, JoinHandle<()>) {
-    let metadata = Arc::new(Mutex::new(Registry {
-        status,
-        ..Registry::default()
-    }));
-    let router = Router::new()
-        .route("/nodes/register", post(register))
-        .route("/nodes/{id}/heartbeat", post(beat))
-        .with_state(Arc::clone(&metadata));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let service = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    (metadata, url, service)
-}
-
-async fn start(dir: &Path, url: &str) -> TestNode {
+/// Settings of a node "n" that is to register at `url`.
+fn registering(dir: &Path, url: &str) -> Settings {
     let flags = [
         "--metadata-service-url",
         url,
@@ -113,16 +25,11 @@ async fn start(dir: &Path, url: &str) -> TestNode {
         "--heartbeat-interval",
         "1",
     ];
-    TestNode::start(settings(dir, &flags)).await
+    settings(dir, &flags)
 }
 
-/// Looks until `true`; nothing here takes longer than the node's own waits.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "{what}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+async fn start(dir: &Path, url: &str) -> TestNode {
+    TestNode::start(registering(dir, url)).await
 }
 
 async fn vote(node: &TestNode, name: &str) -> Result<Reply, ClientError> {
@@ -328,21 +235,29 @@ async fn it_does_not_start_without_its_claim_written_down() {
     node.stop().await;
 }
 
+async fn start_on(watch: &ClaimWatch, settings: Settings) -> TestNode {
+    let parts = Parts {
+        disk: BoxedDisk::new(watch.clone()),
+        runs: Runs::OnAThread,
+        clock: Arc::new(SystemClock::start()),
+        http: HttpClient::new(Some(secret()), Timeouts::default()).unwrap(),
+    };
+    TestNode::serving_on(OpenNode::open(parts, settings).await.unwrap()).await
+}
+
+/// Had it asked to be accepted all the same, it would have done so between two of its tries to write its claim.
+async fn tries_to_write_its_claim(watch: &ClaimWatch) {
+    let tries = watch.tries();
+    until("it tries", async || watch.tries() >= tries + 3).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_served_and_votes_once_there_is_room_for_its_claim() {
     let (metadata, url, service) = serve(200).await;
-    let disk = MemDisk::default();
+    let watch = ClaimWatch::default();
+    let disk = &watch.disk;
     let dir = tempfile::tempdir().unwrap();
-    let start = async |more: &[&str]| {
-        let parts = Parts {
-            disk: BoxedDisk::new(disk.clone()),
-            runs: Runs::OnAThread,
-            clock: Arc::new(SystemClock::start()),
-            http: HttpClient::new(Some(secret()), Timeouts::default()).unwrap(),
-        };
-        let open = OpenNode::open(parts, settings(dir.path(), more)).await.unwrap();
-        TestNode::serving_on(open).await
-    };
+    let start = async |more: &[&str]| start_on(&watch, settings(dir.path(), more)).await;
     let node = start(&[]).await;
     assert_eq!(node.put("/chunk/kept", b"x").await.status(), 201);
     node.stop().await;
@@ -350,7 +265,7 @@ async fn a_full_disk_is_served_and_votes_once_there_is_room_for_its_claim() {
     let node = start(&["--metadata-service-url", &url, "--node-id", "n"]).await;
     assert_eq!(node.get("/chunk/kept").await.status(), 200);
     assert!(later(&ask(&node, Request::Read).await));
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    tries_to_write_its_claim(&watch).await;
     assert!(
         metadata.lock().unwrap().claimed.is_empty(),
         "it does not ask to be accepted"
@@ -364,19 +279,20 @@ async fn a_full_disk_is_served_and_votes_once_there_is_room_for_its_claim() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_asks_for_nothing_without_its_claim_written_down() {
     let (metadata, url, service) = serve(200).await;
+    let watch = ClaimWatch::default();
     let dir = tempfile::tempdir().unwrap();
-    let node = start(dir.path(), &url).await;
+    let node = start_on(&watch, registering(dir.path(), &url)).await;
     until("it votes", async || vote(&node, "c").await.is_ok()).await;
-    let obstacle = block_claim(dir.path());
+    watch.refuse(true);
     let heard = metadata.lock().unwrap().heartbeats;
     // Asked to register again: a refusal could not be held against it after a restart.
     metadata.lock().unwrap().status = 404;
     until("it is asked to", async || metadata.lock().unwrap().heartbeats > heard).await;
     let asked = metadata.lock().unwrap().claimed.len();
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    tries_to_write_its_claim(&watch).await;
     assert_eq!(metadata.lock().unwrap().claimed.len(), asked);
     assert_eq!(vote(&node, "d").await.unwrap(), accepted(), "nobody refused it");
-    std::fs::remove_dir(obstacle).unwrap();
+    watch.refuse(false);
     metadata.lock().unwrap().status = 200;
     until("it registers", async || metadata.lock().unwrap().claimed.len() > asked).await;
     node.stop().await;
@@ -397,8 +313,16 @@ async fn who_may_have_forgotten_votes_deletes_nothing() {
     .await;
     let delete = node.request(reqwest::Method::DELETE, "/chunk/staged").send();
     assert_eq!(refusal(delete.await.unwrap()).await, (409, ErrorCode::Placed));
-    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
-    assert_eq!(node.get("/chunk/staged").await.status(), 200);
+    // Whenever it lets go of bytes on the disk it looks for memory that was idle since it last did, and gives that back
+    // first: when the memory of this chunk is gone, it looked twice since, and could have collected both.
+    node.put("/chunk/later", b"x").await;
+    until("it lets go", async || {
+        metric(&node, "vstack_arriving_pool_bytes").await == 0
+    })
+    .await;
+    for chunk in ["/chunk/staged", "/chunk/later"] {
+        assert_eq!(node.get(chunk).await.status(), 200, "{chunk}");
+    }
     metadata.lock().unwrap().status = 200;
     until("it collects again", async || {
         node.get("/chunk/staged").await.status() == 404

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses a part")]
 
+pub mod claim_watch;
+pub mod registry;
+
 use std::{path::Path, time::Duration};
 
 use clap::Parser;
@@ -22,7 +25,7 @@ use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid};
 
 pub const SECRET: &str = "the secret of a test cluster";
 
-/// No wait of a test is longer.
+/// No call takes longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Parser)]
@@ -140,6 +143,27 @@ impl TestNode {
             .unwrap();
         String::from_utf8_lossy(&answer).into_owned()
     }
+}
+
+/// Looks until `holds`.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A metric without labels.
+pub async fn metric(node: &TestNode, name: &str) -> u64 {
+    let text = node.get("/metrics").await.text().await.unwrap();
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+    line.unwrap_or_else(|| panic!("no {name}"))
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 pub fn peers() -> NodeClient {
