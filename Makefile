@@ -53,7 +53,7 @@ check: web/dist/index.html ## Format, lints with warnings denied, dependency and
 fmt: ## Format
 	cargo fmt --all
 
-bench: setup-test web/dist/index.html ## Figures beside their peers, with spread and targets: ARGS='--quick put'
+bench: setup-test web/dist/index.html ## Figures beside their peers, with spread and targets: ARGS='--strict consensus'
 	cargo build --release --locked -p vstack
 	cargo run --release --locked -p vstack-bench -- $(ARGS)
 

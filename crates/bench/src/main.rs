@@ -3,7 +3,8 @@
 //!
 //! Everything runs on ports of its own in a directory of its own, and is stopped and removed at the end, on errors and on
 //! Ctrl-C too. A target that was missed is said to be missed and is no failure of the benchmark: the exit code is 0 unless
-//! something could not be measured (1) or it was interrupted (130).
+//! something could not be measured (1) or it was interrupted (130). With `--strict` it is 3 unless every target was
+//! reached on a machine without other work.
 
 mod ceiling;
 mod clip;
@@ -22,6 +23,7 @@ mod process;
 mod report;
 mod rescue;
 mod scenarios;
+mod tally;
 mod tap;
 mod targets;
 
@@ -40,10 +42,13 @@ use crate::{
     machine::{Disturbance, Machine, busy_percent},
     report::{Report, Section},
     scenarios::{Bench, Length, Scenario},
+    tally::Tally,
 };
 
 /// Of the JSON file.
 const FORMAT: u32 = 1;
+/// Exit code of `--strict` when a target is not shown to be reached.
+const NOT_REACHED: u8 = 3;
 /// How long threads that write may take to notice the end.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,6 +64,9 @@ struct Options {
     /// Shorter rounds and smaller files.
     #[arg(long)]
     quick: bool,
+    /// End with exit code 3 unless every target was reached, undisturbed by other work.
+    #[arg(long)]
+    strict: bool,
     /// Next to nothing: shows that it works.
     #[arg(long, hide = true)]
     smoke: bool,
@@ -218,28 +226,24 @@ fn finish(options: &Options, report: &Report) -> anyhow::Result<ExitCode> {
         json.push(b'\n');
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let verdicts = || report.scenarios.iter().flat_map(|section| &section.verdicts);
-    let missed = verdicts()
-        .filter(|verdict| !verdict.reached && verdict.measured.is_some())
-        .count();
-    let unmeasured = verdicts().filter(|verdict| verdict.measured.is_none()).count();
-    let reached = verdicts().filter(|verdict| verdict.reached).count();
-    println!("\ntargets: {reached} reached, {missed} missed, {unmeasured} not measured");
-    if report
-        .scenarios
-        .iter()
-        .filter_map(|section| section.disturbance)
-        .any(|disturbance| disturbance.voids())
-    {
+    let tally = Tally::of(&report.scenarios);
+    println!(
+        "\ntargets: {} reached, {} missed, {} not measured",
+        tally.reached, tally.missed, tally.unmeasured
+    );
+    if tally.void > 0 {
         println!("the machine was busy with other work: figures marked VOID are not to be quoted");
     }
     Ok(if report.interrupted {
         eprintln!("interrupted; everything was stopped and removed");
         ExitCode::from(130)
-    } else if report.errors.is_empty() {
-        ExitCode::SUCCESS
-    } else {
+    } else if !report.errors.is_empty() {
         ExitCode::FAILURE
+    } else if options.strict && !tally.shows_all_reached() {
+        eprintln!("not every target is shown to be reached");
+        ExitCode::from(NOT_REACHED)
+    } else {
+        ExitCode::SUCCESS
     })
 }
 

@@ -303,14 +303,13 @@ mod tests {
         let vote = Vote::new_committed(3, 1);
         log.save_vote(&vote).await.unwrap();
         let before = log.journal.reader().stats().batches;
-        log.blocking_append([entry(0, b"zero"), entry(1, b"one"), entry(2, b"two")])
+        let more = (1..20).map(|index| entry(index, b"more"));
+        log.blocking_append([entry(0, b"zero")].into_iter().chain(more))
             .await
             .unwrap();
-        assert_eq!(
-            log.journal.reader().stats().batches,
-            before + 1,
-            "one sync for an append"
-        );
+        // One of its own; a mark, which is a batch too, may come before it and behind it.
+        let batches = log.journal.reader().stats().batches - before;
+        assert!((1..=3).contains(&batches), "one sync for an append, not {batches}");
         log.truncate(LogId::new(openraft::CommittedLeaderId::new(1, 0), 1))
             .await
             .unwrap();
