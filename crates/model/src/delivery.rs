@@ -6,6 +6,7 @@ use vstack_chunkpaxos::{Ballot, Outcome, Placement, Refusal, Reply, Request, acc
 use vstack_types::planted;
 
 use crate::{
+    forward,
     machines::{Input, Kind},
     names::{self, Mask, bit, mask, members},
     rules::{self, Rule, Violation},
@@ -46,6 +47,7 @@ impl World {
             }
             reply
         };
+        self.check_kept(state, request, node, reply)?;
         if matches!(**self.machines.replies.get(reply), Reply::Accepted { .. }) {
             self.count(state, request, node)?;
         }
@@ -53,6 +55,17 @@ impl World {
             Some(rival) if parts.kind != Kind::Decided => self.tell(state, rival, Input::Reply(node, reply)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the node's register holds what it answers. Who watches for another promise only lets it pass.
+    fn check_kept(&self, state: &State, request: u16, node: u8, reply: u16) -> Result<(), Violation> {
+        if self.only.is_some_and(|only| only != Rule::Forward) {
+            return Ok(());
+        }
+        let register = self.machines.registers.get(state.nodes[usize::from(node)].register);
+        let (request, reply) = (self.machines.requests.get(request), self.machines.replies.get(reply));
+        forward::is_kept(request, reply, register)
+            .map_err(|what| Violation::new(Rule::Forward, format!("node {} {what}", node + 1)))
     }
 
     /// Whether the second register knows only lower ballots than the first.

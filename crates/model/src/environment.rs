@@ -294,7 +294,8 @@ impl World {
             let accepted = register.accepted.as_ref();
             state.present(other) && accepted.is_some_and(|vote| vote.placement.names(node(n)))
         };
-        let grouped = state.chain.is_empty() && self.scope.initial_mask() & bit(n) != 0;
+        let undecided = state.chain.is_empty() || planted!("a group counts for ever");
+        let grouped = undecided && self.scope.initial_mask() & bit(n) != 0;
         !grouped && !(0..self.scope.nodes).any(named)
     }
 

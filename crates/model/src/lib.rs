@@ -2,14 +2,15 @@
 //!
 //! What runs is `vstack_chunkpaxos` itself: acceptors, proposers and choices are asked through [`machines`], never
 //! written again. [`scope`] says how much may happen, [`world`] and `environment` what the next step can be, [`rules`]
-//! what must hold, [`lone`] that somebody can always finish, [`mod@search`] goes through all of it. `docs/chunk-paxos.md`
-//! has the scopes with what they found.
+//! what must hold, [`lone`] that somebody can always finish, `forward` that no register goes back, on which rests what
+//! `tidy` leaves out, [`mod@search`] goes through all of it. `docs/chunk-paxos.md` has the scopes with what they found.
 //!
 //! It knows nothing of bytes on disks, of HTTP, nor of time: those are the engine's, the node's and the simulation's.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod delivery;
 mod environment;
+mod forward;
 pub mod intern;
 pub mod lone;
 pub mod machines;

@@ -70,10 +70,8 @@ impl World {
                 "no set of live nodes is enough any more",
             ));
         }
-        // With many nodes the least sets and the greatest stand for those between.
-        let is_least = |live: Mask| members(live).all(|n| !enough(live & !bit(n)));
         for live in 1..=able {
-            if enough(live) && (self.scope.nodes <= 4 || live == able || is_least(live)) {
+            if enough(live) {
                 self.drain(state, live, current, current)?;
                 // Whoever knows nothing is led to the current nodes by a majority of the first ones.
                 let initial = self.scope.initial_mask();

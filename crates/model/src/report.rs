@@ -25,18 +25,21 @@ fn ballots(scope: &Scope) -> String {
     format!("{}{more}", scope.attempts)
 }
 
-/// One search, as a row of the tables in `docs/chunk-paxos.md`.
-pub fn row(scope: &Scope, report: &Report) -> String {
+/// The bounds of a scope, as a row of the tables in `docs/chunk-paxos.md` begins.
+pub fn bounds(scope: &Scope) -> String {
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {} | {} |",
         scope.name,
         scope.nodes,
         scope.rivals,
         ballots(scope),
         scope.faults_in_words(),
-        in_thousands(report.states),
-        report.depth,
     )
+}
+
+/// One search, as a row of these tables.
+pub fn row(scope: &Scope, report: &Report) -> String {
+    format!("{} {} | {} |", bounds(scope), in_thousands(report.states), report.depth)
 }
 
 /// With commas.

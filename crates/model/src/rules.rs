@@ -27,6 +27,8 @@ pub enum Rule {
     A6Finishes,
     /// Who is to leave gives no vote that would leave with him.
     Sealed,
+    /// What a node promised, accepted and answered stays true of it while it votes.
+    Forward,
 }
 
 impl Rule {
@@ -41,6 +43,7 @@ impl Rule {
             Self::A5Learner => "A5 learner",
             Self::A6Finishes => "A6 finishes",
             Self::Sealed => "sealed nodes do not vote",
+            Self::Forward => "registers go forward",
         }
     }
 }

@@ -98,7 +98,7 @@ pub struct Faults {
     /// Disks may be copied, and put back later as they were.
     pub old: bool,
     /// Nobody notices that a disk went back: what its log had was not known elsewhere yet. The protocol does not bear
-    /// that.
+    /// that; to see all of what comes of it takes [`Scope::unpruned`].
     pub unnoticed: bool,
     /// A disk that lost votes or went back is adopted under this number.
     pub heir: Option<u8>,
@@ -138,6 +138,9 @@ pub struct Scope {
     /// Replies may be lost while their request was heard, and promises that no longer count are still made.
     /// Otherwise both are left out, which loses nothing: see `docs/chunk-paxos.md`.
     pub exact: bool,
+    /// Messages that change nothing now stay deliverable all the same: how it is shown that leaving them out loses
+    /// nothing, and needed where registers may go back under a node that goes on voting.
+    pub unpruned: bool,
     /// Faults.
     pub faults: Faults,
     /// States after which the search stops, if it is to stop.
@@ -159,6 +162,7 @@ impl Scope {
             staged: &[],
             knowing: false,
             exact: false,
+            unpruned: false,
             faults: Faults::default(),
             states_max: None,
         }
@@ -203,6 +207,13 @@ impl Scope {
     #[must_use]
     pub fn exact(mut self) -> Self {
         self.exact = true;
+        self
+    }
+
+    /// With messages kept that change nothing now.
+    #[must_use]
+    pub fn unpruned(mut self) -> Self {
+        self.unpruned = true;
         self
     }
 

@@ -37,6 +37,8 @@ pub struct Report {
     pub renamings: usize,
     /// Most decisions in one chain, and all placements that were ever decided, as text.
     pub decided: Vec<String>,
+    /// How often a node that was to leave was wiped.
+    pub wiped: usize,
     /// What broke, with the steps to it.
     pub broken: Option<Counterexample>,
     /// By the wall clock.
@@ -80,6 +82,7 @@ struct Search {
     seen: Seen,
     bytes: Vec<u8>,
     decided: std::collections::BTreeSet<u16>,
+    wiped: usize,
 }
 
 /// Searches all of `scope`, or up to its bound.
@@ -110,6 +113,7 @@ fn run(scope: &Scope, symmetry: Symmetry, only: Option<Rule>) -> Report {
         seen: Seen::new(),
         bytes: Vec::new(),
         decided: std::collections::BTreeSet::new(),
+        wiped: 0,
     };
     let (depth, complete, broken) = search.all();
     let counterexample = broken.map(|(from, step, violation)| search.explain(from, step, violation));
@@ -121,6 +125,7 @@ fn run(scope: &Scope, symmetry: Symmetry, only: Option<Rule>) -> Report {
         endings: search.seen.len(),
         renamings: search.symmetry.count(),
         decided: search.decided.iter().map(shown).collect(),
+        wiped: search.wiped,
         broken: counterexample,
         took: begun.elapsed(),
     }
@@ -145,6 +150,7 @@ impl Search {
                     return (depth + 1, false, Some((number, Some(step), violation)));
                 }
                 for (step, next) in steps.drain(..) {
+                    self.wiped += usize::from(matches!(step, Step::Wipe(_)));
                     if let Err(violation) = self.arrive(next, number, &mut below) {
                         return (depth + 1, false, Some((number, Some(step), violation)));
                     }

@@ -4,6 +4,7 @@ use vstack_chunkpaxos::Reply;
 use vstack_types::planted;
 
 use crate::{
+    forward,
     machines::Kind,
     names::{bit, members},
     state::{DONE, SETTLES_NOTHING, Standing, State},
@@ -54,6 +55,9 @@ impl World {
         }
     }
 
+    /// Whether node `n` will never do anything upon this message that would make a difference. Nobody is absent for a
+    /// time, and registers only go forward: `forward.rs` looks at both in every step. That then a refusal stays one is
+    /// looked at in `tests/what_is_refused_stays_refused.rs`.
     fn is_moot(&mut self, state: &State, request: u16, n: u8, waits: bool) -> bool {
         let node = state.nodes[usize::from(n)];
         let parts = self.machines.parts(request);
@@ -65,7 +69,7 @@ impl World {
         if !news && !votes(node.standing) {
             return matches!(node.standing, Standing::Abstains | Standing::Forgot);
         }
-        if forgetful() || self.scope.faults.unnoticed {
+        if self.scope.unpruned {
             return false;
         }
         let brings = match (parts.kind, parts.value) {
@@ -73,40 +77,19 @@ impl World {
             _ => 0,
         };
         let (reply, register) = self.machines.handle(node.register, n, node.items | brings, request);
-        let same = register == node.register;
-        match **self.machines.replies.get(reply) {
-            Reply::Noted => same,
-            Reply::Nack { .. } | Reply::Accepted { .. } => {
-                same && !waits && !self.would_count(state, request, n, reply)
+        if register != node.register {
+            return false;
+        }
+        let said = self.machines.replies.get(reply);
+        match **said {
+            Reply::Noted => true,
+            Reply::Nack { .. } => !waits,
+            // A vote that is in the register was counted when it got there, or it is known from news of its decision.
+            Reply::Accepted { .. } => {
+                let asked = self.machines.requests.get(request);
+                !waits && forward::is_kept(asked, said, self.machines.registers.get(register)).is_ok()
             }
             _ => false,
         }
     }
-
-    /// Whether the reply is a vote that was not counted yet.
-    fn would_count(&self, state: &State, request: u16, n: u8, reply: u16) -> bool {
-        let accepted = matches!(**self.machines.replies.get(reply), Reply::Accepted { .. });
-        accepted
-            && self.is_news(state, request)
-            && state
-                .mail
-                .iter()
-                .any(|mail| mail.request == request && mail.voters & bit(n) == 0)
-    }
-}
-
-/// Planted faults that make registers go back, so that a message without effect may get one again.
-fn forgetful() -> bool {
-    planted!("an older vote record is taken for the newest")
-        || planted!("a tombstone is forgotten")
-        || planted!("a deletion leaves no tombstone")
-        || planted!("a disk that went back votes")
-        || planted!("a lost vote record is taken for none")
-        || planted!("a lost disk returns under its old name")
-        || planted!("a damaged acceptor votes")
-        || planted!("a decision moves the promise back")
-        || planted!("a promise is not persisted")
-        || planted!("a decision brings forgotten votes back")
-        || planted!("an older decision replaces a newer vote")
-        || planted!("the owner is told yes in another ballot")
 }

@@ -151,6 +151,9 @@ impl World {
         self.environment(state, out)?;
         let latest = state.latest();
         for (step, next) in out {
+            if let Err(broken) = self.check_forward(*step, state, next) {
+                self.matters(*step, broken)?;
+            }
             self.tidy(next);
             let looks = next.nodes != state.nodes || next.latest() != latest;
             if looks

@@ -10,6 +10,7 @@ use vstack_model::{
 };
 
 const SIDE_BY_SIDE: usize = 2;
+const TOLD: &str = include_str!("../../../docs/chunk-paxos.md");
 
 fn check(scope: &Scope, decides: &[&str], report: &Report) {
     if let Some(broken) = &report.broken {
@@ -20,6 +21,12 @@ fn check(scope: &Scope, decides: &[&str], report: &Report) {
     missing.retain(|wanted| !report.decided.iter().any(|decided| decided == wanted));
     if report.complete {
         assert!(missing.is_empty(), "{}: never decided: {missing:?}", scope.name);
+        assert_eq!(
+            report.wiped > 0,
+            scope.faults.leaving > 0,
+            "{}: who may leave can",
+            scope.name
+        );
     } else {
         println!("  decided so far: {}", report.decided.join(", "));
     }
@@ -69,10 +76,9 @@ fn every_history_keeps_every_promise() {
         "(scope, states there were, states there are): {changed:#?}"
     );
     // What is told of the searches is what they came to.
-    let told = include_str!("../../../docs/chunk-paxos.md");
     let total = report::in_thousands(states);
     assert!(
-        told.contains(&table.join("\n")) && told.contains(&total),
+        TOLD.contains(&table.join("\n")) && TOLD.contains(&total),
         "docs/chunk-paxos.md should say {total} states, and\n{}",
         table.join("\n")
     );
@@ -82,7 +88,7 @@ fn every_history_keeps_every_promise() {
 #[ignore = "deep scope: make soak"]
 fn deep_scopes_as_far_as_they_go() {
     // So many states take some 2 GiB and three minutes a scope; scopes may be chosen by a part of their names.
-    let most = std::env::var("VSTACK_MODEL_STATES").map_or(8_000_000, |most| most.parse().unwrap());
+    let most = std::env::var("VSTACK_MODEL_STATES").map_or(10_000_000, |most| most.parse().unwrap());
     let named = std::env::var("VSTACK_MODEL_SCOPE").unwrap_or_default();
     println!("{}", report::head());
     for row in scopes::deep().into_iter().filter(|row| row.scope.name.contains(&named)) {
@@ -92,6 +98,31 @@ fn deep_scopes_as_far_as_they_go() {
         check(&scope, row.decides, &report);
         if report.complete && row.states != 0 {
             assert_eq!(report.states, row.states, "{}", scope.name);
+            let line = format!("{} yes |", report::row(&scope, &report));
+            assert!(TOLD.contains(&line), "docs/chunk-paxos.md should say\n{line}");
         }
     }
+}
+
+/// A deep scope that was counted whole is told of with that count, and no other is told to be whole.
+#[test]
+fn what_is_told_of_deep_scopes_is_what_they_came_to() {
+    let (_, deep) = TOLD.split_once("### Deep scopes\n").expect("a section about them");
+    let deep = deep.split("\n#").next().unwrap_or(deep);
+    let rows = scopes::deep();
+    for Row { scope, states, .. } in &rows {
+        let bounds = report::bounds(scope);
+        let told: Vec<_> = deep.lines().filter(|line| line.starts_with(&bounds)).collect();
+        let [line] = told[..] else {
+            panic!("{bounds} is told of once: {told:?}")
+        };
+        let whole = format!("{bounds} {} |", report::in_thousands(*states));
+        let right = match states {
+            0 => line.ends_with("| cut off |"),
+            _ => line.starts_with(&whole) && line.ends_with("| yes |"),
+        };
+        assert!(right, "{states} states, counted whole unless 0: {line}");
+    }
+    let lines = deep.lines().filter(|line| line.starts_with("| ")).count();
+    assert_eq!(lines, rows.len() + 1, "a head, and what is searched");
 }

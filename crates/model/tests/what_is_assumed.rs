@@ -15,7 +15,7 @@ fn a_disk_that_went_back_unnoticed_splits_the_chain() {
     };
     let sent = Begin::Sent(Form::Copies(&[1, 2, 3]));
     let noticed = Scope::new("went back", 3, &[1, 2, 3], sent, 1, &[Wish::Abort]).faults(old);
-    let unnoticed = noticed.clone().faults(Faults { unnoticed: true, ..old });
+    let unnoticed = noticed.clone().faults(Faults { unnoticed: true, ..old }).unpruned();
 
     let sound = search(&noticed);
     assert!(sound.complete && sound.broken.is_none(), "noticed, it does no harm");

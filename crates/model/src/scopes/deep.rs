@@ -42,7 +42,7 @@ pub fn deep() -> Vec<Row> {
                 &[Wish::Abort, Wish::Delete],
             )
             .attempts(2),
-            0,
+            4_078_605,
             &["v1X 123", "v1 gone@123", "v2X gone@123"],
         ),
         row(
@@ -55,17 +55,17 @@ pub fn deep() -> Vec<Row> {
                 &moving(TO_124),
             )
             .faults(GC),
-            0,
+            2_978_041,
             &["v2X 123>124", "v3X 124", "v3X 124>123 back", "v4X gone@124"],
         ),
         row(
             new("three rivals, to shards", 3, THREE, Begin::Stored, 3, &moving(TO_2_1)).faults(LOST_GC),
-            0,
+            9_033_889,
             &["v2X 123>2+1@123", "v3X 2+1@123", "v3X 2+1@123>123 back", "v4X gone@123"],
         ),
         row(
             new("five copies", 5, FIVE, FIVE_SENT, 2, &[Wish::Abort, Wish::Create]).staged(FIVE),
-            0,
+            1_748_593,
             &["v1X 12345", "v1Y 12345", "v1 gone@12345"],
         ),
         row(
@@ -103,7 +103,7 @@ pub fn deep() -> Vec<Row> {
                 &[TO_124, Wish::Settle],
             )
             .attempts(2),
-            0,
+            5_337_017,
             &["v2X 123>124", "v3X 124"],
         ),
         row(
@@ -130,7 +130,7 @@ pub fn deep() -> Vec<Row> {
                 &[Wish::Abort, Wish::Settle],
             )
             .attempts(2),
-            0,
+            2_794_984,
             &["v1X nothing>2+1@123", "v2X 2+1@123", "v2X gone@123"],
         ),
         row(
@@ -157,7 +157,7 @@ pub fn deep() -> Vec<Row> {
                 old: true,
                 ..NO_FAULTS
             }),
-            0,
+            7_073_360,
             &["v1X 123", "v2X 123>124"],
         ),
         row(
@@ -170,7 +170,7 @@ pub fn deep() -> Vec<Row> {
                 &[TO_3_2, Wish::Settle, Wish::TurnBack],
             )
             .faults(LOST_GC),
-            0,
+            3_807_270,
             &["v2X 123>3+2@12345", "v3X 3+2@12345", "v3X 3+2@12345>123 back"],
         ),
         row(
@@ -195,7 +195,7 @@ pub fn deep() -> Vec<Row> {
                 3,
                 &[Wish::Settle, Wish::TurnBack, TO_125],
             ),
-            0,
+            2_229_947,
             &["v3X 124", "v3X 124>123 back"],
         ),
         row(
