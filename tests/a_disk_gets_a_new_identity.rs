@@ -59,9 +59,14 @@ fn it_asks_refuses_adopts_and_does_it_once() {
     assert!(!path.join("nowhere").exists(), "looking makes nothing");
     let empty = adopt(path, &["--yes"]);
     assert!(
-        !empty.status.success() && said(&empty).contains("no disk to adopt"),
+        !empty.status.success() && said(&empty).contains("name the data directory"),
         "{}",
         said(&empty)
+    );
+    assert_eq!(
+        path.read_dir().unwrap().count(),
+        0,
+        "it leaves nothing in what is none of ours"
     );
 
     let store = open(path);

@@ -174,4 +174,24 @@ fn the_classic_path_is_seen_in_two_phases_and_counted_so() {
     // Two majorities, and those that were there before the decision.
     assert!((4..=6).contains(&votes), "{votes}: {textbook}");
     assert_eq!(path(&counted, "fast"), [0; 4]);
+
+    // What the metadata service says of each acceptor is what that says of itself.
+    let state = get_json(&format!("{metadata}/consensus/{chunk}"));
+    assert_eq!(state["phase"], "committed", "{state}");
+    let acceptors = state["acceptors"].as_array().unwrap();
+    assert_eq!(acceptors.len(), urls.len(), "{state}");
+    for acceptor in acceptors {
+        let own = get_json(&format!("{}/consensus/{chunk}", acceptor["node_url"].as_str().unwrap()));
+        for same in [
+            "node", "node_id", "standing", "promised", "accepted", "decided", "damaged", "holds", "value",
+        ] {
+            assert_eq!(acceptor[same], own[same], "{same}");
+        }
+        assert_eq!(
+            (&own["standing"], &own["holds"]),
+            (&json!("votes"), &json!(true)),
+            "{own}"
+        );
+        assert!(own["promised"].as_str().unwrap().contains('@'), "{own}");
+    }
 }

@@ -50,4 +50,24 @@ fn seeds_that_are_none_are_refused_with_the_reason() {
     let output = sim(&["--seeds", "5..2"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the second above the first"));
+    let last = u64::MAX.to_string();
+    let output = sim(&["--seed", &last]);
+    assert_eq!(output.status.code(), Some(2), "there is no seed behind it");
+}
+
+#[test]
+fn what_cannot_be_told_is_an_error() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("Linux has it");
+    let output = Command::new(env!("CARGO_BIN_EXE_vstack"))
+        .args(["sim", "--seed", "3"])
+        .stdout(full)
+        .output()
+        .expect("the binary starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to standard output"));
+    let one = said(&sim(&["--seeds", "3..4"]));
+    assert!(one.contains("1 histories"), "a range of one is told of too: {one}");
 }

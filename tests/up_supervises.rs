@@ -64,6 +64,27 @@ fn a_cluster_restarts_what_dies_and_keeps_everything() {
 }
 
 #[test]
+fn a_storage_node_that_does_not_start_leaves_the_others_up() {
+    let mut cluster = Cluster::start();
+    let path = media::clip(
+        cluster.scratch("").as_path(),
+        "a.mp4",
+        5,
+        "320x180",
+        media::KINDS[0].codecs,
+    );
+    let video = cluster.upload(&path)["video_id"].as_str().unwrap().to_owned();
+    cluster.stop();
+    let identity = cluster.data().join("nodes/storage-node-2/identity");
+    std::fs::remove_file(identity).unwrap();
+    cluster.restart_stopped(&[]);
+    let played = cluster.ok(&["play", &video, "--speed", "max", "--json"]);
+    let played: serde_json::Value = serde_json::from_str(&played).unwrap();
+    assert_eq!(played["buffer_stats"]["rebuffering_events"], 0, "{played}");
+    assert_eq!(cluster.upload(&path)["status"], "completed", "two of three are enough");
+}
+
+#[test]
 fn nothing_outlives_a_killed_supervisor() {
     let cluster = Cluster::start();
     let pids: Vec<_> = cluster.names().iter().filter_map(|name| cluster.pid(name)).collect();

@@ -153,6 +153,8 @@ impl Cluster {
             .args(["up", "--ports", "auto", "--data"])
             .arg(data.join("cluster"))
             .args(arguments)
+            // Several clusters at a time, on a disk that may be small: each superblock takes its space at once.
+            .env("MAX_SUPERBLOCK_SIZE", "67108864")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))

@@ -8,20 +8,35 @@ use std::{
 
 use super::{Signal, send, vstack};
 
-/// A service of its own, killed when the test ends.
+/// A service of its own, killed when the test ends. To be started by the thread that runs the test.
 pub struct Service(Child);
 
 impl Service {
     /// `vstack <name>` with this environment; what it says goes to the end of `log`.
     pub fn start(name: &str, log: &Path, secret: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_within(&[], name, log, secret, env)
+    }
+
+    /// The same behind a command that becomes the service, as `nsenter` does.
+    pub fn start_within(within: &[String], name: &str, log: &Path, secret: &str, env: &[(&str, &str)]) -> Self {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(log)
             .expect("a log");
-        let child = Command::new(vstack())
+        let mut command = match within.split_first() {
+            None => Command::new(vstack()),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg("--").arg(vstack());
+                command
+            }
+        };
+        let child = command
             .arg(name)
             .env("CLUSTER_SECRET", secret)
+            // The kernel ends it with the thread that started it, also when the test is killed.
+            .env("VSTACK_SUPERVISOR_PID", std::process::id().to_string())
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

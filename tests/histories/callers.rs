@@ -8,16 +8,20 @@ use tokio::{task::JoinSet, time::timeout};
 use vstack_chunkpaxos::{Ballot, Change, Layout, Placement, Proposer, Reply, Request, Shard};
 use vstack_client::{Holder, NodeClient, NodeUrls, propose};
 use vstack_linear::{Answer, Call, Operation};
-use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid};
+use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId};
 
 use crate::{
     board::{Board, Subject},
     contents::{CONTENTS, content, items, shards, with_digest},
     recorder::Recorder,
+    script::{Outcome, Script},
 };
 
 /// A call without an outcome by then is given up, and its outcome unknown. A caller waits 3 s for one silent node.
 const CALL_DEADLINE: Duration = Duration::from_millis(3_500);
+
+/// Calls that the metadata service made for a caller are told apart by their process: this much higher.
+pub const FOR_SERVICE: u32 = 1_000;
 
 /// One process, with its own way to every node.
 pub struct Caller {
@@ -25,6 +29,7 @@ pub struct Caller {
     pub calls: NodeClient,
     /// Each node, where this caller reaches it.
     pub holders: Vec<Holder>,
+    pub script: Script,
     pub recorder: Recorder,
     pub board: Arc<Board>,
     pub rng: StdRng,
@@ -34,6 +39,9 @@ impl Caller {
     /// The next call.
     pub async fn step(&mut self) {
         let subject = self.board.pick(self.number, &mut self.rng);
+        if let Some(video) = subject.video.filter(|_| subject.ask_service) {
+            return self.ask_service(&subject, video).await;
+        }
         if subject.owner == Some(self.number) {
             return self.owners_put(&subject).await;
         }
@@ -85,20 +93,46 @@ impl Caller {
         answer
     }
 
+    /// Puts bytes on nodes and asks the metadata service to have them decided.
+    async fn ask_service(&mut self, subject: &Subject, video: VideoId) {
+        let bytes = content(&subject.chunk, self.rng.random_range(0..CONTENTS));
+        let placement = first_version(subject, &bytes);
+        let some = if self.rng.random_bool(0.5) { 3 } else { 1 };
+        let nodes = subject.initial.iter().take(some);
+        let put = nodes.map(|node| (*node, bytes.clone())).collect();
+        self.bring(&subject.chunk, put).await;
+        let change = Change::Create {
+            size: placement.size,
+            sha256: placement.sha256,
+        };
+        let invoked = self.recorder.now();
+        let commit = self.script.commit(subject, video, &placement);
+        let outcome = timeout(CALL_DEADLINE, commit).await.unwrap_or(Outcome::Unknown);
+        let (operation, answer) = match outcome {
+            Outcome::Answered(answer) => {
+                let expected = None;
+                (Operation::Wish { change, expected }, Some(answer))
+            }
+            Outcome::Unknown => (Operation::Attempt { change, placement }, None),
+            Outcome::NothingProposed => return,
+        };
+        let call = Call {
+            process: FOR_SERVICE + self.number,
+            operation,
+            invoked,
+            answered: answer.clone().map(|answer| (self.recorder.now(), answer)),
+        };
+        self.recorder.ended(&subject.chunk, ProcessUuid::random(), call);
+        if let Some(answer) = &answer {
+            self.board.learn(&subject.chunk, answer);
+        }
+    }
+
     /// Round 0: the bytes with the vote, to all initial nodes at once.
     async fn owners_put(&mut self, subject: &Subject) {
         let process = ProcessUuid::random();
         let bytes = content(&subject.chunk, CONTENTS - 1);
-        let placement = Placement {
-            version: 1,
-            size: bytes.len() as u64,
-            sha256: Digest::of(&bytes),
-            layout: Layout::Replicated {
-                nodes: subject.initial.clone(),
-            },
-            prev: None,
-            back: false,
-        };
+        let placement = first_version(subject, &bytes);
         let ballot = Ballot::zero(process);
         let invoked = self.recorder.now();
         let answer = self.round_0(subject, ballot, &placement, &bytes).await;
@@ -180,6 +214,14 @@ impl Caller {
                 _ => Change::Delete,
             };
         }
+        if subject.video.is_some() {
+            return match kind {
+                0..50 => Change::Read,
+                50..60 => Change::Abort,
+                60..68 => Change::Delete,
+                _ => create(&mut self.rng),
+            };
+        }
         if seen.prev.is_none() {
             return match kind {
                 0..50 => Change::Move {
@@ -237,10 +279,13 @@ impl Caller {
         let needed: Vec<(NodeRef, Bytes)> = match change {
             Change::Create { sha256, .. } => {
                 let bytes = with_digest(&subject.chunk, *sha256).expect("one of the contents");
-                let some = if self.rng.random_bool(0.5) { 3 } else { 1 };
+                let some = if self.rng.random_bool(0.3) { 3 } else { 1 };
                 let nodes = subject.initial.iter().take(some);
                 nodes.map(|node| (*node, bytes.clone())).collect()
             }
+            Change::Move {
+                to: Layout::Replicated { .. },
+            } if self.rng.random_bool(0.75) => return,
             Change::Move { to } => {
                 let Some(bytes) = subject
                     .seen
@@ -277,5 +322,19 @@ impl Caller {
         }
         // Whom they do not reach lacks them: that is part of the game.
         let _reached = timeout(Duration::from_millis(500), puts.join_all()).await;
+    }
+}
+
+/// The first version with these bytes.
+fn first_version(subject: &Subject, bytes: &Bytes) -> Placement {
+    Placement {
+        version: 1,
+        size: bytes.len() as u64,
+        sha256: Digest::of(bytes),
+        layout: Layout::Replicated {
+            nodes: subject.initial.clone(),
+        },
+        prev: None,
+        back: false,
     }
 }

@@ -1,19 +1,24 @@
 //! A metadata service and storage nodes, as processes that can be killed, stopped and started again.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     time::Duration,
 };
 
+use tokio::runtime::Runtime;
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::{Holder, NodeClient};
 use vstack_types::ChunkId;
 
-use crate::harness::{
-    Signal,
-    service::{Service, free_port},
-    try_http, wait_for,
+use crate::{
+    harness::{
+        Signal,
+        service::{Service, free_port},
+        try_http, wait_for,
+    },
+    links::Link,
+    namespaces::Namespaces,
 };
 
 /// Signs the calls of this test's clusters.
@@ -22,21 +27,29 @@ pub const SECRET: &str = "a secret of the recorded histories";
 struct Node {
     port: String,
     service: Option<Service>,
+    /// All that anybody asks of the node passes through it: callers behind links of their own, other nodes that fetch
+    /// bytes, the metadata service.
+    front: Link,
+    /// Its own way to the metadata service.
+    to_metadata: Link,
     _sign: UdpSocket,
 }
 
 /// Ends with all its processes when dropped.
 pub struct Cluster {
-    metadata_url: String,
+    metadata_port: u16,
     metadata: Service,
     _metadata_sign: UdpSocket,
     nodes: Vec<Node>,
     directory: tempfile::TempDir,
+    /// Where the processes are, when not beside the test: the nodes in order, then the metadata service. No link but
+    /// those of the callers to the metadata service is used then.
+    net: Option<Namespaces>,
 }
 
 impl Cluster {
-    /// With so many storage nodes.
-    pub fn start(nodes: usize) -> Self {
+    /// With so many storage nodes, and links that live in `runtime`.
+    pub fn start(runtime: &Runtime, nodes: usize, net: Option<Namespaces>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("vstack-history-")
             .tempdir()
@@ -46,22 +59,29 @@ impl Cluster {
         let env = [
             ("PORT", port.as_str()),
             ("DATABASE_URL", database.to_str().expect("UTF-8")),
+            ("BIND_ADDRESS", bind_address(net.as_ref())),
         ];
-        let metadata = Service::start("metadata", &directory.path().join("metadata.log"), SECRET, &env);
-        let metadata_url = format!("http://127.0.0.1:{port}");
-        wait_ready(&metadata_url);
+        let within = within(net.as_ref(), nodes);
+        let log = directory.path().join("metadata.log");
+        let metadata = Service::start_within(&within, "metadata", &log, SECRET, &env);
+        let metadata_port = port.parse().expect("a port");
         let mut cluster = Self {
-            metadata_url,
+            metadata_port,
             metadata,
             _metadata_sign: sign,
             nodes: Vec::new(),
             directory,
+            net,
         };
+        wait_ready(&format!("http://{}", cluster.metadata_address()));
         for number in 0..nodes {
             let (port, sign) = free_port();
+            let address = at(cluster.net(), number, port.parse().expect("a port"));
             cluster.nodes.push(Node {
                 port,
                 service: None,
+                front: runtime.block_on(Link::to(address)),
+                to_metadata: runtime.block_on(Link::to(cluster.metadata_address())),
                 _sign: sign,
             });
             cluster.restart(number);
@@ -76,8 +96,36 @@ impl Cluster {
 
     /// Of a storage node itself, past all links.
     pub fn address(&self, node: usize) -> SocketAddr {
-        let port = self.nodes[node].port.parse().expect("a port");
-        SocketAddr::from(([127, 0, 0, 1], port))
+        at(self.net.as_ref(), node, self.nodes[node].port.parse().expect("a port"))
+    }
+
+    /// Of the metadata service itself.
+    pub fn metadata_address(&self) -> SocketAddr {
+        let last = self.net.as_ref().map_or(0, |net| net.len() - 1);
+        at(self.net.as_ref(), last, self.metadata_port)
+    }
+
+    /// Where the processes are, when not beside the test.
+    pub fn net(&self) -> Option<&Namespaces> {
+        self.net.as_ref()
+    }
+
+    /// Where a storage node says that it is.
+    pub fn advertised(&self, node: usize) -> String {
+        match self.net {
+            Some(_) => format!("http://{}", self.address(node)),
+            None => self.front(node).url(),
+        }
+    }
+
+    /// What lies before a storage node.
+    pub fn front(&self, node: usize) -> &Link {
+        &self.nodes[node].front
+    }
+
+    /// What lies between a storage node and the metadata service.
+    pub fn to_metadata(&self, node: usize) -> &Link {
+        &self.nodes[node].to_metadata
     }
 
     /// SIGKILL, now.
@@ -89,18 +137,30 @@ impl Cluster {
     pub fn restart(&mut self, node: usize) {
         let name = format!("node-{node}");
         let path = |name: &str| -> PathBuf { self.directory.path().join(name) };
-        let (url, data) = (format!("http://{}", self.address(node)), path(&name));
+        let url = self.advertised(node);
+        let metadata = match self.net {
+            Some(_) => format!("http://{}", self.metadata_address()),
+            None => self.to_metadata(node).url(),
+        };
+        let data = path(&name);
         let env = [
             ("PORT", self.nodes[node].port.as_str()),
             ("NODE_ID", &name),
             ("NODE_URL", &url),
             ("DATA_DIR", data.to_str().expect("UTF-8")),
-            ("METADATA_SERVICE_URL", &self.metadata_url),
+            ("METADATA_SERVICE_URL", &metadata),
+            ("BIND_ADDRESS", bind_address(self.net.as_ref())),
+            // Files of the usual size, on so many nodes, would fill disks on which nodes then take no bytes.
+            ("MAX_SUPERBLOCK_SIZE", "67108864"),
+            // So that there is something to be held up.
+            ("HEARTBEAT_INTERVAL", "1"),
             ("GC_GRACE", "4"),
             ("GC_INTERVAL", "1"),
         ];
         let log = path(&format!("{name}.log"));
-        self.nodes[node].service = Some(Service::start("storage-node", &log, SECRET, &env));
+        let within = within(self.net.as_ref(), node);
+        let service = Service::start_within(&within, "storage-node", &log, SECRET, &env);
+        self.nodes[node].service = Some(service);
     }
 
     /// SIGSTOP or SIGCONT, to a node that runs.
@@ -154,6 +214,19 @@ impl Drop for Cluster {
             eprintln!("the failed history's cluster is kept in {}", kept.display());
         }
     }
+}
+
+fn at(net: Option<&Namespaces>, number: usize, port: u16) -> SocketAddr {
+    let ip = net.map_or(Ipv4Addr::LOCALHOST, |net| net.address(number));
+    SocketAddr::from((ip, port))
+}
+
+fn within(net: Option<&Namespaces>, number: usize) -> Vec<String> {
+    net.map_or(Vec::new(), |net| net.within(number).into())
+}
+
+fn bind_address(net: Option<&Namespaces>) -> &'static str {
+    if net.is_some() { "0.0.0.0" } else { "127.0.0.1" }
 }
 
 fn wait_ready(url: &str) {

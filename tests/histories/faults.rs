@@ -13,6 +13,7 @@ use crate::{
     cluster::Cluster,
     harness::Signal,
     links::{Flow, Link, OPEN},
+    namespaces::Namespaces,
 };
 
 /// A kind of fault.
@@ -32,6 +33,16 @@ pub enum Fault {
     Reset,
     /// The metadata service says nothing.
     StopMetadata,
+    /// Nodes that nobody reaches, neither callers nor other nodes nor the metadata service, and that do not reach it.
+    Isolate,
+    /// Nodes that do not reach the metadata service, whom everybody reaches.
+    LoseMetadata,
+    /// Nodes from whom no other node can fetch bytes, whom everybody else reaches.
+    NodesApart,
+    /// Whose link is down is cut off from everybody. In namespaces only, as the next one.
+    LinkDown,
+    /// What some processes of the cluster send to some others is lost.
+    RoutesLost,
 }
 
 impl fmt::Display for Fault {
@@ -44,11 +55,16 @@ impl fmt::Display for Fault {
             Self::Delay => "delay",
             Self::Reset => "reset",
             Self::StopMetadata => "metadata stop",
+            Self::Isolate => "isolation",
+            Self::LoseMetadata => "metadata lost",
+            Self::NodesApart => "nodes apart",
+            Self::LinkDown => "link down",
+            Self::RoutesLost => "routes lost",
         })
     }
 }
 
-const ALL: [Fault; 7] = [
+const ALL: [Fault; 10] = [
     Fault::Kill,
     Fault::Stop,
     Fault::Partition,
@@ -56,9 +72,37 @@ const ALL: [Fault; 7] = [
     Fault::Delay,
     Fault::Reset,
     Fault::StopMetadata,
+    Fault::Isolate,
+    Fault::LoseMetadata,
+    Fault::NodesApart,
 ];
 
-/// Links of each caller to each node.
+/// What can go wrong where no link of ours is between the processes.
+const IN_NAMESPACES: [Fault; 6] = [
+    Fault::Kill,
+    Fault::Stop,
+    Fault::StopMetadata,
+    Fault::LinkDown,
+    Fault::RoutesLost,
+    Fault::RoutesLost,
+];
+
+/// Which link.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum At {
+    /// From a caller to a node.
+    Way { caller: usize, node: usize },
+    /// From everybody to a node.
+    Front(usize),
+    /// From a node to the metadata service.
+    ToMetadata(usize),
+    /// Of a namespace.
+    Link(usize),
+    /// Between two namespaces, in one direction.
+    Route { from: usize, to: usize },
+}
+
+/// Links of each caller, to each node and to the metadata service.
 pub type Links = [Vec<Link>];
 
 /// The faults of one history.
@@ -75,33 +119,36 @@ struct Open {
     killed: Vec<usize>,
     stopped: Vec<usize>,
     metadata: bool,
-    /// Caller and node.
-    links: Vec<(usize, usize)>,
+    links: Vec<At>,
 }
 
 impl Faults<'_> {
     /// Every kind once, in a random order, the last ones two at a time; ends with everything healed.
     pub async fn run(&mut self) {
-        let mut deck = ALL.to_vec();
-        deck.extend(ALL);
-        deck[..ALL.len()].shuffle(&mut self.rng);
-        deck[ALL.len()..].shuffle(&mut self.rng);
+        let all: &[Fault] = if self.cluster.net().is_some() {
+            &IN_NAMESPACES
+        } else {
+            &ALL
+        };
+        let mut deck = all.repeat(2);
+        deck[..all.len()].shuffle(&mut self.rng);
+        deck[all.len()..].shuffle(&mut self.rng);
         let mut deck = deck.into_iter();
         let mut dealt = 0;
         while let Some(fault) = deck.next() {
             let mut open = Open::default();
             self.begin(fault, &mut open).await;
-            if dealt >= ALL.len()
+            if dealt >= all.len()
                 && let Some(second) = deck.next()
             {
                 self.begin(second, &mut open).await;
                 dealt += 1;
             }
             dealt += 1;
-            let lasts = self.rng.random_range(300..900);
+            let lasts = self.rng.random_range(300..800);
             sleep(Duration::from_millis(lasts)).await;
             self.heal(open);
-            let calm = self.rng.random_range(150..450);
+            let calm = self.rng.random_range(150..350);
             sleep(Duration::from_millis(calm)).await;
         }
     }
@@ -112,14 +159,52 @@ impl Faults<'_> {
         (0..self.cluster.len()).sample(&mut self.rng, count)
     }
 
-    /// About a third of all links.
-    fn some_links(&mut self) -> Vec<(usize, usize)> {
-        let all = self
-            .links
-            .iter()
-            .enumerate()
-            .flat_map(|(caller, links)| (0..links.len()).map(move |node| (caller, node)));
+    /// None for one of the kernel's.
+    fn link(&self, at: At) -> Option<&Link> {
+        match at {
+            At::Way { caller, node } => Some(&self.links[caller][node]),
+            At::Front(node) => Some(self.cluster.front(node)),
+            At::ToMetadata(node) => Some(self.cluster.to_metadata(node)),
+            At::Link(_) | At::Route { .. } => None,
+        }
+    }
+
+    fn net(&self) -> &Namespaces {
+        self.cluster.net().expect("only dealt in namespaces")
+    }
+
+    /// About a third of all links: of the callers, between the nodes, and to the metadata service.
+    fn some_links(&mut self) -> Vec<At> {
+        let ways = self.links.iter().enumerate();
+        let ways = ways.flat_map(|(caller, links)| (0..links.len()).map(move |node| At::Way { caller, node }));
+        let nodes = 0..self.cluster.len();
+        let all = ways.chain(nodes.flat_map(|node| [At::Front(node), At::ToMetadata(node)]));
         all.filter(|_| self.rng.random_bool(0.35)).collect()
+    }
+
+    fn cut(&mut self, at: At, (questions, answers): (Flow, Flow), open: &mut Open) {
+        if let Some(link) = self.link(at) {
+            link.set(questions, answers);
+        }
+        open.links.push(at);
+    }
+
+    /// Questions are held up, more often answers, so that what was asked has happened and nobody knows.
+    fn one_direction(&mut self) -> (Flow, Flow) {
+        if self.rng.random_bool(0.6) {
+            (OPEN, Flow::Held)
+        } else {
+            (Flow::Held, OPEN)
+        }
+    }
+
+    /// Both directions or one of them.
+    fn some_direction(&mut self) -> (Flow, Flow) {
+        if self.rng.random_bool(0.5) {
+            (Flow::Held, Flow::Held)
+        } else {
+            self.one_direction()
+        }
     }
 
     async fn begin(&mut self, fault: Fault, open: &mut Open) {
@@ -141,43 +226,99 @@ impl Faults<'_> {
                 self.cluster.signal_metadata(Signal::STOP);
                 open.metadata = true;
             }
-            Fault::Partition => {
-                let nodes = self.victims();
-                let half = self.links.len().div_ceil(2);
-                let callers = (0..self.links.len()).sample(&mut self.rng, half);
-                for (caller, node) in callers
-                    .iter()
-                    .flat_map(|caller| nodes.iter().map(|node| (*caller, *node)))
-                {
-                    self.links[caller][node].set(Flow::Held, Flow::Held);
-                    open.links.push((caller, node));
-                }
+            Fault::Partition => self.partition(open),
+            Fault::LinkDown => self.take_links_down(open),
+            Fault::RoutesLost => self.lose_routes(open),
+            Fault::OneWay => self.lose_a_direction(open),
+            Fault::Delay => self.delay(open),
+            Fault::Reset => self.break_connections().await,
+            Fault::Isolate => self.isolate(open),
+            Fault::LoseMetadata => self.lose_metadata(open),
+            Fault::NodesApart => self.set_nodes_apart(open),
+        }
+    }
+
+    fn lose_a_direction(&mut self, open: &mut Open) {
+        for at in self.some_links() {
+            let flows = self.one_direction();
+            self.cut(at, flows, open);
+        }
+    }
+
+    fn delay(&mut self, open: &mut Open) {
+        for at in self.some_links() {
+            let mut delay = || Flow::Passes(Duration::from_millis(self.rng.random_range(5..150)));
+            let flows = (delay(), delay());
+            self.cut(at, flows, open);
+        }
+    }
+
+    async fn break_connections(&mut self) {
+        for _ in 0..8 {
+            for at in self.some_links() {
+                self.link(at).into_iter().for_each(Link::reset);
             }
-            Fault::OneWay => {
-                for (caller, node) in self.some_links() {
-                    let (to_node, to_caller) = if self.rng.random_bool(0.6) {
-                        (OPEN, Flow::Held)
-                    } else {
-                        (Flow::Held, OPEN)
-                    };
-                    self.links[caller][node].set(to_node, to_caller);
-                    open.links.push((caller, node));
-                }
+            sleep(Duration::from_millis(40)).await;
+        }
+    }
+
+    fn isolate(&mut self, open: &mut Open) {
+        for node in self.victims() {
+            let flows = self.some_direction();
+            self.cut(At::Front(node), flows, open);
+            self.cut(At::ToMetadata(node), (Flow::Held, Flow::Held), open);
+        }
+    }
+
+    fn lose_metadata(&mut self, open: &mut Open) {
+        let half = self.cluster.len().div_ceil(2);
+        for node in (0..self.cluster.len()).sample(&mut self.rng, half) {
+            let flows = self.some_direction();
+            self.cut(At::ToMetadata(node), flows, open);
+        }
+    }
+
+    fn set_nodes_apart(&mut self, open: &mut Open) {
+        let most = self.cluster.len() - 1;
+        for node in (0..self.cluster.len()).sample(&mut self.rng, most) {
+            self.cluster.front(node).hold_pulls(true);
+            open.links.push(At::Front(node));
+        }
+    }
+
+    fn take_links_down(&mut self, open: &mut Open) {
+        let mut down = self.victims();
+        if self.rng.random_bool(0.3) {
+            down.push(self.cluster.len());
+        }
+        for number in down {
+            let at = At::Link(number);
+            if !open.links.contains(&at) {
+                self.net().take_down(number);
+                open.links.push(at);
             }
-            Fault::Delay => {
-                for (caller, node) in self.some_links() {
-                    let mut delay = || Flow::Passes(Duration::from_millis(self.rng.random_range(5..150)));
-                    self.links[caller][node].set(delay(), delay());
-                    open.links.push((caller, node));
-                }
+        }
+    }
+
+    fn lose_routes(&mut self, open: &mut Open) {
+        let all = self.net().len();
+        let pairs = (0..all).flat_map(|from| (0..all).map(move |to| (from, to)));
+        for (from, to) in pairs.filter(|(from, to)| from != to) {
+            let at = At::Route { from, to };
+            if self.rng.random_bool(0.4) && !open.links.contains(&at) {
+                self.net().cut(from, to);
+                open.links.push(at);
             }
-            Fault::Reset => {
-                for _ in 0..8 {
-                    for (caller, node) in self.some_links() {
-                        self.links[caller][node].reset();
-                    }
-                    sleep(Duration::from_millis(40)).await;
-                }
+        }
+    }
+
+    /// Half of the callers and some nodes cannot reach each other; all others can.
+    fn partition(&mut self, open: &mut Open) {
+        let nodes = self.victims();
+        let half = self.links.len().div_ceil(2);
+        for caller in (0..self.links.len()).sample(&mut self.rng, half) {
+            for node in &nodes {
+                self.cut(At::Way { caller, node: *node }, (Flow::Held, Flow::Held), open);
             }
         }
     }
@@ -193,12 +334,20 @@ impl Faults<'_> {
             self.cluster.signal_metadata(Signal::CONT);
         }
         // What was held up is delivered late on some links and lost on the others.
-        for (caller, node) in open.links {
-            let link = &self.links[caller][node];
-            if self.rng.random_bool(0.5) {
-                link.reset();
+        for at in open.links {
+            let lost = self.rng.random_bool(0.5);
+            match at {
+                At::Link(number) => self.net().bring_up(number),
+                At::Route { from, to } => self.net().mend(from, to),
+                At::Way { .. } | At::Front(_) | At::ToMetadata(_) => {
+                    let Some(link) = self.link(at) else { continue };
+                    if lost {
+                        link.reset();
+                    }
+                    link.set(OPEN, OPEN);
+                    link.hold_pulls(false);
+                }
             }
-            link.set(OPEN, OPEN);
         }
     }
 }

@@ -6,7 +6,10 @@ use vstack_chunkpaxos::{Ballot, Placement, Reply};
 use vstack_linear::{Answer, ChunkRegister, History, Operation, Verdict, check};
 use vstack_types::{ChunkId, NodeRef};
 
-use crate::recorder::{Record, ballots_with_two_values};
+use crate::{
+    callers::FOR_SERVICE,
+    recorder::{Record, ballots_with_two_values},
+};
 
 /// Far more than any history needed.
 const CONFIGURATIONS_MAX: usize = 5_000_000;
@@ -27,6 +30,10 @@ pub struct Counts {
     pub attempts: usize,
     /// Answered calls that overlap another one of the same register.
     pub overlapping: usize,
+    /// Answers of the metadata service, which had proposed for a caller; they are counted above too.
+    pub asked_service: usize,
+    /// What it was asked for and did not answer.
+    pub service_unknown: usize,
     pub versions: u64,
 }
 
@@ -38,6 +45,8 @@ impl std::ops::AddAssign for Counts {
         self.unknown += other.unknown;
         self.attempts += other.attempts;
         self.overlapping += other.overlapping;
+        self.asked_service += other.asked_service;
+        self.service_unknown += other.service_unknown;
         self.versions += other.versions;
     }
 }
@@ -113,7 +122,9 @@ pub fn count(record: &Record, chain: &BTreeMap<u64, Placement>) -> Counts {
     };
     let calls = record.history.calls();
     for call in calls {
+        let by_service = usize::from(call.process >= FOR_SERVICE && call.process != u32::MAX);
         let Some((until, answer)) = &call.answered else {
+            counts.service_unknown += by_service;
             match call.operation {
                 Operation::OwnersPut { .. } => counts.unknown += 1,
                 Operation::Wish { .. } | Operation::Attempt { .. } => counts.attempts += 1,
@@ -125,6 +136,7 @@ pub fn count(record: &Record, chain: &BTreeMap<u64, Placement>) -> Counts {
             !std::ptr::eq(call, other) && others.is_some_and(|(end, _)| asked < *until && call.invoked < *end)
         });
         counts.overlapping += usize::from(overlaps);
+        counts.asked_service += by_service;
         match answer {
             Answer::Decided(_) => counts.decided += 1,
             Answer::Nothing => counts.nothing += 1,

@@ -137,8 +137,9 @@ impl Register {
         let mut given_up = 0;
         for made in self.made {
             calls.extend(attempts(&made, &self.sent));
-            // A wish that was given up is its attempts and nothing else; an owner's PUT is one value.
-            if made.call.answered.is_some() || matches!(made.call.operation, Operation::OwnersPut { .. }) {
+            // A wish that was given up is its attempts and nothing else; an owner's PUT is one value, and so is what the
+            // metadata service was asked for.
+            if made.call.answered.is_some() || !matches!(made.call.operation, Operation::Wish { .. }) {
                 calls.push(made.call);
             } else {
                 given_up += 1;

@@ -72,6 +72,9 @@ pub enum NodeStanding {
 /// One message an acceptor handled: `GET /consensus/events` of a storage node and of the metadata service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConsensusEvent {
+    /// Which of the node's, `<start of its process>-<number>`: with the disk of `node` it names the event, whoever
+    /// passes it on, and however often.
+    pub event: String,
     /// When the message arrived, by the node's clock.
     pub at: WallTime,
     /// `<uuid>/<incarnation>` of the acceptor.

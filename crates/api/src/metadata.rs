@@ -278,7 +278,7 @@ pub struct ConsensusState {
     pub accepted_ballot: Option<u64>,
     /// A JSON text of URLs.
     pub accepted_value: Option<String>,
-    /// `none`, `prepare`, `accept` or `committed`.
+    /// `none`, `prepare`, `accept` or `committed`; `unknown` when too few acceptors answered to say.
     pub phase: String,
     /// What each acceptor said.
     pub acceptors: Vec<AcceptorState>,

@@ -11,6 +11,7 @@ mod clip;
 mod cluster;
 mod delay;
 mod disk;
+mod fast_path;
 mod http;
 mod load;
 mod machine;

@@ -10,7 +10,10 @@ use vstack_api::{
     auth::{ClusterSecret, Tag},
     headers,
 };
-use vstack_types::limits::{CHUNK_BYTES_MAX, JSON_BODY_BYTES_MAX};
+use vstack_types::{
+    NodeRef,
+    limits::{CHUNK_BYTES_MAX, JSON_BODY_BYTES_MAX},
+};
 
 use crate::{
     ClientError,
@@ -102,6 +105,18 @@ impl HttpClient {
     /// When none comes.
     pub async fn execute(&self, url: &str, request: RequestBuilder) -> Result<Response, ClientError> {
         self.wires.execute(url, request).await
+    }
+
+    /// Asks `node` at `base` for a stream, under the MAC when there is a secret: of who asks so, nodes take more. Sets
+    /// no timeout.
+    pub fn stream_of(&self, node: NodeRef, base: &str, path: &str, query: &str) -> RequestBuilder {
+        let request = self.http.get(format!("{base}{path}{query}"));
+        let Some(secret) = &self.secret else { return request };
+        let node = node.to_string();
+        let tag = secret.sign_request(Method::GET.as_str(), path, &node, b"");
+        request
+            .header(headers::VSTACK_MAC, tag.to_string())
+            .header(headers::VSTACK_NODE, node)
     }
 
     pub(crate) fn request(&self, method: Method, url: &str) -> RequestBuilder {

@@ -17,7 +17,7 @@ use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId, ambient, limi
 use crate::{
     ClientError, HttpClient,
     http::{ClusterAnswer, ClusterRequest, Moves, read_bounded},
-    propose::Trailing,
+    propose::{TRAILING_MAX, Trailing},
 };
 
 /// Calls storage nodes.
@@ -68,9 +68,14 @@ pub struct Ping {
 impl NodeClient {
     /// Over these connections.
     pub fn new(http: HttpClient) -> Self {
+        Self::trailing_at_most(http, TRAILING_MAX)
+    }
+
+    /// The same, with the last messages of so many proposals behind their outcome at most.
+    pub(crate) fn trailing_at_most(http: HttpClient, proposals: usize) -> Self {
         Self {
             http,
-            trailing: Trailing::default(),
+            trailing: Trailing::new(proposals),
         }
     }
 

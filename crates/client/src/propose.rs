@@ -20,15 +20,16 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Proposals of one client whose last messages may be under way behind their outcome. Whoever comes on top waits for
 /// its own.
-const TRAILING_MAX: usize = 1024;
+pub(crate) const TRAILING_MAX: usize = 1024;
 
 /// Room for the last messages of proposals that have their outcome, shared by the clones of a client.
 #[derive(Debug, Clone)]
 pub(crate) struct Trailing(Arc<Semaphore>);
 
-impl Default for Trailing {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(TRAILING_MAX)))
+impl Trailing {
+    /// For so many proposals.
+    pub(crate) fn new(proposals: usize) -> Self {
+        Self(Arc::new(Semaphore::new(proposals)))
     }
 }
 
@@ -363,3 +364,6 @@ impl Driver<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

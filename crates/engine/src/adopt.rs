@@ -63,8 +63,11 @@ pub enum AdoptError {
     /// It cannot be read.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It is no data directory.
+    #[error("it holds no storage node's data: name the data directory (DATA_DIR) of a storage node")]
+    NoDisk,
     /// There is nothing in it.
-    #[error("there is no disk to adopt in the data directory: start the node on it as it is")]
+    #[error("nothing was ever stored in it, so there is nothing to adopt: start the node on it as it is")]
     Nothing,
     /// Too many names.
     #[error("the data directory was adopted {RETIRED_MAX} times: start the node with an empty data directory")]
@@ -103,6 +106,10 @@ impl<D: Disk> Adoption<D> {
     /// # Errors
     /// When it is in use, has nothing to adopt, or cannot be read.
     pub fn look(disk: D, superblock_bytes: u64, at: Timestamp) -> Result<Self, AdoptError> {
+        // Nothing is left behind, not even a lock, in what is none of ours.
+        if store::superblocks(&disk)?.is_empty() && matches!(Identity::load(&disk), Ok(None)) {
+            return Err(AdoptError::NoDisk);
+        }
         let lock = store::lock(&disk)?;
         let numbers = store::superblocks(&disk)?;
         let (identity, unreadable) = match Identity::load(&disk) {

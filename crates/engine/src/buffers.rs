@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use vstack_types::planted;
 
 use crate::aligned::Aligned;
 
@@ -166,6 +167,9 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
+        if planted!("memory of what arrived is not given back") {
+            return;
+        }
         self.pool.idle().buffers.push(memory);
     }
 }

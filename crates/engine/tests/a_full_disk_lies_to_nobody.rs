@@ -6,27 +6,28 @@
 mod support;
 
 use support::*;
-use vstack_chunkpaxos::{Register, Request};
-use vstack_engine::{Fault, MemDisk, WriteError};
+use vstack_chunkpaxos::Register;
+use vstack_engine::{Fault, Item, MemDisk, Store, WriteError};
 
 /// Changes of the disk that a refused batch or mark takes: the write, the cut, the space again, the sync.
 const REFUSED_CHANGES: u64 = 4;
 
+fn holding(first: &Item) -> (MemDisk, Store<MemDisk>) {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    one(&mut store, put("first", first)).unwrap();
+    (disk, store)
+}
+
 #[test]
 fn a_mark_that_finds_no_space_does_not_excuse_the_batch_behind_it() {
     for no_room in [Fault::Full, Fault::OverQuota] {
-        let disk = MemDisk::default();
-        let mut store = open(&disk);
         let a = item(1, 1000);
-        one(&mut store, put("first", &a)).unwrap();
+        let (disk, mut store) = holding(&a);
         disk.plan(disk.changes() + 1, no_room);
         disk.plan(disk.changes() + 1 + REFUSED_CHANGES, no_room);
         assert_eq!(store.mark(at(2)), Err(WriteError::DiskFull));
-        let ops = vec![
-            put_vote("x", &a),
-            paxos("y", Request::Prepare { ballot: ballot(1) }),
-            put("z", &a),
-        ];
+        let ops = vec![put_vote("x", &a), prepare("y", 1), put("z", &a)];
         assert_eq!(store.commit(ops, at(3)), vec![Err(WriteError::DiskFull); 3]);
         assert_eq!(store.reader().register(&id("x")), Register::default());
         assert_eq!(served(&store.reader(), "x"), None);
@@ -37,10 +38,8 @@ fn a_mark_that_finds_no_space_does_not_excuse_the_batch_behind_it() {
 #[test]
 fn a_mark_that_finds_no_space_spoils_nothing_of_the_batch_behind_it() {
     for no_room in [Fault::Full, Fault::OverQuota] {
-        let disk = MemDisk::default();
-        let mut store = open(&disk);
         let a = item(1, 1000);
-        one(&mut store, put("first", &a)).unwrap();
+        let (disk, mut store) = holding(&a);
         disk.plan(disk.changes() + 1, no_room);
         assert_eq!(store.mark(at(2)), Err(WriteError::DiskFull));
         let results = store.commit(vec![put("x", &a), put("y", &a)], at(3));
@@ -63,7 +62,7 @@ fn at_opening_too() {
     let used = vstack_engine::Disk::usage(&disk).unwrap().used_bytes;
     disk.set_capacity(Some(used));
     let mut store = open(&disk);
-    let vote = || paxos("y", Request::Prepare { ballot: ballot(1) });
+    let vote = || prepare("y", 1);
     assert_eq!(one(&mut store, vote()), Err(WriteError::DiskFull));
     assert_eq!(store.reader().register(&id("y")), Register::default());
     disk.set_capacity(None);

@@ -95,6 +95,16 @@ impl Told {
         *known = (known.0.max(round), known.1 || accepted);
     }
 
+    /// It takes more, and that survives as well.
+    fn goes_on_until_power_goes(&mut self, mut store: Store<MemDisk>, disk: &MemDisk, seed: u64, context: &str) {
+        let after = item(99, 500);
+        assert!(stored(one(&mut store, put("after", &after))), "{context}");
+        self.hold(&id("after"), &after);
+        drop(store);
+        disk.crash(seed);
+        self.check(&open(disk), context);
+    }
+
     fn check(&self, store: &Store<MemDisk>, context: &str) {
         assert!(store.report().damage.is_empty(), "{context}: {:?}", store.report());
         let reader = store.reader();
@@ -186,17 +196,11 @@ fn histories(seeds: std::ops::Range<u64>, fault: Fault) {
             run(&disk, seed, &mut told);
             disk.crash(seed * 1000 + at_change);
             let context = format!("seed {seed}, {fault:?} at change {at_change} of {changes}");
-            let mut store =
+            let store =
                 Store::open(disk.clone(), options(), at(100)).unwrap_or_else(|error| panic!("{context}: {error}"));
             cut_tails += u64::from(store.report().torn_bytes > 0);
             told.check(&store, &context);
-            // It goes on where it was, and that survives as well.
-            let after = item(99, 500);
-            assert!(stored(one(&mut store, put("after", &after))), "{context}");
-            told.hold(&id("after"), &after);
-            drop(store);
-            disk.crash(at_change);
-            told.check(&open(&disk), &context);
+            told.goes_on_until_power_goes(store, &disk, at_change, &context);
         }
     }
     if fault == Fault::PowerCut {
@@ -259,7 +263,7 @@ fn killed_then_crashed(seeds: std::ops::Range<u64>, fault: Fault) {
             run(&disk, seed, &mut told);
             disk.kill();
             let context = format!("seed {seed}, kill after {fault:?} at change {at_change}");
-            let mut store = open(&disk);
+            let store = open(&disk);
             told.check(&store, &context);
             // Whether an unanswered deletion was done is known now: what is left is what must stay.
             let unclear = std::mem::take(&mut told.maybe_deleted);
@@ -272,12 +276,7 @@ fn killed_then_crashed(seeds: std::ops::Range<u64>, fault: Fault) {
                 let bytes = store.reader().read(&found, None, at(5).monotonic).unwrap();
                 told.hold(&listed.id, &Item::new(bytes));
             }
-            let after = item(99, 500);
-            assert!(stored(one(&mut store, put("after", &after))), "{context}");
-            told.hold(&id("after"), &after);
-            drop(store);
-            disk.crash(at_change);
-            told.check(&open(&disk), &context);
+            told.goes_on_until_power_goes(store, &disk, at_change, &context);
         }
     }
 }

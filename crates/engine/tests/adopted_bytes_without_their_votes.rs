@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use support::*;
-use vstack_chunkpaxos::{Register, Reply, Request};
+use vstack_chunkpaxos::{Register, Reply};
 use vstack_engine::{
     AdoptError, Adoption, Collected, Disk, Fault, FileDisk, Finding, MemDisk, Missing, Now, Op, OpenError, Outcome,
     Reason, Store, StoreOptions, Which,
@@ -38,7 +38,7 @@ fn used<D: Disk + Clone>(disk: &D) {
     let ops = vec![
         put_vote("voted", &item(1, 5000)),
         put("staged", &item(2, 700)),
-        paxos("promised", Request::Prepare { ballot: ballot(7) }),
+        prepare("promised", 7),
         put_item("large", &item(3, 200_000)),
         put_vote("decided", &item(4, 90_000)),
         Op::Decided {
@@ -81,7 +81,7 @@ fn is_adopted<D: Disk + Clone>(disk: &D, context: &str) {
         );
     }
     let me = NodeRef::first(new_name());
-    let prepare = paxos("voted", Request::Prepare { ballot: ballot(1) });
+    let prepare = prepare("voted", 1);
     let promised = Reply::Promise {
         ballot: ballot(1),
         accepted: None,
@@ -89,17 +89,10 @@ fn is_adopted<D: Disk + Clone>(disk: &D, context: &str) {
         holds: false,
     };
     assert_eq!(one(&mut store, prepare), Ok(Outcome::Reply(promised)), "{context}");
-    let accept = paxos(
-        "voted",
-        Request::Accept {
-            ballot: ballot(1),
-            placement: placement(&item(1, 5000), 2, &[me, other()]),
-        },
-    );
-    let accepted = Reply::Accepted { ballot: ballot(1) };
+    let accept = accept("voted", 1, placement(&item(1, 5000), 2, &[me, other()]));
     assert_eq!(
         one(&mut store, accept),
-        Ok(Outcome::Reply(accepted)),
+        accepted(1),
         "{context}: the bytes are here already"
     );
 }
@@ -304,7 +297,7 @@ fn several_names_are_told_by_the_heads_of_their_superblocks() {
 #[test]
 fn there_has_to_be_something_to_adopt_and_nobody_who_uses_it() {
     let disk = MemDisk::default();
-    assert!(matches!(look(&disk, at(1)), Err(AdoptError::Nothing)));
+    assert!(matches!(look(&disk, at(1)), Err(AdoptError::NoDisk)));
     used(&disk);
     let store = open(&disk);
     assert!(matches!(look(&disk, at(1)), Err(AdoptError::Open(OpenError::Locked))));

@@ -44,6 +44,7 @@ fn what_was_answered_is_kept_or_reported_lost() {
         ("votes lost", counts.votes_lost),
         ("adopted", counts.adopted),
         ("sealed", counts.sealed),
+        ("unreadable", counts.unreadable),
     ] {
         assert!(count > 50, "{name}: {counts:?}");
     }

@@ -6,8 +6,8 @@
 mod support;
 
 use support::*;
-use vstack_chunkpaxos::{Placement, Reply, Request};
-use vstack_engine::{Damage, DeleteOutcome, MemDisk, Missing, OpenError, Outcome, ReadError, Store, Which};
+use vstack_chunkpaxos::{Placement, Reply};
+use vstack_engine::{Damage, DeleteOutcome, Item, MemDisk, Missing, OpenError, Outcome, ReadError, Store, Which};
 
 const FIRST: &str = "superblock_000000.vsb";
 const RECORDS_AT: usize = 8192;
@@ -25,6 +25,20 @@ fn copy_of(disk: &MemDisk) -> MemDisk {
         copy.plant(&name, &disk.contents(&name));
     }
     copy
+}
+
+/// A byte of the payload of `item`, as it was put last.
+fn payload_of(disk: &MemDisk, item: &Item) -> usize {
+    let payload = |bytes: &[u8]| bytes == &item.bytes()[100..164];
+    disk.contents(FIRST).windows(64).rposition(payload).unwrap()
+}
+
+/// A move of `item` to this disk alone, under way.
+fn joint(item: &Item) -> Placement {
+    Placement {
+        prev: Some(placement(item, 1, &[other()]).layout),
+        ..placement(item, 2, &[me()])
+    }
 }
 
 #[test]
@@ -95,13 +109,7 @@ fn every_flipped_byte_of_a_small_log_is_survived() {
     let mut store = open(&disk);
     let a = item(1, 700);
     one(&mut store, put_vote("rides", &a)).unwrap();
-    store.commit(
-        vec![
-            paxos("only-vote", Request::Prepare { ballot: ballot(5) }),
-            put("staged", &a),
-        ],
-        at(1),
-    );
+    store.commit(vec![prepare("only-vote", 5), put("staged", &a)], at(1));
     let accepted = store.reader().register(&id("rides"));
     store.mark(at(2)).unwrap();
     drop(store);
@@ -174,14 +182,10 @@ fn damage_below_the_mark_is_reported_and_the_rest_served() {
         store.reader().find(&id("c2"), Which::Public).unwrap_err(),
         Missing::Corrupt
     );
-    let prepare = || paxos("c2", Request::Prepare { ballot: ballot(3) });
-    assert_eq!(one(&mut store, prepare()), Ok(Outcome::Reply(Reply::Damaged)));
+    assert_eq!(one(&mut store, prepare("c2", 3)), replied(Reply::Damaged));
     // Restoring the bytes ends the damage, for good.
     assert!(stored(one(&mut store, put_item("c2", &items[2]))));
-    assert!(matches!(
-        one(&mut store, prepare()),
-        Ok(Outcome::Reply(Reply::Promise { holds: true, .. }))
-    ));
+    assert!(promised_with_bytes(one(&mut store, prepare("c2", 3))));
     drop(store);
     let store = open(&disk);
     assert_eq!(served(&store.reader(), "c2").as_deref(), Some(&items[2].bytes()[..]));
@@ -193,50 +197,21 @@ fn a_copy_that_rotted_in_a_running_store_lets_no_old_copy_go() {
     let disk = MemDisk::default();
     let mut store = open(&disk);
     let a = item(1, 50_000);
-    let joint = Placement {
-        prev: Some(placement(&a, 1, &[other()]).layout),
-        ..placement(&a, 2, &[me()])
-    };
-    let accept = |name| {
-        let request = Request::Accept {
-            ballot: ballot(1),
-            placement: joint.clone(),
-        };
-        paxos(name, request)
-    };
-    let prepare = |name| paxos(name, Request::Prepare { ballot: ballot(2) });
-    // What was put last rots.
-    let rot = || {
-        let payload = |bytes: &[u8]| bytes == &a.bytes()[100..164];
-        let rotten = disk.contents(FIRST).windows(64).rposition(payload).unwrap();
-        disk.flip(FIRST, rotten);
-    };
+    let vote = |name| accept(name, 1, joint(&a));
+    let rot = || disk.flip(FIRST, payload_of(&disk, &a));
     for name in ["sound", "rotten"] {
         one(&mut store, put_item(name, &a)).unwrap();
-        let accepted = Reply::Accepted { ballot: ballot(1) };
-        assert_eq!(one(&mut store, accept(name)), Ok(Outcome::Reply(accepted)));
+        assert_eq!(one(&mut store, vote(name)), accepted(1));
     }
     rot();
     // Long after the vote made sure of them.
     let later = at(3 + 25 * 3600);
-    assert!(matches!(
-        one_at(&mut store, prepare("sound"), later),
-        Ok(Outcome::Reply(Reply::Promise { holds: true, .. }))
-    ));
-    assert_eq!(
-        one_at(&mut store, prepare("rotten"), later),
-        Ok(Outcome::Reply(Reply::Damaged))
-    );
+    assert!(promised_with_bytes(one_at(&mut store, prepare("sound", 2), later)));
+    assert_eq!(one_at(&mut store, prepare("rotten", 2), later), replied(Reply::Damaged));
     // Nor does a copy that rotted before the vote take part in one.
     one_at(&mut store, put_item("never-sound", &a), later).unwrap();
     rot();
-    let need = Reply::NeedBytes {
-        items: vec![a.sha256()],
-    };
-    assert_eq!(
-        one_at(&mut store, accept("never-sound"), later),
-        Ok(Outcome::Reply(need))
-    );
+    assert_eq!(one_at(&mut store, vote("never-sound"), later), needs(&a));
 }
 
 #[test]
@@ -244,30 +219,12 @@ fn a_copy_that_is_still_being_written_is_not_condemned() {
     let disk = MemDisk::default();
     let mut store = open(&disk);
     let a = item(1, 5_000);
-    let joint = Placement {
-        prev: Some(placement(&a, 1, &[other()]).layout),
-        ..placement(&a, 2, &[me()])
-    };
-    let accept = Request::Accept {
-        ballot: ballot(1),
-        placement: joint,
-    };
-    let need = Reply::NeedBytes {
-        items: vec![a.sha256()],
-    };
-    let batch = vec![put_item("a", &a), paxos("a", accept.clone())];
-    let outcomes = store.commit(batch, at(1));
-    assert_eq!(outcomes[1], Ok(Outcome::Reply(need)), "nobody read it back yet");
-    let accepted = Reply::Accepted { ballot: ballot(1) };
-    assert_eq!(one(&mut store, paxos("a", accept)), Ok(Outcome::Reply(accepted)));
-    let prepare = paxos("a", Request::Prepare { ballot: ballot(2) });
-    assert!(matches!(
-        one(&mut store, prepare),
-        Ok(Outcome::Reply(Reply::Promise { holds: true, .. }))
-    ));
-    drop(store);
-    let store = open(&disk);
-    assert!(store.report().damage.is_empty() && !store.reader().register(&id("a")).damaged);
+    let vote = || accept("a", 1, joint(&a));
+    let outcomes = store.commit(vec![put_item("a", &a), vote()], at(1));
+    assert_eq!(outcomes[1], needs(&a), "nobody read it back yet");
+    assert_eq!(one(&mut store, vote()), accepted(1));
+    assert!(promised_with_bytes(one(&mut store, prepare("a", 2))));
+    assert!(!restarted(store, &disk).reader().register(&id("a")).damaged);
 }
 
 #[test]
@@ -276,13 +233,9 @@ fn changed_bytes_are_never_served_and_the_register_abstains() {
     let mut store = open(&disk);
     let a = item(1, 50_000);
     one(&mut store, put_vote("c", &a)).unwrap();
+    let copy = payload_of(&disk, &a);
     one(&mut store, put("staged", &a)).unwrap();
-    let at_payload = disk
-        .contents(FIRST)
-        .windows(64)
-        .position(|bytes| bytes == &a.bytes()[100..164])
-        .unwrap();
-    disk.flip(FIRST, at_payload);
+    disk.flip(FIRST, copy);
     let reader = store.reader();
     let found = reader.find(&id("c"), Which::Public).unwrap();
     for _ in 0..2 {
@@ -343,31 +296,12 @@ fn damage_is_found_before_a_vote_vouches_for_the_bytes() {
     one(&mut store, put_item("c", &a)).unwrap();
     store.mark(at(1)).unwrap();
     drop(store);
-    let at_payload = disk
-        .contents(FIRST)
-        .windows(64)
-        .position(|bytes| bytes == &a.bytes()[100..164])
-        .unwrap();
-    disk.flip(FIRST, at_payload);
+    disk.flip(FIRST, payload_of(&disk, &a));
     let mut store = open(&disk);
-    let accept = || {
-        paxos(
-            "c",
-            Request::Accept {
-                ballot: ballot(1),
-                placement: placement(&a, 1, &[me()]),
-            },
-        )
-    };
-    let need = Reply::NeedBytes {
-        items: vec![a.sha256()],
-    };
-    assert_eq!(one(&mut store, accept()), Ok(Outcome::Reply(need)));
+    let vote = || accept("c", 1, placement(&a, 1, &[me()]));
+    assert_eq!(one(&mut store, vote()), needs(&a));
     assert!(stored(one(&mut store, put_item("c", &a))));
-    assert_eq!(
-        one(&mut store, accept()),
-        Ok(Outcome::Reply(Reply::Accepted { ballot: ballot(1) }))
-    );
+    assert_eq!(one(&mut store, vote()), accepted(1));
 }
 
 #[test]
@@ -395,8 +329,7 @@ fn when_both_copies_of_votes_are_gone_the_disk_votes_no_more() {
             .any(|damage| matches!(damage, Damage::Votes { .. }))
     );
     assert_eq!(one(&mut store, put_vote("lost", &a)), voted(Reply::Damaged, false));
-    let prepare = paxos("unheard-of", Request::Prepare { ballot: ballot(1) });
-    assert_eq!(one(&mut store, prepare), Ok(Outcome::Reply(Reply::Damaged)));
+    assert_eq!(one(&mut store, prepare("unheard-of", 1)), replied(Reply::Damaged));
     assert_eq!(
         served(&store.reader(), "before").as_deref(),
         Some(&a.bytes()[..]),

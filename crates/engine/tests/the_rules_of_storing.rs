@@ -6,23 +6,8 @@ mod support;
 
 use support::*;
 use vstack_chunkpaxos::{Layout, Placement, Register, Reply, Request, Shard};
-use vstack_engine::{DeleteOutcome, MemDisk, Missing, Op, Outcome, PutMode, PutOutcome, Store, Which, WriteError};
+use vstack_engine::{DeleteOutcome, MemDisk, Missing, Op, Outcome, PutMode, Store, Which, WriteError};
 use vstack_types::{Digest, limits::CHUNK_BYTES_MAX};
-
-fn restarted(store: Store<MemDisk>, disk: &MemDisk) -> Store<MemDisk> {
-    drop(store);
-    let store = open(disk);
-    assert!(store.report().damage.is_empty(), "{:?}", store.report());
-    store
-}
-
-fn conflict() -> Result<Outcome, WriteError> {
-    Ok(Outcome::Put(PutOutcome::Conflict))
-}
-
-fn already_there() -> Result<Outcome, WriteError> {
-    Ok(Outcome::Put(PutOutcome::AlreadyThere { superblock: 0 }))
-}
 
 #[test]
 fn a_plain_put_never_changes_what_an_id_stands_for() {
@@ -135,7 +120,7 @@ fn operations_of_one_batch_see_each_other() {
     let disk = MemDisk::default();
     let mut store = open(&disk);
     let (a, b) = (item(1, 10), item(2, 10));
-    let prepare = paxos("x", Request::Prepare { ballot: ballot(3) });
+    let prepare = prepare("x", 3);
     let results = store.commit(
         vec![put("s", &a), put("s", &b), put("s", &a), prepare, put_vote("x", &a)],
         at(1),
@@ -196,23 +181,12 @@ fn a_vote_needs_the_bytes_it_names_and_a_voter_it_names() {
     let disk = MemDisk::default();
     let mut store = open(&disk);
     let (a, b) = (item(1, 10), item(2, 10));
-    let accept = |nodes: &[_]| {
-        paxos(
-            "c",
-            Request::Accept {
-                ballot: ballot(1),
-                placement: placement(&a, 1, nodes),
-            },
-        )
-    };
+    let vote = |nodes: &[_]| accept("c", 1, placement(&a, 1, nodes));
     let need = Reply::NeedBytes {
         items: vec![a.sha256()],
     };
-    assert_eq!(one(&mut store, accept(&[me()])), Ok(Outcome::Reply(need.clone())));
-    assert_eq!(
-        one(&mut store, accept(&[other()])),
-        Ok(Outcome::Reply(Reply::WrongNode))
-    );
+    assert_eq!(one(&mut store, vote(&[me()])), replied(need.clone()));
+    assert_eq!(one(&mut store, vote(&[other()])), replied(Reply::WrongNode));
     let mode = PutMode::Vote {
         ballot: ballot(0),
         placement: placement(&a, 1, &[me()]),
@@ -228,7 +202,7 @@ fn a_vote_needs_the_bytes_it_names_and_a_voter_it_names() {
     store = restarted(store, &disk);
     // Not read since the start, so it is verified before it is vouched for.
     assert_eq!(
-        one(&mut store, accept(&[me()])),
+        one(&mut store, vote(&[me()])),
         Ok(Outcome::Reply(Reply::Accepted { ballot: ballot(1) }))
     );
 }
@@ -298,7 +272,7 @@ fn lists_are_in_log_order_and_pages_join() {
     for name in ["b-2", "a-1", "b-1", "c", "b"] {
         one(&mut store, put_vote(name, &a)).unwrap();
     }
-    one(&mut store, paxos("b-2", Request::Prepare { ballot: ballot(4) })).unwrap();
+    one(&mut store, prepare("b-2", 4)).unwrap();
     store = restarted(store, &disk);
     let reader = store.reader();
     let names = |limit: usize, prefix: Option<&str>| {
@@ -343,7 +317,7 @@ fn a_disk_past_its_share_takes_votes_and_deletions_but_no_bytes() {
         one_at(&mut store, put_vote("more", &a), later),
         Err(WriteError::DiskFull)
     );
-    assert!(one_at(&mut store, paxos("r", Request::Prepare { ballot: ballot(1) }), later).is_ok());
+    assert!(one_at(&mut store, prepare("r", 1), later).is_ok());
     let deleted = one_at(&mut store, Op::DeleteStaged { id: id("staged") }, later);
     assert_eq!(deleted, Ok(Outcome::Deleted(DeleteOutcome::Deleted)));
     disk.set_capacity(None);
@@ -384,10 +358,7 @@ fn a_failed_write_or_sync_ends_writing_until_the_store_is_opened_again() {
             "step {step}"
         );
         assert_eq!(one(&mut store, put("y", &a)), Err(WriteError::Closed));
-        assert_eq!(
-            one(&mut store, paxos("y", Request::Prepare { ballot: ballot(1) })),
-            Err(WriteError::Closed)
-        );
+        assert_eq!(one(&mut store, prepare("y", 1)), Err(WriteError::Closed));
         assert_eq!(
             served(&store.reader(), "first").as_deref(),
             Some(&a.bytes()[..]),

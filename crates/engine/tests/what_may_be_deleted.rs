@@ -8,22 +8,7 @@ use std::time::Duration;
 
 use support::*;
 use vstack_chunkpaxos::Request;
-use vstack_engine::{Collected, DeleteOutcome, MemDisk, Op, Outcome, PutOutcome, Store, WriteError};
-
-fn restarted(store: Store<MemDisk>, disk: &MemDisk) -> Store<MemDisk> {
-    drop(store);
-    let store = open(disk);
-    assert!(store.report().damage.is_empty(), "{:?}", store.report());
-    store
-}
-
-fn conflict() -> Result<Outcome, WriteError> {
-    Ok(Outcome::Put(PutOutcome::Conflict))
-}
-
-fn already_there() -> Result<Outcome, WriteError> {
-    Ok(Outcome::Put(PutOutcome::AlreadyThere { superblock: 0 }))
-}
+use vstack_engine::{Collected, DeleteOutcome, MemDisk, Op, Outcome, Store};
 
 #[test]
 fn only_what_nothing_keeps_is_collected() {
@@ -44,21 +29,11 @@ fn only_what_nothing_keeps_is_collected() {
     };
     one(&mut store, put("staged", &a)).unwrap();
     one(&mut store, put("prepared", &a)).unwrap();
-    one(&mut store, paxos("prepared", Request::Prepare { ballot: ballot(1) })).unwrap();
+    one(&mut store, prepare("prepared", 1)).unwrap();
     one(&mut store, put_vote("voted", &a)).unwrap();
     one(&mut store, put_item("voted", &b)).unwrap();
     one(&mut store, put_vote("gone", &a)).unwrap();
-    one(
-        &mut store,
-        paxos(
-            "gone",
-            Request::Accept {
-                ballot: ballot(1),
-                placement: deleted(&a, 2),
-            },
-        ),
-    )
-    .unwrap();
+    one(&mut store, accept("gone", 1, deleted(&a, 2))).unwrap();
     assert_eq!(
         collect(&mut store, 3 * 3600),
         0,

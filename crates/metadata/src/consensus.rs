@@ -86,8 +86,18 @@ pub(crate) async fn state(app: &App, chunk: ChunkId) -> ApiResult<ConsensusState
     let by_disk = ByDisk::new(&nodes);
     let url = |node: &NodeRef| by_disk.get(node.uuid).map(|node| node.url.clone());
     let vote = highest(&heard);
-    let value = vote.as_ref().map(|vote| {
-        let urls: Vec<_> = vote.placement.layout.nodes().iter().filter_map(url).collect();
+    let newest = match &learned {
+        Some(learned) if is_learned(vote.as_ref(), Some(learned)) => Some(learned),
+        _ => vote.as_ref().map(|vote| &vote.placement),
+    };
+    let value = newest.map(|placement| {
+        // A deleted chunk is nowhere; those named are its acceptors still.
+        let holders = if placement.layout.is_deleted() {
+            Vec::new()
+        } else {
+            placement.layout.nodes()
+        };
+        let urls: Vec<_> = holders.iter().filter_map(url).collect();
         serde_json::Value::from(urls).to_string()
     });
     Ok(ConsensusState {
@@ -158,13 +168,19 @@ fn highest(heard: &BTreeMap<NodeRef, Option<Heard>>) -> Option<Vote> {
 }
 
 /// `committed` when the highest value is known to be decided: by an acceptor, by the votes themselves, or by what
-/// was learned before.
+/// was learned before. `unknown` when nothing is known and too few answered to say that there is nothing.
 fn phase(heard: &BTreeMap<NodeRef, Option<Heard>>, vote: Option<&Vote>, learned: Option<&Placement>) -> &'static str {
+    if is_learned(vote, learned) {
+        return "committed";
+    }
     let Some(vote) = vote else {
-        return if heard.values().flatten().any(|heard| heard.promised.is_some()) {
+        let answers = heard.values().flatten();
+        return if answers.clone().any(|heard| heard.promised.is_some()) {
             "prepare"
-        } else {
+        } else if answers.count() * 2 > heard.len() || heard.is_empty() {
             "none"
+        } else {
+            "unknown"
         };
     };
     let of = |node: NodeRef| heard.get(&node).and_then(Option::as_ref);
@@ -178,11 +194,12 @@ fn phase(heard: &BTreeMap<NodeRef, Option<Heard>>, vote: Option<&Vote>, learned:
                 .as_ref()
                 .is_some_and(|known| known.placement == vote.placement)
     });
-    if counted || told || learned == Some(&vote.placement) {
-        "committed"
-    } else {
-        "accept"
-    }
+    if counted || told { "committed" } else { "accept" }
+}
+
+/// Whether what was learned is at least as new as what was heard: learned is decided, and what is older is over.
+fn is_learned(vote: Option<&Vote>, learned: Option<&Placement>) -> bool {
+    learned.is_some_and(|learned| vote.is_none_or(|vote| vote.placement.version <= learned.version))
 }
 
 fn acceptor_state(node: NodeRef, node_url: Option<String>, heard: Option<&Heard>) -> AcceptorState {
@@ -251,6 +268,9 @@ mod tests {
     fn the_phase_is_committed_only_by_one_ballots_majority_or_by_who_knows() {
         let table = [
             (vec![None, heard(None, false), heard(None, false)], "none"),
+            (vec![None, None, heard(None, false)], "unknown"),
+            (vec![None, None, None], "unknown"),
+            (vec![], "none"),
             (vec![heard(Some(1), false), heard(None, false), None], "accept"),
             // The same value in two ballots is no majority of either.
             (vec![heard(Some(1), false), heard(Some(2), false), None], "accept"),
@@ -265,6 +285,21 @@ mod tests {
         assert_eq!(
             phase(&one, highest(&one).as_ref(), Some(&vote(1).placement)),
             "committed"
+        );
+        let silent: BTreeMap<_, _> = [(node(1), None), (node(2), None)].into();
+        let learned = vote(1).placement;
+        assert_eq!(phase(&silent, None, Some(&learned)), "committed", "whoever answers");
+        let next = Vote {
+            placement: Placement {
+                version: 2,
+                ..learned.clone()
+            },
+            ..vote(2)
+        };
+        assert_eq!(
+            phase(&silent, Some(&next), Some(&learned)),
+            "accept",
+            "what was learned is over"
         );
         let promised = Heard {
             promised: Some(vote(3).ballot),

@@ -24,8 +24,9 @@ mod settings;
 mod silence;
 pub mod store;
 mod trace;
+mod unheard;
 mod watch;
 
-pub use reaper::ReaperPace;
+pub use reaper::{CHUNKS_AT_ONCE as REAPED_CHUNKS_AT_ONCE, ReaperPace, VIDEOS_AT_ONCE as REAPED_VIDEOS_AT_ONCE};
 pub use run::{Backing, Parts, RunError, run, serve_at, serve_with};
 pub use settings::Settings;

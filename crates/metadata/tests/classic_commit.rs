@@ -360,6 +360,24 @@ async fn consensus_shows_what_the_acceptors_say() {
     let acceptors = state["acceptors"].as_array().expect("a list");
     let reachable: Vec<_> = acceptors.iter().map(|acceptor| acceptor["reachable"] == true).collect();
     assert_eq!(reachable, [false, true, true]);
+    assert_eq!(
+        (
+            &acceptors[0]["promised"],
+            &acceptors[0]["standing"],
+            &acceptors[0]["holds"]
+        ),
+        (&Value::Null, &Value::Null, &json!(false)),
+        "nothing is said for who does not answer: {}",
+        acceptors[0]
+    );
+    for acceptor in &acceptors[1..] {
+        assert!(acceptor["promised"].is_string(), "{acceptor}");
+        assert_eq!(acceptor["promised"], acceptor["accepted"], "one ballot did it");
+        assert_eq!(
+            (&acceptor["version"], &acceptor["holds"], &acceptor["damaged"]),
+            (&json!(1), &json!(true), &json!(false))
+        );
+    }
     let unknown = script.consensus("unknown").await;
     assert_eq!(
         (&unknown["phase"], &unknown["accepted_value"]),

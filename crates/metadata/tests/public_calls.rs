@@ -489,9 +489,13 @@ async fn a_heartbeat_counts_for_its_own_disk_alone() {
     let mut claim = second.registration(1);
     claim.node_id = "node-1".into();
     assert!(cluster.register_node(&claim).await.expect("the name was free").trusted);
-    // The first is there again, under the name that is another's.
-    let refused = cluster.heartbeat("node-1", &first.heartbeat(5_000)).await;
-    assert_eq!(refused.expect_err("register again").status(), Some(404));
+    // The first is there again, under the name that is another's; also without its process, as it was not said before.
+    let named = first.heartbeat(5_000);
+    let unnamed = Heartbeat { process: None, ..named };
+    for beat in [named, unnamed] {
+        let refused = cluster.heartbeat("node-1", &beat).await;
+        assert_eq!(refused.expect_err("register again").status(), Some(404));
+    }
     let refused = cluster.register_node(&first.registration(11)).await;
     assert!(
         refused

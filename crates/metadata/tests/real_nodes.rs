@@ -3,12 +3,9 @@
 mod cluster;
 
 use bytes::Bytes;
-use clap::Parser as _;
-use cluster::{SECRET, Service, eventually, memory};
+use cluster::{RealNode, SECRET, Service, eventually, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use vstack_api::{
     auth::header_bytes,
     metadata::{ChunkPlace, CompleteVideo, CreateVideo, DecidedBatch, DecidedChunk, Group, Manifest, RequestGroup},
@@ -16,56 +13,6 @@ use vstack_api::{
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply, Request};
 use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
 use vstack_types::{ChunkId, Digest, ProcessUuid, VideoId};
-
-#[derive(clap::Parser)]
-struct Command {
-    #[command(flatten)]
-    settings: vstack_node::Settings,
-}
-
-struct RealNode {
-    url: String,
-    stop: CancellationToken,
-    running: JoinHandle<()>,
-}
-
-impl RealNode {
-    async fn start(label: &str, data: &std::path::Path, metadata: &str) -> Self {
-        let data = data.join(label);
-        let data = data.to_str().expect("a path of text");
-        let args = [
-            "node",
-            "--port",
-            "0",
-            "--node-id",
-            label,
-            "--data-dir",
-            data,
-            "--cluster-secret",
-            SECRET,
-            "--metadata-service-url",
-            metadata,
-            "--max-superblock-size",
-            "16777216",
-            "--gc-grace",
-            "0",
-            "--gc-interval",
-            "1",
-        ];
-        let settings = Command::try_parse_from(args).expect("settings").settings;
-        let node = vstack_node::Node::start(settings).await.expect("a node");
-        let url = format!("http://{}", node.address());
-        let stop = CancellationToken::new();
-        let until = stop.clone();
-        let running = tokio::spawn(async move { node.serve(until).await.expect("it serves") });
-        Self { url, stop, running }
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        self.running.await.expect("it ends well");
-    }
-}
 
 struct Cluster {
     service: Service,

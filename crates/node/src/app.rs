@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::NodeClient;
 use vstack_engine::{BoxedDisk, BufferPool, Engine, WriteError};
@@ -32,6 +32,8 @@ pub(crate) struct App {
     pub body_timeout: Duration,
     /// Memory for chunks that arrive, until they are written.
     pub bodies: BufferPool,
+    /// Places that bodies of anybody may take of it at once.
+    pub turns_of_anyone: Arc<Semaphore>,
     /// Room for chunks on their way out.
     pub sending: Room,
     pub standing: CurrentStanding,

@@ -1,13 +1,13 @@
 //! Receiving a chunk: the length announced, a place in memory, bytes hashed as they come, in bounded time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, HttpBody},
+    body::Body,
     http::{HeaderMap, header},
 };
 use http_body_util::BodyExt;
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use vstack_api::{ErrorCode, headers};
 use vstack_engine::{Buffer, Item, ItemBuilder};
 use vstack_service::{ApiError, ApiResult};
@@ -18,12 +18,29 @@ use crate::app::App;
 /// A body that finds no place in memory within this part of the time bodies may take is refused.
 const PLACE_WAIT_PART: u32 = 6;
 
-/// A refused client that does not wait for `100 Continue` is sending already: unless what it sends is taken in, the
-/// reset of its connection can overtake the answer. More than this it is not worth.
-const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Who sends a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// Anybody.
+    Anyone,
+    /// Somebody of the cluster, under its secret.
+    Known,
+}
 
-/// And no longer than this.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Memory for a body. What anybody sends takes one of the turns that there are for such bodies, too, and keeps it until
+/// it is written.
+pub(crate) struct Place {
+    pub buffer: Buffer,
+    pub turn: Option<OwnedSemaphorePermit>,
+}
+
+/// So many of the places for bodies may be taken by what anybody sends: half. Whoever sends a byte now and then holds a
+/// place as long as a body may take, and as many as connections can be made; votes and copies find the other half.
+/// A least rate would be the other way: it would have to be guessed, would cut off honest senders on thin lines, and
+/// would still let those through who send just as fast.
+pub(crate) fn turns_of_anyone(places: u16) -> usize {
+    usize::from(places / 2).max(1)
+}
 
 /// The length of a chunk's body, as announced.
 pub(crate) fn announced_len(app: &App, headers: &HeaderMap) -> ApiResult<usize> {
@@ -61,8 +78,17 @@ pub(crate) fn announced_checksum(headers: &HeaderMap) -> ApiResult<Option<Digest
 }
 
 /// Waits for memory for a body.
-pub(crate) async fn place(app: &App) -> ApiResult<Buffer> {
-    let place = timeout(app.body_timeout / PLACE_WAIT_PART, app.bodies.take()).await;
+pub(crate) async fn place(app: &App, sender: Sender) -> ApiResult<Place> {
+    let place = async {
+        let turn = match sender {
+            // Never closed.
+            Sender::Anyone => Arc::clone(&app.turns_of_anyone).acquire_owned().await.ok(),
+            Sender::Known => None,
+        };
+        let buffer = app.bodies.take().await;
+        Place { buffer, turn }
+    };
+    let place = timeout(app.body_timeout / PLACE_WAIT_PART, place).await;
     place.map_err(|_| {
         ApiError::new(
             ErrorCode::Unavailable,
@@ -113,22 +139,4 @@ async fn collect(mut body: Body, len: usize, place: Buffer) -> ApiResult<ItemBui
         }
     }
     Ok(item)
-}
-
-/// Whether the client waits for `100 Continue` before it sends its body.
-pub(crate) fn waits(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Takes in what a refused client is sending, within limits. Not for one that waits: it has sent nothing.
-pub(crate) async fn drain(body: Body) {
-    if body.size_hint().lower() > DRAIN_BYTES_MAX as u64 {
-        return;
-    }
-    let mut body = http_body_util::Limited::new(body, DRAIN_BYTES_MAX);
-    let all = async { while let Some(Ok(_)) = body.frame().await {} };
-    // Whatever comes of it, the refusal stands.
-    let _ = timeout(DRAIN_TIMEOUT, all).await;
 }

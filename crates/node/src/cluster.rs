@@ -39,7 +39,7 @@ fn decode(encoded: &[u8]) -> ApiResult<Request> {
 pub(crate) async fn message(
     State(app): State<Shared>,
     Path(id): Path<ChunkId>,
-    ClusterCall { body, call }: ClusterCall,
+    ClusterCall { body, call }: ClusterCall<VOTE_BYTES_MAX>,
 ) -> ApiResult<Response> {
     let request = decode(&body)?;
     if matches!(request, Request::Put0 { .. }) {
@@ -135,7 +135,7 @@ pub(crate) async fn item(
 /// `POST /paxos-challenge`: shows that this node has the secret, which disk it is, and which process.
 pub(crate) async fn challenge(
     State(app): State<Shared>,
-    ClusterCall { body, call }: ClusterCall,
+    ClusterCall { body, call }: ClusterCall<VOTE_BYTES_MAX>,
 ) -> ApiResult<Response> {
     if !CHALLENGE_LEN.contains(&body.len()) {
         return Err(malformed("a challenge has 16 to 64 bytes"));

@@ -4,11 +4,16 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, http::HeaderMap, response::Response};
+use axum::{
+    Extension,
+    extract::State,
+    http::{HeaderMap, Method, Uri},
+    response::Response,
+};
 use serde::Deserialize;
 use vstack_api::consensus::{NodeStanding, RegisterView};
 use vstack_client::placement_view;
-use vstack_service::{ApiResult, Json, Path, Query, event_stream};
+use vstack_service::{ApiResult, ClusterAuth, Json, Path, Query, event_ring::Reads, event_stream};
 use vstack_types::ChunkId;
 
 use crate::{
@@ -40,13 +45,21 @@ impl EventQuery {
 pub(crate) async fn events(
     State(app): State<Shared>,
     Query(query): Query<EventQuery>,
+    Extension(auth): Extension<ClusterAuth>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
+    let signed = auth.verify(&Method::GET, uri.path(), &headers, b"");
+    let who = match signed {
+        Ok(call) if call.node == app.me_text => Reads::Known,
+        _ => Reads::Anyone,
+    };
     let start = event_stream::start_of(&headers, query.recent);
     let wanted = move |handled: &Handled| query.wants(handled);
-    let reader = app.trace.read(start, &wanted).ok_or_else(event_stream::too_many)?;
-    let shown = move |handled| ("message", app.shown(handled));
-    Ok(event_stream::stream(reader, wanted, shown))
+    let reader = app.trace.read(who, start, &wanted);
+    let reader = reader.ok_or_else(event_stream::too_many)?;
+    let shown = move |id, handled| ("message", app.shown(id, handled));
+    Ok(event_stream::stream(Vec::new(), reader, wanted, shown))
 }
 
 fn standing(app: &App) -> NodeStanding {

@@ -13,13 +13,14 @@ use axum::{
 use serde::Deserialize;
 use vstack_api::{ErrorCode, auth::header_bytes, headers};
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request, acceptor};
-use vstack_engine::{Buffer, PutMode, PutOutcome};
-use vstack_service::{ApiError, ApiResult, ClusterAuth, Path, Query, VerifiedCall};
+use vstack_engine::{PutMode, PutOutcome};
+use vstack_service::{ApiError, ApiResult, ClusterAuth, Path, Query, VerifiedCall, drain, waits_for_continue};
 use vstack_types::{ChunkId, Digest};
 
 use crate::{
     app::{App, Shared, engine_error},
-    body, reply,
+    body::{self, Place, Sender},
+    reply,
     standing::Standing,
     trace::Asked,
 };
@@ -43,6 +44,15 @@ enum Intent {
         ballot: Ballot,
         placement: Placement,
     },
+}
+
+impl Intent {
+    const fn sender(&self) -> Sender {
+        match self {
+            Self::Plain => Sender::Anyone,
+            Self::Item { .. } | Self::Vote { .. } => Sender::Known,
+        }
+    }
 }
 
 /// Who the answer is signed for.
@@ -74,7 +84,7 @@ pub(crate) async fn put_chunk(
     body: Body,
 ) -> Response {
     let early = match consider(&app, &id, &query, &auth, &uri, &headers) {
-        Ok((intent, len, checksum)) => match body::place(&app).await {
+        Ok((intent, len, checksum)) => match body::place(&app, intent.sender()).await {
             Ok(place) => {
                 let arriving = Arriving {
                     len,
@@ -89,8 +99,8 @@ pub(crate) async fn put_chunk(
         },
         Err(early) => *early,
     };
-    if !body::waits(&headers) {
-        body::drain(body).await;
+    if !waits_for_continue(&headers) {
+        drain(body).await;
     }
     early
 }
@@ -213,7 +223,7 @@ struct Arriving {
     len: usize,
     checksum: Option<Digest>,
     body: Body,
-    place: Buffer,
+    place: Place,
 }
 
 async fn store(app: &App, id: ChunkId, intent: Intent, arriving: Arriving) -> ApiResult<Response> {
@@ -221,9 +231,12 @@ async fn store(app: &App, id: ChunkId, intent: Intent, arriving: Arriving) -> Ap
         len,
         checksum,
         body,
-        place,
+        place: Place {
+            buffer,
+            turn: _until_written,
+        },
     } = arriving;
-    let item = body::receive(app, body, len, place).await?;
+    let item = body::receive(app, body, len, buffer).await?;
     let sha256 = item.sha256();
     let expected = |wanted: bool| {
         let mismatch = || format!("the bytes have SHA-256 {sha256}, another was announced");

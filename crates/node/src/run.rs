@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient, Timeouts};
@@ -19,7 +19,7 @@ use vstack_types::{Clock, NodeRef, NodeUuid, ProcessUuid, SystemClock};
 use crate::{
     Settings,
     app::App,
-    housekeeping,
+    body, housekeeping,
     membership::{self, Addresses},
     metrics::NodeMetrics,
     openapi::Description,
@@ -302,6 +302,7 @@ impl OpenNode {
                 usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
                 settings.max_concurrent_bodies.into(),
             ),
+            turns_of_anyone: Arc::new(Semaphore::new(body::turns_of_anyone(settings.max_concurrent_bodies))),
             sending: Room::new(settings.max_sending_bytes),
             standing: CurrentStanding::new(standing),
             peers: NodeClient::new(http.clone()),

@@ -14,7 +14,10 @@ use vstack_api::{WallTime, consensus::ConsensusEvent};
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
 use vstack_client::PlacementShape;
 use vstack_engine::VoteState;
-use vstack_service::{VerifiedCall, event_ring::EventRing};
+use vstack_service::{
+    VerifiedCall,
+    event_ring::{EventId, EventRing, Places},
+};
 use vstack_types::{ChunkId, Monotonic, Timestamp};
 
 use crate::{app::App, reply};
@@ -22,8 +25,8 @@ use crate::{app::App, reply};
 /// Messages kept: a video of 1,300 chunks, at some 350 bytes each.
 const KEPT: usize = 4096;
 
-/// Watchers at once; a metadata service is one.
-const WATCHERS_MAX: usize = 32;
+/// Watchers at once. Metadata services merge the streams of all nodes: no crowd of others keeps them out.
+const WATCHERS: Places = Places { anyone: 32, known: 8 };
 
 /// What a message says, in short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +70,7 @@ pub(crate) struct Arrival {
 
 /// The ring of a node that starts now.
 pub(crate) fn ring(now: Timestamp) -> EventRing<Handled> {
-    EventRing::new(KEPT, WATCHERS_MAX, u64::try_from(now.0).unwrap_or(0))
+    EventRing::new(KEPT, WATCHERS, u64::try_from(now.0).unwrap_or(0))
 }
 
 impl Said {
@@ -162,10 +165,11 @@ impl App {
     }
 
     /// A message as it is shown.
-    pub(crate) fn shown(&self, handled: Handled) -> ConsensusEvent {
+    pub(crate) fn shown(&self, id: EventId, handled: Handled) -> ConsensusEvent {
         let text = |ballot: Ballot| ballot.to_string();
         let Handled { said, after, .. } = handled;
         ConsensusEvent {
+            event: id.to_string(),
             at: WallTime(handled.at),
             node: self.me(),
             node_id: self.label.clone(),

@@ -8,6 +8,19 @@ use support::*;
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_node::{Node, RunError};
 
+/// And has the bytes that it vouched for.
+async fn keeps_its_vote(node: &TestNode, name: &str) -> bool {
+    let state = peers().paxos(&node.holder(), &id(name), &Request::Read).await.unwrap();
+    matches!(
+        state,
+        Reply::State {
+            accepted: Some(_),
+            holds: true,
+            ..
+        }
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_and_started() {
     let dir = tempfile::tempdir().unwrap();
@@ -29,18 +42,7 @@ async fn stopped_and_started() {
     for name in ["plain", "voted"] {
         assert_eq!(node.get(&format!("/chunk/{name}")).await.bytes().await.unwrap(), body);
     }
-    let state = peers()
-        .paxos(&node.holder(), &id("voted"), &Request::Read)
-        .await
-        .unwrap();
-    assert!(matches!(
-        state,
-        Reply::State {
-            accepted: Some(_),
-            holds: true,
-            ..
-        }
-    ));
+    assert!(keeps_its_vote(&node, "voted").await);
     node.stop().await;
 }
 
@@ -77,18 +79,7 @@ fn dropped_where_it_stood() {
         let node = reopened(dir.path()).await;
         for n in 0..10 {
             assert_eq!(node.get(&format!("/chunk/c{n}")).await.bytes().await.unwrap(), body);
-            let state = peers()
-                .paxos(&node.holder(), &id(&format!("c{n}")), &Request::Read)
-                .await
-                .unwrap();
-            assert!(matches!(
-                state,
-                Reply::State {
-                    accepted: Some(_),
-                    holds: true,
-                    ..
-                }
-            ));
+            assert!(keeps_its_vote(&node, &format!("c{n}")).await);
         }
         node.stop().await;
     });

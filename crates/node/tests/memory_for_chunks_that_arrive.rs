@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use support::*;
 use tokio::{
@@ -12,9 +12,12 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
+use vstack_chunkpaxos::Reply;
 
 const BUFFER: u64 = 2 << 20;
 const AT_ONCE: u64 = 2;
+/// Less than a body waits for memory.
+const VOTE_TIME: Duration = Duration::from_secs(9);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_for_chunks_that_arrive_is_bounded() {
@@ -66,5 +69,32 @@ async fn who_sends_half_a_chunk_and_goes_gives_its_memory_back() {
         metric(&node, "vstack_arriving_bytes").await == 0
     })
     .await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn votes_find_memory_however_many_strangers_send_slowly() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &["--max-concurrent-bodies", &AT_ONCE.to_string()])).await;
+    let mut slow = Vec::new();
+    for turn in 0..2 * AT_ONCE {
+        let mut stream = TcpStream::connect(node.address).await.unwrap();
+        let head = format!("PUT /chunk/slow-{turn} HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\nab");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    until("one of them is being received", async || {
+        metric(&node, "vstack_arriving_bytes").await > 0
+    })
+    .await;
+    let (body, peers) = (bytes(100_000), peers());
+    for turn in 0..4 {
+        let (to, chunk, vote) = (node.holder(), id(&format!("v{turn}")), put0(&body, &[node.me]));
+        let vote = peers.put_vote(&to, &chunk, &vote, body.clone().into());
+        // Sooner than any of the slow ones is given up, or the wait for memory.
+        let voted = tokio::time::timeout(VOTE_TIME, vote).await.expect("a vote in time");
+        assert_eq!(voted.unwrap(), Reply::Accepted { ballot: ballot(0) });
+    }
+    drop(slow);
     node.stop().await;
 }

@@ -9,7 +9,7 @@ use support::*;
 use tokio::time::timeout;
 use vstack_api::consensus::{ConsensusEvent, NodeStanding, RegisterView};
 use vstack_chunkpaxos::{Reply, Request};
-use vstack_client::{EventParser, ServerEvent};
+use vstack_client::{EventParser, HttpClient, ServerEvent, Timeouts};
 
 struct Watcher {
     response: Response,
@@ -142,6 +142,10 @@ async fn a_round_is_seen_as_it_was() {
         seen.push(live.message().await);
     }
     assert_eq!(seen.iter().map(|(_, event)| row(event)).collect::<Vec<_>>(), expected);
+    assert!(
+        seen.iter().all(|(id, event)| *id == event.event),
+        "each is named in itself"
+    );
     let (_, first) = &seen[0];
     assert_eq!((first.node, first.node_id.as_str()), (node.me, "node-7"));
     assert_eq!(
@@ -182,7 +186,8 @@ async fn a_round_is_seen_as_it_was() {
     let mut back = Watcher::of(&node, "", Some(&seen[5].0)).await;
     assert_eq!(row(&back.message().await.1), expected[6]);
     let mut new = Watcher::of(&node, "?recent=2", None).await;
-    assert_eq!(row(&new.message().await.1), expected[6]);
+    let (_, again) = new.message().await;
+    assert_eq!((row(&again), &again.event), (expected[6].clone(), &seen[6].1.event));
     assert_eq!(row(&new.message().await.1), expected[7]);
 
     let register: RegisterView = node.get("/consensus/video-chunk-000").await.json().await.unwrap();
@@ -236,6 +241,16 @@ async fn watchers_are_bounded() {
     }
     let refused = node.get("/consensus/events").await;
     assert_eq!(refusal(refused).await.0, 503);
+    // Places are kept for who shows to be of the cluster, and asks this node.
+    let asks = async |me, secret: &str| {
+        let http = HttpClient::new(Some(secret.parse().unwrap()), Timeouts::default()).unwrap();
+        let request = http.stream_of(me, &node.url, "/consensus/events", "?recent=1");
+        request.send().await.unwrap()
+    };
+    let another = vstack_types::NodeRef::first(vstack_types::NodeUuid::from_bytes([1; 16]));
+    assert_eq!(asks(node.me, "the secret of another cluster").await.status(), 503);
+    assert_eq!(asks(another, SECRET).await.status(), 503);
+    assert_eq!(asks(node.me, SECRET).await.status(), 200);
     watchers.pop();
     // Its connection's end is noticed by the next sign of life at the latest; an event is one sooner.
     let deadline = tokio::time::Instant::now() + PATIENCE;

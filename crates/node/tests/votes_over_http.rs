@@ -211,8 +211,14 @@ async fn every_reply_has_its_status() {
         "another life of this disk"
     );
     let put0 = put0(b"x", &[node.me]).encode();
-    for rubbish in [&b""[..], b"\x09", &[1; 9000], &put0] {
-        assert_eq!(post(&node, "/paxos/c", rubbish, &me).await.0, 400);
+    for (rubbish, status) in [
+        (&b""[..], 400),
+        (b"\x09", 400),
+        (&[1; 8192], 400),
+        (&[1; 8193], 413),
+        (&put0, 400),
+    ] {
+        assert_eq!(post(&node, "/paxos/c", rubbish, &me).await.0, status);
     }
     assert_eq!(post(&node, "/paxos", b"\x01c\xff\xff", &me).await.0, 400);
     assert_eq!(post(&node, "/paxos", b"", "").await.0, 421);

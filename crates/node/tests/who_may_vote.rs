@@ -7,7 +7,11 @@ mod support;
 
 use std::{path::Path, sync::Arc};
 
-use support::{claim_watch::ClaimWatch, registry::serve, *};
+use support::{
+    claim_watch::ClaimWatch,
+    registry::{Metadata, serve},
+    *,
+};
 use vstack_api::{ErrorCode, consensus::NodeStanding};
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_client::{ClientError, HttpClient, Timeouts};
@@ -245,10 +249,13 @@ async fn start_on(watch: &ClaimWatch, settings: Settings) -> TestNode {
     TestNode::serving_on(OpenNode::open(parts, settings).await.unwrap()).await
 }
 
-/// Had it asked to be accepted all the same, it would have done so between two of its tries to write its claim.
-async fn tries_to_write_its_claim(watch: &ClaimWatch) {
-    let tries = watch.tries();
-    until("it tries", async || watch.tries() >= tries + 3).await;
+/// What was claimed until the node tried three times to write its claim. Were it to ask all the same, it would have done
+/// so between two of them, or stopped to try.
+async fn claimed_meanwhile(watch: &ClaimWatch, metadata: &Metadata) -> usize {
+    let claimed = || metadata.lock().unwrap().claimed.len();
+    let (tries, before) = (watch.tries(), claimed());
+    until("it tries", async || watch.tries() >= tries + 3 || claimed() > before).await;
+    claimed() - before
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,11 +272,8 @@ async fn a_full_disk_is_served_and_votes_once_there_is_room_for_its_claim() {
     let node = start(&["--metadata-service-url", &url, "--node-id", "n"]).await;
     assert_eq!(node.get("/chunk/kept").await.status(), 200);
     assert!(later(&ask(&node, Request::Read).await));
-    tries_to_write_its_claim(&watch).await;
-    assert!(
-        metadata.lock().unwrap().claimed.is_empty(),
-        "it does not ask to be accepted"
-    );
+    assert_eq!(claimed_meanwhile(&watch, &metadata).await, 0);
+    assert!(metadata.lock().unwrap().claimed.is_empty(), "nor did it before");
     disk.set_capacity(None);
     until("it votes", async || vote(&node, "c").await.ok() == Some(accepted())).await;
     node.stop().await;
@@ -289,7 +293,7 @@ async fn it_asks_for_nothing_without_its_claim_written_down() {
     metadata.lock().unwrap().status = 404;
     until("it is asked to", async || metadata.lock().unwrap().heartbeats > heard).await;
     let asked = metadata.lock().unwrap().claimed.len();
-    tries_to_write_its_claim(&watch).await;
+    assert_eq!(claimed_meanwhile(&watch, &metadata).await, 0);
     assert_eq!(metadata.lock().unwrap().claimed.len(), asked);
     assert_eq!(vote(&node, "d").await.unwrap(), accepted(), "nobody refused it");
     watch.refuse(false);

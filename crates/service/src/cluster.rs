@@ -14,7 +14,7 @@ use vstack_api::{
 };
 use vstack_types::limits::JSON_BODY_BYTES_MAX;
 
-use crate::{ApiError, ApiResult, extract::read_body};
+use crate::{ApiError, ApiResult, body};
 
 /// Checks the MAC of cluster calls. Present as an extension in every service's requests.
 #[derive(Debug, Clone)]
@@ -31,10 +31,11 @@ pub struct VerifiedCall {
     pub node: String,
 }
 
-/// A cluster call with its whole body, checked; the body is the MAC's payload.
+/// A cluster call with its whole body, checked; the body is the MAC's payload. It is in memory before the MAC can be
+/// checked, whoever sent it: a call takes no more than it needs.
 #[derive(Debug, Clone)]
-pub struct ClusterCall {
-    /// The body, at most [`JSON_BODY_BYTES_MAX`] bytes.
+pub struct ClusterCall<const BYTES_MAX: usize = JSON_BODY_BYTES_MAX> {
+    /// The body, at most `BYTES_MAX` bytes.
     pub body: Bytes,
     /// Signs the answer.
     pub call: VerifiedCall,
@@ -44,10 +45,25 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+fn unauthenticated(why: &str) -> ApiError {
+    ApiError::new(ErrorCode::Unauthenticated, why)
+}
+
 impl ClusterAuth {
     /// Without a secret every cluster call is refused.
     pub const fn new(secret: Option<ClusterSecret>) -> Self {
         Self { secret }
+    }
+
+    /// The MAC that a call carries, still to be checked, and what it is checked with.
+    fn tag(&self, headers: &HeaderMap) -> ApiResult<(&ClusterSecret, Tag)> {
+        let secret = self
+            .secret
+            .as_ref()
+            .ok_or_else(|| unauthenticated("this service has no CLUSTER_SECRET and takes no cluster calls"))?;
+        let tag = text(headers, headers::VSTACK_MAC).and_then(|tag| tag.parse().ok());
+        let tag = tag.ok_or_else(|| unauthenticated("cluster calls carry X-VStack-Mac; see docs/wire.md"))?;
+        Ok((secret, tag))
     }
 
     /// Checks the MAC of a call over `payload`.
@@ -55,16 +71,12 @@ impl ClusterAuth {
     /// # Errors
     /// 401 without a secret, without a MAC, or with a wrong one.
     pub fn verify(&self, method: &Method, path: &str, headers: &HeaderMap, payload: &[u8]) -> ApiResult<VerifiedCall> {
-        let refuse = |why: &str| Err(ApiError::new(ErrorCode::Unauthenticated, why));
-        let Some(secret) = &self.secret else {
-            return refuse("this service has no CLUSTER_SECRET and takes no cluster calls");
-        };
+        let (secret, tag) = self.tag(headers)?;
         let node = text(headers, headers::VSTACK_NODE).unwrap_or_default();
-        let Some(tag) = text(headers, headers::VSTACK_MAC).and_then(|tag| tag.parse().ok()) else {
-            return refuse("cluster calls carry X-VStack-Mac; see docs/wire.md");
-        };
         if !secret.verify_request(method.as_str(), path, node, payload, tag) {
-            return refuse("the MAC is wrong: do both sides have the same CLUSTER_SECRET?");
+            return Err(unauthenticated(
+                "the MAC is wrong: do both sides have the same CLUSTER_SECRET?",
+            ));
         }
         Ok(VerifiedCall {
             secret: secret.clone(),
@@ -96,7 +108,7 @@ impl VerifiedCall {
     }
 }
 
-impl ClusterCall {
+impl<const BYTES_MAX: usize> ClusterCall<BYTES_MAX> {
     /// The body as JSON.
     ///
     /// # Errors
@@ -124,7 +136,7 @@ impl ClusterCall {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for ClusterCall {
+impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for ClusterCall<BYTES_MAX> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
@@ -138,7 +150,12 @@ impl<S: Send + Sync> FromRequest<S> for ClusterCall {
             request.uri().path().to_owned(),
             request.headers().clone(),
         );
-        let body = read_body(request, JSON_BODY_BYTES_MAX).await?;
+        // Without a MAC no body is worth waiting for.
+        if let Err(refused) = auth.tag(&headers) {
+            body::refuse(body::waits_for_continue(&headers), request.into_body());
+            return Err(refused);
+        }
+        let body = body::read(request, BYTES_MAX).await?;
         let call = auth.verify(&method, &path, &headers, &body)?;
         Ok(Self { body, call })
     }

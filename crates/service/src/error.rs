@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use axum::{
-    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONNECTION, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
 };
 use vstack_api::{ErrorBody, ErrorCode};
@@ -62,6 +65,12 @@ impl IntoResponse for ApiError {
             code: self.code,
         };
         let mut response = (status, axum::Json(body)).into_response();
+        if status == StatusCode::REQUEST_TIMEOUT {
+            // Who was not waited for may still send: nothing after it can be told from the rest.
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response

@@ -45,6 +45,24 @@ impl FromStr for EventId {
     }
 }
 
+/// Who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Anybody, as long as there are places.
+    Anyone,
+    /// Somebody who has shown to be of the cluster, for whom places are kept that nobody else gets.
+    Known,
+}
+
+/// How many may read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// Whoever they are.
+    pub anyone: usize,
+    /// Besides, of those known.
+    pub known: usize,
+}
+
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -58,6 +76,8 @@ struct Slots<T> {
     /// The number of the next event.
     next: u64,
     kept: VecDeque<T>,
+    /// Events before this number were dropped because they will be recorded anew.
+    forgotten: u64,
     closed: bool,
 }
 
@@ -73,6 +93,7 @@ struct Inner<T> {
     slots: Mutex<Slots<T>>,
     grown: watch::Sender<u64>,
     places: Arc<Semaphore>,
+    kept_places: Arc<Semaphore>,
 }
 
 /// See the module. Cheap to clone.
@@ -110,18 +131,20 @@ pub struct EventReader<T> {
 }
 
 impl<T: Clone> EventRing<T> {
-    /// Keeps the last `capacity` events, for `readers_max` readers at once. `epoch` is to differ from start to start.
-    pub fn new(capacity: usize, readers_max: usize, epoch: u64) -> Self {
+    /// Keeps the last `capacity` events, for so many readers at once. `epoch` is to differ from start to start.
+    pub fn new(capacity: usize, places: Places, epoch: u64) -> Self {
         Self(Arc::new(Inner {
             epoch,
             capacity,
             slots: Mutex::new(Slots {
                 next: 0,
                 kept: VecDeque::with_capacity(capacity),
+                forgotten: 0,
                 closed: false,
             }),
             grown: watch::Sender::new(0),
-            places: Arc::new(Semaphore::new(readers_max)),
+            places: Arc::new(Semaphore::new(places.anyone)),
+            kept_places: Arc::new(Semaphore::new(places.known)),
         }))
     }
 
@@ -149,9 +172,13 @@ impl<T: Clone> EventRing<T> {
         self.0.grown.send_modify(|_| {});
     }
 
-    /// Drops what is kept; numbers go on.
+    /// Drops what is kept, because it will be recorded anew; numbers go on. Who comes back with the number of an event
+    /// of before begins with everything there is, and has missed nothing.
     pub fn forget(&self) {
-        let kept = std::mem::take(&mut self.slots().kept);
+        let mut slots = self.slots();
+        slots.forgotten = slots.next;
+        let kept = std::mem::take(&mut slots.kept);
+        drop(slots);
         drop(kept);
     }
 
@@ -160,10 +187,18 @@ impl<T: Clone> EventRing<T> {
         self.0.grown.receiver_count()
     }
 
+    fn place(&self, who: Reads) -> Option<OwnedSemaphorePermit> {
+        let kept = match who {
+            Reads::Anyone => None,
+            Reads::Known => Arc::clone(&self.0.kept_places).try_acquire_owned().ok(),
+        };
+        kept.or_else(|| Arc::clone(&self.0.places).try_acquire_owned().ok())
+    }
+
     /// A reader that begins at `start`, or none when there are too many already. `wanted` says which events count
     /// for [`Start::Recent`].
-    pub fn read(&self, start: Start, wanted: impl Fn(&T) -> bool) -> Option<EventReader<T>> {
-        let place = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
+    pub fn read(&self, who: Reads, start: Start, wanted: impl Fn(&T) -> bool) -> Option<EventReader<T>> {
+        let place = self.place(who)?;
         // Before looking, so that nothing recorded meanwhile goes unnoticed.
         let grown = self.0.grown.subscribe();
         let slots = self.slots();
@@ -176,7 +211,11 @@ impl<T: Clone> EventRing<T> {
                     .last()
                     .map_or(slots.next, |(at, _)| slots.oldest() + at as u64)
             }
-            Start::After(id) if id.epoch == self.0.epoch && id.number < slots.next => id.number + 1,
+            Start::After(id)
+                if id.epoch == self.0.epoch && id.number < slots.next && id.number + 1 >= slots.forgotten =>
+            {
+                id.number + 1
+            }
             Start::After(_) => slots.oldest(),
         };
         drop(slots);
@@ -237,129 +276,4 @@ impl<T: Clone> EventReader<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn any(_: &u32) -> bool {
-        true
-    }
-
-    async fn next(reader: &mut EventReader<u32>) -> (u64, Vec<u32>) {
-        let seen = reader.next(any).await.unwrap();
-        (seen.missed, seen.events.into_iter().map(|(_, event)| event).collect())
-    }
-
-    #[tokio::test]
-    async fn a_reader_sees_every_event_once_and_in_order() {
-        let ring = EventRing::new(8, 2, 1);
-        ring.record(1);
-        let mut live = ring.read(Start::Recent(0), any).unwrap();
-        let mut all = ring.read(Start::Recent(9), any).unwrap();
-        ring.record(2);
-        ring.record(3);
-        assert_eq!(next(&mut live).await, (0, vec![2, 3]));
-        assert_eq!(next(&mut all).await, (0, vec![1, 2, 3]));
-        ring.record(4);
-        assert_eq!(next(&mut live).await, (0, vec![4]));
-        ring.close();
-        assert_eq!(next(&mut all).await, (0, vec![4]));
-        assert_eq!(all.next(any).await, None);
-    }
-
-    #[tokio::test]
-    async fn who_waits_is_woken_by_what_it_wants_alone() {
-        let ring = EventRing::new(8, 1, 1);
-        let mut reader = ring.read(Start::Recent(0), any).unwrap();
-        let waiting = tokio::spawn(async move { reader.next(|event: &u32| event.is_multiple_of(2)).await });
-        ring.record(1);
-        tokio::task::yield_now().await;
-        ring.record(2);
-        let seen = waiting.await.unwrap().unwrap();
-        assert_eq!(seen.events, [(EventId { epoch: 1, number: 1 }, 2)]);
-    }
-
-    #[tokio::test]
-    async fn who_falls_behind_is_told_how_much_it_missed() {
-        let ring = EventRing::new(4, 1, 1);
-        let mut reader = ring.read(Start::Recent(0), any).unwrap();
-        (0..10).for_each(|event| ring.record(event));
-        assert_eq!(next(&mut reader).await, (6, vec![6, 7, 8, 9]));
-        assert_eq!(reader.place().number, 9);
-    }
-
-    #[tokio::test]
-    async fn who_comes_back_goes_on_after_what_it_saw() {
-        let ring = EventRing::new(4, 1, 7);
-        (0..6).for_each(|event| ring.record(event));
-        let table = [
-            // The next; the last; one long gone; one of another life; one that never was.
-            (EventId { epoch: 7, number: 3 }, (0, vec![4, 5])),
-            (EventId { epoch: 7, number: 0 }, (1, vec![2, 3, 4, 5])),
-            (EventId { epoch: 8, number: 5 }, (0, vec![2, 3, 4, 5])),
-            (EventId { epoch: 7, number: 99 }, (0, vec![2, 3, 4, 5])),
-        ];
-        for (id, expected) in table {
-            let mut reader = ring.read(Start::After(id), any).unwrap();
-            assert_eq!(next(&mut reader).await, expected, "{id}");
-        }
-        let mut last = ring.read(Start::After(EventId { epoch: 7, number: 5 }), any).unwrap();
-        ring.record(6);
-        assert_eq!(next(&mut last).await, (0, vec![6]));
-    }
-
-    #[tokio::test]
-    async fn recent_events_are_counted_among_those_wanted() {
-        let ring = EventRing::new(100, 1, 1);
-        (0..50).for_each(|event| ring.record(event));
-        let tens = |event: &u32| event.is_multiple_of(10);
-        let mut reader = ring.read(Start::Recent(2), tens).unwrap();
-        let seen = reader.next(tens).await.unwrap();
-        let found: Vec<_> = seen.events.into_iter().map(|(_, event)| event).collect();
-        assert_eq!(found, [30, 40]);
-    }
-
-    #[tokio::test]
-    async fn a_long_ring_is_read_in_parts_and_whole() {
-        let ring = EventRing::new(5_000, 1, 1);
-        (0..5_000).for_each(|event| ring.record(event));
-        let mut reader = ring.read(Start::Recent(5_000), any).unwrap();
-        let mut all = Vec::new();
-        while all.len() < 5_000 {
-            let (missed, part) = next(&mut reader).await;
-            assert_eq!(missed, 0);
-            all.extend(part);
-        }
-        assert_eq!(all, (0..5_000).collect::<Vec<_>>());
-        let last = |event: &u32| *event == 4_999;
-        drop(reader);
-        let mut reader = ring.read(Start::Recent(5_000), any).unwrap();
-        assert_eq!(
-            reader.next(last).await.unwrap().events.len(),
-            1,
-            "found behind much that is not wanted"
-        );
-    }
-
-    #[test]
-    fn readers_are_bounded_and_give_their_places_back() {
-        let ring = EventRing::<u32>::new(1, 2, 1);
-        let one = ring.read(Start::Recent(0), any);
-        let two = ring.read(Start::Recent(0), any);
-        assert!(one.is_some() && two.is_some() && ring.read(Start::Recent(0), any).is_none());
-        assert_eq!(ring.readers(), 2);
-        drop(one);
-        assert!(ring.read(Start::Recent(0), any).is_some());
-    }
-
-    #[test]
-    fn an_id_reads_back() {
-        let id = EventId {
-            epoch: u64::MAX,
-            number: 17,
-        };
-        assert_eq!(id.to_string().parse(), Ok(id));
-        for bad in ["", "-", "1", "1-x", "g-1", "1-1-1"] {
-            assert_eq!(bad.parse::<EventId>(), Err(()), "{bad}");
-        }
-    }
-}
+mod tests;

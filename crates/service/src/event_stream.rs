@@ -18,7 +18,7 @@ use vstack_api::ErrorCode;
 
 use crate::{
     ApiError,
-    event_ring::{EventReader, Start},
+    event_ring::{EventId, EventReader, Start},
 };
 
 /// Keeps proxies from closing a quiet stream, and shows a dead connection.
@@ -41,12 +41,18 @@ pub fn too_many() -> ApiError {
         .retry_after(Duration::from_secs(5))
 }
 
-/// Those events of the ring of `reader` that are `wanted`, each under the name and as the JSON that `shown` makes of
-/// it.
+/// An event that is in no ring and has no id: how things stand when a stream begins.
+pub fn at_first(name: &str, json: impl Serialize) -> Option<Event> {
+    Event::default().event(name).json_data(json).ok()
+}
+
+/// The events of `first`, then those of the ring of `reader` that are `wanted`, each under the name and as the JSON
+/// that `shown` makes of it.
 pub fn stream<T, J>(
+    first: Vec<Event>,
     reader: EventReader<T>,
     wanted: impl Fn(&T) -> bool + Clone + Send + Sync + 'static,
-    shown: impl Fn(T) -> (&'static str, J) + Clone + Send + Sync + 'static,
+    shown: impl Fn(EventId, T) -> (&'static str, J) + Clone + Send + Sync + 'static,
 ) -> Response
 where
     T: Clone + Send + 'static,
@@ -59,7 +65,7 @@ where
             let seen = reader.next(&wanted).await?;
             let missed = seen.missed;
             let events = seen.events.into_iter().filter_map(|(id, event)| {
-                let (name, json) = shown(event);
+                let (name, json) = shown(id, event);
                 let sent = Event::default().event(name).id(id.to_string());
                 // Only what has no JSON at all fails, and such types are not shown.
                 sent.json_data(json).ok()
@@ -80,7 +86,8 @@ where
         }
     });
     let opened = stream::iter([Ok(Event::default().comment("open").retry(COME_BACK_AFTER))]);
-    let events = opened.chain(parts.flat_map(stream::iter));
+    let first = stream::iter(first.into_iter().map(Ok));
+    let events = opened.chain(first).chain(parts.flat_map(stream::iter));
     Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response()
@@ -94,7 +101,9 @@ mod tests {
     };
 
     use super::*;
-    use crate::event_ring::{EventId, EventRing};
+    use crate::event_ring::{EventRing, Places, Reads};
+
+    const PLACES: Places = Places { anyone: 1, known: 0 };
 
     async fn text(response: Response) -> String {
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -102,13 +111,14 @@ mod tests {
     }
 
     fn events(ring: &EventRing<u32>, start: Start) -> Response {
-        let reader = ring.read(start, |_| true).unwrap();
-        stream(reader, |event: &u32| event.is_multiple_of(2), |event| ("even", event))
+        let reader = ring.read(Reads::Anyone, start, |_| true).unwrap();
+        let even = |event: &u32| event.is_multiple_of(2);
+        stream(Vec::new(), reader, even, |_, event| ("even", event))
     }
 
     #[tokio::test]
     async fn events_have_names_ids_and_json() {
-        let ring = EventRing::new(8, 1, 10);
+        let ring = EventRing::new(8, PLACES, 10);
         (0..4).for_each(|event| ring.record(event));
         let response = events(&ring, Start::Recent(4));
         assert_eq!(response.status(), StatusCode::OK);
@@ -119,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_told_what_it_missed_and_dropped() {
-        let ring = EventRing::new(4, 1, 10);
+        let ring = EventRing::new(4, PLACES, 10);
         let response = events(&ring, Start::Recent(0));
         (0..10).for_each(|event| ring.record(event));
         // The stream ends though the ring goes on.
@@ -137,6 +147,18 @@ mod tests {
         let back = events(&ring, start_of(&headers, 0));
         ring.close();
         assert!(text(back).await.ends_with("\n\nevent: even\nid: a-a\ndata: 10\n\n"));
+    }
+
+    #[tokio::test]
+    async fn how_things_stand_comes_first_and_under_no_id() {
+        let ring = EventRing::new(4, PLACES, 10);
+        ring.record(7);
+        let reader = ring.read(Reads::Anyone, Start::Recent(1), |_| true).unwrap();
+        let first = at_first("state", "so").into_iter().collect();
+        let response = stream(first, reader, |_| true, |id, event| ("odd", format!("{id} {event}")));
+        ring.close();
+        let expected = ": open\nretry: 1000\n\nevent: state\ndata: \"so\"\n\nevent: odd\nid: a-0\ndata: \"a-0 7\"\n\n";
+        assert_eq!(text(response).await, expected);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
     response::{IntoResponse, Response},
 };
@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use vstack_api::ErrorCode;
 use vstack_types::limits::JSON_BODY_BYTES_MAX;
 
-use crate::{ApiError, ApiResult};
+use crate::{ApiError, body};
 
 /// A JSON body, of at most [`JSON_BODY_BYTES_MAX`] bytes, whatever its content type says.
 #[derive(Debug, Clone)]
@@ -24,33 +24,23 @@ pub struct Path<T>(pub T);
 #[derive(Debug, Clone)]
 pub struct Query<T>(pub T);
 
-/// Reads a whole body of at most `limit` bytes.
-///
-/// # Errors
-/// 413 when it is longer, 400 when it ends early.
-pub(crate) async fn read_body(request: Request, limit: usize) -> ApiResult<Bytes> {
-    let (mut parts, body) = request.into_parts();
-    parts.extensions.insert(axum::extract::DefaultBodyLimit::max(limit));
-    let body = http_body_util::Limited::new(body, limit);
-    let request = Request::from_parts(parts, axum::body::Body::new(body));
-    Bytes::from_request(request, &())
-        .await
-        .map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(failure) if failure.status() == 413 => {
-                ApiError::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes"))
-            }
-            other => ApiError::new(
-                ErrorCode::Malformed,
-                format!("the body could not be read: {}", other.body_text()),
-            ),
-        })
+/// A body as it came, of at most `BYTES_MAX` bytes.
+#[derive(Debug, Clone)]
+pub struct Whole<const BYTES_MAX: usize>(pub Bytes);
+
+impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for Whole<BYTES_MAX> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        body::read(request, BYTES_MAX).await.map(Self)
+    }
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let body = read_body(request, JSON_BODY_BYTES_MAX).await?;
+        let body = body::read(request, JSON_BODY_BYTES_MAX).await?;
         serde_json::from_slice(&body).map(Self).map_err(|error| {
             ApiError::new(
                 ErrorCode::Malformed,

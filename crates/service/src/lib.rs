@@ -4,6 +4,7 @@
 //! Knows HTTP and nothing of videos, chunks or consensus.
 
 mod aside;
+mod body;
 mod cluster;
 pub mod commit_costs;
 mod entrance;
@@ -19,10 +20,11 @@ mod service;
 pub mod settings;
 
 pub use aside::aside;
+pub use body::{drain, waits_for_continue};
 pub use cluster::{ClusterAuth, ClusterCall, VerifiedCall};
 pub use entrance::Entrance;
 pub use error::{ApiError, ApiResult};
-pub use extract::{Json, Path, Query};
+pub use extract::{Json, Path, Query, Whole};
 pub use logging::{LogFormat, LogLevel, init as init_logging};
 pub use prometheus_client;
 pub use serve::{ServeError, bind, serve};

@@ -1,11 +1,14 @@
 //! What every service promises, over a real socket.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
 use axum::{
     Router,
     routing::{get, post},
 };
 use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use vstack_api::{ErrorBody, ErrorCode, auth::ClusterSecret, headers};
 use vstack_service::{ApiError, ApiResult, ClusterCall, Cors, Json, Path, Query, Service, bind, serve};
@@ -16,10 +19,10 @@ struct Numbers {
 }
 
 async fn refuse() -> ApiResult<()> {
-    Err(ApiError::new(ErrorCode::TooMany, "later").retry_after(std::time::Duration::from_millis(1500)))
+    Err(ApiError::new(ErrorCode::TooMany, "later").retry_after(Duration::from_millis(1500)))
 }
 
-async fn cluster(call: ClusterCall) -> ApiResult<axum::response::Response> {
+async fn cluster(call: ClusterCall<8192>) -> ApiResult<axum::response::Response> {
     call.answer_json(&call.body.len())
 }
 
@@ -175,6 +178,39 @@ async fn cluster_calls_need_the_secret() {
     assert!(secret().verify_answer(right, "", &body, tag));
 }
 
+/// Sends a head and nothing after it; gives everything that comes back until the service closes.
+async fn head_alone(service: &Running, head: String) -> String {
+    let address = service.url.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let closed = tokio::time::timeout(Duration::from_secs(12), stream.read_to_string(&mut answer)).await;
+    closed.expect("the service closes").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn no_body_is_waited_for_that_is_not_taken() {
+    let service = start().await;
+    let head = |path: &str, len: usize, more: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n{more}\r\n")
+    };
+    let some_mac = format!("{}: {}\r\n", headers::VSTACK_MAC, "0".repeat(64));
+    let table = [
+        (head("/sum", 4 * 1024 * 1024 + 1, ""), "413", "too_large"),
+        (head("/cluster", 9000, ""), "401", "unauthenticated"),
+        (head("/cluster", 9000, &some_mac), "413", "too_large"),
+    ];
+    let asked = table.map(|(head, status, code)| {
+        let service = &service;
+        async move { (head_alone(service, head).await, status, code) }
+    });
+    for (answer, status, code) in futures_util::future::join_all(asked).await {
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_stop_ends_the_service() {
     let service = start().await;
@@ -189,7 +225,7 @@ async fn a_stop_ends_the_service() {
         200
     );
     service.stop.cancel();
-    tokio::time::timeout(std::time::Duration::from_secs(6), service.done)
+    tokio::time::timeout(Duration::from_secs(6), service.done)
         .await
         .unwrap()
         .unwrap();

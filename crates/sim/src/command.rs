@@ -2,9 +2,12 @@
 
 use std::{io::Write as _, ops::Range, process::ExitCode, time::Instant};
 
-use serde_json::json;
+use serde_json::{Map, json};
 
-use crate::{Options, Report, run};
+use crate::{Options, Report, Struck, run};
+
+/// Exit code of a program whose reader went away, as if by SIGPIPE.
+const BROKEN_PIPE: i32 = 141;
 
 /// Most violations shown before the rest of the seeds is given up.
 const SHOWN_MAX: usize = 10;
@@ -13,7 +16,8 @@ const SHOWN_MAX: usize = 10;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Command {
     /// Run the history of this seed.
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "seeds")]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..u64::MAX),
+          conflicts_with = "seeds")]
     seed: u64,
     /// Run the histories of all seeds from A to below B.
     #[arg(long, value_name = "A..B", value_parser = range)]
@@ -39,11 +43,17 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 }
 
 impl Command {
+    /// The seeds whose histories it runs.
+    pub fn seeds(&self) -> Range<u64> {
+        self.seeds.clone().unwrap_or(self.seed..self.seed + 1)
+    }
+
     /// Runs them; the code is 1 when a promise was broken.
     pub fn run(&self) -> ExitCode {
-        let seeds = self.seeds.clone().unwrap_or(self.seed..self.seed + 1);
+        let seeds = self.seeds();
         let started = Instant::now();
         let (mut events, mut broken, mut count) = (0, 0, 0_u64);
+        let mut struck = Struck::default();
         for seed in seeds.clone() {
             let options = Options {
                 print: self.trace,
@@ -52,6 +62,7 @@ impl Command {
             let report = run(seed, options);
             count += 1;
             events += report.events;
+            struck.add(&report.struck);
             self.show(&report);
             if report.violation.is_some() {
                 broken += 1;
@@ -59,15 +70,18 @@ impl Command {
                     break;
                 }
             }
-            if !self.json && seeds.end - seeds.start > 1 && count.is_multiple_of(100) {
+            if !self.json && self.seeds.is_some() && count.is_multiple_of(100) {
                 progress(count, events, started);
             }
         }
-        if !self.json && seeds.end - seeds.start > 1 {
+        if !self.json && self.seeds.is_some() {
             out(&format!(
                 "{count} histories, {events} events, {broken} with a broken promise, {:.1} s",
                 started.elapsed().as_secs_f64()
             ));
+        }
+        if !self.json && broken == 0 {
+            out(&format!("faults that struck: {struck}"));
         }
         ExitCode::from(u8::from(broken > 0))
     }
@@ -82,12 +96,18 @@ impl Command {
                     "last_events": violation.last_events,
                 })
             });
+            let struck: Map<_, _> = report
+                .struck
+                .iter()
+                .map(|(kind, count)| (kind.name().to_owned(), json!(count)))
+                .collect();
             out(&json!({
                 "seed": report.seed,
                 "long": report.long,
                 "hash": format!("{:016x}", report.hash),
                 "events": report.events,
                 "simulated_sec": report.simulated.as_secs_f64(),
+                "struck": struck,
                 "violation": violation,
             })
             .to_string());
@@ -121,9 +141,16 @@ pub fn explain(report: &Report) -> Option<String> {
     ))
 }
 
+/// Ends the program when the line cannot be written: quietly when whoever reads has seen enough.
 pub(crate) fn out(text: &str) {
-    // Who reads may have seen enough.
-    let _closed = writeln!(std::io::stdout(), "{text}");
+    let Err(error) = writeln!(std::io::stdout(), "{text}") else {
+        return;
+    };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(BROKEN_PIPE);
+    }
+    let _closed = writeln!(std::io::stderr(), "error: cannot write to standard output: {error}");
+    std::process::exit(1);
 }
 
 fn progress(count: u64, events: u64, started: Instant) {

@@ -6,64 +6,63 @@ use std::io;
 
 use vstack_engine::{Disk, DiskFile, MemDisk, Usage};
 
-use crate::life::Life;
+use crate::{
+    life::Life,
+    struck::{Kind, Tally},
+};
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct SimDisk {
     disk: MemDisk,
     life: Life,
-}
-
-impl SimDisk {
-    /// A handle on `disk` that dies with `life`.
-    pub(crate) const fn new(disk: MemDisk, life: Life) -> Self {
-        Self { disk, life }
-    }
+    tally: Tally,
 }
 
 /// A file of it.
 #[derive(Debug)]
 pub(crate) struct SimFile {
     file: <MemDisk as Disk>::File,
-    disk: MemDisk,
-    life: Life,
-}
-
-/// Whether the process still is.
-fn alive(life: &Life) -> io::Result<()> {
-    if life.is_over() {
-        Err(io::Error::other("the process is gone"))
-    } else {
-        Ok(())
-    }
-}
-
-/// What came of a change; the process goes with the power.
-fn changed<T>(life: &Life, disk: &MemDisk, result: io::Result<T>) -> io::Result<T> {
-    if disk.is_down() {
-        life.end();
-    }
-    result
+    of: SimDisk,
 }
 
 impl SimDisk {
+    /// A handle on `disk` that dies with `life`; `tally` hears what goes wrong with it.
+    pub(crate) const fn new(disk: MemDisk, life: Life, tally: Tally) -> Self {
+        Self { disk, life, tally }
+    }
+
+    /// Whether the process still is.
     fn alive(&self) -> io::Result<()> {
-        alive(&self.life)
+        if self.life.is_over() {
+            Err(io::Error::other("the process is gone"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes a change, of which `failed` is what it is when it merely fails; the process goes with the power.
+    fn change<T>(&self, failed: Kind, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.alive()?;
+        let planned = self.disk.planned();
+        let result = change();
+        let came_true = self.disk.planned() < planned;
+        let finds_no_space = matches!(&result, Err(error) if error.kind() == io::ErrorKind::StorageFull);
+        match (came_true, finds_no_space) {
+            (true, true) => self.tally.strikes(Kind::SpaceShort),
+            (true, false) if self.disk.is_down() => self.tally.strikes(Kind::PowerCutInChange),
+            (true, false) => self.tally.strikes(failed),
+            (false, true) => self.tally.strikes(Kind::DiskFull),
+            (false, false) => {}
+        }
+        if self.disk.is_down() {
+            self.life.end();
+        }
+        result
     }
 
     fn file(&self, file: <MemDisk as Disk>::File) -> SimFile {
-        SimFile {
-            file,
-            disk: self.disk.clone(),
-            life: self.life.clone(),
-        }
-    }
-}
-
-impl SimFile {
-    fn alive(&self) -> io::Result<()> {
-        alive(&self.life)
+        SimFile { file, of: self.clone() }
     }
 }
 
@@ -87,24 +86,20 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<SimFile> {
-        self.alive()?;
-        let file = changed(&self.life, &self.disk, self.disk.create(name))?;
+        let file = self.change(Kind::NameFailed, || self.disk.create(name))?;
         Ok(self.file(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.alive()?;
-        changed(&self.life, &self.disk, self.disk.rename(from, to))
+        self.change(Kind::NameFailed, || self.disk.rename(from, to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.alive()?;
-        changed(&self.life, &self.disk, self.disk.remove(name))
+        self.change(Kind::NameFailed, || self.disk.remove(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.alive()?;
-        changed(&self.life, &self.disk, self.disk.sync_dir())
+        self.change(Kind::NameFailed, || self.disk.sync_dir())
     }
 
     fn usage(&self) -> io::Result<Usage> {
@@ -115,37 +110,33 @@ impl Disk for SimDisk {
 
 impl DiskFile for SimFile {
     fn size(&self) -> io::Result<u64> {
-        self.alive()?;
+        self.of.alive()?;
         self.file.size()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.alive()?;
+        self.of.alive()?;
         self.file.read_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.alive()?;
-        changed(&self.life, &self.disk, self.file.write_at(bytes, offset))
+        self.of.change(Kind::WriteFailed, || self.file.write_at(bytes, offset))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.alive()?;
-        changed(&self.life, &self.disk, self.file.set_len(len))
+        self.of.change(Kind::WriteFailed, || self.file.set_len(len))
     }
 
     fn preallocate(&self, len: u64) -> io::Result<()> {
-        self.alive()?;
-        changed(&self.life, &self.disk, self.file.preallocate(len))
+        self.of.change(Kind::WriteFailed, || self.file.preallocate(len))
     }
 
     fn data_from(&self, from: u64) -> io::Result<Option<u64>> {
-        self.alive()?;
+        self.of.alive()?;
         self.file.data_from(from)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.alive()?;
-        changed(&self.life, &self.disk, self.file.sync_data())
+        self.of.change(Kind::SyncFailed, || self.file.sync_data())
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     hosts::{HostId, NodeHost},
     processes::{End, stop_node},
     rot::copy,
+    struck::Kind,
     supervisor::restart,
     world::World,
 };
@@ -59,6 +60,10 @@ pub(crate) async fn double(world: Arc<World>) {
         }
         sleep(dice.millis(0, 5_000)).await;
     }
+    world.tally.strikes(match double {
+        Double::Used => Kind::CopyOfUsed,
+        Double::Retired => Kind::CopyOfRetired,
+    });
     begin(&world, &mut dice, node, disk).await;
 }
 

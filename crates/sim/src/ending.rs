@@ -1,41 +1,72 @@
 //! The end of a history: nothing goes wrong any more, so everything acknowledged must become whole again, and of what
 //! failed or was deleted nothing may stay.
+//!
+//! It is looked at twice. What services must reach by themselves, but for lost disks, comes first: [`Demand::Majority`].
+//! Then [`crate::actors::repairer`] does what they do not do yet, and all must be there: [`Demand::Everything`].
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
 use vstack_api::metadata::VideoStatus;
-use vstack_chunkpaxos::{Layout, Shard};
+use vstack_chunkpaxos::{Layout, Placement};
 use vstack_client::{MetadataClient, NodeClient};
-use vstack_types::{ChunkId, VideoId};
+use vstack_types::{ChunkId, Digest, NodeRef, VideoId};
 
 use crate::{
     actors::{
         readers::{Watched, read},
-        repairer::is_coded,
+        repairer::{is_coded, is_thin},
+        restorer::missing,
+        rivals::urls,
     },
     history::WHOLE_WITHIN,
     hosts::{Hosts, METADATA, USERS},
     ledger::{Deletion, FilmRecord, Known},
     observer::Observer,
+    shards::encode,
     world::World,
 };
 
+/// For one copy or shard.
+const ITEM_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// When a film that can be watched counts as whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// A majority of each chunk's nodes have their copies, or as many shards as it takes to read it. An uploader that
+    /// lives makes the other copies, and nobody yet those that a script left out or a move went on without.
+    Majority,
+    /// Each chunk is at rest and has as many copies as it is to have and there are nodes for; each of them, or each
+    /// shard, is on its node, which knows that it is to keep it, and is as it was sent; and the metadata service knows
+    /// where.
+    Everything,
+}
+
 /// Returns when everything is as it should be.
-pub(crate) async fn until_whole(world: &Arc<World>) {
-    while whole(world).await.is_err() {
+pub(crate) async fn until_whole(world: &Arc<World>, demand: Demand) {
+    while whole(world, demand).await.is_err() {
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// What keeps a history from its end.
+pub(crate) async fn why_not_whole(world: &Arc<World>) -> String {
+    for demand in [Demand::Majority, Demand::Everything] {
+        if let Err(why) = whole(world, demand).await {
+            return why;
+        }
+    }
+    "an upload never ends".to_owned()
 }
 
 /// Whether everything is as it should be in the end.
 ///
 /// # Errors
 /// What is not.
-pub(crate) async fn whole(world: &Arc<World>) -> Result<(), String> {
+async fn whole(world: &Arc<World>, demand: Demand) -> Result<(), String> {
     let films = world.ledger().films.clone();
     for (video, film) in films {
         let status = match world.store.video(video).await {
@@ -43,7 +74,7 @@ pub(crate) async fn whole(world: &Arc<World>) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         };
         match status {
-            Some(VideoStatus::Active) => is_whole(world, video, &film).await?,
+            Some(VideoStatus::Active) => is_whole(world, (video, &film), demand).await?,
             Some(VideoStatus::Uploading) => return Err(format!("{video} is still being uploaded")),
             Some(VideoStatus::Failed | VideoStatus::Deleted) | None => is_gone(world, video, &film)?,
         }
@@ -65,59 +96,129 @@ fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool
     placements.any(|placement| !placement.quorum(|node| !hosts.harmed.contains(&node.uuid)))
 }
 
-/// A majority of each chunk's nodes have its bytes, as was acknowledged, and people can read it. Copies beyond that are
-/// made by an uploader while it lives, and by nobody yet when a script left them out.
-async fn is_whole(world: &Arc<World>, video: VideoId, film: &FilmRecord) -> Result<(), String> {
-    let mut beyond_repair = false;
-    {
-        let (hosts, observer) = (world.hosts(), world.observer());
-        for (chunk, _) in &film.chunks {
-            let Some(current) = observer.registers.get(chunk).and_then(|seen| seen.current()) else {
-                return Err(format!("nothing is decided about {chunk}"));
-            };
-            if is_beyond_repair(&hosts, &observer, chunk) {
-                beyond_repair = true;
-                continue;
-            }
-            if is_coded(current) && current.prev.is_some() {
-                return Err(format!("{chunk} is still on its way to shards or from them"));
-            }
-            let nodes = current.layout.nodes();
-            if let Some(lost) = nodes.iter().find(|node| hosts.harmed.contains(&node.uuid)) {
-                return Err(format!("{chunk} is still placed on {lost}, which was lost"));
-            }
-            let holds = |node: &&vstack_types::NodeRef| {
-                let items = current.items_of(&current.layout, **node);
-                hosts
-                    .acceptor(**node)
-                    .is_some_and(|running| items.iter().all(|item| running.reader.has_item(chunk, *item)))
-            };
-            let held = nodes.iter().filter(holds).count();
-            if held <= nodes.len() / 2 {
-                return Err(format!("{chunk} is whole on {held} of {} nodes", nodes.len()));
-            }
-            if let Layout::Coded { data, shards, .. } = &current.layout {
-                let good = |shard: &&Shard| {
-                    let there = hosts.acceptor(shard.node);
-                    there.is_some_and(|running| running.reader.has_item(chunk, shard.sha256))
-                };
-                let good = shards.iter().filter(good).count();
-                if good < usize::from(*data) {
-                    return Err(format!("{good} shards of {chunk} are there, {data} are needed"));
-                }
-            }
-        }
-    }
+/// Every chunk is where it should be, as far as is demanded, and people can read the film.
+async fn is_whole(world: &Arc<World>, (video, film): (VideoId, &FilmRecord), demand: Demand) -> Result<(), String> {
     let http = world.outsider(USERS);
     let (metadata, nodes) = (
         MetadataClient::new(http.clone(), &METADATA.url()),
         NodeClient::new(http),
     );
+    let mut beyond_repair = false;
+    for (chunk, sent) in &film.chunks {
+        let Some(current) = placed(world, chunk, demand)? else {
+            beyond_repair = true;
+            continue;
+        };
+        if demand == Demand::Everything {
+            is_learned(world, chunk, &current).await?;
+            is_as_sent(world, &nodes, (chunk, sent), &current).await?;
+        }
+    }
     match read(world, &metadata, &nodes, (video, &film.chunks)).await? {
         Watched::Whole => Ok(()),
         Watched::Missing(_) if beyond_repair => Ok(()),
         Watched::Missing(what) => Err(format!("{video} cannot be read: {what}")),
     }
+}
+
+/// Where `chunk` is, as far as is demanded; none when it is beyond repair.
+fn placed(world: &World, chunk: &ChunkId, demand: Demand) -> Result<Option<Placement>, String> {
+    let (hosts, observer) = (world.hosts(), world.observer());
+    let Some(current) = observer.registers.get(chunk).and_then(|seen| seen.current()) else {
+        return Err(format!("nothing is decided about {chunk}"));
+    };
+    if is_beyond_repair(&hosts, &observer, chunk) {
+        return Ok(None);
+    }
+    if current.prev.is_some() && (demand == Demand::Everything || is_coded(current)) {
+        return Err(format!("{chunk} is still on its way"));
+    }
+    let nodes = current.layout.nodes();
+    if let Some(lost) = nodes.iter().find(|node| hosts.harmed.contains(&node.uuid)) {
+        return Err(format!("{chunk} is still placed on {lost}, which was lost"));
+    }
+    match demand {
+        Demand::Majority => has_majority(&hosts, chunk, current)?,
+        Demand::Everything if is_thin(&hosts, current, world.plan.copies) => {
+            return Err(format!("{chunk} has {} copies, and more could be", nodes.len()));
+        }
+        Demand::Everything => {
+            let mut missing = nodes.iter().filter_map(|node| missing(&hosts, chunk, current, *node));
+            if let Some(what) = missing.next() {
+                return Err(format!("{chunk} is not whole: {what}"));
+            }
+        }
+    }
+    Ok(Some(current.clone()))
+}
+
+fn has_majority(hosts: &Hosts, chunk: &ChunkId, current: &Placement) -> Result<(), String> {
+    let nodes = current.layout.nodes();
+    let held_by = |node: NodeRef| {
+        let items = current.items_of(&current.layout, node).into_iter();
+        let has = |item: &Digest| {
+            hosts
+                .acceptor(node)
+                .is_some_and(|there| there.reader.has_item(chunk, *item))
+        };
+        (items.len(), items.filter(has).count())
+    };
+    let held = nodes.iter().map(|node| held_by(*node));
+    let (whole, items) = held.fold((0, 0), |(whole, items), (all, there)| {
+        (whole + usize::from(all == there), items + there)
+    });
+    if whole <= nodes.len() / 2 {
+        return Err(format!("{chunk} is whole on {whole} of {} nodes", nodes.len()));
+    }
+    match &current.layout {
+        Layout::Coded { data, .. } if items < usize::from(*data) => {
+            Err(format!("{items} shards of {chunk} are there, {data} are needed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn is_learned(world: &World, chunk: &ChunkId, current: &Placement) -> Result<(), String> {
+    match world.store.chunk(chunk.clone()).await {
+        Ok(Some((_, known))) if known.placement == *current => Ok(()),
+        Ok(known) => {
+            let known = known.map(|(_, known)| known.placement.version);
+            let decided = current.version;
+            Err(format!(
+                "version {decided} of {chunk} is decided, and the metadata service knows {known:?}"
+            ))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Every node gives what `current` places there, and that is `sent`, or a shard of it.
+async fn is_as_sent(
+    world: &World,
+    nodes: &NodeClient,
+    (chunk, sent): (&ChunkId, &Bytes),
+    current: &Placement,
+) -> Result<(), String> {
+    let copies: Vec<(NodeRef, Bytes)> = match &current.layout {
+        Layout::Coded { data, parity, shards } => {
+            let of = shards.iter().map(|shard| shard.node);
+            of.zip(encode(sent, *data, *parity)).collect()
+        }
+        layout => layout.nodes().into_iter().map(|node| (node, sent.clone())).collect(),
+    };
+    let urls = urls(world);
+    for (node, bytes) in copies {
+        let Some(holder) = urls.holder(node) else {
+            return Err(format!("nobody knows where {node} is"));
+        };
+        match timeout(ITEM_TIMEOUT, nodes.item(&holder, chunk, Digest::of(&bytes))).await {
+            Ok(Ok(given)) if given == bytes => {}
+            Ok(Ok(_)) => return Err(format!("{node} gives other bytes for {chunk} than were sent")),
+            Ok(Err(error)) => return Err(format!("{node} does not give {chunk}: {error}")),
+            Err(_elapsed) => return Err(format!("{node} does not give {chunk} in time")),
+        }
+    }
+    Ok(())
 }
 
 /// No node has bytes of it, or could still vote for any.

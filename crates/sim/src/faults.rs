@@ -1,7 +1,7 @@
 //! What goes wrong, one fault after the other, while the time of trouble lasts.
 //!
-//! To add a fault: a variant of [`Fault`], its line in [`draw`], and what it does in [`strike`]. What it breaks is
-//! mended by [`heal`](crate::supervisor::heal), or the history cannot end well.
+//! To add a fault: a variant of [`Fault`], its line in [`draw`], what it does in [`strike`], and the [`Kind`] it counts as
+//! when it takes effect. What it breaks is mended by [`heal`](crate::supervisor::heal), or the history cannot end well.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +12,7 @@ use crate::{
     dice::Dice,
     hosts::{HostId, METADATA},
     processes::{End, stop_metadata, stop_node, stop_uploader},
+    struck::Kind,
     supervisor::restart_later,
     world::World,
 };
@@ -155,6 +156,10 @@ fn strike(world: &Arc<World>, fault: Fault) {
     match fault {
         Fault::NodeEnds { node, end, down } => {
             if stop_node(world, node, end) {
+                world.tally.strikes(match end {
+                    End::Kill => Kind::NodeKilled,
+                    End::PowerCut(_) => Kind::NodeLostPower,
+                });
                 restart_later(world, node, down);
             }
         }
@@ -176,19 +181,28 @@ fn strike(world: &Arc<World>, fault: Fault) {
         }
         Fault::AllNodesEnd { seed, down } => {
             let nodes: Vec<_> = world.hosts().nodes.keys().copied().collect();
+            let mut ended = 0;
             for (node, seed) in nodes.into_iter().zip(seed..) {
                 if stop_node(world, node, End::PowerCut(seed)) {
+                    ended += 1;
                     restart_later(world, node, down);
                 }
+            }
+            if ended > 1 {
+                world.tally.strikes(Kind::AllLostPower);
             }
         }
         Fault::MetadataEnds { down } => {
             if stop_metadata(world) {
+                world.tally.strikes(Kind::MetadataKilled);
                 restart_later(world, METADATA, down);
             }
         }
         Fault::UploaderEnds { uploader, down } => match stop_uploader(world, uploader) {
-            Ok(true) => restart_later(world, uploader, down),
+            Ok(true) => {
+                world.tally.strikes(Kind::UploaderKilled);
+                restart_later(world, uploader, down);
+            }
             Ok(false) => {}
             Err(error) => world.violate(format!("the simulation's own disk failed: {error}")),
         },
@@ -209,6 +223,11 @@ fn strike(world: &Arc<World>, fault: Fault) {
                 (None, None) => &hosts.metadata.skew,
             };
             skew.set_ms(ms);
+            match ms {
+                0 => {}
+                1.. => world.tally.strikes(Kind::ClockAhead),
+                _ => world.tally.strikes(Kind::ClockBehind),
+            }
         }
     }
 }
@@ -216,6 +235,11 @@ fn strike(world: &Arc<World>, fault: Fault) {
 fn cut_off(world: &Arc<World>, host: HostId, (hears, is_heard): (bool, bool), lasts: Duration) {
     world.happened(format!("{host} is cut off: hears {hears}, is heard {is_heard}"));
     let others: Vec<_> = world.everybody().into_iter().filter(|other| *other != host).collect();
+    world.tally.strikes(match (hears, is_heard) {
+        (false, true) => Kind::Deaf,
+        (true, false) => Kind::Mute,
+        _ => Kind::CutOff,
+    });
     for other in &others {
         let mut network = world.network();
         if !hears {
@@ -247,6 +271,11 @@ fn split(world: &Arc<World>, side: Vec<HostId>, both_ways: bool, lasts: Duration
         .iter()
         .flat_map(|one| others.iter().map(|other| (*one, *other)))
         .collect();
+    if !links.is_empty() {
+        world
+            .tally
+            .strikes(if both_ways { Kind::Split } else { Kind::SplitOneWay });
+    }
     for (one, other) in &links {
         let mut network = world.network();
         network.block(*one, *other);

@@ -18,7 +18,8 @@ use crate::{
     dice::Dice,
     hosts::HostId,
     processes::{End, stop_node},
-    rot::{Rot, copy, is_ripe, opened},
+    rot::{Rot, Rotted, copy, is_ripe, opened},
+    struck::Kind,
     supervisor::restart,
     world::World,
 };
@@ -49,6 +50,9 @@ pub(crate) async fn harm(world: Arc<World>) {
         Harm::WentBack => go_back(&world, &mut dice, node).await,
     };
     if done.is_some() {
+        if harm == Harm::Wiped {
+            world.tally.strikes(Kind::DiskLost);
+        }
         sleep(dice.millis(200, 6_000)).await;
         restart(Arc::clone(&world), node).await;
     }
@@ -80,7 +84,8 @@ async fn rot(world: &Arc<World>, dice: &mut Dice, node: HostId) -> Option<()> {
     let me = uuid(world, node)?;
     stop_node(world, node, End::Kill);
     excuse(world, me);
-    let (rot, what) = crate::rot::rot(&disk, dice)?;
+    let Rotted { rot, kind, what } = crate::rot::rot(&disk, dice)?;
+    world.tally.strikes(kind);
     world.hosts().rotten.insert(me, rot);
     world.happened(format!("{node}: {what}"));
     Some(())
@@ -125,6 +130,7 @@ async fn go_back(world: &Arc<World>, dice: &mut Dice, node: HostId) -> Option<()
     let mut hosts = world.hosts();
     hosts.went_back.insert(me);
     hosts.nodes.get_mut(&node)?.disk = before;
+    world.tally.strikes(Kind::DiskWentBack);
     Some(())
 }
 
@@ -140,7 +146,10 @@ fn adopt(world: &Arc<World>, node: HostId, seed: u64) {
     );
     let new = NodeUuid::random();
     match Adoption::look(disk.clone(), bytes, now).and_then(|found| found.adopt(new)) {
-        Ok(name) if name == new => world.happened(format!("the disk of {node} is {name} from now on")),
+        Ok(name) if name == new => {
+            world.tally.strikes(Kind::DiskAdopted);
+            world.happened(format!("the disk of {node} is {name} from now on"));
+        }
         Ok(name) => return world.violate(format!("the disk of {node} was adopted and is still {name}")),
         Err(error) => return world.violate(format!("the disk of {node} cannot be adopted: {error}")),
     }
@@ -168,6 +177,7 @@ pub(crate) fn replace(world: &Arc<World>) {
         if dice.chance(50) {
             adopt(world, node, dice.seed());
         } else {
+            world.tally.strikes(Kind::DiskReplaced);
             wipe(world, node, 0);
         }
         if let Some(host) = world.hosts().nodes.get_mut(&node) {

@@ -7,9 +7,15 @@ use tokio_util::task::AbortOnDropHandle;
 use vstack_types::ambient;
 
 use crate::{
-    actors::{coder, condemners, deleters, films, readers, repairer, rivals, scripts},
+    actors::{
+        coder, condemners, deleters, films, readers,
+        repairer::{self, Duty},
+        rivals, scripts,
+    },
     clock::Skew,
-    doubles, ending, faults, harm,
+    doubles,
+    ending::{self, Demand},
+    faults, harm,
     hosts::{HostId, NodeHost, UploaderHost},
     invariants::{
         api, groups,
@@ -18,6 +24,7 @@ use crate::{
     },
     plan::Plan,
     processes::temp_dir,
+    struck::Struck,
     supervisor,
     trace::Trace,
     world::{SECRET, Violation, World},
@@ -50,6 +57,8 @@ pub struct Report {
     pub events: u64,
     /// How long it took by its own clock.
     pub simulated: Duration,
+    /// What went wrong in it, as far as it took effect.
+    pub struck: Struck,
     /// The promise that was broken, if one was.
     pub violation: Option<Violation>,
 }
@@ -81,6 +90,7 @@ pub fn run(seed: u64, options: Options) -> Report {
             hash: trace.hash(),
             events: trace.steps(),
             simulated: world.elapsed(),
+            struck: world.tally.so_far(),
             violation,
         }
     })
@@ -126,7 +136,7 @@ async fn live(world: &Arc<World>) {
     let doubles = AbortOnDropHandle::new(tokio::spawn(doubles::double(Arc::clone(world))));
     let harms = AbortOnDropHandle::new(tokio::spawn(harm::harm(Arc::clone(world))));
     let codes = AbortOnDropHandle::new(tokio::spawn(coder::code(Arc::clone(world))));
-    let _repairs = AbortOnDropHandle::new(tokio::spawn(repairer::repair(Arc::clone(world))));
+    let repairs = AbortOnDropHandle::new(tokio::spawn(repairer::repair(Arc::clone(world), Duty::Losses)));
     let deletes = AbortOnDropHandle::new(tokio::spawn(deleters::delete(Arc::clone(world))));
     let trouble = AbortOnDropHandle::new(tokio::spawn(faults::trouble(Arc::clone(world))));
     sleep(world.plan.trouble).await;
@@ -138,13 +148,13 @@ async fn live(world: &Arc<World>) {
                 world.violate(format!("the simulation itself failed: {error}"));
             }
         }
-        ending::until_whole(world).await;
+        ending::until_whole(world, Demand::Majority).await;
+        drop(repairs);
+        let _repairs = AbortOnDropHandle::new(tokio::spawn(repairer::repair(Arc::clone(world), Duty::Everything)));
+        ending::until_whole(world, Demand::Everything).await;
     };
     if timeout(WHOLE_WITHIN, ended).await.is_err() {
-        let why = ending::whole(world)
-            .await
-            .err()
-            .unwrap_or_else(|| "an upload never ends".to_owned());
+        let why = ending::why_not_whole(world).await;
         world.violate(format!("not whole again after {} s: {why}", WHOLE_WITHIN.as_secs()));
     }
 }

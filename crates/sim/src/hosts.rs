@@ -100,6 +100,9 @@ pub(crate) struct NodeHost {
     pub running: Option<RunningNode>,
 }
 
+/// A write or a sync of a slow disk takes at least so long, one of another disk never.
+pub(crate) const SLOW_FROM: Duration = Duration::from_millis(50);
+
 /// How long a disk takes.
 #[derive(Debug)]
 pub(crate) struct Slowness {

@@ -7,14 +7,15 @@
 //! disks keep ([`disks`], over the engine's memory disk), what time it is ([`clock`], tokio's paused time), what is
 //! drawn at random ([`vstack_types::ambient`] inside the services, [`dice`] outside), ffmpeg (films are cut already)
 //! and processes, which end in the middle of anything ([`processes`]). Not simulated: the uploader's journal and spool
-//! are files of the real file system and lose nothing unsynced; nodes do not leave; SQLite.
+//! are files of the real file system and lose nothing unsynced; nodes do not leave; SQLite; and what the services do not
+//! have yet, a planner that repairs and makes missing copies, for which [`actors::repairer`] stands in.
 //!
 //! The [`observer`] sees every request and its answer before anybody else; [`invariants`] say what must always hold,
 //! [`ending`] what must hold once nothing goes wrong any more. [`faults`] makes things go wrong, the [`supervisor`]
 //! keeps hosts running, [`actors`] want something of the cluster. [`history`] puts them together.
 //!
 //! # How to add
-//! - a **fault**: see [`faults`];
+//! - a **fault**: see [`faults`]; what it does when it strikes is counted as a [`Kind`], which the tests ask for;
 //! - an **invariant**: a file in [`invariants`] with a function of plain data; called by the observer when a message
 //!   shows it, by the sweep in [`history`] when only state does;
 //! - an **actor**: a file in [`actors`] with one `async fn` that works through clients of [`world::World::outsider`],
@@ -43,13 +44,16 @@ mod life;
 mod network;
 mod observer;
 mod plan;
+mod power;
 mod processes;
 mod rot;
 mod shards;
+mod struck;
 mod supervisor;
 mod trace;
 mod world;
 
 pub use command::{Command, explain};
 pub use history::{Options, Report, run};
+pub use struck::{Kind, Struck};
 pub use world::Violation;

@@ -23,12 +23,14 @@ use tower::ServiceExt as _;
 use vstack_api::headers;
 use vstack_client::{Sending, Wire, WireError};
 
-use crate::{calls::Call, dice::Dice, hosts::HostId, life::Life, world::World};
+use crate::{calls::Call, dice::Dice, hosts::HostId, life::Life, struck::Kind, world::World};
 
 /// A request that names no timeout has this one.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A connection that is not made by then fails.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A request that is slow takes at least so long, one that is not never.
+const SLOW_FROM: Duration = Duration::from_millis(30);
 /// No answer is longer.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
@@ -239,6 +241,7 @@ impl Wire for SimWire {
                 let again = way.again();
                 tokio::spawn(async move {
                     sleep(later).await;
+                    again.world.tally.strikes(Kind::RequestDoubled);
                     let (nobody, _) = oneshot::channel();
                     again.go(nobody).await;
                 });
@@ -287,14 +290,24 @@ impl Way {
         let (world, from, to, fate) = (Arc::clone(&self.world), self.from, self.parcel.to, self.fate);
         let hung_up = self.hung_up.clone();
         sleep(fate.there).await;
+        if fate.there >= SLOW_FROM {
+            world.tally.strikes(Kind::RequestSlow);
+        }
         let blocked = world.network().is_blocked(from, to);
         if blocked && fate.refused {
+            world.tally.strikes(Kind::RequestRefused);
             sleep(CONNECT_TIMEOUT).await;
             let _gave_up = answering.send(Err(WireError::Unreachable));
             return;
         }
         if blocked || fate.lost {
-            world.message(from, to, &self.parcel.call(), if blocked { "blocked" } else { "lost" });
+            let (kind, outcome) = if blocked {
+                (Kind::RequestBlocked, "blocked")
+            } else {
+                (Kind::RequestLost, "lost")
+            };
+            world.tally.strikes(kind);
+            world.message(from, to, &self.parcel.call(), outcome);
             return silence(&hung_up, answering).await;
         }
         let Some(answer) = self.deliver().await else {
@@ -302,7 +315,10 @@ impl Way {
             return;
         };
         sleep(fate.back).await;
-        if fate.answer_lost || world.network().is_blocked(to, from) {
+        let blocked = world.network().is_blocked(to, from);
+        if fate.answer_lost || blocked {
+            let kind = if blocked { Kind::AnswerBlocked } else { Kind::AnswerLost };
+            world.tally.strikes(kind);
             return silence(&hung_up, answering).await;
         }
         let _gave_up = answering.send(Ok(answer));
@@ -332,8 +348,14 @@ impl Way {
         *world.network().under_way.entry(to).or_default() += 1;
         let answered = tokio::select! {
             biased;
-            () = life.over() => None,
-            () = hung_up.cancelled(), if fate.hangs_up => None,
+            () = life.over() => {
+                world.tally.strikes(Kind::EndedInRequest);
+                None
+            }
+            () = hung_up.cancelled(), if fate.hangs_up => {
+                world.tally.strikes(Kind::HungUp);
+                None
+            }
             answer = handle(router, parcel) => answer,
         };
         if let Some(count) = world.network().under_way.get_mut(&to) {

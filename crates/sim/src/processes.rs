@@ -14,8 +14,10 @@ use vstack_uploader::Uploader;
 use crate::{
     clock::SimClock,
     disks::SimDisk,
-    hosts::{HostId, METADATA, RunningNode, RunningUploader},
+    hosts::{HostId, METADATA, RunningNode, RunningUploader, SLOW_FROM},
     life::Life,
+    power,
+    struck::Kind,
     world::{SECRET, World},
 };
 
@@ -87,6 +89,7 @@ fn run<E: std::fmt::Display>(
             biased;
             () = life.over() => {}
             ended = serving => {
+                world.tally.strikes(Kind::EndedByItself);
                 world.happened(format!("{id} ended by itself: {}", ended.err().map(|e| e.to_string()).unwrap_or_default()));
                 life.end();
                 world.network().close(id);
@@ -107,7 +110,7 @@ pub(crate) async fn start_node(world: &Arc<World>, id: HostId) -> Result<(), Str
     };
     let settings = node_settings(world, id);
     let parts = vstack_node::Parts {
-        disk: BoxedDisk::new(SimDisk::new(disk, life.clone())),
+        disk: BoxedDisk::new(SimDisk::new(disk, life.clone(), world.tally.clone())),
         runs: Runs::AsATask(pauses(world, id)),
         clock: SimClock::start(world.begun, skew),
         http: world.client(id, &life, Timeouts::default()),
@@ -136,7 +139,13 @@ pub(crate) async fn start_node(world: &Arc<World>, id: HostId) -> Result<(), Str
 /// How long each write and each sync of a node's disk takes.
 fn pauses(world: &Arc<World>, id: HostId) -> Arc<dyn Fn() -> Duration + Send + Sync> {
     let world = Arc::clone(world);
-    Arc::new(move || world.hosts().pause(id))
+    Arc::new(move || {
+        let pause = world.hosts().pause(id);
+        if pause >= SLOW_FROM {
+            world.tally.strikes(Kind::DiskSlow);
+        }
+        pause
+    })
 }
 
 /// Starts the metadata service on its database.
@@ -227,7 +236,7 @@ pub(crate) fn stop_node(world: &Arc<World>, id: HostId, end: End) -> bool {
     world.network().close(id);
     match end {
         End::Kill => disk.kill(),
-        End::PowerCut(seed) => disk.crash(seed),
+        End::PowerCut(seed) => power::cut(&disk, seed, &world.tally),
     }
     world.happened(format!("{id} ends: {end:?}"));
     true

@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 use vstack_engine::{BoxedDisk, Disk as _, MemDisk, Now, OpenError, Reader, Store, StoreOptions};
 use vstack_types::{Monotonic, NodeUuid, Timestamp};
 
-use crate::dice::Dice;
+use crate::{dice::Dice, struck::Kind};
 
 /// Records and heads begin at multiples of it.
 const PAGE: usize = 4096;
@@ -29,6 +29,14 @@ pub(crate) enum Rot {
     Byte,
     /// So much that votes may be lost.
     More,
+}
+
+/// What was done to a disk.
+pub(crate) struct Rotted {
+    pub rot: Rot,
+    pub kind: Kind,
+    /// Where.
+    pub what: String,
 }
 
 /// Superblocks, sorted.
@@ -76,36 +84,44 @@ pub(crate) fn is_ripe(disk: &MemDisk) -> bool {
 }
 
 /// Something rots; says what.
-pub(crate) fn rot(disk: &MemDisk, dice: &mut Dice) -> Option<(Rot, String)> {
+pub(crate) fn rot(disk: &MemDisk, dice: &mut Dice) -> Option<Rotted> {
     let known = synced(disk);
     match dice.below(10) {
         // Where the log is written, so that the next start has to tell it from a write that was cut off.
-        0..4 => byte(disk, dice, known.last()?),
+        0..4 => byte(disk, dice, known.last()?, Kind::RotAtEnd),
         4..7 => {
             let one = dice.pick(&known)?;
-            byte(disk, dice, one)
+            byte(disk, dice, one, Kind::RotByte)
         }
         7 | 8 => pages(disk, dice),
         _ => {
             let (name, _) = known.first()?;
             disk.remove(name).ok()?;
             disk.sync_dir().ok()?;
-            Some((Rot::More, format!("{name} is gone")))
+            Some(Rotted {
+                rot: Rot::More,
+                kind: Kind::RotFile,
+                what: format!("{name} is gone"),
+            })
         }
     }
 }
 
-fn byte(disk: &MemDisk, dice: &mut Dice, (name, len): &(String, usize)) -> Option<(Rot, String)> {
+fn byte(disk: &MemDisk, dice: &mut Dice, (name, len): &(String, usize), kind: Kind) -> Option<Rotted> {
     let bytes = disk.contents(name);
     // Most of a file may be empty, and what is empty says nothing.
     let filled: Vec<_> = (0..*len).filter(|at| bytes.get(*at) != Some(&0)).collect();
     let offset = dice.pick(&filled).copied()?;
     disk.flip(name, offset);
-    Some((Rot::Byte, format!("byte {offset} of {name} changes")))
+    Some(Rotted {
+        rot: Rot::Byte,
+        kind,
+        what: format!("byte {offset} of {name} changes"),
+    })
 }
 
 /// A few pages of a superblock read as zeros.
-fn pages(disk: &MemDisk, dice: &mut Dice) -> Option<(Rot, String)> {
+fn pages(disk: &MemDisk, dice: &mut Dice) -> Option<Rotted> {
     let (name, len) = dice.pick(&synced(disk)).cloned()?;
     let mut bytes = disk.contents(&name);
     let written = bytes.iter().take(len).rposition(|byte| *byte != 0)? / PAGE + 1;
@@ -113,7 +129,11 @@ fn pages(disk: &MemDisk, dice: &mut Dice) -> Option<(Rot, String)> {
     let to = (from + 1 + dice.index(PAGES_MAX)).min(len / PAGE);
     bytes.get_mut(from * PAGE..to * PAGE)?.fill(0);
     disk.plant(&name, &bytes);
-    Some((Rot::More, format!("pages {from} to {to} of {name} read as zeros")))
+    Some(Rotted {
+        rot: Rot::More,
+        kind: Kind::RotPages,
+        what: format!("pages {from} to {to} of {name} read as zeros"),
+    })
 }
 
 /// Everything that is on `disk`, as another disk.

@@ -9,7 +9,9 @@ use crate::{
     doubles, harm,
     hosts::{HostId, METADATA, NodeHost},
     network::Weather,
+    power,
     processes::{End, start_metadata, start_node, start_uploader, stop_node},
+    struck::Kind,
     world::World,
 };
 
@@ -26,6 +28,7 @@ pub(crate) async fn join(world: Arc<World>) {
     let dice = world.dice(&format!("disk {n}"));
     let node = HostId::node(n);
     world.hosts().nodes.insert(node, NodeHost::new(dice));
+    world.tally.strikes(Kind::NodeJoined);
     world.happened(format!("{node} joins"));
     restart(world, node).await;
 }
@@ -73,6 +76,7 @@ async fn start(world: &Arc<World>, host: HostId) {
     };
     match started {
         Err(why) if struck(world) > before || world.is_full(host) => {
+            world.tally.strikes(Kind::NotStarted);
             world.happened(format!("{host} does not start: {why}"));
             restart_later(world, host, Duration::from_secs(2));
         }
@@ -105,7 +109,7 @@ fn end_without_power(world: &Arc<World>, dice: &mut Dice) -> Vec<HostId> {
         if !stop_node(world, *node, End::PowerCut(seed))
             && let Some(host) = world.hosts().nodes.get(node)
         {
-            host.disk.crash(seed);
+            power::cut(&host.disk, seed, &world.tally);
         }
     }
     nodes

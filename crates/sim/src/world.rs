@@ -24,6 +24,7 @@ use crate::{
     observer::Observer,
     plan::Plan,
     rot,
+    struck::{Kind, Tally},
     trace::{Event, Trace},
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct World {
     pub secret: ClusterSecret,
     /// The metadata service's database: it outlives the service.
     pub store: Arc<dyn Store>,
+    /// What went wrong so far.
+    pub tally: Tally,
     network: Mutex<Network>,
     hosts: Mutex<Hosts>,
     trace: Mutex<Trace>,
@@ -70,6 +73,7 @@ impl World {
             begun: Instant::now(),
             secret,
             store: Arc::new(MemoryStore::default()),
+            tally: Tally::default(),
             network: Mutex::new(Network::new(Dice::of(plan.seed, "network"))),
             hosts: Mutex::default(),
             trace: Mutex::new(trace),
@@ -180,11 +184,15 @@ impl World {
         let superblock_bytes = self.plan.pace.superblock_bytes;
         let refused = |error| format!("a disk with one record that cannot be read is refused: {error}");
         if let Some(opened) = rot::opened_without_a_record(&node.disk, superblock_bytes) {
+            self.tally.strikes(Kind::ProbedUnreadable);
             self.observer().check_twice(&opened.map_err(refused)?)?;
         }
         let torn = rot::opened_torn(&node.disk, superblock_bytes)
             .transpose()
             .map_err(refused)?;
+        if torn.is_some() {
+            self.tally.strikes(Kind::ProbedTorn);
+        }
         if torn.is_some_and(|reader| reader.votes_lost()) {
             return Err("after a write that was cut off one record that cannot be read makes votes be lost".to_owned());
         }

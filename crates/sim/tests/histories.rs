@@ -1,11 +1,14 @@
 //! Many short histories, none of which may break a promise; and the same history twice, which must be the same.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
-use vstack_sim::{Options, Report, explain, run};
+use vstack_sim::{Kind, Options, Report, Struck, explain, run};
 
 /// In the soak every so many-th history is a long one.
 const LONG_EVERY: u64 = 100;
@@ -13,11 +16,21 @@ const LONG_EVERY: u64 = 100;
 /// Short histories of every test run.
 const SHORT: u64 = 1_000;
 
-/// Runs `seeds` on all cores, those that `is_long` names as long histories; gives the number of events and the reports
-/// of those that broke a promise.
-fn run_all(seeds: std::ops::Range<u64>, is_long: fn(u64) -> bool) -> (u64, Vec<Report>) {
+/// Fewest faults of this kind that strike in [`SHORT`] histories: well below what was seen.
+const fn fewest(kind: Kind) -> u64 {
+    match kind {
+        Kind::RotPages | Kind::RotFile => 3,
+        Kind::RotAtEnd | Kind::RotByte | Kind::PageTorn | Kind::NameFailed => 10,
+        _ => 40,
+    }
+}
+
+/// Runs `seeds` on all cores, those that `is_long` names as long histories; gives the number of events, what went wrong,
+/// and the reports of those that broke a promise.
+fn run_all(seeds: std::ops::Range<u64>, is_long: fn(u64) -> bool) -> (u64, Struck, Vec<Report>) {
     let next = AtomicU64::new(seeds.start);
     let events = AtomicU64::new(0);
+    let struck = Mutex::new(Struck::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let broken = std::thread::scope(|scope| {
         let work = || {
@@ -33,6 +46,10 @@ fn run_all(seeds: std::ops::Range<u64>, is_long: fn(u64) -> bool) -> (u64, Vec<R
                 };
                 let report = run(seed, options);
                 events.fetch_add(report.events, Ordering::Relaxed);
+                struck
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .add(&report.struck);
                 if report.violation.is_some() {
                     broken.push(report);
                 }
@@ -44,7 +61,8 @@ fn run_all(seeds: std::ops::Range<u64>, is_long: fn(u64) -> bool) -> (u64, Vec<R
             .flat_map(|thread| thread.join().expect("a history that panics is a broken promise too"))
             .collect()
     });
-    (events.into_inner(), broken)
+    let struck = struck.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (events.into_inner(), struck, broken)
 }
 
 fn count(name: &str, usual: u64) -> u64 {
@@ -57,13 +75,33 @@ fn count(name: &str, usual: u64) -> u64 {
 fn check(seeds: std::ops::Range<u64>, is_long: fn(u64) -> bool) {
     let (started, how_many) = (Instant::now(), seeds.end - seeds.start);
     let long = seeds.clone().filter(|seed| is_long(*seed)).count();
-    let (events, broken) = run_all(seeds, is_long);
+    let (events, struck, broken) = run_all(seeds, is_long);
     println!(
         "{how_many} histories, {long} of them long, {events} events, {:.1} s",
         started.elapsed().as_secs_f64()
     );
+    for kind in Kind::ALL {
+        println!("{:>8}  {kind}", struck.count(*kind));
+    }
     let explained: Vec<_> = broken.iter().filter_map(explain).collect();
     assert!(explained.is_empty(), "{}", explained.join("\n\n"));
+    if how_many >= SHORT {
+        let rare = |kind: &&Kind| struck.count(**kind) < fewest(**kind);
+        let rare: Vec<_> = Kind::ALL.iter().filter(rare).collect();
+        assert!(
+            rare.is_empty(),
+            "hardly ever, or never, among what struck: {rare:?} ({struck})"
+        );
+    }
+}
+
+#[test]
+fn every_kind_of_fault_is_documented() {
+    let documented = include_str!("../../../docs/chunk-paxos.md");
+    for kind in Kind::ALL {
+        let row = format!("| {kind} |");
+        assert!(documented.contains(&row), "docs/chunk-paxos.md has no row {row}");
+    }
 }
 
 #[test]
@@ -124,15 +162,37 @@ fn a_seed_is_one_history_in_every_process() {
     assert_eq!(told[0], told[1]);
 }
 
+/// A line of the list of kept seeds: `16 why`, or `16 long why` for a long history.
+fn kept(line: &str) -> Option<(u64, Options)> {
+    let mut words = line.split_whitespace();
+    let seed = words.next()?.parse().ok()?;
+    let long = words.next() == Some("long");
+    let options = Options {
+        long,
+        ..Options::default()
+    };
+    Some((seed, options))
+}
+
 #[test]
 fn seeds_that_once_failed_are_kept() {
-    let kept = include_str!("kept_seeds.txt");
-    for line in kept.lines().filter(|line| !line.starts_with('#')) {
-        let Some(seed) = line.split_whitespace().next().and_then(|word| word.parse().ok()) else {
-            continue;
-        };
-        if let Some(what) = explain(&run(seed, Options::default())) {
+    let all = include_str!("kept_seeds.txt");
+    for line in all.lines().filter(|line| !line.starts_with('#')) {
+        let (seed, options) = kept(line).unwrap_or_else(|| panic!("no seed begins this line: {line:?}"));
+        if let Some(what) = explain(&run(seed, options)) {
             panic!("{what}");
         }
+    }
+}
+
+#[test]
+fn a_line_of_kept_seeds_begins_with_a_seed() {
+    let read = |line| kept(line).map(|(seed, options)| (seed, options.long));
+    assert_eq!(read("16 a deletion was forgotten"), Some((16, false)));
+    assert_eq!(read("17 long a deletion was forgotten"), Some((17, true)));
+    assert_eq!(read("17 long"), Some((17, true)));
+    assert_eq!(read("18"), Some((18, false)));
+    for line in ["", "the same", "-1 below", "seed 4"] {
+        assert_eq!(read(line), None, "{line}");
     }
 }

@@ -4,6 +4,7 @@
 //! names have the words; what no name has is itself the name of a fault to look for.
 
 use std::{
+    process::ExitCode,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -11,8 +12,16 @@ use std::{
     time::Instant,
 };
 
+use clap::Parser;
 use vstack_sim::{Options, Report, explain, run};
 use vstack_types::planted::Planted;
+
+/// `vstack sim` without the rest of the binary.
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    command: vstack_sim::Command,
+}
 
 /// A fault is found within the histories of so many seeds, or not at all.
 const SEEDS: u64 = 500;
@@ -27,7 +36,7 @@ const SEEDS: u64 = 500;
 ///   way, for as long as the reaper waits;
 /// - "a completion is not written down first": the uploader has to end within one round trip;
 /// - "a refused node goes on voting": a node whose disk went back is refused before it has voted at all.
-const BUGS: [(&str, &str); 47] = [
+const BUGS: [(&str, &str); 51] = [
     ("engine", "answered before the sync"),
     ("engine", "the mark is ahead of the sync"),
     ("engine", "the last batch is not made durable again"),
@@ -48,12 +57,14 @@ const BUGS: [(&str, &str); 47] = [
     ("engine", "lost votes go unnoticed"),
     ("engine", "retired votes come back"),
     ("engine", "an adopted disk keeps its name"),
+    ("engine", "memory of what arrived is not given back"),
     ("collection", "placed bytes are collected as staged ones"),
     ("collection", "placed bytes are deleted on request"),
     ("collection", "collecting forgets the other half of a move"),
     ("node", "a vote is answered and not written"),
     ("node", "a vote is answered before its bytes came"),
     ("node", "an empty disk takes the UUID of the one before it"),
+    ("node", "a copy is said to be made and is not"),
     ("uploader", "a refused vote counts"),
     ("uploader", "a missing answer is taken for a refusal"),
     ("uploader", "one vote decides"),
@@ -75,6 +86,8 @@ const BUGS: [(&str, &str); 47] = [
     ("metadata", "nodes without a part are not told of a deletion"),
     ("proposer", "a proposer takes silence for a vote"),
     ("proposer", "a proposer takes a UUID that was used before"),
+    ("proposer", "a reader reports what is not known to be decided"),
+    ("proposer", "the value of the lowest ballot is chosen"),
 ];
 
 /// What came of looking for a fault.
@@ -114,6 +127,26 @@ fn search(part: &'static str, bug: &'static str) -> Search {
     }
 }
 
+/// How the explanation of `report` says that its history is seen again.
+fn replay(report: &Report) -> Cli {
+    let explained = explain(report).expect("it broke a promise");
+    let last = explained.lines().last().unwrap_or_default();
+    let words = last.strip_prefix("replay: vstack ").unwrap_or_else(|| panic!("{last}"));
+    // Every event would be too much here.
+    let words = words.split_whitespace().filter(|word| *word != "--trace");
+    Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{last}: {error}"))
+}
+
+/// Whether the history of what was found is the same once more.
+fn is_shown_again(search: &Search) -> bool {
+    search.found.as_ref().is_none_or(|report| {
+        let again = history(report.seed, Some(search.bug));
+        replay(report).command.seeds() == (report.seed..report.seed + 1)
+            && again.hash == report.hash
+            && explain(&again) == explain(report)
+    })
+}
+
 fn line(search: &Search) -> String {
     let what = search.found.as_ref().and_then(|report| report.violation.as_ref());
     let what = what.map_or("NOT FOUND", |violation| violation.what.as_str());
@@ -132,6 +165,7 @@ fn search_all(bugs: &[(&'static str, &'static str)]) -> Vec<Search> {
         while let Some((part, bug)) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let search = search(part, bug);
             println!("{}", line(&search));
+            assert!(is_shown_again(&search), "{bug}: another history when it is run again");
             searches.lock().unwrap_or_else(PoisonError::into_inner).push(search);
         }
     };
@@ -186,4 +220,14 @@ fn without_a_planted_bug_the_same_seeds_find_nothing() {
     });
     let broken = broken.concat();
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+}
+
+#[test]
+fn a_broken_promise_makes_the_command_fail() {
+    let bug = "a vote is answered and not written";
+    let found = search("node", bug).found.expect("it is found");
+    let (replay, _planted) = (replay(&found), Planted::plant(Some(bug)));
+    // Exit codes cannot be compared.
+    let ended = format!("{:?}", replay.command.run());
+    assert_eq!(ended, format!("{:?}", ExitCode::FAILURE));
 }

@@ -36,5 +36,7 @@ mod spool;
 mod tally;
 
 pub use film::Film;
+pub use news::NODE_BATCHES_MAX;
+pub use pipeline::WINDOW;
 pub use run::{Parts, Uploader, run, run_on};
 pub use settings::Settings;

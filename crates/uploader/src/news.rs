@@ -28,8 +28,8 @@ const BATCH_MAX: usize = 64;
 const BATCH_WAIT: Duration = Duration::from_millis(100);
 /// A metadata service that is away for longer fails the upload.
 pub const AWAY_MAX: Duration = Duration::from_secs(300);
-/// Batches on their way to nodes; more are dropped, which is harmless.
-const NODE_BATCHES_MAX: usize = 16;
+/// Batches of one upload on their way to nodes; more are dropped, which is harmless.
+pub const NODE_BATCHES_MAX: usize = 16;
 /// How long nodes are waited for at the end.
 const NODES_WAIT: Duration = Duration::from_secs(2);
 

@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// Chunks of one upload on their way to the nodes at a time.
-const WINDOW: usize = 8;
+pub const WINDOW: usize = 8;
 /// Bytes of them.
 const WINDOW_BYTES: usize = 4 * CHUNK_BYTES_MAX;
 /// Bytes of an upload's chunks whose late answers are waited for.

@@ -44,6 +44,17 @@ export async function getJson<T>(path: string): Promise<{ body: T; headers: Head
   return { body: (await response.json()) as T, headers: response.headers };
 }
 
+/** Why a stream is refused for good, which browsers do not tell; null when another try may go better. */
+export async function refusalOf(path: string): Promise<string | null> {
+  try {
+    await (await call('GET', path)).body?.cancel();
+  } catch (reason) {
+    const final = reason instanceof ApiError && reason.status >= 400 && reason.status < 500 && ![408, 429].includes(reason.status);
+    if (final) return reason.message;
+  }
+  return null;
+}
+
 /** For calls whose answer does not matter beyond that it was a good one. */
 export async function send(method: 'POST' | 'DELETE', path: string): Promise<void> {
   await (await call(method, path)).body?.cancel();

@@ -145,6 +145,8 @@ export interface PlacementView {
 
 /** One message an acceptor answered. */
 export interface ConsensusEvent {
+  /** Which of the node's: with the disk of `node` it names the event, whoever passes it on, and however often. */
+  event: string;
   at: string;
   node: string;
   node_id: string;
@@ -163,6 +165,13 @@ export interface ConsensusEvent {
   log_seq: number | null;
   took_us: number;
 }
+
+/** Where the stream of messages lacks those of a node. */
+export type ConsensusGap = { node: string; node_id: string } & (
+  | { state: 'began'; reason: string }
+  | { state: 'ended' }
+  | { state: 'missed'; missed: number }
+);
 
 export interface PathCost {
   decisions: number;
@@ -189,7 +198,7 @@ export interface ConsensusState {
   promised_ballot: number | null;
   accepted_ballot: number | null;
   accepted_value: string | null;
-  phase: 'none' | 'prepare' | 'accept' | 'committed';
+  phase: 'none' | 'prepare' | 'accept' | 'committed' | 'unknown';
   acceptors: AcceptorState[];
 }
 

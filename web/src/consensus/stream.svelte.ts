@@ -1,6 +1,8 @@
 /** The live stream of acceptors' messages: one connection, events put on the page once a frame, a pause. */
-import type { ConsensusEvent } from '../api/types';
-import { exchangeOf, merge, type Exchange } from './trace';
+import { refusalOf } from '../api/http';
+import type { ConsensusEvent, ConsensusGap } from '../api/types';
+import { after, NO_GAPS, type Gaps } from './gaps';
+import { exchangeOf, Known, merge, type Exchange } from './trace';
 
 /** After the server refused a stream, which the browser does not ask for again by itself. */
 const AGAIN_MS = 3_000;
@@ -8,7 +10,8 @@ const AGAIN_MS = 3_000;
 const RECENT = 400;
 
 export type Scope = { chunk: string } | { prefix: string } | 'all';
-export type Connection = 'connecting' | 'live' | 'lost';
+/** `refused`: for good, and not asked for again. */
+export type Connection = 'connecting' | 'live' | 'lost' | 'refused';
 
 export class Trace {
   exchanges = $state.raw<Exchange[]>([]);
@@ -18,7 +21,12 @@ export class Trace {
   held = $state(0);
   /** Known to have gone by unseen. */
   missed = $state(0);
+  /** Whose messages are not there at the moment. */
+  gaps = $state.raw<Gaps>(NO_GAPS);
+  /** Why there is no stream for good. */
+  refusal = $state<string | null>(null);
 
+  #known = new Known();
   #source: EventSource | null = null;
   #waiting: Exchange[] = [];
   #frame = 0;
@@ -30,9 +38,12 @@ export class Trace {
     this.#waiting = [];
     this.held = 0;
     this.missed = 0;
+    this.gaps = NO_GAPS;
+    this.#known = new Known();
     this.#open(scope, onNews);
     return () => {
       this.#source?.close();
+      this.#source = null;
       clearTimeout(this.#again);
       cancelAnimationFrame(this.#frame);
       this.#frame = 0;
@@ -58,17 +69,36 @@ export class Trace {
       else search.set('prefix', scope.prefix);
     }
     this.connection = 'connecting';
-    const source = new EventSource(`/api/consensus/events?${search}`);
+    this.refusal = null;
+    const path = `/api/consensus/events?${search}`;
+    const source = new EventSource(path);
     this.#source = source;
-    source.onopen = () => (this.connection = 'live');
+    source.onopen = () => {
+      this.connection = 'live';
+      // The stream begins with those that last.
+      this.gaps = NO_GAPS;
+    };
     source.onerror = () => {
-      this.connection = 'lost';
-      if (source.readyState !== EventSource.CLOSED) return;
-      this.#again = setTimeout(() => this.#open(scope, onNews), AGAIN_MS);
+      if (source.readyState !== EventSource.CLOSED) {
+        this.connection = 'lost';
+        return;
+      }
+      void refusalOf(path).then((refusal) => {
+        if (this.#source !== source) return;
+        if (refusal === null) {
+          this.connection = 'lost';
+          this.#again = setTimeout(() => this.#open(scope, onNews), AGAIN_MS);
+          return;
+        }
+        this.refusal = refusal;
+        this.connection = 'refused';
+      });
     };
     source.onmessage = (event: MessageEvent<string>) => {
       this.connection = 'live';
-      this.#take(exchangeOf(event.lastEventId, JSON.parse(event.data) as ConsensusEvent));
+      const exchange = exchangeOf(JSON.parse(event.data) as ConsensusEvent);
+      if (!this.#known.add(exchange.key)) return;
+      this.#take(exchange);
       if (!this.#frame) {
         this.#frame = requestAnimationFrame(() => {
           this.#frame = 0;
@@ -78,7 +108,11 @@ export class Trace {
       }
     };
     source.addEventListener('lagged', (event) => (this.missed += Number(event.data) || 0));
-    source.addEventListener('gap', (event) => (this.missed += Number(JSON.parse(event.data).missed) || 0));
+    source.addEventListener('gap', (event) => {
+      const gap = JSON.parse(event.data) as ConsensusGap;
+      if (gap.state === 'missed') this.missed += gap.missed;
+      this.gaps = after(this.gaps, gap);
+    });
   }
 
   #take(exchange: Exchange): void {

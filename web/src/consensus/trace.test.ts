@@ -1,12 +1,13 @@
 import { expect, it } from 'vitest';
 import type { ConsensusEvent } from '../api/types';
-import { exchangeOf, KINDS, laneOfSender, lanesOf, matches, merge, shortBallot, shortChunk, stepsOf, videoOf, type Kind } from './trace';
+import { exchangeOf, keyOf, KINDS, Known, laneOfSender, lanesOf, matches, merge, shortBallot, shortChunk, stepsOf, videoOf, type Kind } from './trace';
 
 const VIDEO = '0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee';
 const OWNER = '11111111-1111-4111-8111-111111111111';
 
 function exchange(node: number, ms: number, more: Partial<ConsensusEvent> = {}) {
   const event: ConsensusEvent = {
+    event: `18c-${ms}${more.request}${more.chunk_id}`,
     at: new Date(1_700_000_000_000 + ms).toISOString(),
     node: `0000000${node}-0000-4000-8000-000000000000/1`,
     node_id: `node-${node}`,
@@ -26,7 +27,7 @@ function exchange(node: number, ms: number, more: Partial<ConsensusEvent> = {}) 
     took_us: 2_000,
     ...more,
   };
-  return exchangeOf(`${event.node}${ms}${event.request}${event.chunk_id}`, event);
+  return exchangeOf(event);
 }
 
 it('a fast-path commit is one step of six messages with a majority', () => {
@@ -61,6 +62,21 @@ it('what comes late or twice finds its place once, and the oldest go', () => {
   const merged = merge(merge([], [b, c]), [a, b]);
   expect(merged).toEqual([a, b, c]);
   expect(merge(merged, [exchange(1, 20)], 3).map((e) => e.atMs - a.atMs)).toEqual([5, 9, 20]);
+});
+
+it('an event is known by its disk and its name there', () => {
+  const [a, again] = [exchange(1, 0), exchange(1, 0)];
+  expect(keyOf(again)).toBe(a.key);
+  expect(exchange(1, 0, { node: '00000001-0000-4000-8000-000000000000/2' }).key).toBe(a.key);
+  expect(exchange(2, 0).key).not.toBe(a.key);
+  expect(exchange(1, 0, { event: '18d-0' }).key).not.toBe(a.key);
+});
+
+it('what came before is known, and the oldest is forgotten at last', () => {
+  const known = new Known();
+  expect([known.add('a'), known.add('a'), known.add('b')]).toEqual([true, false, true]);
+  for (let n = 0; n < 16_000; n += 1) known.add(`${n}`);
+  expect([known.add('15999'), known.add('a')]).toEqual([false, true]);
 });
 
 it('filters by kind and by words', () => {

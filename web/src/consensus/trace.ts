@@ -3,6 +3,21 @@ import type { ConsensusEvent } from '../api/types';
 
 /** Events kept by the page; older ones are dropped. */
 export const EVENTS_MAX = 3_000;
+/** Events known by name: as many as can come again, and some. */
+const KNOWN_MAX = 16_000;
+
+/** Which events came before, shown or not. */
+export class Known {
+  readonly #keys = new Set<string>();
+
+  /** Whether this one is new. */
+  add(key: string): boolean {
+    if (this.#keys.has(key)) return false;
+    this.#keys.add(key);
+    if (this.#keys.size > KNOWN_MAX) this.#keys.delete(this.#keys.values().next().value!);
+    return true;
+  }
+}
 
 export const KINDS = ['put0', 'prepare', 'accept', 'decided', 'read'] as const;
 export type Kind = (typeof KINDS)[number];
@@ -96,9 +111,12 @@ export function merge(known: readonly Exchange[], news: readonly Exchange[], max
   return all.slice(-max);
 }
 
-export const exchangeOf = (key: string, event: ConsensusEvent): Exchange => ({
+/** An event may come more than once: after a service in between was started anew, under another id of the stream. */
+export const keyOf = (event: ConsensusEvent) => `${event.node.split('/')[0]} ${event.event}`;
+
+export const exchangeOf = (event: ConsensusEvent): Exchange => ({
   ...event,
-  key,
+  key: keyOf(event),
   atMs: Date.parse(event.at),
 });
 

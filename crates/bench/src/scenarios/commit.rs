@@ -1,25 +1,23 @@
-//! Chunks committed on three nodes as the uploader does it: bytes and the owner's vote to all nodes at once, decided by a
-//! majority, waited for on all, so that every copy counted is synced.
+//! Chunks committed on three nodes by the [`fast_path`], as the uploader does it.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
-use tokio::task::JoinSet;
+use anyhow::ensure;
 use vstack_api::metadata::{CreateVideo, RequestGroup};
-use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply, Request};
 use vstack_client::{Holder, HttpClient, MetadataClient, NodeClient};
-use vstack_types::{ChunkId, Digest, ProcessUuid, VideoId};
+use vstack_types::{ChunkId, ProcessUuid, VideoId};
 
 use super::Bench;
 use crate::{
     cluster::Cluster,
     disk::{self, Plain},
+    fast_path,
     load::{Round, Rounds, Worker, closed_loop},
     measure::ratios,
     metrics::{self, Requests},
@@ -216,44 +214,8 @@ impl Worker for Commits {
         let sequence = self.next.fetch_add(1, Ordering::Relaxed);
         let chunk = ChunkId::of_video(self.video, sequence);
         let bytes = self.payload.chunk(usize::try_from(sequence)?).bytes.clone();
-        let started = Instant::now();
-        let placement = Placement {
-            version: 1,
-            size: bytes.len() as u64,
-            // Hashed here as the uploader has to.
-            sha256: Digest::of(&bytes),
-            layout: Layout::Replicated {
-                nodes: self.group.iter().map(|holder| holder.node).collect(),
-            },
-            prev: None,
-            back: false,
-        };
-        let vote = Arc::new(Request::Put0 {
-            ballot: Ballot::zero(self.owner),
-            placement,
-        });
-        let mut puts = JoinSet::new();
-        for holder in &self.group {
-            let (nodes, holder, chunk, vote, bytes) = (
-                self.nodes.clone(),
-                holder.clone(),
-                chunk.clone(),
-                Arc::clone(&vote),
-                bytes.clone(),
-            );
-            puts.spawn(async move { nodes.put_vote(&holder, &chunk, &vote, bytes).await });
-        }
-        let (mut accepted, mut decided) = (0, None);
-        while let Some(answer) = puts.join_next().await {
-            match answer.context("a PUT ended badly")?? {
-                Reply::Accepted { .. } => accepted += 1,
-                other => bail!("a node answered {other:?} for {chunk}"),
-            }
-            if accepted * 2 > self.group.len() {
-                decided.get_or_insert_with(|| started.elapsed());
-            }
-        }
-        decided.context("no majority")
+        let committed = fast_path::commit(&self.nodes, &self.group, self.owner, (&chunk, &bytes)).await?;
+        Ok(committed.decided_after)
     }
 }
 

@@ -130,12 +130,15 @@ fn explain(directory: &Path, finding: &Finding) {
     }
     say!("Kept: {}, {}.", chunks(finding.items), bytes(finding.item_bytes));
     say!(
-        "Given up, for good: the disk's identity, and its votes about {}.",
+        "Given up, for good: the disk's identity, and its votes; those that can be read are about {}.",
         chunks(finding.registers)
     );
-    say!(
-        "To the cluster the old disk is lost. Chunks that were placed on it need to be moved to other disks; this one has them already, as bytes without a vote, and keeps those for its STAGING_TTL (24 h if not set) from now."
-    );
+    say!("To the cluster the old disk is lost: chunks that were placed on it have a copy less until they are moved.");
+    if finding.items > 0 {
+        say!(
+            "Kept bytes are without a vote from now on, and are collected after the node's STAGING_TTL (24 h if not set)."
+        );
+    }
 }
 
 fn chunks(count: u64) -> String {

@@ -71,6 +71,20 @@ fn word<T>(result: &Result<T, ClientError>) -> String {
     }
 }
 
+fn is_well(node: &NodeInfo) -> bool {
+    node.trusted && node.status == NodeStatus::Healthy
+}
+
+/// How a node is doing; one that is heard of and takes no part says so first.
+fn standing(node: &NodeInfo) -> String {
+    let word = format!("{:?}", node.status).to_lowercase();
+    if node.trusted || node.status == NodeStatus::Down {
+        word
+    } else {
+        "not accepted: its log says why".to_owned()
+    }
+}
+
 async fn collect(options: &Options) -> anyhow::Result<Report> {
     let metadata = options.cluster.metadata()?;
     let uploader = uploader(&options.uploader_url)?;
@@ -82,7 +96,7 @@ async fn collect(options: &Options) -> anyhow::Result<Report> {
     let healthy = nodes_known
         && services.values().all(|state| state == "healthy")
         && !nodes.is_empty()
-        && nodes.iter().all(|node| node.status == NodeStatus::Healthy);
+        && nodes.iter().all(is_well);
     let uploads = uploads.ok();
     Ok(Report {
         healthy,
@@ -126,7 +140,7 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
     for node in &report.nodes {
         table.add_row([
             output::plain(&node.node_id),
-            format!("{:?}", node.status).to_lowercase(),
+            standing(node),
             format!("{:.1} %", node.disk_usage_percent),
             node.chunk_count.to_string(),
             node.last_heartbeat.map_or("never".to_owned(), |time| time.to_string()),
@@ -135,4 +149,27 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
     }
     out!("{table}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_takes_no_part_is_not_called_healthy() {
+        let node = |trusted, status: &str| -> NodeInfo {
+            serde_json::from_value(serde_json::json!({
+                "node_url": "http://n", "node_id": "n", "last_heartbeat": null, "disk_usage_percent": 1.0,
+                "chunk_count": 0, "status": status, "version": "1", "public_url": "http://n", "disk_uuid": null,
+                "incarnation": 0, "trusted": trusted, "zone": "",
+            }))
+            .expect("a node")
+        };
+        let well = node(true, "healthy");
+        assert!(is_well(&well) && standing(&well) == "healthy");
+        let refused = node(false, "healthy");
+        assert!(!is_well(&refused) && standing(&refused).starts_with("not accepted"));
+        let silent = node(true, "degraded");
+        assert!(!is_well(&silent) && standing(&silent) == "degraded");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod plan;
 mod ports;
+mod readiness;
 mod sample;
 mod state;
 mod supervisor;
@@ -11,20 +12,15 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
-use vstack_client::{HttpClient, MetadataClient, Timeouts};
-use vstack_types::{Clock as _, SystemClock, Timestamp};
+use vstack_types::{Clock as _, SystemClock};
 
 use crate::output::say;
 use crate::signals;
 pub use state::State;
-
-/// How long the whole cluster may take to be ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -94,21 +90,26 @@ async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     let ready = supervisor
         .run_with(async {
             tokio::select! {
-                ready = wait_ready(&urls, usize::from(options.nodes), started) => ready,
-                () = stop.cancelled() => Ok(()),
+                ready = readiness::wait(&urls, started) => ready,
+                () = stop.cancelled() => Ok(0),
             }
         })
         .await;
-    if let Err(error) = ready {
-        stop.cancel();
-        supervisor.join().await?;
-        return Err(error.context(format!(
-            "the cluster did not come up; `vstack logs --data {}` says more",
-            data.display()
-        )));
-    }
+    let nodes = match ready {
+        Ok(nodes) => nodes,
+        Err(error) => {
+            stop.cancel();
+            supervisor.join().await?;
+            return Err(error.context(format!(
+                "the cluster did not come up; `vstack logs --data {}` says more",
+                data.display()
+            )));
+        }
+    };
     supervisor.is_ready();
-    supervisor.run_with(while_up(&options, &urls, &data, &stop)).await;
+    supervisor
+        .run_with(while_up(&options, nodes, &urls, &data, &stop))
+        .await;
     say!("stopping");
     supervisor.join().await?;
     say!("stopped; everything is kept in {}", data.display());
@@ -116,11 +117,11 @@ async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
 }
 
 /// Everything between the start and the stop.
-async fn while_up(options: &Options, urls: &plan::Urls, data: &Path, stop: &CancellationToken) {
+async fn while_up(options: &Options, nodes: usize, urls: &plan::Urls, data: &Path, stop: &CancellationToken) {
     if stop.is_cancelled() {
         return;
     }
-    announce(options, urls, data);
+    announce(options, nodes, urls, data);
     if options.sample {
         let loaded = tokio::select! {
             loaded = sample::load_if_empty(urls, data) => loaded,
@@ -146,55 +147,14 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Waits until every service answers, and the metadata service has heard of every node since `started`.
-async fn wait_ready(urls: &plan::Urls, nodes: usize, started: Timestamp) -> anyhow::Result<()> {
-    let http = HttpClient::new(
-        None,
-        Timeouts {
-            control: Duration::from_secs(2),
-            ..Timeouts::default()
-        },
-    )?;
-    let all = async {
-        for (name, url) in &urls.all {
-            let ready = format!("{url}/ready");
-            loop {
-                let answer = http
-                    .transport()
-                    .get(&ready)
-                    .timeout(Duration::from_secs(2))
-                    .send()
-                    .await;
-                if answer.is_ok_and(|answer| answer.status().is_success()) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            say!("  {name:<16} {url}");
-        }
-        let metadata = MetadataClient::new(http.clone(), &urls.metadata);
-        loop {
-            let known = metadata.nodes().await.unwrap_or_default();
-            if known
-                .iter()
-                .filter(|node| node.trusted && node.last_heartbeat.is_some_and(|time| time.0 >= started))
-                .count()
-                >= nodes
-            {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(READY_TIMEOUT, all)
-        .await
-        .context("not everything was ready within a minute")
-}
-
-fn announce(options: &Options, urls: &plan::Urls, data: &Path) {
+fn announce(options: &Options, nodes: usize, urls: &plan::Urls, data: &Path) {
     say!(
         "\nV-Stack is up with {} storage nodes; its data is in {}",
-        options.nodes,
+        if nodes < usize::from(options.nodes) {
+            format!("{nodes} of {}", options.nodes)
+        } else {
+            nodes.to_string()
+        },
         data.display()
     );
     say!("Open {}   (Ctrl-C stops it)\n", urls.web_public);

@@ -11,6 +11,9 @@ use rand::RngExt as _;
 
 use super::{Options, ports::Ports};
 
+/// How the names of storage nodes begin.
+pub const NODE_NAME: &str = "storage-node-";
+
 /// One service to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -69,7 +72,7 @@ impl Urls {
                 .nodes
                 .iter()
                 .enumerate()
-                .map(|(at, port)| (format!("storage-node-{}", at + 1), url(*port))),
+                .map(|(at, port)| (format!("{NODE_NAME}{}", at + 1), url(*port))),
         );
         for (name, port) in [
             ("uploader", ports.uploader),
@@ -110,7 +113,7 @@ pub fn cluster(options: &Options, data: &Path, ports: &Ports, secret: &Path) -> 
         env: with(shared(ports.metadata), [("DATABASE_URL", path("metadata.db"))]),
     }];
     for (at, port) in ports.nodes.iter().enumerate() {
-        let name = format!("storage-node-{}", at + 1);
+        let name = format!("{NODE_NAME}{}", at + 1);
         let settings = [
             ("NODE_ID", name.clone()),
             ("NODE_URL", node_urls[at].clone()),

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    plan::Service,
+    plan::{NODE_NAME, Service},
     state::{ServiceState, State},
 };
 use crate::output::say;
@@ -114,11 +114,18 @@ pub fn start(plan: Vec<Service>, data: &Path, restart: bool, stop: CancellationT
         data: data.to_owned(),
     });
     let tasks = LocalSet::new();
+    let is_node = |service: &Service| service.name.starts_with(NODE_NAME);
+    let several = plan.iter().filter(|service| is_node(service)).count() > 1;
     let services = plan
         .into_iter()
         .map(|service| {
             let (shared, stop) = (Rc::clone(&shared), stop.clone());
-            tasks.spawn_local(keep_running(service, shared, restart, stop))
+            let need = if several && is_node(&service) {
+                Need::Spare
+            } else {
+                Need::Must
+            };
+            tasks.spawn_local(keep_running(service, need, shared, restart, stop))
         })
         .collect();
     Ok(Supervisor {
@@ -158,7 +165,15 @@ impl Supervisor {
     }
 }
 
-async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop: CancellationToken) {
+/// Whether the cluster comes up without a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Must,
+    /// A storage node beside others.
+    Spare,
+}
+
+async fn keep_running(service: Service, need: Need, shared: Rc<Shared>, restart: bool, stop: CancellationToken) {
     let mut pause = RESTART_PAUSE.0;
     let mut starts = 0;
     while !stop.is_cancelled() {
@@ -177,7 +192,8 @@ async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop:
                 shared.update(&service.name, |state| state.pid = None);
                 let refused = ended.as_ref().is_ok_and(|status| status.code() == Some(WRONG_USAGE));
                 starts += 1;
-                if refused || (!shared.ready.get() && starts >= STARTS_MAX) {
+                let is_hopeless = !shared.ready.get() && starts >= STARTS_MAX;
+                if refused || (is_hopeless && need == Need::Must) {
                     let verdict = if refused {
                         "refuses its settings"
                     } else {
@@ -187,6 +203,9 @@ async fn keep_running(service: Service, shared: Rc<Shared>, restart: bool, stop:
                     shared.fatal.replace(Some(reason));
                     stop.cancel();
                     return;
+                }
+                if is_hopeless && starts == STARTS_MAX {
+                    say!("{} does not start: {}", service.name, shared.complaint(&service.name));
                 }
                 let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
                 say!(

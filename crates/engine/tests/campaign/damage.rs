@@ -164,12 +164,18 @@ pub fn inflict(disk: &MemDisk, rng: &mut StdRng) -> Damaged {
     }
 }
 
+/// Another disk that holds the same, synced.
+pub fn copy(disk: &MemDisk) -> MemDisk {
+    let copy = MemDisk::default();
+    contents(disk).iter().for_each(|(name, bytes)| copy.plant(name, bytes));
+    copy
+}
+
 /// A copy of the disk on which the first record of the last batch cannot be read; none when there is no batch.
 pub fn without_last_record(disk: &MemDisk) -> Option<MemDisk> {
     const KIND_COMMIT: u8 = 5;
     let begins_batch = |page: &[u8]| page.starts_with(b"VSR1") && page[4] != KIND_COMMIT;
-    let copy = MemDisk::default();
-    contents(disk).iter().for_each(|(name, bytes)| copy.plant(name, bytes));
+    let copy = copy(disk);
     superblocks(disk).into_iter().rev().find_map(|name| {
         let bytes = disk.contents(&name);
         let page = bytes.chunks(PAGE).rposition(begins_batch)?;

@@ -6,6 +6,7 @@
 
 mod damage;
 mod told;
+mod unreadable;
 
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub struct Counts {
     pub votes_lost: usize,
     pub adopted: usize,
     pub sealed: usize,
+    pub unreadable: usize,
     pub answers: usize,
 }
 
@@ -45,6 +47,7 @@ impl std::ops::AddAssign for Counts {
         self.votes_lost += other.votes_lost;
         self.adopted += other.adopted;
         self.sealed += other.sealed;
+        self.unreadable += other.unreadable;
         self.answers += other.answers;
     }
 }
@@ -234,9 +237,21 @@ impl World {
                 self.told.check(&store, self.now(), Damaged::Nothing, true)?;
                 self.told.see(&store, self.now(), Damaged::Nothing)?;
                 drop(store);
+                self.reads_may_fail()?;
                 self.every_vote_stands_twice()
             }
         }
+    }
+
+    /// A disk that could not be read for a while stands by everything when it can be again.
+    fn reads_may_fail(&mut self) -> Verdict {
+        let seed = self.disk.changes();
+        let (copy, failed) = unreadable::suffer(&self.disk, seed, &self.options(), self.now())?;
+        self.counts.unreadable += failed;
+        let store = Store::open(copy, self.options(), self.now()).map_err(|error| format!("not opened: {error}"))?;
+        self.told
+            .check(&store, self.now(), Damaged::Nothing, true)
+            .map_err(|wrong| format!("after reads that failed: {wrong}"))
     }
 
     /// One record that cannot be read makes no vote be forgotten, neither in a batch that was under way in the end.

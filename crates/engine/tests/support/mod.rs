@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply, Request};
 use vstack_engine::{
-    BufferPool, Disk, Item, ItemBuilder, Now, Op, Outcome, PutMode, PutOutcome, Reader, Store, StoreOptions, Which,
-    WriteError,
+    BufferPool, Disk, Item, ItemBuilder, MemDisk, Now, Op, Outcome, PutMode, PutOutcome, Reader, Store, StoreOptions,
+    Which, WriteError,
 };
 use vstack_types::{ChunkId, Monotonic, NodeRef, NodeUuid, ProcessUuid, Timestamp};
 
@@ -103,6 +103,53 @@ pub fn put_vote(name: &str, item: &Item) -> Op {
 
 pub fn paxos(name: &str, request: Request) -> Op {
     Op::Paxos { id: id(name), request }
+}
+
+pub fn prepare(name: &str, round: u64) -> Op {
+    let ballot = ballot(round);
+    paxos(name, Request::Prepare { ballot })
+}
+
+pub fn accept(name: &str, round: u64, placement: Placement) -> Op {
+    let ballot = ballot(round);
+    paxos(name, Request::Accept { ballot, placement })
+}
+
+/// What an acceptor answers.
+pub fn replied(reply: Reply) -> Result<Outcome, WriteError> {
+    Ok(Outcome::Reply(reply))
+}
+
+pub fn accepted(round: u64) -> Result<Outcome, WriteError> {
+    let ballot = ballot(round);
+    replied(Reply::Accepted { ballot })
+}
+
+/// It promises, and has what it vouched for.
+pub fn promised_with_bytes(outcome: Result<Outcome, WriteError>) -> bool {
+    matches!(outcome, Ok(Outcome::Reply(Reply::Promise { holds: true, .. })))
+}
+
+/// Nothing vouches for bytes that are not there.
+pub fn needs(item: &Item) -> Result<Outcome, WriteError> {
+    let items = vec![item.sha256()];
+    replied(Reply::NeedBytes { items })
+}
+
+pub fn conflict() -> Result<Outcome, WriteError> {
+    Ok(Outcome::Put(PutOutcome::Conflict))
+}
+
+pub fn already_there() -> Result<Outcome, WriteError> {
+    Ok(Outcome::Put(PutOutcome::AlreadyThere { superblock: 0 }))
+}
+
+/// Opened anew, without any damage.
+pub fn restarted(store: Store<MemDisk>, disk: &MemDisk) -> Store<MemDisk> {
+    drop(store);
+    let store = open(disk);
+    assert!(store.report().damage.is_empty(), "{:?}", store.report());
+    store
 }
 
 /// Commits one operation.

@@ -77,27 +77,30 @@ fn place(nodes: &[Node], request: &RegisterNode) -> Option<Place> {
         .map(Place::of)
 }
 
-/// Under the secret.
-fn admit(known: &[Node], request: &RegisterNode, proof: Proof, now: Timestamp) -> Result<Node, Refusal> {
+fn admit_as(
+    known: &[Node],
+    request: &RegisterNode,
+    signed: bool,
+    proof: Proof,
+    now: Timestamp,
+) -> Result<Node, Refusal> {
     let asked = place(known, request);
     let claim = Claim {
         request,
-        signed: true,
+        signed,
         proof,
         asked: asked.as_ref(),
     };
     decide(known, claim, now)
 }
 
+/// Under the secret.
+fn admit(known: &[Node], request: &RegisterNode, proof: Proof, now: Timestamp) -> Result<Node, Refusal> {
+    admit_as(known, request, true, proof, now)
+}
+
 fn unsigned(known: &[Node], request: &RegisterNode, proof: Proof) -> Result<Node, Refusal> {
-    let asked = place(known, request);
-    let claim = Claim {
-        request,
-        signed: false,
-        proof,
-        asked: asked.as_ref(),
-    };
-    decide(known, claim, NOW)
+    admit_as(known, request, false, proof, NOW)
 }
 
 fn node(label: &str, port: u16, n: u8, seconds_silent: i64) -> Node {

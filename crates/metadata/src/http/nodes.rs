@@ -2,15 +2,14 @@
 
 use axum::{
     Extension,
-    body::Bytes,
-    extract::{State, rejection::BytesRejection},
+    extract::State,
     http::{HeaderMap, Method, Uri},
 };
 use vstack_api::{
     ErrorCode,
     metadata::{Heartbeat, NodeAck, NodeInfo, NodeList, NodeStatus, NodeSummary, RegisterNode},
 };
-use vstack_service::{ApiError, ApiResult, ClusterAuth, Json, Path, Query};
+use vstack_service::{ApiError, ApiResult, ClusterAuth, Json, Path, Query, Whole};
 
 use crate::{
     app::{App, Shared, store_error},
@@ -18,6 +17,9 @@ use crate::{
     store::{Node, NodeBeat},
     watch,
 };
+
+/// A few numbers and names.
+const HEARTBEAT_BYTES_MAX: usize = 16 * 1024;
 
 async fn infos(app: &App) -> ApiResult<Vec<NodeInfo>> {
     let (now, timeout) = (app.now(), app.settings.node_timeout());
@@ -88,10 +90,9 @@ pub(super) async fn heartbeat(
     Extension(auth): Extension<ClusterAuth>,
     uri: Uri,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Whole(body): Whole<HEARTBEAT_BYTES_MAX>,
 ) -> ApiResult<Json<NodeAck>> {
     let malformed = |detail: String| ApiError::new(ErrorCode::Malformed, detail);
-    let body = body.map_err(|rejection| malformed(rejection.body_text()))?;
     let beat: Heartbeat = serde_json::from_slice(&body)
         .map_err(|error| malformed(format!("the JSON body is not as it should be: {error}")))?;
     if !(0.0..=100.0).contains(&beat.disk_usage_percent) {

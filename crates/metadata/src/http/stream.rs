@@ -53,7 +53,7 @@ pub(super) struct MessageQuery {
     recent: usize,
 }
 
-/// The messages that acceptors answer, of all nodes: events `message`; `gap` where messages of a node are missing;
+/// The messages that acceptors answer, of all nodes: events `message`; `gap` where messages of a node are missing, and why;
 /// `lagged`, with a number, for a reader that was too slow, whose stream then ends. `Last-Event-ID` goes on after
 /// that event; without it, the `recent` last events come first. Nodes are listened to only while somebody reads this.
 #[utoipa::path(get, path = "/consensus/events", params(("chunk" = Option<String>, Query, description = "of this chunk alone"), ("prefix" = Option<String>, Query, description = "of chunks whose ids begin so"), ("recent" = Option<usize>, Query, description = "so many of the last events first"), ("Last-Event-ID" = Option<String>, Header)), responses((status = 200, body = ConsensusEvent, content_type = "text/event-stream"), (status = 503, body = vstack_api::ErrorBody)))]
@@ -69,6 +69,9 @@ pub(super) async fn messages(
     let start = event_stream::start_of(&headers, query.recent);
     let reader = trace::watch(&app, start, &filter).ok_or_else(event_stream::too_many)?;
     let wanted = move |traced: &Traced| filter.wants(traced);
-    let shown = |traced: Traced| (traced.name(), traced);
-    Ok(event_stream::stream(reader, wanted, shown))
+    let shown = |_, traced: Traced| (traced.name(), traced);
+    // After the reader has its place, so that what changes meanwhile comes after this.
+    let gaps = app.trace.gaps().into_iter();
+    let first = gaps.filter_map(|gap| event_stream::at_first("gap", gap)).collect();
+    Ok(event_stream::stream(first, reader, wanted, shown))
 }

@@ -64,9 +64,10 @@ impl Default for ReaperPace {
     }
 }
 
-/// Videos worked on at once, and per video chunks; playback and uploads come first.
-const VIDEOS_AT_ONCE: usize = 4;
-const CHUNKS_AT_ONCE: usize = 8;
+/// Videos worked on at once; playback and uploads come first.
+pub const VIDEOS_AT_ONCE: usize = 4;
+/// Chunks of one video that are ended at once. Bytes of as many are discarded at once at each node.
+pub const CHUNKS_AT_ONCE: usize = 8;
 const JOBS_PER_LOOK: u32 = 16;
 /// Time for the deletions of one pass; half of it for the nodes to list what they have.
 const PASS_BUDGET: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
 //! Where the service keeps what it knows, as traits with two implementations: [`SqliteStore`] for service and
-//! [`MemoryStore`] for simulations and tests. One suite (`tests/store_conformance.rs`) runs against both.
+//! [`MemoryStore`] for simulations and tests. One suite (`tests/store_conformance`) runs against both.
 //!
 //! The database is a view: what is decided about chunks is true on the storage nodes and only learned here. So a
 //! placement is replaced by one of a higher version alone, and telling the same news twice changes nothing.

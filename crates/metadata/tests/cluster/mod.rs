@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod node;
+mod real_node;
 mod upload;
 
 use std::{
@@ -29,6 +30,7 @@ use vstack_metadata::{
 use vstack_types::{Clock, Monotonic, SystemClock, Timestamp};
 
 pub use node::TestNode;
+pub use real_node::RealNode;
 pub use upload::{Upload, status};
 
 const START_MS: i64 = 1_700_000_000_000;

@@ -8,10 +8,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Shard};
-use vstack_client::{NodeClient, propose};
+use vstack_client::NodeClient;
 use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId};
 
-use super::rivals::{ending, learn, urls};
+use super::{
+    proposals::proposed,
+    rivals::{ending, learn, urls},
+};
 use crate::{
     dice::Dice,
     hosts::HostId,
@@ -133,7 +136,8 @@ pub(super) async fn step(
     let proposer = Proposer::new(ProcessUuid::random(), current.nodes(), change)
         .expecting(current.version)
         .knowing(current.clone());
-    let outcome = propose(nodes, &urls(world), chunk, proposer, DEADLINE).await;
+    let register = (chunk, &current.nodes()[..]);
+    let outcome = proposed(world, nodes, &urls(world), register, proposer, DEADLINE).await;
     world.noted(format!("the coder: {}", ending(&outcome)));
     match outcome {
         Ok(Outcome::Decided(vote)) => {

@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use vstack_chunkpaxos::{Change, Outcome, Proposer, Refusal};
-use vstack_client::{ClientError, MetadataClient, NodeClient, propose};
+use vstack_client::{ClientError, MetadataClient, NodeClient};
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
-use super::rivals::{ending, first_nodes, urls};
+use super::{
+    proposals::proposed,
+    rivals::{ending, first_nodes, urls},
+};
 use crate::{
     dice::Dice,
     hosts::{HostId, METADATA, USERS},
@@ -104,7 +107,7 @@ async fn run(
     {
         proposer = proposer.knowing(known.placement);
     }
-    let outcome = propose(nodes, &urls(world), chunk, proposer, DEADLINE).await;
+    let outcome = proposed(world, nodes, &urls(world), (chunk, initial), proposer, DEADLINE).await;
     world.noted(format!("the condemner: {}", ending(&outcome)));
     outcome.ok()
 }

@@ -2,6 +2,8 @@
 //! the moves, through the real driver, for ever. It ends also what [`super::coder`] left under way, whoever's film it
 //! was, by bringing the shards without which nobody could.
 //!
+//! In the end it ends every move, whoever began it, and has every copy brought that is missing: see [`Duty`].
+//!
 //! It stands in for the planner of the metadata service and knows what that will know: the last decision, which disks
 //! are lost, which run.
 
@@ -10,22 +12,37 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 use vstack_api::metadata::VideoStatus;
 use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
-use vstack_client::{NodeClient, propose};
+use vstack_client::NodeClient;
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
 use super::{
     coder::{bring, fetch},
+    proposals::proposed,
+    restorer::restore,
     rivals::{learn, urls},
 };
-use crate::{hosts::HostId, world::World};
+use crate::{
+    hosts::{HostId, Hosts},
+    world::World,
+};
 
 /// Between two rounds over everything.
 const ROUND_EVERY: Duration = Duration::from_secs(4);
 /// For one change.
 const DEADLINE: Duration = Duration::from_secs(12);
 
+/// What is made whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// What was lost with a disk, and what shards are involved in.
+    Losses,
+    /// That, every move that is under way, every chunk on fewer nodes than there could be, and every copy that is
+    /// missing ([`super::restorer`]).
+    Everything,
+}
+
 /// See the module.
-pub(crate) async fn repair(world: Arc<World>) {
+pub(crate) async fn repair(world: Arc<World>, duty: Duty) {
     let nodes = NodeClient::new(world.outsider(HostId::rival(9)));
     loop {
         sleep(ROUND_EVERY).await;
@@ -37,8 +54,11 @@ pub(crate) async fn repair(world: Arc<World>) {
                 if world.plan.codes {
                     assist(&world, &nodes, &chunk).await;
                 }
-                if active && let Some((current, change)) = needed(&world, &chunk) {
+                if active && let Some((current, change)) = needed(&world, &chunk, duty) {
                     mend(&world, &nodes, (video, &chunk), current, change).await;
+                }
+                if active && duty == Duty::Everything {
+                    restore(&world, &nodes, &chunk).await;
                 }
                 if active {
                     catch_up(&world, &nodes, (video, &chunk)).await;
@@ -63,8 +83,10 @@ async fn catch_up(world: &World, nodes: &NodeClient, (video, chunk): (VideoId, &
         Ok(Some((_, known))) if known.placement.version < current.version => {}
         _ => return,
     }
-    let read = Proposer::new(ProcessUuid::random(), current.nodes(), Change::Read);
-    if let Ok(Outcome::Decided(vote)) = propose(nodes, &urls(world), chunk, read, DEADLINE).await {
+    let initial = current.nodes();
+    let read = Proposer::new(ProcessUuid::random(), initial.clone(), Change::Read);
+    let outcome = proposed(world, nodes, &urls(world), (chunk, &initial), read, DEADLINE).await;
+    if let Ok(Outcome::Decided(vote)) = outcome {
         world.noted(format!(
             "{chunk}: the learner hears of version {}",
             vote.placement.version
@@ -107,24 +129,35 @@ fn lacks(world: &World, chunk: &ChunkId, value: &Placement) -> bool {
     })
 }
 
+/// Whether fewer than `copies` replicas are placed, and more nodes are there to have one.
+pub(crate) fn is_thin(hosts: &Hosts, current: &Placement, copies: usize) -> bool {
+    let running = hosts.running_nodes().map(|(_, running)| running.me);
+    let there = running.filter(|node| !hosts.harmed.contains(&node.uuid)).count();
+    match &current.layout {
+        Layout::Replicated { nodes } => nodes.len() < copies.min(there),
+        Layout::Coded { .. } | Layout::Deleted { .. } => false,
+    }
+}
+
 /// What is to be done about `chunk`, if anything.
-fn needed(world: &World, chunk: &ChunkId) -> Option<(Placement, Change)> {
+fn needed(world: &World, chunk: &ChunkId, duty: Duty) -> Option<(Placement, Change)> {
     let current = world.observer().registers.get(chunk)?.current().cloned()?;
     let hosts = world.hosts();
     let lost = |node: &NodeRef| hosts.harmed.contains(&node.uuid);
+    let copies = match &current.layout {
+        Layout::Replicated { nodes } if duty == Duty::Losses => nodes.len(),
+        Layout::Replicated { nodes } => nodes.len().max(world.plan.copies),
+        Layout::Coded { .. } | Layout::Deleted { .. } => world.plan.copies,
+    };
     if !current.quorum(|node| !lost(&node)) {
         return None;
     }
     let change = match &current.prev {
         _ if current.layout.is_deleted() => return None,
-        None if !current.layout.nodes().iter().any(lost) => return None,
+        None if !current.layout.nodes().iter().any(lost) && !is_thin(&hosts, &current, copies) => return None,
         // Nothing was lost, and others will end it.
-        Some(_) if hosts.harmed.is_empty() && !is_coded(&current) => return None,
+        Some(_) if duty == Duty::Losses && hosts.harmed.is_empty() && !is_coded(&current) => return None,
         None => {
-            let copies = match &current.layout {
-                Layout::Coded { .. } => world.plan.copies,
-                layout => layout.nodes().len(),
-            };
             let kept: Vec<_> = current.layout.nodes().into_iter().filter(|node| !lost(node)).collect();
             let mut to = kept.clone();
             let running = hosts.running_nodes().map(|(_, running)| running.me);
@@ -161,7 +194,7 @@ async fn mend(
     let proposer = Proposer::new(ProcessUuid::random(), current.nodes(), change)
         .expecting(current.version)
         .knowing(current);
-    match propose(nodes, &urls(world), chunk, proposer, DEADLINE).await {
+    match proposed(world, nodes, &urls(world), (chunk, &first), proposer, DEADLINE).await {
         Ok(Outcome::Decided(vote)) => {
             world.noted(format!("{chunk} is mended: version {}", vote.placement.version));
             learn(world, video, chunk, vote.placement).await;
@@ -171,8 +204,8 @@ async fn mend(
             // Who missed the move and has its part by now vouches for it once he heard that it was decided: a read
             // tells him.
             world.noted(format!("{chunk} is told of again"));
-            let read = Proposer::new(ProcessUuid::random(), first, Change::Read);
-            let _next_round = propose(nodes, &urls(world), chunk, read, DEADLINE).await;
+            let read = Proposer::new(ProcessUuid::random(), first.clone(), Change::Read);
+            let _next_round = proposed(world, nodes, &urls(world), (chunk, &first), read, DEADLINE).await;
         }
         Ok(Outcome::Refused(refusal)) => world.noted(format!("{chunk} is not mended: {refusal}")),
         Err(error) => world.noted(format!("{chunk} is not mended: {error}")),

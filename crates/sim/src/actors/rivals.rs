@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer};
-use vstack_client::{NodeClient, NodeUrls, propose};
+use vstack_client::{NodeClient, NodeUrls};
 use vstack_metadata::store::Chunk;
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
+use super::proposals::proposed;
 use crate::{
     dice::Dice,
     hosts::HostId,
@@ -38,7 +39,7 @@ pub(crate) async fn rival(world: Arc<World>, number: u8) {
             continue;
         };
         world.noted(format!("r{number} wants {} of {}", name(&plan.change), plan.chunk));
-        let mut proposer = Proposer::new(ProcessUuid::random(), plan.initial, plan.change.clone());
+        let mut proposer = Proposer::new(ProcessUuid::random(), plan.initial.clone(), plan.change.clone());
         // Half of them know what the learner knows, as a worker of the metadata service does.
         if dice.chance(50)
             && let Ok(Some((_, known))) = world.store.chunk(plan.chunk.clone()).await
@@ -48,7 +49,8 @@ pub(crate) async fn rival(world: Arc<World>, number: u8) {
         if let Some(current) = &plan.current {
             proposer = proposer.expecting(current.version);
         }
-        let outcome = propose(&nodes, &some_urls(&world, &mut dice), &plan.chunk, proposer, DEADLINE).await;
+        let (urls, register) = (some_urls(&world, &mut dice), (&plan.chunk, &plan.initial[..]));
+        let outcome = proposed(&world, &nodes, &urls, register, proposer, DEADLINE).await;
         world.noted(format!("r{number}: {}", ending(&outcome)));
         if let Ok(Outcome::Decided(vote)) = outcome {
             learn(&world, plan.video, &plan.chunk, vote.placement).await;

@@ -7,5 +7,6 @@ pub(crate) mod gone;
 pub(crate) mod groups;
 pub(crate) mod learner;
 pub(crate) mod memory;
+pub(crate) mod outcomes;
 pub(crate) mod queues;
 pub(crate) mod register;

@@ -1,18 +1,16 @@
 //! Nothing waits without bound: neither in a node, nor on its way to one.
 
 use vstack_engine::{QUEUE_BYTES_MAX, QUEUE_OPS_MAX};
+use vstack_metadata::{REAPED_CHUNKS_AT_ONCE, REAPED_VIDEOS_AT_ONCE};
 use vstack_node::Queues;
+use vstack_uploader::{NODE_BATCHES_MAX, WINDOW};
 
 use crate::{hosts::HostId, plan::Plan};
 
 /// Of each chunk that an upload has under way: its bytes with the vote, once more without, and a proposer's message.
 const PER_CHUNK: usize = 3;
-/// Chunks that an upload has under way.
-const WINDOW: usize = 8;
-/// Batches of decisions that an upload has under way.
-const NEWS: usize = 16;
-/// Chunks that the reaper works on, of all its videos, and bytes it discards beside.
-const REAPER: usize = 4 * 8 + 4 * 8;
+/// Of each chunk that the reaper works on: a proposer's message, and bytes that are discarded beside.
+const PER_REAPED: usize = 2;
 /// Rivals, readers, deleters, the repairer and whoever else asks for one thing after the other.
 const ACTORS: usize = 16;
 /// Signs of life, probes and copies put off, of each other host.
@@ -22,7 +20,8 @@ const PER_HOST: usize = 4;
 /// may arrive twice.
 pub(crate) fn under_way_max(plan: &Plan, hosts: usize) -> usize {
     let uploads = usize::try_from(plan.films).unwrap_or(usize::MAX);
-    2 * (uploads * (WINDOW * PER_CHUNK + NEWS) + REAPER + ACTORS + hosts * PER_HOST)
+    let reaper = REAPED_VIDEOS_AT_ONCE * REAPED_CHUNKS_AT_ONCE * PER_REAPED;
+    2 * (uploads * (WINDOW * PER_CHUNK + NODE_BATCHES_MAX) + reaper + ACTORS + hosts * PER_HOST)
 }
 
 /// Whether `host` has no more to work on than `max`.

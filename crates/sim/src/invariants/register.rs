@@ -22,6 +22,11 @@ impl Seen {
         !self.values.is_empty()
     }
 
+    /// The first version, as decided.
+    pub(crate) fn first(&self) -> Option<&Placement> {
+        self.chain.get(&1)
+    }
+
     /// The last decision.
     pub(crate) fn current(&self) -> Option<&Placement> {
         self.chain.last_key_value().map(|(_, placement)| placement)

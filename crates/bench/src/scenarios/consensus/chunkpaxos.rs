@@ -1,18 +1,19 @@
 //! ChunkPaxos through the client that the uploader and the metadata service use.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use vstack_chunkpaxos::{Ballot, Change, Layout, Outcome, Placement, Proposer, Reply, Request};
+use vstack_chunkpaxos::{Change, Outcome, Proposer, Request};
 use vstack_client::{Effort, Holder, HttpClient, NodeClient, NodeUrls, Timeouts, propose_counting};
 use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid};
 
 use super::trio::Trio;
+use crate::fast_path;
 
 /// Decisions told to the nodes at once, as the uploader does.
 const NEWS_BATCH: usize = 64;
@@ -57,42 +58,11 @@ impl Client {
         self.group.iter().map(|holder| holder.node).collect()
     }
 
-    /// The owner's path: bytes and vote to all nodes at once. Gives the time until a majority had accepted; returns when
-    /// all have.
+    /// The owner's path. Gives the time until a majority had accepted; returns when all have.
     pub async fn fast(&self, chunk: &ChunkId, bytes: &Bytes) -> anyhow::Result<Duration> {
-        let started = Instant::now();
-        let placement = Placement {
-            version: 1,
-            size: bytes.len() as u64,
-            sha256: Digest::of(bytes),
-            layout: Layout::Replicated { nodes: self.members() },
-            prev: None,
-            back: false,
-        };
-        let ballot = Ballot::zero(self.owner);
-        let vote = Arc::new(Request::Put0 {
-            ballot,
-            placement: placement.clone(),
-        });
-        let mut puts = JoinSet::new();
-        for holder in &self.group {
-            let (nodes, holder, chunk) = (self.nodes.clone(), holder.clone(), chunk.clone());
-            let (vote, bytes) = (Arc::clone(&vote), bytes.clone());
-            puts.spawn(async move { nodes.put_vote(&holder, &chunk, &vote, bytes).await });
-        }
-        let (mut accepted, mut decided) = (0, None);
-        while let Some(answer) = puts.join_next().await {
-            match answer.context("a PUT ended badly")?? {
-                Reply::Accepted { .. } => accepted += 1,
-                other => bail!("a node answered {other:?} for {chunk}"),
-            }
-            if accepted * 2 > self.group.len() {
-                decided.get_or_insert_with(|| started.elapsed());
-            }
-        }
-        let decided = decided.context("no majority")?;
-        self.decided(chunk, Request::Decided { ballot, placement }).await?;
-        Ok(decided)
+        let committed = fast_path::commit(&self.nodes, &self.group, self.owner, (chunk, bytes)).await?;
+        self.decided(chunk, committed.decision).await?;
+        Ok(committed.decided_after)
     }
 
     /// Keeps the news until there is a batch of it.

@@ -1,0 +1,57 @@
+//! A real storage node on disk, in this process.
+
+use clap::Parser as _;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::SECRET;
+
+#[derive(clap::Parser)]
+struct Command {
+    #[command(flatten)]
+    settings: vstack_node::Settings,
+}
+
+pub struct RealNode {
+    pub url: String,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl RealNode {
+    pub async fn start(label: &str, data: &std::path::Path, metadata: &str) -> Self {
+        let data = data.join(label);
+        let data = data.to_str().expect("a path of text");
+        let args = [
+            "node",
+            "--port",
+            "0",
+            "--node-id",
+            label,
+            "--data-dir",
+            data,
+            "--cluster-secret",
+            SECRET,
+            "--metadata-service-url",
+            metadata,
+            "--max-superblock-size",
+            "16777216",
+            "--gc-grace",
+            "0",
+            "--gc-interval",
+            "1",
+        ];
+        let settings = Command::try_parse_from(args).expect("settings").settings;
+        let node = vstack_node::Node::start(settings).await.expect("a node");
+        let url = format!("http://{}", node.address());
+        let stop = CancellationToken::new();
+        let until = stop.clone();
+        let running = tokio::spawn(async move { node.serve(until).await.expect("it serves") });
+        Self { url, stop, running }
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.expect("it ends well");
+    }
+}

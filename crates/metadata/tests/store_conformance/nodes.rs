@@ -1,0 +1,241 @@
+//! The registry of nodes, and what is remembered of disks.
+
+use vstack_metadata::admission::Refusal;
+use vstack_metadata::store::{DiskLog, Known, Node, NodeBeat};
+use vstack_types::ProcessUuid;
+
+use crate::{
+    Shared,
+    records::{acceptor, at},
+};
+
+pub(crate) fn node(label: &str, port: u16, disk: Option<u8>) -> Node {
+    Node {
+        label: label.into(),
+        url: format!("http://localhost:{port}"),
+        public_url: format!("http://public:{port}"),
+        acceptor: disk.map(acceptor),
+        log_seq: if disk.is_some() { 10 } else { 0 },
+        process: disk.map(process),
+        zone: "here".into(),
+        version: "0.1.0".into(),
+        last_heartbeat: None,
+        disk_percent: 1.5,
+        chunk_count: 3,
+        trusted: disk.is_some(),
+        went_back: false,
+    }
+}
+
+fn process(n: u8) -> ProcessUuid {
+    ProcessUuid::from_bytes([n; 16])
+}
+
+pub(crate) async fn put(store: &Shared, node: Node) -> Node {
+    let disk = node.acceptor.map(|acceptor| acceptor.uuid);
+    let decided = store.register_node(disk, Box::new(|_| Ok(node)));
+    decided.await.unwrap().unwrap()
+}
+
+/// What is remembered of a disk.
+async fn remembered(store: &Shared, disk: u8) -> Option<DiskLog> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let look = move |known: Known<'_>| {
+        sender.send(known.disk).unwrap();
+        Err(Refusal::Label)
+    };
+    let refused = store.register_node(Some(acceptor(disk).uuid), Box::new(look)).await;
+    assert_eq!(refused.unwrap(), Err(Refusal::Label));
+    receiver.recv().unwrap()
+}
+
+pub(crate) async fn labels(store: &Shared) -> Vec<String> {
+    store
+        .nodes()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|node| node.label)
+        .collect()
+}
+
+pub(crate) async fn a_node_stands_for_its_label_its_url_and_its_disk(store: Shared) {
+    let first = node("node-b", 1, Some(1));
+    put(&store, first.clone()).await;
+    put(&store, node("node-a", 2, None)).await;
+    put(&store, node("node-c", 3, None)).await;
+    assert_eq!(labels(&store).await, ["node-a", "node-b", "node-c"]);
+    assert_eq!(store.node("node-b".into()).await.unwrap(), Some(first.clone()));
+    assert_eq!(store.node("node-x".into()).await.unwrap(), None);
+    // The disk under a new label and URL: its log does not go back.
+    let moved = Node {
+        log_seq: 4,
+        ..node("node-d", 4, Some(1))
+    };
+    put(&store, moved.clone()).await;
+    assert_eq!(labels(&store).await, ["node-a", "node-c", "node-d"]);
+    assert_eq!(
+        store.node("node-d".into()).await.unwrap(),
+        Some(Node { log_seq: 10, ..moved })
+    );
+    // A new disk under the label of the old: a log of its own.
+    let replaced = Node {
+        log_seq: 2,
+        ..node("node-d", 4, Some(2))
+    };
+    put(&store, replaced.clone()).await;
+    assert_eq!(store.node("node-d".into()).await.unwrap(), Some(replaced));
+    // Another node at a URL.
+    put(&store, node("node-e", 2, None)).await;
+    assert_eq!(labels(&store).await, ["node-c", "node-d", "node-e"]);
+}
+
+pub(crate) async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
+    let beat = |seconds, log_seq| NodeBeat {
+        disk_percent: 50.0,
+        chunk_count: 77,
+        log_seq,
+        at: at(seconds),
+        disk: Some(acceptor(1).uuid),
+        process: Some(process(1)),
+    };
+    assert_eq!(store.beat("node-a".into(), beat(1, Some(1))).await.unwrap(), None);
+    let known = node("node-a", 1, Some(1));
+    put(&store, known.clone()).await;
+    let refreshed = Node {
+        disk_percent: 50.0,
+        chunk_count: 77,
+        log_seq: 20,
+        last_heartbeat: Some(at(9)),
+        ..known
+    };
+    assert_eq!(
+        store.beat("node-a".into(), beat(9, Some(20))).await.unwrap(),
+        Some(refreshed.clone())
+    );
+    assert_eq!(
+        store.beat("node-a".into(), beat(3, Some(15))).await.unwrap(),
+        Some(refreshed.clone())
+    );
+    assert_eq!(
+        store.beat("node-a".into(), beat(4, None)).await.unwrap(),
+        Some(refreshed.clone())
+    );
+    assert_eq!(store.node("node-a".into()).await.unwrap(), Some(refreshed));
+}
+
+pub(crate) async fn a_heartbeat_counts_for_its_own_disk_and_process(store: Shared) {
+    let known = put(&store, node("node-a", 1, Some(1))).await;
+    let beat = |disk, from, log_seq| NodeBeat {
+        disk_percent: 50.0,
+        chunk_count: 77,
+        log_seq,
+        at: at(9),
+        disk,
+        process: from,
+    };
+    let (mine, other) = (Some(acceptor(1).uuid), Some(acceptor(2).uuid));
+    for strange in [
+        beat(other, None, Some(99)),
+        beat(other, Some(process(1)), Some(99)),
+        beat(mine, Some(process(2)), Some(99)),
+    ] {
+        assert_eq!(store.beat("node-a".into(), strange).await.unwrap(), None);
+    }
+    assert_eq!(store.node("node-a".into()).await.unwrap(), Some(known.clone()));
+    assert_eq!((remembered(&store, 2).await, remembered(&store, 3).await), (None, None));
+    // Whose log it is has to be said.
+    let nameless = store
+        .beat("node-a".into(), beat(None, None, Some(99)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((nameless.log_seq, nameless.last_heartbeat), (10, Some(at(9))));
+    let named = store
+        .beat("node-a".into(), beat(mine, None, Some(99)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(named.log_seq, 99);
+    // Nor does a node without a disk have one.
+    put(&store, node("node-b", 2, None)).await;
+    assert_eq!(store.beat("node-b".into(), beat(mine, None, None)).await.unwrap(), None);
+}
+
+pub(crate) async fn what_is_known_of_a_disk_outlives_its_place(store: Shared) {
+    assert_eq!(remembered(&store, 1).await, None);
+    put(&store, node("node-a", 1, Some(1))).await;
+    store.distrust(acceptor(1).uuid).await.unwrap().unwrap();
+    let log = Some(DiskLog {
+        log_seq: 10,
+        went_back: true,
+    });
+    // Another disk at its URL, another under its label.
+    put(&store, node("node-b", 1, Some(2))).await;
+    put(&store, node("node-a", 3, Some(3))).await;
+    assert_eq!(labels(&store).await, ["node-a", "node-b"]);
+    assert_eq!(remembered(&store, 1).await, log);
+    let low = Node {
+        log_seq: 3,
+        went_back: true,
+        ..node("node-z", 9, Some(1))
+    };
+    let back = put(&store, low).await;
+    assert_eq!((back.log_seq, back.went_back), (10, true));
+    assert!(!store.trust("node-z".into(), acceptor(1).uuid).await.unwrap());
+    let gone = Node {
+        log_seq: 0,
+        ..node("node-y", 8, Some(4))
+    };
+    put(&store, gone).await;
+    assert_eq!(remembered(&store, 4).await, None, "nobody said how far its log reaches");
+}
+
+pub(crate) async fn a_registration_sees_what_it_replaces(store: Shared) {
+    put(&store, node("node-a", 1, Some(1))).await;
+    let refuse = |known: Known<'_>| {
+        let first = known.nodes.first().unwrap();
+        assert_eq!((first.label.as_str(), first.log_seq), ("node-a", 10));
+        Err(Refusal::LabelTaken(first.label.clone()))
+    };
+    let refused = store
+        .register_node(Some(acceptor(2).uuid), Box::new(refuse))
+        .await
+        .unwrap();
+    assert_eq!(refused, Err(Refusal::LabelTaken("node-a".into())));
+    assert_eq!(labels(&store).await, ["node-a"]);
+    // Two at once: the second decides on what the first left.
+    let join = |label: &'static str, port, disk| {
+        let decide = move |known: Known<'_>| match known.nodes.len() {
+            1 => Ok(node(label, port, Some(disk))),
+            _ => Err(Refusal::TooMany),
+        };
+        store.register_node(Some(acceptor(disk).uuid), Box::new(decide))
+    };
+    let (left, right) = tokio::join!(join("node-b", 2, 2), join("node-c", 3, 3));
+    assert!(left.unwrap().is_ok() != right.unwrap().is_ok());
+}
+
+pub(crate) async fn trust_belongs_to_the_disk(store: Shared) {
+    let untrusted = Node {
+        trusted: false,
+        ..node("node-a", 1, Some(1))
+    };
+    put(&store, untrusted).await;
+    let state = async || {
+        let node = store.node("node-a".into()).await.unwrap().unwrap();
+        (node.trusted, node.went_back)
+    };
+    let trust = async |label: &str, disk| store.trust(label.into(), acceptor(disk).uuid).await.unwrap();
+    assert!(!trust("node-a", 2).await && !trust("node-x", 1).await);
+    assert_eq!(state().await, (false, false));
+    assert!(trust("node-a", 1).await);
+    assert_eq!(state().await, (true, false));
+    assert_eq!(store.distrust(acceptor(2).uuid).await.unwrap(), None);
+    let distrusted = store.distrust(acceptor(1).uuid).await.unwrap().unwrap();
+    assert_eq!((distrusted.trusted, distrusted.went_back), (false, true));
+    assert!(!trust("node-a", 1).await, "a proof shows the disk, not its log");
+    assert_eq!(state().await, (false, true));
+    put(&store, node("node-a", 1, Some(1))).await;
+    assert_eq!(state().await, (true, false), "registered anew");
+}
