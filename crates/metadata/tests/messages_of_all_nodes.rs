@@ -88,7 +88,11 @@ async fn ask(node: &RealNode, acceptor: NodeRef, round: u64) {
     };
     let chunk = "a-chunk-000".parse().expect("an id");
     let prepare = Request::Prepare { ballot };
-    nodes.paxos(&to, &chunk, &prepare).await.expect("a reply");
+    // The node may hear a moment later than the service that it was accepted, and votes from then on.
+    eventually("the node replies", async || {
+        nodes.paxos(&to, &chunk, &prepare).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use vstack_engine::{Adoption, BoxedDisk, MemDisk};
+use vstack_engine::{AdoptError, Adoption, BoxedDisk, MemDisk};
 use vstack_types::{Clock as _, NodeUuid};
 
 use crate::{
@@ -151,6 +151,8 @@ fn adopt(world: &Arc<World>, node: HostId, seed: u64) {
             world.happened(format!("the disk of {node} is {name} from now on"));
         }
         Ok(name) => return world.violate(format!("the disk of {node} was adopted and is still {name}")),
+        // A fresh one, of which no start has come so far as to give it a name.
+        Err(AdoptError::NoDisk | AdoptError::Nothing) => world.happened(format!("the disk of {node} has no name yet")),
         Err(error) => return world.violate(format!("the disk of {node} cannot be adopted: {error}")),
     }
     let voted = opened(BoxedDisk::new(copy(&disk)), bytes).map(|reader| reader.list_registers(0, usize::MAX, None));
