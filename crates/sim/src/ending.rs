@@ -87,7 +87,7 @@ async fn whole(world: &Arc<World>, demand: Demand) -> Result<(), String> {
 
 /// Whether the placement of `chunk`, or another that a node accepted, lost its majority with the disks that were harmed:
 /// replicas on two disks do not survive the loss of one. Such a register stays as it is, for people to decide about.
-fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool {
+pub(crate) fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool {
     let accepted = hosts
         .running_nodes()
         .filter_map(|(_, node)| node.reader.register(chunk).accepted);

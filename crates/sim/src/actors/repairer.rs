@@ -22,6 +22,7 @@ use super::{
     rivals::{learn, urls},
 };
 use crate::{
+    ending::is_beyond_repair,
     hosts::{HostId, Hosts},
     world::World,
 };
@@ -51,6 +52,10 @@ pub(crate) async fn repair(world: Arc<World>, duty: Duty) {
             let row = world.store.video(video).await;
             let active = row.is_ok_and(|row| row.is_some_and(|row| row.status == VideoStatus::Active));
             for (chunk, _) in film.chunks {
+                // Each try would take its whole time, and with many of them the others wait for too long.
+                if duty == Duty::Everything && is_beyond_repair(&world.hosts(), &world.observer(), &chunk) {
+                    continue;
+                }
                 if world.plan.codes {
                     assist(&world, &nodes, &chunk).await;
                 }
