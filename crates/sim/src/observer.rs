@@ -69,8 +69,12 @@ impl Observer {
                 self.message(hosts, node, chunk, reply, offered)?;
             }
             Call::Decisions(all) => {
+                let node = node.filter(|node| !hosts.went_back.contains(&node.me.uuid));
                 for (chunk, ballot, placement) in all {
                     self.told(chunk, *ballot, placement)?;
+                    if let Some(node) = node {
+                        self.damage.check(chunk, node)?;
+                    }
                 }
             }
             Call::Get { chunk } if answer.status.as_u16() == 200 => {
@@ -112,6 +116,8 @@ impl Observer {
         seen.replied(node.me, reply).map_err(named)?;
         self.memory.answered(chunk, node.me, reply);
         self.memory.check(chunk, &node.reader).map_err(named)?;
+        // What ends damage by right, a decision that assigns nothing here, may be over before the next look at all.
+        self.damage.check(chunk, node)?;
         self.check_bytes(hosts, node.me, chunk)
     }
 
