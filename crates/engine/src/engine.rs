@@ -154,6 +154,33 @@ impl<D: Disk> Engine<D> {
         room.map(Some).map_err(|_| WriteError::Closed)
     }
 
+    /// Looks at what there is under `id`: at once where memory knows it, else where the disk may be waited for.
+    ///
+    /// # Errors
+    /// When the look is given up, as when the process ends.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        id: &ChunkId,
+        look: impl FnOnce(&Reader<D>) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        if self.reader.is_at_hand(id) {
+            return Ok(look(&self.reader));
+        }
+        self.look_aside(look).await
+    }
+
+    /// Looks at what there is where the disk may be waited for.
+    ///
+    /// # Errors
+    /// When the look is given up, as when the process ends.
+    pub async fn look_aside<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Reader<D>) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let reader = self.reader.clone();
+        self.aside(move || look(&reader)).await
+    }
+
     /// Does one operation, together with all others that wait.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use vstack_types::{Digest, NodeUuid, Timestamp, planted};
 
 use crate::{
     assembly::Assembly,
+    checkpoint::Position,
     disk::{Disk, DiskFile, is_full},
     index::Place,
     op::WriteError,
@@ -40,12 +41,33 @@ struct Planned {
     payload: Bytes,
     offset: u64,
     payload_at: u64,
+    /// When and where it was written first, when that was before.
+    written: Option<Written>,
+}
+
+/// When and to which superblock something was written first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub time: Timestamp,
+    pub superblock: u32,
+}
+
+/// Where a planned record will be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot {
+    pub lsn: u64,
+    pub place: Place,
+    pub payload_at: u64,
+    /// To the end of its payload; what is between it and the next one comes on top.
+    pub record_len: u32,
 }
 
 /// The writing end of the log.
 pub(crate) struct Log<F> {
     pub tail: Tail<F>,
     pub next_lsn: u64,
+    /// Where the last commit record of this superblock begins; 0 when none was written since it was opened.
+    last_commit_at: u64,
     batch: Vec<Planned>,
     /// Where the next record of the batch goes.
     next_offset: u64,
@@ -85,6 +107,7 @@ impl<F: DiskFile> Log<F> {
         Self {
             tail,
             next_lsn,
+            last_commit_at: 0,
             batch: Vec::new(),
             next_offset,
             list_len: 0,
@@ -101,13 +124,14 @@ impl<F: DiskFile> Log<F> {
         self.next_lsn - 1
     }
 
-    /// Adds a change to the batch; says its sequence number and where its payload will be.
+    /// Adds a change to the batch; says where it will be.
     pub(crate) fn plan(
         &mut self,
         change: &Change,
         payload: &Bytes,
+        written: Option<Written>,
         superblock_bytes: u64,
-    ) -> Result<(u64, Place), NoRoom> {
+    ) -> Result<Spot, NoRoom> {
         let register = change.register.as_ref().map(Register::encode).unwrap_or_default();
         let head_len = record::head_len(change.id.as_str().len(), register.len()) as u64;
         let (payload_at, next) = places(self.next_offset, head_len, payload.len());
@@ -129,16 +153,26 @@ impl<F: DiskFile> Log<F> {
             payload: payload.clone(),
             offset,
             payload_at,
+            written,
         });
         self.next_offset = next;
         self.list_len = list_len;
-        Ok((
+        Ok(Spot {
             lsn,
-            Place {
-                superblock: self.tail.number,
-                offset: payload_at,
-            },
-        ))
+            place: Place::new(self.tail.number, offset),
+            payload_at,
+            record_len: u32::try_from(next - offset).expect("superblocks have less than 4 GiB"),
+        })
+    }
+
+    /// How far the log is, and where its last batch ends.
+    pub(crate) const fn position(&self) -> Position {
+        Position {
+            superblock: self.tail.number,
+            offset: self.tail.end,
+            commit_at: self.last_commit_at,
+            lsn: self.next_lsn - 1,
+        }
     }
 
     /// Whether an empty batch, which only marks the end of what is synced, still fits.
@@ -167,6 +201,7 @@ impl<F: DiskFile> Log<F> {
         self.list_len = 0;
         match written {
             Ok(()) => {
+                self.last_commit_at = commit_at;
                 self.tail.end = end;
                 self.next_offset = end;
                 self.next_lsn += records;
@@ -212,8 +247,13 @@ impl<F: DiskFile> Log<F> {
         }
     }
 
-    fn frame(&self, index: usize, time: Timestamp) -> Frame {
+    fn frame(&self, index: usize, time: Timestamp, written: Option<Written>) -> Frame {
         let batch_first = self.next_lsn;
+        let here = Written {
+            time,
+            superblock: self.tail.number,
+        };
+        let Written { time, superblock } = written.unwrap_or(here);
         Frame {
             lsn: batch_first + index as u64,
             batch_first,
@@ -223,6 +263,7 @@ impl<F: DiskFile> Log<F> {
                 self.tail.end
             },
             time,
+            origin: superblock,
         }
     }
 
@@ -248,7 +289,7 @@ impl<F: DiskFile> Log<F> {
             payload_at: u32::try_from(record::head_len(0, 0)).expect("far below"),
             payload_len: u32::try_from(list.len()).expect("a batch fits a superblock"),
             record_len: u32::try_from(len).expect("a batch fits a superblock"),
-            frame: self.frame(self.batch.len(), time),
+            frame: self.frame(self.batch.len(), time, None),
         };
         let mut bytes = record::encode_head(&encode, self.binding(at));
         bytes.extend_from_slice(&list);
@@ -270,7 +311,7 @@ impl<F: DiskFile> Log<F> {
                 payload_at: u32::try_from(planned.payload_at - planned.offset).map_err(io::Error::other)?,
                 payload_len: planned.change.size,
                 record_len: u32::try_from(next - planned.offset).map_err(io::Error::other)?,
-                frame: self.frame(index, time),
+                frame: self.frame(index, time, planned.written),
             };
             assembly.pad_to(len_at(planned.offset));
             assembly.push(&record::encode_head(&encode, self.binding(planned.offset)));

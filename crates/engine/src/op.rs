@@ -169,6 +169,12 @@ pub enum WriteError {
         /// Bytes of the item.
         len: usize,
     },
+    /// What is known of the chunk cannot be read. Nothing was done.
+    #[error("what is known of this chunk cannot be read from the disk ({error})")]
+    Unreadable {
+        /// What the disk said.
+        error: String,
+    },
     /// This write failed, and nothing more is written until the store is opened again.
     #[error("a write or sync failed ({error}); restart the node to write again")]
     Failed {

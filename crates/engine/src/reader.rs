@@ -3,10 +3,9 @@
 //! The index lock is held for look-ups alone, never while the disk is read or written.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,10 +15,14 @@ use vstack_chunkpaxos::{Ballot, Register};
 use vstack_types::{ByteRange, ChunkId, Digest, Monotonic, NodeRef, planted};
 
 use crate::{
+    checkpoint::{self, Position},
     claim::{self, Held},
     disk::{Disk, DiskFile, Usage},
-    index::{Index, ListedItem, ListedRegister, StoredItem},
+    index::{Entry, Index, State, StoredItem},
+    pins::{Pin, Pins},
     select::{self, Missing, Which},
+    superblock::RECORDS_AT,
+    superblocks::Superblocks,
 };
 
 /// How long a look at the filesystem's usage is good for.
@@ -54,8 +57,15 @@ pub(crate) struct Counters {
 pub(crate) struct Shared<D: Disk> {
     pub disk: D,
     pub me: NodeRef,
-    pub index: RwLock<Index>,
-    pub files: RwLock<BTreeMap<u32, Arc<D::File>>>,
+    pub index: Index,
+    pub superblocks: Superblocks<D::File>,
+    pub pins: Pins,
+    /// How far the log is in the index.
+    pub position: Mutex<Position>,
+    /// The last checkpoint speaks for everything up to this log sequence number.
+    pub checkpointed: AtomicU64,
+    /// One is written at a time; the last one of this process.
+    pub checkpointing: Mutex<Option<Position>>,
     pub counters: Counters,
     pub usage: Mutex<Option<(Monotonic, Usage)>>,
     pub reverify_after: Duration,
@@ -71,19 +81,22 @@ impl<D: Disk> Shared<D> {
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn position(&self) -> Position {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn set_position(&self, position: Position) {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = position;
     }
 
-    pub(crate) fn add_file(&self, number: u32, file: Arc<D::File>) {
-        self.files
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(number, file);
+    /// Puts `new` in the place of `old` under `id`: it is durable.
+    pub(crate) fn put(&self, id: &ChunkId, old: &Entry, new: Entry) {
+        self.index.put(id, old, new, &self.superblocks);
+    }
+
+    /// What there is under `id`. May read the disk.
+    pub(crate) fn entry(&self, id: &ChunkId) -> io::Result<Arc<Entry>> {
+        self.index.load(id, &self.superblocks)
     }
 
     /// How full the filesystem is, as of at most a second ago.
@@ -99,40 +112,39 @@ impl<D: Disk> Shared<D> {
         Ok(usage)
     }
 
-    /// All bytes of `item`, hashed now. Marks the item by what comes out.
-    pub(crate) fn read_verified(&self, item: &StoredItem, now: Monotonic) -> Result<Vec<u8>, ReadError> {
+    /// All bytes of `item`, hashed now. Notes what comes out.
+    pub(crate) fn read_verified(&self, id: &ChunkId, item: &StoredItem, now: Monotonic) -> Result<Vec<u8>, ReadError> {
         let bytes = match self.read_raw(item, 0, u64::from(item.size)) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                item.set_corrupt();
+                self.index.learn(id, item, State::CORRUPT);
                 return Err(ReadError::Corrupt);
             }
             other => other?,
         };
         if Digest::of(&bytes) != item.sha256 {
-            item.set_corrupt();
+            self.index.learn(id, item, State::CORRUPT);
             return Err(ReadError::Corrupt);
         }
-        item.set_checked(now);
+        self.index.learn(id, item, State::checked(now));
         Ok(bytes)
     }
 
     fn read_raw(&self, item: &StoredItem, start: u64, len: u64) -> io::Result<Vec<u8>> {
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        let file = files.get(&item.place.superblock).cloned();
-        drop(files);
-        let file = file.ok_or(io::ErrorKind::NotFound)?;
+        let superblock = self.superblocks.get(item.place.superblock());
+        let superblock = superblock.ok_or(io::ErrorKind::NotFound)?;
         let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        file.read_at(&mut bytes, item.place.offset + start)?;
+        superblock.file.read_at(&mut bytes, item.payload_at + start)?;
         self.counters.bytes_read.fetch_add(len, Ordering::Relaxed);
         Ok(bytes)
     }
 }
 
-/// An item that can be read.
+/// An item that can be read, as long as this is kept: its space is not taken back meanwhile.
 #[derive(Debug, Clone)]
 pub struct Found {
     id: ChunkId,
-    item: Arc<StoredItem>,
+    item: StoredItem,
+    _pin: Pin,
 }
 
 impl Found {
@@ -158,7 +170,7 @@ impl Found {
 
     /// Where it is.
     pub fn superblock(&self) -> u32 {
-        self.item.place.superblock
+        self.item.place.superblock()
     }
 }
 
@@ -173,6 +185,14 @@ pub struct Stats {
     pub register_count: u64,
     /// Superblock files.
     pub superblocks: u64,
+    /// Memory of the index.
+    pub index_bytes: u64,
+    /// Looks at the index that memory answered.
+    pub index_hits: u64,
+    /// Looks at the index that read the disk.
+    pub index_misses: u64,
+    /// The last checkpoint speaks for everything up to this log sequence number; 0 when there is none.
+    pub checkpoint_seq: u64,
     /// Syncs of data.
     pub syncs: u64,
     /// Batches written.
@@ -225,22 +245,50 @@ impl<D: Disk> Reader<D> {
         self.0.me
     }
 
-    /// What `id` stands for here. Looks at memory alone.
+    /// Whether what there is under `id` is in memory, or known to be nothing.
+    pub fn is_at_hand(&self, id: &ChunkId) -> bool {
+        let at_hand = |id: &ChunkId| self.0.index.at_hand(id);
+        match at_hand(id) {
+            None => false,
+            Some(entry) if entry.is_empty() => {
+                select::fragment_of(id).is_none_or(|(chunk, _)| at_hand(&chunk).is_some())
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// What `id` stands for here. May read the disk.
     ///
     /// # Errors
     /// Why there is nothing to serve.
     pub fn find(&self, id: &ChunkId, which: Which) -> Result<Found, Missing> {
-        let index = self.0.index();
-        let found = |id: &ChunkId, item| Found { id: id.clone(), item };
-        if let Some(entry) = index.get(id) {
-            return select::select(entry, self.0.me, which).map(|item| found(id, item));
+        let pin = self.0.pins.pin();
+        let found = |id: &ChunkId, item: &StoredItem| Found {
+            id: id.clone(),
+            item: item.clone(),
+            _pin: pin.clone(),
+        };
+        let entry = |id: &ChunkId| {
+            self.0.entry(id).map_err(|error| {
+                tracing::error!(%id, %error, "what is known of a chunk cannot be read");
+                Missing::Unreadable
+            })
+        };
+        let here = entry(id)?;
+        if !here.is_empty() {
+            return select::select(&here, self.0.me, which).map(|item| found(id, item));
         }
-        if let Some((chunk, shard)) = select::fragment_of(id)
-            && let Some(entry) = index.get(&chunk)
-        {
-            return select::select_fragment(entry, self.0.me, shard, which).map(|item| found(&chunk, item));
-        }
-        Err(Missing::NotFound)
+        let Some((chunk, shard)) = select::fragment_of(id) else {
+            return Err(Missing::NotFound);
+        };
+        let here = entry(&chunk)?;
+        select::select_fragment(&here, self.0.me, shard, which).map(|item| found(&chunk, item))
+    }
+
+    /// Whether the bytes found may be served without hashing them first.
+    pub fn is_fresh(&self, found: &Found, now: Monotonic) -> bool {
+        let state = self.0.index.state(&found.id, &found.item);
+        state.is_some_and(|state| state.was_read_back(now, self.0.reverify_after))
     }
 
     /// The bytes of an item, or the part of them that `range` names. Blocks on the disk.
@@ -252,14 +300,16 @@ impl<D: Disk> Reader<D> {
     /// [`ReadError::Corrupt`]: hand it to the writer as [`crate::Op::Quarantine`].
     pub fn read(&self, found: &Found, range: Option<ByteRange>, now: Monotonic) -> Result<Vec<u8>, ReadError> {
         let item = &found.item;
-        if item.is_corrupt() {
+        // Moved since it was found: the bytes are still where they were.
+        let state = self.0.index.state(&found.id, item).unwrap_or(item.state);
+        if state.is_corrupt() {
             return Err(ReadError::Corrupt);
         }
         let (start, len) = range.map_or((0, found.size()), |range| (range.start, range.len()));
-        if item.was_read_back(now, self.0.reverify_after) || planted!("bytes are served unverified") {
+        if state.was_read_back(now, self.0.reverify_after) || planted!("bytes are served unverified") {
             return Ok(self.0.read_raw(item, start, len)?);
         }
-        let mut bytes = self.0.read_verified(item, now)?;
+        let mut bytes = self.0.read_verified(&found.id, item, now)?;
         let (start, end) = (
             usize::try_from(start).unwrap_or(0),
             usize::try_from(start + len).unwrap_or(usize::MAX),
@@ -269,23 +319,35 @@ impl<D: Disk> Reader<D> {
         Ok(bytes)
     }
 
-    /// The state of a register; the default one when there is none.
-    pub fn register(&self, id: &ChunkId) -> Register {
-        self.0
-            .index()
-            .get(id)
-            .map(crate::index::Entry::register)
-            .unwrap_or_default()
+    /// The state of a register; the default one when there is none. May read the disk.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn register(&self, id: &ChunkId) -> io::Result<Register> {
+        Ok(self.0.entry(id)?.register())
     }
 
-    /// The state of a register, without what was accepted; the default one when there is none. Copies nothing.
-    pub fn vote_state(&self, id: &ChunkId) -> VoteState {
-        let index = self.0.index();
-        let Some(stored) = index.get(id).and_then(|entry| entry.register.as_ref()) else {
-            return VoteState::default();
+    /// The state of a register, without what was accepted; the default one when there is none. May read the disk.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn vote_state(&self, id: &ChunkId) -> io::Result<VoteState> {
+        Ok(VoteState::of(&*self.0.entry(id)?))
+    }
+
+    /// The same, when memory knows it, as it does of what was changed just now.
+    pub fn vote_state_at_hand(&self, id: &ChunkId) -> Option<VoteState> {
+        self.0.index.at_hand(id).map(|entry| VoteState::of(&entry))
+    }
+}
+
+impl VoteState {
+    fn of(entry: &Entry) -> Self {
+        let Some(stored) = &entry.register else {
+            return Self::default();
         };
         let accepted = stored.register.accepted.as_ref();
-        VoteState {
+        Self {
             promised: stored.register.promised,
             accepted: accepted.map(|vote| vote.ballot),
             version: accepted.map(|vote| vote.placement.version),
@@ -294,24 +356,16 @@ impl<D: Disk> Reader<D> {
             log_seq: Some(stored.lsn),
         }
     }
+}
 
-    /// Whether an item is here and not known to be damaged.
-    pub fn has_item(&self, id: &ChunkId, sha256: Digest) -> bool {
-        self.0
-            .index()
-            .get(id)
-            .and_then(|entry| entry.item(sha256))
-            .is_some_and(|item| !item.is_corrupt())
-    }
-
-    /// At most `limit` items whose id begins with `prefix`, in log order, after the sequence number `cursor`.
-    pub fn list_items(&self, cursor: u64, limit: usize, prefix: Option<&ChunkId>) -> Vec<ListedItem> {
-        self.0.index().list_items(self.0.me, cursor, limit, prefix)
-    }
-
-    /// At most `limit` registers whose id begins with `prefix`, in log order, after the sequence number `cursor`.
-    pub fn list_registers(&self, cursor: u64, limit: usize, prefix: Option<&ChunkId>) -> Vec<ListedRegister> {
-        self.0.index().list_registers(cursor, limit, prefix)
+impl<D: Disk> Reader<D> {
+    /// Whether an item is here and not known to be damaged. May read the disk.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn has_item(&self, id: &ChunkId, sha256: Digest) -> io::Result<bool> {
+        let entry = self.0.entry(id)?;
+        Ok(entry.item(sha256).is_some_and(|item| !item.is_corrupt()))
     }
 
     /// Last durable log sequence number.
@@ -359,16 +413,47 @@ impl<D: Disk> Reader<D> {
         Ok(())
     }
 
+    /// Writes down what the index has, so that the next start reads only what is logged behind it. Says up to which log
+    /// sequence number that is; none when there is nothing to gain, or what is known is not all there was. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// Of the disk; the checkpoint from before is as good as it was.
+    pub fn write_checkpoint(&self) -> io::Result<Option<u64>> {
+        let shared = &self.0;
+        let mut last = shared.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = shared.position();
+        let is_end_known = position.commit_at != 0 || position.offset == RECORDS_AT;
+        if shared.votes_lost || shared.unfinished.load(Ordering::Acquire) || !is_end_known || *last == Some(position) {
+            return Ok(None);
+        }
+        checkpoint::save(&shared.disk, &shared.index, shared.me, position, &shared.superblocks)?;
+        *last = Some(position);
+        shared.checkpointed.store(position.lsn, Ordering::Release);
+        Ok(Some(position.lsn))
+    }
+
+    /// Log sequence numbers since the last checkpoint.
+    pub fn since_checkpoint(&self) -> u64 {
+        self.log_seq()
+            .saturating_sub(self.0.checkpointed.load(Ordering::Acquire))
+    }
+
     /// What is held and was done.
     pub fn stats(&self) -> Stats {
         let counters = &self.0.counters;
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let index = self.0.index();
+        let index = &self.0.index;
+        let (index_hits, index_misses) = index.hits_and_misses();
         Stats {
+            index_bytes: index.bytes(),
+            index_hits,
+            index_misses,
+            checkpoint_seq: of(&self.0.checkpointed),
             chunk_count: index.item_count(),
             chunk_bytes: index.item_bytes(),
             register_count: index.register_count(),
-            superblocks: self.0.files.read().unwrap_or_else(PoisonError::into_inner).len() as u64,
+            superblocks: self.0.superblocks.len() as u64,
             syncs: of(&counters.syncs),
             batches: of(&counters.batches),
             ops: of(&counters.ops),

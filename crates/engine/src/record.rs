@@ -30,6 +30,7 @@ const BATCH_FIRST_AT: usize = 32;
 const MARK_AT: usize = 40;
 const TIME_AT: usize = 48;
 const SHA256_AT: usize = 56;
+const ORIGIN_AT: usize = 88;
 const CRC_AT: usize = 124;
 
 /// CRC-32C (Castagnoli) of `parts` one after the other.
@@ -103,7 +104,10 @@ pub(crate) struct Frame {
     pub batch_first: u64,
     /// Everything of this superblock below this offset was synced before the batch was written.
     pub mark: u64,
+    /// When it was written first.
     pub time: Timestamp,
+    /// The superblock it was written to first: everything it took the place of is in this one or before it.
+    pub origin: u32,
 }
 
 /// A record whose header passed its checksum.
@@ -167,6 +171,7 @@ pub(crate) fn encode_head(record: &Encode<'_>, at: Binding) -> Vec<u8> {
     head[MARK_AT..MARK_AT + 8].copy_from_slice(&record.frame.mark.to_le_bytes());
     head[TIME_AT..TIME_AT + 8].copy_from_slice(&record.frame.time.0.to_le_bytes());
     head[SHA256_AT..SHA256_AT + 32].copy_from_slice(record.sha256.as_bytes());
+    head[ORIGIN_AT..ORIGIN_AT + 4].copy_from_slice(&record.frame.origin.to_le_bytes());
     let id_end = HEADER_LEN + record.id.len();
     head[HEADER_LEN..id_end].copy_from_slice(record.id.as_bytes());
     head[id_end..id_end + record.register.len()].copy_from_slice(record.register);
@@ -253,6 +258,7 @@ impl Claimed {
                 batch_first: u64::from_le_bytes(array(head, BATCH_FIRST_AT)),
                 mark: u64::from_le_bytes(array(head, MARK_AT)),
                 time: Timestamp(i64::from_le_bytes(array(head, TIME_AT))),
+                origin: u32::from_le_bytes(array(head, ORIGIN_AT)),
             },
             body,
             payload_at: self.payload_at,
@@ -397,12 +403,13 @@ mod tests {
         batch_first: 70,
         mark: 8192,
         time: Timestamp(123),
+        origin: 2,
     };
 
     proptest! {
         #[test]
         fn a_record_reads_back(change in any_change(), lsn in any::<u64>(), time in any::<i64>()) {
-            let frame = Frame { lsn, batch_first: lsn / 2, mark: lsn / 3, time: Timestamp(time) };
+            let frame = Frame { lsn, batch_first: lsn / 2, mark: lsn / 3, time: Timestamp(time), origin: 9 };
             let (head, record_len) = encoded(&change, frame, AT);
             let record = read(&head, AT).unwrap();
             prop_assert_eq!(record.frame, frame);

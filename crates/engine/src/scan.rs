@@ -1,14 +1,14 @@
-//! Reading a superblock's records back, and finding where they are damaged.
+//! Reading a superblock's records back, one by one, and finding where they are damaged.
 //!
 //! Knows nothing of what records mean. A place where no valid record begins is a gap; the scan goes on at the
-//! next valid record behind it.
+//! next valid record behind it. What the disk does not give is a gap, too.
 
 use std::io;
 
 use crate::{
     disk::DiskFile,
     record::{self, ALIGN, Binding, Claimed, HEAD_LEN_MAX, HEADER_LEN, Record},
-    superblock::{Head, RECORDS_AT},
+    superblock::{Head, PAGE},
 };
 
 /// Read at once while looking for the next record.
@@ -41,64 +41,173 @@ impl Scanned {
 pub(crate) struct Gap {
     pub from: u64,
     pub to: u64,
+    /// Some of it the disk did not give, so it is unknown what is there.
+    pub unreadable: bool,
 }
 
-/// What a superblock holds.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Scan {
-    pub records: Vec<Scanned>,
-    pub gaps: Vec<Gap>,
-    /// Behind the last valid record.
-    pub end: u64,
+/// What comes next in a superblock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are records")]
+pub(crate) enum Step {
+    Record(Scanned),
+    Gap(Gap),
 }
 
-/// Reads all records of a superblock.
+/// Goes through the records of a superblock.
+pub(crate) struct Scanner<'a, F> {
+    file: &'a F,
+    head: &'a Head,
+    offset: u64,
+    size: u64,
+    last_lsn: u64,
+    found: Option<Scanned>,
+    ended: bool,
+}
+
+impl<'a, F: DiskFile> Scanner<'a, F> {
+    /// From `offset` up to `size`. Records up to the sequence number `last_lsn` do not count.
+    pub(crate) fn new(file: &'a F, head: &'a Head, offset: u64, size: u64, last_lsn: u64) -> Self {
+        Self {
+            file,
+            head,
+            offset,
+            size,
+            last_lsn,
+            found: None,
+            ended: false,
+        }
+    }
+
+    /// The next record, or the gap before it; none at the end.
+    ///
+    /// # Errors
+    /// When the disk does not say where its holes are. That it gives no bytes is a gap.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Step>> {
+        if let Some(scanned) = self.found.take() {
+            return Ok(Some(self.step(scanned)));
+        }
+        if self.ended {
+            return Ok(None);
+        }
+        let here = read_record(self.file, self.head, self.offset, self.size);
+        let not_given = here.is_err();
+        if let Some(scanned) = here
+            .unwrap_or_default()
+            .filter(|scanned| scanned.record.frame.lsn > self.last_lsn)
+        {
+            return Ok(Some(self.step(scanned)));
+        }
+        let from = self.offset;
+        let search = self.search()?;
+        let to = match &search.found {
+            Some(scanned) => Some(scanned.offset),
+            None => {
+                self.ended = true;
+                search.rubbish_to
+            }
+        };
+        self.found = search.found;
+        let unreadable = search.unreadable || not_given;
+        let to = to.or_else(|| not_given.then_some((from + PAGE).min(self.size)));
+        Ok(match to {
+            Some(to) => Some(Step::Gap(Gap { from, to, unreadable })),
+            None => None,
+        })
+    }
+
+    fn step(&mut self, scanned: Scanned) -> Step {
+        self.last_lsn = scanned.record.frame.lsn;
+        self.offset = scanned.end();
+        Step::Record(scanned)
+    }
+
+    /// Looks for the next valid record behind the current place, where none begins.
+    fn search(&self) -> io::Result<Search> {
+        let mut search = Search::default();
+        let mut block = Vec::new();
+        let mut offset = self.offset;
+        while offset < self.size {
+            let Some(data) = self.file.data_from(offset)? else {
+                break;
+            };
+            offset = data.max(offset) / ALIGN as u64 * ALIGN as u64;
+            let len = usize::try_from(self.size.saturating_sub(offset))
+                .unwrap_or(usize::MAX)
+                .min(BLOCK_LEN);
+            block.resize(len, 0);
+            match self.file.read_at(&mut block, offset) {
+                Ok(()) => {
+                    if block != ZEROS[..len] {
+                        self.search_block(&block, offset, &mut search);
+                    }
+                }
+                Err(_) => self.search_pages(&mut block, offset, &mut search),
+            }
+            if search.found.is_some() {
+                break;
+            }
+            offset += len as u64;
+        }
+        Ok(search)
+    }
+
+    /// As [`Self::search_block`], for a block that cannot be read as a whole.
+    fn search_pages(&self, block: &mut [u8], offset: u64, search: &mut Search) {
+        let mut at = offset;
+        while at < offset + block.len() as u64 && search.found.is_none() {
+            let until = ((at / PAGE + 1) * PAGE).min(offset + block.len() as u64);
+            let page = &mut block[..usize::try_from(until - at).unwrap_or(0)];
+            if self.file.read_at(page, at).is_ok() {
+                self.search_block(page, at, search);
+            } else {
+                search.unreadable = true;
+                search.rubbish_to = Some(until);
+            }
+            at = until;
+        }
+    }
+
+    fn search_block(&self, block: &[u8], offset: u64, search: &mut Search) {
+        for (start, piece) in (0_u64..).step_by(ALIGN).zip(block.chunks(ALIGN)) {
+            let at = offset + start;
+            let Some(last) = piece.iter().rposition(|byte| *byte != 0) else {
+                continue;
+            };
+            if at > self.offset && record::may_begin(piece) {
+                match read_record(self.file, self.head, at, self.size) {
+                    Ok(Some(scanned)) if scanned.record.frame.lsn > self.last_lsn => {
+                        search.found = Some(scanned);
+                        return;
+                    }
+                    Ok(_) => {}
+                    Err(_) => search.unreadable = true,
+                }
+            }
+            search.rubbish_to = Some(at + last as u64 + 1);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Search {
+    found: Option<Scanned>,
+    /// Behind the last byte that is not zero, or not known to be.
+    rubbish_to: Option<u64>,
+    unreadable: bool,
+}
+
+/// The record that begins at `offset`, if a valid one does that ends by `size`.
 ///
 /// # Errors
-/// Of the disk; damage is no error.
-pub(crate) fn scan<F: DiskFile>(file: &F, head: &Head) -> io::Result<Scan> {
-    let size = file.size()?;
-    let mut found = Scan {
-        end: RECORDS_AT,
-        ..Scan::default()
-    };
-    let mut offset = RECORDS_AT;
-    let mut last_lsn = 0;
-    loop {
-        let here = read_record(file, head, offset, size)?.filter(|scanned| scanned.record.frame.lsn > last_lsn);
-        let scanned = match here {
-            Some(scanned) => scanned,
-            None => match next_record(file, head, offset, size, last_lsn)? {
-                Next::Record(scanned) => {
-                    found.gaps.push(Gap {
-                        from: offset,
-                        to: scanned.offset,
-                    });
-                    *scanned
-                }
-                Next::Rubbish { to } => {
-                    found.gaps.push(Gap { from: offset, to });
-                    break;
-                }
-                Next::Nothing => break,
-            },
-        };
-        last_lsn = scanned.record.frame.lsn;
-        offset = scanned.end();
-        found.end = offset;
-        found.records.push(scanned);
-    }
-    Ok(found)
-}
-
-/// The record that begins at `offset`, if a valid one does.
-fn read_record<F: DiskFile>(file: &F, head: &Head, offset: u64, size: u64) -> io::Result<Option<Scanned>> {
+/// Of the disk.
+pub(crate) fn read_record<F: DiskFile>(file: &F, head: &Head, offset: u64, size: u64) -> io::Result<Option<Scanned>> {
     let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
     if left < HEADER_LEN {
         return Ok(None);
     }
-    let mut bytes = vec![0; left.min(HEAD_READ_LEN)];
-    file.read_at(&mut bytes, offset)?;
+    let mut first = [0; HEAD_READ_LEN];
+    let mut bytes = &mut first[..left.min(HEAD_READ_LEN)];
+    file.read_at(bytes, offset)?;
     let Some(claimed) = bytes.first_chunk().and_then(Claimed::read) else {
         return Ok(None);
     };
@@ -107,9 +216,11 @@ fn read_record<F: DiskFile>(file: &F, head: &Head, offset: u64, size: u64) -> io
     if head_len > left {
         return Ok(None);
     }
+    let mut longer;
     if head_len > bytes.len() {
-        bytes.resize(head_len, 0);
-        file.read_at(&mut bytes, offset)?;
+        longer = vec![0; head_len];
+        file.read_at(&mut longer, offset)?;
+        bytes = &mut longer;
     }
     let at = Binding {
         salt: head.salt,
@@ -119,47 +230,4 @@ fn read_record<F: DiskFile>(file: &F, head: &Head, offset: u64, size: u64) -> io
     let record = claimed.verify(&bytes[..head_len], at);
     let fits = |record: &Record| offset + u64::from(record.record_len) <= size;
     Ok(record.filter(fits).map(|record| Scanned { offset, record }))
-}
-
-enum Next {
-    Record(Box<Scanned>),
-    /// No record follows, but something other than zeros does, up to `to`.
-    Rubbish {
-        to: u64,
-    },
-    Nothing,
-}
-
-/// Looks for the next valid record behind `from`, where none begins.
-fn next_record<F: DiskFile>(file: &F, head: &Head, from: u64, size: u64, last_lsn: u64) -> io::Result<Next> {
-    let mut rubbish_to = None;
-    let mut block = Vec::new();
-    let mut offset = from;
-    while offset < size {
-        let Some(data) = file.data_from(offset)? else { break };
-        offset = data.max(offset) / ALIGN as u64 * ALIGN as u64;
-        let len = usize::try_from(size - offset).unwrap_or(usize::MAX).min(BLOCK_LEN);
-        block.resize(len, 0);
-        file.read_at(&mut block, offset)?;
-        if block != ZEROS[..len] {
-            for (start, piece) in (0_u64..).step_by(ALIGN).zip(block.chunks(ALIGN)) {
-                let at = offset + start;
-                let Some(last) = piece.iter().rposition(|byte| *byte != 0) else {
-                    continue;
-                };
-                let candidate = at > from && record::may_begin(piece);
-                let valid = if candidate {
-                    read_record(file, head, at, size)?
-                } else {
-                    None
-                };
-                if let Some(scanned) = valid.filter(|scanned| scanned.record.frame.lsn > last_lsn) {
-                    return Ok(Next::Record(Box::new(scanned)));
-                }
-                rubbish_to = Some(at + last as u64 + 1);
-            }
-        }
-        offset += len as u64;
-    }
-    Ok(rubbish_to.map_or(Next::Nothing, |to| Next::Rubbish { to }))
 }

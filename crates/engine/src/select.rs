@@ -1,7 +1,5 @@
 //! Which of the items under an id a reader gets. A pure function of the entry.
 
-use std::sync::Arc;
-
 use vstack_chunkpaxos::Layout;
 use vstack_types::{ChunkId, Digest, NodeRef};
 
@@ -31,25 +29,28 @@ pub enum Missing {
     /// It was here and is damaged.
     #[error("the copy on this node is damaged")]
     Corrupt,
+    /// The disk does not give what is known of it.
+    #[error("what is known of this chunk cannot be read from the disk")]
+    Unreadable,
 }
 
-fn good(item: &Arc<StoredItem>) -> Result<Arc<StoredItem>, Missing> {
+fn good(item: &StoredItem) -> Result<&StoredItem, Missing> {
     if item.is_corrupt() {
         Err(Missing::Corrupt)
     } else {
-        Ok(Arc::clone(item))
+        Ok(item)
     }
 }
 
 /// Chooses what `entry` has for `which`.
-pub(crate) fn select(entry: &Entry, me: NodeRef, which: Which) -> Result<Arc<StoredItem>, Missing> {
+pub(crate) fn select(entry: &Entry, me: NodeRef, which: Which) -> Result<&StoredItem, Missing> {
     match which {
         Which::Exact(sha256) => entry.item(sha256).map_or(Err(Missing::NotFound), good),
         Which::Public => select_public(entry, me),
     }
 }
 
-fn select_public(entry: &Entry, me: NodeRef) -> Result<Arc<StoredItem>, Missing> {
+fn select_public(entry: &Entry, me: NodeRef) -> Result<&StoredItem, Missing> {
     let mut shards = Vec::new();
     let mut decided = None;
     if let Some(stored) = &entry.register
@@ -76,10 +77,10 @@ fn select_public(entry: &Entry, me: NodeRef) -> Result<Arc<StoredItem>, Missing>
         }
     }
     // Staged bytes that contradict a decision are not the chunk.
-    let is_whole = |item: &&Arc<StoredItem>| !shards.contains(&item.sha256) && decided.is_none_or(|d| d == item.sha256);
+    let is_whole = |item: &&StoredItem| !shards.contains(&item.sha256) && decided.is_none_or(|d| d == item.sha256);
     let mut live = entry.live().filter(is_whole);
     match (live.next(), live.next()) {
-        (Some(item), None) => Ok(Arc::clone(item)),
+        (Some(item), None) => Ok(item),
         (Some(_), Some(_)) => Err(Missing::Ambiguous),
         (None, _) if entry.items.iter().any(|item| is_whole(&item)) => Err(Missing::Corrupt),
         (None, _) if entry.items.iter().any(|item| shards.contains(&item.sha256)) => Err(Missing::Coded),
@@ -98,7 +99,7 @@ pub(crate) fn fragment_of(id: &ChunkId) -> Option<(ChunkId, u8)> {
 }
 
 /// The shard `index` of the accepted placement, when it is `me` who has it.
-pub(crate) fn select_fragment(entry: &Entry, me: NodeRef, index: u8, which: Which) -> Result<Arc<StoredItem>, Missing> {
+pub(crate) fn select_fragment(entry: &Entry, me: NodeRef, index: u8, which: Which) -> Result<&StoredItem, Missing> {
     let vote = entry
         .register
         .as_ref()
@@ -124,7 +125,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        index::{Logged, Origin, Place},
+        index::{Logged, Origin, Place, State},
         record::{Change, Kind},
     };
 
@@ -138,14 +139,12 @@ mod tests {
 
     fn entry(items: &[u8], register: Option<(Layout, Option<Layout>, bool)>) -> Entry {
         let mut entry = Entry::default();
-        let place = Place {
-            superblock: 0,
-            offset: 0,
-        };
         let logged = Logged {
             lsn: 1,
             time: Timestamp(0),
-            place,
+            place: Place::new(0, 8192),
+            payload_at: 12288,
+            record_len: 8192,
             origin: Origin::Arrived,
         };
         let register = register.map(|(layout, prev, decided)| {
@@ -269,17 +268,22 @@ mod tests {
         );
     }
 
+    fn corrupt(entry: &mut Entry, sha256: Digest) {
+        let item = entry.items.iter_mut().find(|item| item.sha256 == sha256);
+        item.unwrap().state = State::CORRUPT;
+    }
+
     #[test]
     fn what_is_damaged_is_never_chosen() {
-        let placed = entry(&[1, 2], Some((replicated(&[1]), None, true)));
-        placed.item(digest(1)).unwrap().set_corrupt();
+        let mut placed = entry(&[1, 2], Some((replicated(&[1]), None, true)));
+        corrupt(&mut placed, digest(1));
         assert_eq!(select(&placed, node(1), Which::Public).unwrap_err(), Missing::Corrupt);
         assert_eq!(
             select(&placed, node(1), Which::Exact(digest(1))).unwrap_err(),
             Missing::Corrupt
         );
-        let staged = entry(&[2, 3], None);
-        staged.item(digest(2)).unwrap().set_corrupt();
+        let mut staged = entry(&[2, 3], None);
+        corrupt(&mut staged, digest(2));
         assert_eq!(select(&staged, node(1), Which::Public).unwrap().sha256, digest(3));
     }
 

@@ -10,46 +10,56 @@ use vstack_types::{Digest, planted};
 use crate::{
     disk::DiskFile,
     record::{Body, Kind},
-    scan::{Scan, Scanned},
-    superblock::RECORDS_AT,
+    scan::{Scanned, Scanner, Step},
+    superblock::Head,
 };
 
 /// Copied at once.
 const BLOCK_LEN: u64 = 1024 * 1024;
 
 /// What became of the last batch.
-pub(crate) struct Settled {
-    /// Where the log ends.
-    pub end: u64,
-    /// Bytes cut behind it.
-    pub torn_bytes: u64,
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// The log ends here.
+    At {
+        end: u64,
+        /// Bytes cut behind it.
+        torn_bytes: u64,
+    },
+    /// What may be its last batch cannot be read: nothing of it was changed.
+    Unknown,
 }
 
-/// Keeps the last batch of `found` when it is whole, cuts what is behind, and makes sure that what is kept is durable.
-pub(crate) fn settle<F: DiskFile>(file: &F, found: &mut Scan) -> io::Result<Settled> {
-    let mark = found
-        .records
-        .iter()
-        .map(|scanned| scanned.record.frame.mark)
-        .max()
-        .unwrap_or(RECORDS_AT);
-    let mut end = last_batch(file, found, mark)?.unwrap_or(mark);
-    if let Some(gap) = found.gaps.first()
+/// What is behind the last mark of a superblock.
+struct Loose {
+    mark: u64,
+    /// Records from the mark on.
+    records: Vec<Scanned>,
+    /// Behind the last byte that may be anything but zero.
+    dirty_to: u64,
+    first_gap: Option<u64>,
+    unreadable: bool,
+}
+
+/// Keeps the last batch of a superblock when it is whole, cuts what is behind, and makes sure that what is kept is
+/// durable. Everything up to `from`, where sequence numbers have come to `last_lsn`, is known to be.
+pub(crate) fn settle<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64) -> io::Result<Settled> {
+    let loose = loose(file, head, from, last_lsn)?;
+    if loose.unreadable {
+        return Ok(Settled::Unknown);
+    }
+    let mut end = match last_batch(file, &loose) {
+        Ok(end) => end.unwrap_or(loose.mark),
+        // Whether it is whole is not known.
+        Err(_) => return Ok(Settled::Unknown),
+    };
+    if let Some(gap) = loose.first_gap
         && planted!("damage below the mark is cut")
     {
-        end = end.min(gap.from);
+        end = end.min(gap);
     }
-    let dirty_to = found
-        .gaps
-        .iter()
-        .map(|gap| gap.to)
-        .chain([found.end])
-        .max()
-        .unwrap_or(end);
+    let dirty_to = loose.dirty_to.max(end);
     if dirty_to > end {
-        found.records.retain(|scanned| scanned.offset < end);
-        found.gaps.retain(|gap| gap.from < end);
-        found.end = end;
         // What is left of a torn batch could be taken for records later: it must become zeros, durably.
         let size = file.size()?;
         file.set_len(end)?;
@@ -57,19 +67,50 @@ pub(crate) fn settle<F: DiskFile>(file: &F, found: &mut Scan) -> io::Result<Sett
     }
     // The last batch may be in the page cache alone, marked clean by a sync that failed: write it again.
     if !planted!("the last batch is not made durable again") {
-        rewrite(file, mark, end)?;
+        rewrite(file, loose.mark, end)?;
     }
     file.sync_data()?;
-    Ok(Settled {
+    Ok(Settled::At {
         end,
-        torn_bytes: dirty_to.saturating_sub(end),
+        torn_bytes: dirty_to - end,
     })
 }
 
-/// Where the batch that begins at `mark` ends, if it is there wholly.
-fn last_batch<F: DiskFile>(file: &F, found: &Scan, mark: u64) -> io::Result<Option<u64>> {
-    let mut offset = mark;
-    for scanned in found.records.iter().filter(|scanned| scanned.offset >= mark) {
+fn loose<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64) -> io::Result<Loose> {
+    let mut loose = Loose {
+        mark: from,
+        records: Vec::new(),
+        dirty_to: from,
+        first_gap: None,
+        unreadable: false,
+    };
+    let mut unreadable_to = 0;
+    let mut scanner = Scanner::new(file, head, from, file.size()?, last_lsn);
+    while let Some(step) = scanner.next()? {
+        match step {
+            Step::Record(scanned) => {
+                loose.dirty_to = scanned.end();
+                if scanned.record.frame.mark > loose.mark {
+                    loose.mark = scanned.record.frame.mark;
+                    loose.records.retain(|kept| kept.offset >= loose.mark);
+                }
+                loose.records.push(scanned);
+            }
+            Step::Gap(gap) => {
+                loose.dirty_to = gap.to;
+                loose.first_gap.get_or_insert(gap.from);
+                unreadable_to = if gap.unreadable { gap.to } else { unreadable_to };
+            }
+        }
+    }
+    loose.unreadable = unreadable_to > loose.mark;
+    Ok(loose)
+}
+
+/// Where the batch that begins at the mark ends, if it is there wholly.
+fn last_batch<F: DiskFile>(file: &F, loose: &Loose) -> io::Result<Option<u64>> {
+    let mut offset = loose.mark;
+    for scanned in &loose.records {
         if (scanned.offset != offset || !payload_matches(file, scanned)?) && !planted!("a torn batch counts") {
             return Ok(None);
         }

@@ -32,6 +32,8 @@ const NUMBER_AT: usize = 12;
 const UUID_AT: usize = 16;
 const SALT_AT: usize = 32;
 const FIRST_LSN_AT: usize = 48;
+const LAST_LSN_AT: usize = 56;
+const COVERS_AT: usize = 64;
 const CRC_AT: usize = 68;
 
 /// Makes the checksums of one superblock its own, so that a record is valid only where it was written, and bytes
@@ -46,6 +48,24 @@ pub(crate) struct Head {
     pub salt: Salt,
     /// Log sequence number of the first record.
     pub first_lsn: u64,
+    /// What it held that is still wanted was written again behind it: nothing is read from it any more.
+    pub emptied: Option<Emptied>,
+}
+
+/// What is left of superblocks that were emptied: one head for a row of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Emptied {
+    /// Log sequence number of the last record there was; not zero.
+    pub last_lsn: u64,
+    /// The first of the row; the head's own number is the last, and its first sequence number that of the row.
+    pub covers: u32,
+}
+
+impl Head {
+    /// Number of the first superblock it speaks for.
+    pub(crate) fn first_number(&self) -> u32 {
+        self.emptied.map_or(self.number, |emptied| emptied.covers)
+    }
 }
 
 /// What the first pages of a file turn out to be.
@@ -76,7 +96,11 @@ impl Head {
         head[NUMBER_AT..UUID_AT].copy_from_slice(&self.number.to_le_bytes());
         head[UUID_AT..SALT_AT].copy_from_slice(self.uuid.as_bytes());
         head[SALT_AT..FIRST_LSN_AT].copy_from_slice(&self.salt);
-        head[FIRST_LSN_AT..FIRST_LSN_AT + 8].copy_from_slice(&self.first_lsn.to_le_bytes());
+        head[FIRST_LSN_AT..LAST_LSN_AT].copy_from_slice(&self.first_lsn.to_le_bytes());
+        if let Some(Emptied { last_lsn, covers }) = self.emptied {
+            head[LAST_LSN_AT..COVERS_AT].copy_from_slice(&last_lsn.to_le_bytes());
+            head[COVERS_AT..CRC_AT].copy_from_slice(&covers.to_le_bytes());
+        }
         let crc = crc32c(&[&head[..CRC_AT]]);
         head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         let mut pages = vec![0; HEADS_LEN];
@@ -92,10 +116,11 @@ impl Head {
             Self::decode_one(pages.get(COPY_AT..).unwrap_or_default()),
         ];
         let valid: Vec<Head> = copies.iter().filter_map(|copy| copy.as_ref().ok().copied()).collect();
-        if let Some(head) = valid.first() {
+        // Emptying writes one copy and then the other: that it was begun is true.
+        if let Some(head) = valid.iter().find(|head| head.emptied.is_some()).or(valid.first()) {
             return HeadRead::Valid {
                 head: *head,
-                copies: if valid.len() == 2 { 2 } else { 1 },
+                copies: if valid.len() == 2 && valid[0] == valid[1] { 2 } else { 1 },
             };
         }
         let newer = copies.into_iter().filter_map(|copy| copy.err().flatten()).next();
@@ -106,6 +131,7 @@ impl Head {
     fn decode_one(bytes: &[u8]) -> Result<Self, Option<u32>> {
         let head: &[u8; LEN] = bytes.first_chunk().ok_or(None)?;
         let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
         let sixteen = |at: usize| -> [u8; 16] { std::array::from_fn(|i| head[at + i]) };
         if head[..8] != MAGIC || u32_at(CRC_AT) != crc32c(&[&head[..CRC_AT]]) {
             return Err(None);
@@ -118,7 +144,11 @@ impl Head {
             number: u32_at(NUMBER_AT),
             uuid: NodeUuid::from_bytes(sixteen(UUID_AT)),
             salt: sixteen(SALT_AT),
-            first_lsn: u64::from_le_bytes(std::array::from_fn(|i| head[FIRST_LSN_AT + i])),
+            first_lsn: u64_at(FIRST_LSN_AT),
+            emptied: (u64_at(LAST_LSN_AT) != 0).then(|| Emptied {
+                last_lsn: u64_at(LAST_LSN_AT),
+                covers: u32_at(COVERS_AT),
+            }),
         })
     }
 }
@@ -133,6 +163,7 @@ mod tests {
             uuid: NodeUuid::from_bytes([3; 16]),
             salt: [9; 16],
             first_lsn: 1234,
+            emptied: None,
         }
     }
 

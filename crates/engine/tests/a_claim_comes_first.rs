@@ -102,7 +102,7 @@ async fn losses_that_had_no_room_are_written_down_before_any_vote() {
     let engine = Engine::open(disk.clone(), claiming(), Arc::new(SystemClock::start())).unwrap();
     disk.set_capacity(None);
     engine.set_claim(Some(log_seq)).await.unwrap();
-    let damaged = || engine.reader().register(&id("b")).damaged;
+    let damaged = || engine.reader().register(&id("b")).unwrap().damaged;
     assert!(!damaged(), "nothing was written yet");
     engine.put(id("c"), item(3, 10), PutMode::Plain).await.unwrap();
     assert!(damaged());

@@ -29,7 +29,7 @@ fn a_mark_that_finds_no_space_does_not_excuse_the_batch_behind_it() {
         assert_eq!(store.mark(at(2)), Err(WriteError::DiskFull));
         let ops = vec![put_vote("x", &a), prepare("y", 1), put("z", &a)];
         assert_eq!(store.commit(ops, at(3)), vec![Err(WriteError::DiskFull); 3]);
-        assert_eq!(store.reader().register(&id("x")), Register::default());
+        assert_eq!(store.reader().register(&id("x")).unwrap(), Register::default());
         assert_eq!(served(&store.reader(), "x"), None);
         assert!(!store.is_failed());
     }
@@ -64,7 +64,7 @@ fn at_opening_too() {
     let mut store = open(&disk);
     let vote = || prepare("y", 1);
     assert_eq!(one(&mut store, vote()), Err(WriteError::DiskFull));
-    assert_eq!(store.reader().register(&id("y")), Register::default());
+    assert_eq!(store.reader().register(&id("y")).unwrap(), Register::default());
     disk.set_capacity(None);
     assert!(one(&mut store, vote()).is_ok(), "space came back");
 }

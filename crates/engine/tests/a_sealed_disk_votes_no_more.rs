@@ -72,7 +72,7 @@ fn it_learns_and_serves_and_a_restart_changes_nothing() {
         }
         store = open(&disk);
         votes_no_more(&mut store, "opened again");
-        assert!(store.reader().register(&id("voted")).decided);
+        assert!(store.reader().register(&id("voted")).unwrap().decided);
     }
     assert!(stored(one(&mut store, put("plain", &a))), "bytes are taken");
 }
@@ -104,7 +104,7 @@ fn a_seal_that_was_answered_outlives_every_power_cut_and_one_that_was_not_ends_w
             let mut store = open(&disk);
             assert!(!sealed || store.reader().is_sealed(), "{context}");
             // The vote before the seal is there exactly when it was answered, or might have been.
-            let kept = store.reader().register(&id("with")).accepted.is_some();
+            let kept = store.reader().register(&id("with")).unwrap().accepted.is_some();
             assert!(results[0].is_err() || kept, "{context}");
             if store.reader().is_sealed() {
                 votes_no_more(&mut store, &context);

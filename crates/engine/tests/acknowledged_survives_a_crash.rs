@@ -121,7 +121,7 @@ impl Told {
             );
         }
         for (id, (round, accepted)) in &self.registers {
-            let register = reader.register(id);
+            let register = reader.register(id).unwrap();
             assert!(
                 register.promised.is_some_and(|promised| promised.round >= *round),
                 "{context}: {id}"
@@ -133,16 +133,16 @@ impl Told {
             assert!(!register.damaged, "{context}: {id}");
         }
         // Everything listed is readable, and every vote has its bytes.
-        for listed in reader.list_items(0, usize::MAX, None) {
+        for listed in reader.list_items(0, usize::MAX, None).unwrap().entries {
             let found = reader
                 .find(&listed.id, vstack_engine::Which::Exact(listed.sha256))
                 .unwrap();
             reader.read(&found, None, at(5).monotonic).unwrap();
         }
-        for listed in reader.list_registers(0, usize::MAX, None) {
+        for listed in reader.list_registers(0, usize::MAX, None).unwrap().entries {
             if let Some(vote) = listed.register.accepted {
                 assert!(
-                    reader.has_item(&listed.id, vote.placement.sha256),
+                    reader.has_item(&listed.id, vote.placement.sha256).unwrap(),
                     "{context}: {} vouches for nothing",
                     listed.id
                 );
@@ -268,7 +268,7 @@ fn killed_then_crashed(seeds: std::ops::Range<u64>, fault: Fault) {
             // Whether an unanswered deletion was done is known now: what is left is what must stay.
             let unclear = std::mem::take(&mut told.maybe_deleted);
             told.items.retain(|(id, _), _| !unclear.contains(id));
-            for listed in store.reader().list_items(0, usize::MAX, None) {
+            for listed in store.reader().list_items(0, usize::MAX, None).unwrap().entries {
                 let found = store
                     .reader()
                     .find(&listed.id, vstack_engine::Which::Exact(listed.sha256))

@@ -71,9 +71,16 @@ fn is_adopted<D: Disk + Clone>(disk: &D, context: &str) {
     assert_eq!(store.report().retired, [me().uuid], "{context}");
     assert!(!reader.votes_lost(), "{context}");
     assert_eq!(reader.claim(), None, "{context}: what the old disk claimed");
-    assert!(reader.list_registers(0, 10, None).is_empty(), "{context}");
+    assert!(
+        reader.list_registers(0, 10, None).unwrap().entries.is_empty(),
+        "{context}"
+    );
     for (name, seed, len) in BYTES {
-        assert_eq!(reader.register(&id(name)), Register::default(), "{context}: {name}");
+        assert_eq!(
+            reader.register(&id(name)).unwrap(),
+            Register::default(),
+            "{context}: {name}"
+        );
         assert_eq!(
             served(&reader, name),
             Some(item(seed, len).bytes().to_vec()),
@@ -102,9 +109,13 @@ fn is_as_before(disk: &MemDisk, context: &str) {
     let store = open(disk);
     let reader = store.reader();
     assert_eq!(store.me(), me(), "{context}");
-    assert!(reader.register(&id("voted")).accepted.is_some(), "{context}");
-    assert_eq!(reader.register(&id("promised")).promised, Some(ballot(7)), "{context}");
-    assert!(reader.register(&id("decided")).decided, "{context}");
+    assert!(reader.register(&id("voted")).unwrap().accepted.is_some(), "{context}");
+    assert_eq!(
+        reader.register(&id("promised")).unwrap().promised,
+        Some(ballot(7)),
+        "{context}"
+    );
+    assert!(reader.register(&id("decided")).unwrap().decided, "{context}");
     assert_eq!(reader.claim(), Some(3), "{context}");
 }
 
@@ -123,15 +134,17 @@ fn bytes_are_kept_and_votes_are_not() {
 /// What the new disk voted it keeps, and its log goes on behind the old one.
 fn is_adopted_and_used(disk: &MemDisk) {
     let store = open(disk);
-    let register = store.reader().register(&id("voted"));
+    let register = store.reader().register(&id("voted")).unwrap();
     assert_eq!(register.accepted.as_ref().unwrap().ballot, ballot(1));
     let lsns: Vec<u64> = store
         .reader()
         .list_items(0, 10, None)
+        .unwrap()
+        .entries
         .iter()
         .map(|listed| listed.lsn)
         .collect();
-    let vote = store.reader().list_registers(0, 10, None)[0].lsn;
+    let vote = store.reader().list_registers(0, 10, None).unwrap().entries[0].lsn;
     assert!(lsns.iter().all(|lsn| *lsn < vote));
 }
 
@@ -192,7 +205,7 @@ fn a_disk_that_was_adopted_and_used_can_be_adopted_again() {
     assert_eq!(look(&disk, at(70)).unwrap().adopt(third).unwrap(), third);
     let store = open(&disk);
     assert_eq!(store.report().retired, [me().uuid, new_name()]);
-    assert!(store.reader().list_registers(0, 10, None).is_empty());
+    assert!(store.reader().list_registers(0, 10, None).unwrap().entries.is_empty());
     for (name, seed, len) in BYTES {
         assert_eq!(
             served(&store.reader(), name),
@@ -265,13 +278,20 @@ fn what_is_wrong_is_told() {
         assert_eq!(adopt(&disk, at(50)).reason, reason);
         let store = open(&disk);
         assert!(!store.reader().votes_lost(), "{reason:?}");
-        assert!(store.reader().list_registers(0, 10, None).is_empty(), "{reason:?}");
+        assert!(
+            store.reader().list_registers(0, 10, None).unwrap().entries.is_empty(),
+            "{reason:?}"
+        );
         let kept = match reason {
             Reason::SuperblocksMissing => 0,
             Reason::VotesLost => 1,
             _ => 4,
         };
-        assert_eq!(store.reader().list_items(0, 10, None).len(), kept, "{reason:?}");
+        assert_eq!(
+            store.reader().list_items(0, 10, None).unwrap().entries.len(),
+            kept,
+            "{reason:?}"
+        );
     }
 }
 
@@ -291,7 +311,7 @@ fn several_names_are_told_by_the_heads_of_their_superblocks() {
     let store = open(&disk);
     assert_eq!(store.report().retired, [me().uuid, new_name()]);
     assert!(store.report().damage.is_empty(), "{:?}", store.report());
-    assert_eq!(store.reader().list_items(0, 10, None).len(), 4);
+    assert_eq!(store.reader().list_items(0, 10, None).unwrap().entries.len(), 4);
 }
 
 #[test]
@@ -322,10 +342,10 @@ fn superblocks_of_a_name_given_up_may_be_lost_without_a_vote() {
     assert!(!store.report().damage.is_empty());
     assert!(!store.reader().votes_lost());
     // What vouched for bytes that were there abstains until they are back.
-    let register = store.reader().register(&id("voted"));
+    let register = store.reader().register(&id("voted")).unwrap();
     assert!(register.damaged && register.accepted.is_some());
     one(&mut store, put_item("voted", &item(1, 5000))).unwrap();
-    assert!(!store.reader().register(&id("voted")).damaged);
+    assert!(!store.reader().register(&id("voted")).unwrap().damaged);
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_torn_tail_is_cut_wherever_it_ends() {
         let whole = cut == end;
         assert_eq!(served(&store.reader(), "torn").is_some(), whole, "cut at {cut}");
         assert_eq!(
-            store.reader().register(&id("torn")).accepted.is_some(),
+            store.reader().register(&id("torn")).unwrap().accepted.is_some(),
             whole,
             "cut at {cut}"
         );
@@ -97,6 +97,8 @@ fn what_a_torn_batch_left_is_never_taken_for_a_record() {
     let names: Vec<_> = store
         .reader()
         .list_items(0, 10, None)
+        .unwrap()
+        .entries
         .iter()
         .map(|listed| listed.id.to_string())
         .collect();
@@ -110,7 +112,7 @@ fn every_flipped_byte_of_a_small_log_is_survived() {
     let a = item(1, 700);
     one(&mut store, put_vote("rides", &a)).unwrap();
     store.commit(vec![prepare("only-vote", 5), put("staged", &a)], at(1));
-    let accepted = store.reader().register(&id("rides"));
+    let accepted = store.reader().register(&id("rides")).unwrap();
     store.mark(at(2)).unwrap();
     drop(store);
     let contents = disk.contents(FIRST);
@@ -121,8 +123,16 @@ fn every_flipped_byte_of_a_small_log_is_survived() {
         let mut store = open(&copy);
         let reader = store.reader();
         assert!(!reader.votes_lost(), "byte {at}: one bad record forgets no vote");
-        assert_eq!(reader.register(&id("only-vote")).promised, Some(ballot(5)), "byte {at}");
-        assert_eq!(reader.register(&id("rides")).accepted, accepted.accepted, "byte {at}");
+        assert_eq!(
+            reader.register(&id("only-vote")).unwrap().promised,
+            Some(ballot(5)),
+            "byte {at}"
+        );
+        assert_eq!(
+            reader.register(&id("rides")).unwrap().accepted,
+            accepted.accepted,
+            "byte {at}"
+        );
         for name in ["rides", "staged"] {
             // Either the very bytes, or nothing and a report of it.
             let found = reader.find(&id(name), Which::Public);
@@ -138,7 +148,7 @@ fn every_flipped_byte_of_a_small_log_is_survived() {
                         let (id, lsn) = (id(name), found.lsn());
                         one(&mut store, vstack_engine::Op::Quarantine { id, sha256, lsn }).unwrap();
                     }
-                    let damaged = store.reader().register(&id(name)).damaged;
+                    let damaged = store.reader().register(&id(name)).unwrap().damaged;
                     assert_eq!(damaged, name == "rides", "byte {at}");
                 }
                 other => panic!("byte {at}: {name}: {other:?}"),
@@ -189,7 +199,7 @@ fn damage_below_the_mark_is_reported_and_the_rest_served() {
     drop(store);
     let store = open(&disk);
     assert_eq!(served(&store.reader(), "c2").as_deref(), Some(&items[2].bytes()[..]));
-    assert!(!store.reader().register(&id("c2")).damaged);
+    assert!(!store.reader().register(&id("c2")).unwrap().damaged);
 }
 
 #[test]
@@ -224,7 +234,7 @@ fn a_copy_that_is_still_being_written_is_not_condemned() {
     assert_eq!(outcomes[1], needs(&a), "nobody read it back yet");
     assert_eq!(one(&mut store, vote()), accepted(1));
     assert!(promised_with_bytes(one(&mut store, prepare("a", 2))));
-    assert!(!restarted(store, &disk).reader().register(&id("a")).damaged);
+    assert!(!restarted(store, &disk).reader().register(&id("a")).unwrap().damaged);
 }
 
 #[test]
@@ -270,7 +280,7 @@ fn changed_bytes_are_never_served_and_the_register_abstains() {
         store.reader().find(&id("c"), Which::Public).unwrap_err(),
         Missing::Corrupt
     );
-    assert!(store.reader().register(&id("c")).damaged);
+    assert!(store.reader().register(&id("c")).unwrap().damaged);
     assert_eq!(
         served(&store.reader(), "staged").as_deref(),
         Some(&a.bytes()[..]),
@@ -281,11 +291,11 @@ fn changed_bytes_are_never_served_and_the_register_abstains() {
         "a plain PUT of the same bytes restores too"
     );
     assert_eq!(served(&store.reader(), "c").as_deref(), Some(&a.bytes()[..]));
-    assert!(!store.reader().register(&id("c")).damaged);
+    assert!(!store.reader().register(&id("c")).unwrap().damaged);
     // A reader that was slow to tell means the copy that was replaced.
     one(&mut store, quarantine()).unwrap();
     assert_eq!(served(&store.reader(), "c").as_deref(), Some(&a.bytes()[..]));
-    assert!(!store.reader().register(&id("c")).damaged);
+    assert!(!store.reader().register(&id("c")).unwrap().damaged);
 }
 
 #[test]

@@ -89,7 +89,14 @@ async fn real_files_keep_everything_over_a_restart() {
             end: 29_999,
         };
         assert_eq!(engine.read(&found, Some(range)).await.unwrap(), bytes.bytes()[100..]);
-        assert!(engine.reader().register(&id(&format!("c{n}"))).accepted.is_some());
+        assert!(
+            engine
+                .reader()
+                .register(&id(&format!("c{n}")))
+                .unwrap()
+                .accepted
+                .is_some()
+        );
     }
     engine.close().await;
 
@@ -105,10 +112,10 @@ async fn real_files_keep_everything_over_a_restart() {
     let engine = Engine::open(disk(), options(), clock()).unwrap();
     let found = engine.reader().find(&id("c0"), Which::Public).unwrap();
     engine.read(&found, None).await.unwrap_err();
-    assert!(engine.reader().register(&id("c0")).damaged);
+    assert!(engine.reader().register(&id("c0")).unwrap().damaged);
     engine.close().await;
     let engine = Engine::open(disk(), options(), clock()).unwrap();
-    assert!(engine.reader().register(&id("c0")).damaged);
+    assert!(engine.reader().register(&id("c0")).unwrap().damaged);
     assert!(engine.reader().find(&id("c0"), Which::Public).is_err());
     engine.close().await;
 }

@@ -52,8 +52,8 @@ fn only_what_nothing_keeps_is_collected() {
     .unwrap();
     assert_eq!(collect(&mut store, 3 * 3600 + 60), 0, "the grace time");
     assert_eq!(collect(&mut store, 5 * 3600), 2, "what the decisions name no more");
-    assert!(!store.reader().has_item(&id("gone"), a.sha256()));
-    assert!(!store.reader().has_item(&id("voted"), b.sha256()));
+    assert!(!store.reader().has_item(&id("gone"), a.sha256()).unwrap());
+    assert!(!store.reader().has_item(&id("voted"), b.sha256()).unwrap());
     assert_eq!(collect(&mut store, 23 * 3600), 0);
     assert_eq!(collect(&mut store, 25 * 3600), 2, "what no vote stands on");
     store = restarted(store, &disk);
@@ -63,6 +63,7 @@ fn only_what_nothing_keeps_is_collected() {
         store
             .reader()
             .register(&id("gone"))
+            .unwrap()
             .accepted
             .unwrap()
             .placement
@@ -149,12 +150,12 @@ fn what_a_vote_stood_on_goes_in_its_time_alone() {
     };
     one(&mut store, paxos("read", decide(deleted(&a, 2)))).unwrap();
     assert_eq!(delete(&mut store, "read"), DeleteOutcome::Placed);
-    assert!(store.reader().has_item(&id("read"), a.sha256()));
+    assert!(store.reader().has_item(&id("read"), a.sha256()).unwrap());
     // The chunk left this node, and comes back: the bytes are here, the vote is under way.
     let elsewhere = placement(&b, 3, &[other()]);
     one(&mut store, put_vote("back", &a)).unwrap();
     one(&mut store, paxos("back", decide(elsewhere))).unwrap();
     one(&mut store, put_item("back", &b)).unwrap();
     assert_eq!(delete(&mut store, "back"), DeleteOutcome::Placed);
-    assert!(store.reader().has_item(&id("back"), b.sha256()));
+    assert!(store.reader().has_item(&id("back"), b.sha256()).unwrap());
 }

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::Instant};
-use vstack_chunkpaxos::{Reply, Request};
+use vstack_chunkpaxos::{Register, Reply, Request};
 use vstack_client::NodeClient;
-use vstack_engine::{BoxedDisk, BufferPool, Engine, WriteError};
+use vstack_engine::{BoxedDisk, BufferPool, Engine, Found, Missing, Reader, VoteState, Which, WriteError};
 use vstack_service::{ApiError, event_ring::EventRing};
-use vstack_types::{Clock, NodeRef, ProcessUuid, limits::DISK_PERCENT_FULL};
+use vstack_types::{ChunkId, Clock, Digest, NodeRef, ProcessUuid, limits::DISK_PERCENT_FULL};
 
 use vstack_api::ErrorCode;
 
@@ -81,6 +81,42 @@ impl App {
         self.standing.get() == Standing::Votes
     }
 
+    /// The register of `id`.
+    pub(crate) async fn register_of(&self, id: &ChunkId) -> Result<Register, ApiError> {
+        let wanted = id.clone();
+        let register = self.engine.look(id, move |reader| reader.register(&wanted)).await;
+        register.flatten().map_err(|error| unreadable(&error))
+    }
+
+    /// The register of `id` in short.
+    pub(crate) async fn vote_state_of(&self, id: &ChunkId) -> Result<VoteState, ApiError> {
+        let wanted = id.clone();
+        let state = self.engine.look(id, move |reader| reader.vote_state(&wanted)).await;
+        state.flatten().map_err(|error| unreadable(&error))
+    }
+
+    /// Whether all of `items` are here and not known to be damaged.
+    pub(crate) async fn has_items(&self, id: &ChunkId, items: Vec<Digest>) -> Result<bool, ApiError> {
+        let wanted = id.clone();
+        let all = move |reader: &Reader<BoxedDisk>| {
+            for item in items {
+                if !reader.has_item(&wanted, item)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        let found = self.engine.look(id, all).await;
+        found.flatten().map_err(|error| unreadable(&error))
+    }
+
+    /// What `id` stands for here.
+    pub(crate) async fn find(&self, id: &ChunkId, which: Which) -> Result<Found, Missing> {
+        let wanted = id.clone();
+        let found = self.engine.look(id, move |reader| reader.find(&wanted, which)).await;
+        found.unwrap_or(Err(Missing::Unreadable))
+    }
+
     /// Refuses new bytes on a disk that is too full.
     pub(crate) fn check_space(&self) -> Result<(), ApiError> {
         let percent = self.disk_percent();
@@ -89,6 +125,13 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// What is known of a chunk could not be read, as an answer.
+pub(crate) fn unreadable(error: &std::io::Error) -> ApiError {
+    ApiError::internal(format!(
+        "what is known of this chunk cannot be read from the disk: {error}"
+    ))
 }
 
 fn disk_full(percent: f64) -> ApiError {
@@ -108,6 +151,7 @@ pub(crate) fn engine_error(error: vstack_engine::EngineError) -> ApiError {
         EngineError::Write(error @ WriteError::TooLarge { .. }) => {
             ApiError::new(ErrorCode::TooLarge, error.to_string())
         }
+        EngineError::Write(error @ WriteError::Unreadable { .. }) => ApiError::internal(error.to_string()),
         EngineError::Write(error @ (WriteError::Failed { .. } | WriteError::Closed)) => {
             ApiError::new(ErrorCode::Unavailable, error.to_string()).retry_after(Duration::from_secs(30))
         }
@@ -135,6 +179,12 @@ mod tests {
                 503,
             ),
             (EngineError::Write(WriteError::Closed), 503),
+            (
+                EngineError::Write(WriteError::Unreadable {
+                    error: "EIO".to_owned(),
+                }),
+                500,
+            ),
             (EngineError::Timeout, 503),
         ];
         for (error, status) in table {

@@ -53,7 +53,7 @@ pub(crate) async fn message(
         return Ok(reply::as_body(&app, &asked, &refused));
     }
     if vstack_types::planted!("a vote is answered and not written") {
-        let register = app.engine.reader().register(&id);
+        let register = app.register_of(&id).await?;
         let outcome = vstack_chunkpaxos::acceptor::handle(&register, app.me(), |_| true, &request);
         return Ok(reply::as_body(&app, &asked, &outcome.reply));
     }
@@ -117,11 +117,8 @@ pub(crate) async fn item(
     if call.node != app.me_text {
         return Err(reply::wrong_node(&app));
     }
-    let found = app
-        .engine
-        .reader()
-        .find(&id, Which::Exact(sha256))
-        .map_err(|why| missing(&id, why))?;
+    let found = app.find(&id, Which::Exact(sha256)).await;
+    let found = found.map_err(|why| missing(&id, why))?;
     let (bytes, _len) = sending::read(&app, &id, &found, None).await?;
     let signed = call.sign(&app.me_text, sha256.to_string().as_bytes());
     let mut response = (StatusCode::OK, signed, bytes).into_response();

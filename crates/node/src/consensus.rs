@@ -72,18 +72,20 @@ fn standing(app: &App) -> NodeStanding {
     }
 }
 
-pub(crate) async fn register(State(app): State<Shared>, Path(id): Path<ChunkId>) -> Json<RegisterView> {
+pub(crate) async fn register(State(app): State<Shared>, Path(id): Path<ChunkId>) -> ApiResult<Json<RegisterView>> {
     let app: Arc<App> = app;
-    let reader = app.engine.reader();
-    let log_seq = reader.vote_state(&id).log_seq;
-    let register = reader.register(&id);
+    let log_seq = app.vote_state_of(&id).await?.log_seq;
+    let register = app.register_of(&id).await?;
     let placement = register.accepted.as_ref().map(|vote| &vote.placement);
-    let holds = placement.is_some_and(|placement| {
-        let mine = placement.items_of(&placement.layout, app.me());
-        mine.into_iter().all(|item| reader.has_item(&id, item))
-    });
+    let holds = match placement {
+        Some(placement) => {
+            app.has_items(&id, placement.items_of(&placement.layout, app.me()))
+                .await?
+        }
+        None => false,
+    };
     let value = placement.map(placement_view);
-    Json(RegisterView {
+    Ok(Json(RegisterView {
         node: app.me(),
         node_id: app.label.clone(),
         standing: standing(&app),
@@ -95,5 +97,5 @@ pub(crate) async fn register(State(app): State<Shared>, Path(id): Path<ChunkId>)
         holds,
         log_seq,
         chunk_id: id,
-    })
+    }))
 }

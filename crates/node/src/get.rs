@@ -27,6 +27,7 @@ pub(crate) struct GetQuery {
 /// Why there is nothing to serve, as an answer.
 pub(crate) fn missing(id: &ChunkId, missing: Missing) -> ApiError {
     let code = match missing {
+        Missing::Unreadable => return ApiError::internal(format!("{missing}: {id}")),
         Missing::NotFound => ErrorCode::NotFound,
         Missing::Ambiguous => ErrorCode::Ambiguous,
         Missing::Coded => ErrorCode::Coded,
@@ -51,7 +52,7 @@ pub(crate) async fn get_chunk(
     headers: HeaderMap,
 ) -> Response {
     let which = query.sha256.map_or(Which::Public, Which::Exact);
-    match app.engine.reader().find(&id, which) {
+    match app.find(&id, which).await {
         Ok(found) => serve(&app, &id, &found, &method, &headers).await,
         Err(why) => missing(&id, why).into_response(),
     }

@@ -12,7 +12,7 @@ use vstack_engine::ListedRegister;
 use vstack_service::{ApiError, ApiResult, Json, Query};
 use vstack_types::{ChunkId, VideoId};
 
-use crate::app::Shared;
+use crate::app::{Shared, unreadable};
 
 /// Entries on a page unless asked otherwise.
 const LIMIT_DEFAULT: usize = 1000;
@@ -57,19 +57,16 @@ impl ListQuery {
     }
 }
 
-/// The cursor behind a full page.
-fn next_cursor(page: &Page, count: usize, last: Option<u64>) -> Option<String> {
-    last.filter(|_| count == page.limit).map(|lsn| lsn.to_string())
-}
-
 pub(crate) async fn chunks(State(app): State<Shared>, Query(query): Query<ListQuery>) -> ApiResult<Json<ChunkPage>> {
     let page = query.page()?;
     let listed = app
         .engine
-        .reader()
-        .list_items(page.cursor, page.limit, page.prefix.as_ref());
-    let next_cursor = next_cursor(&page, listed.len(), listed.last().map(|item| item.lsn));
+        .look_aside(move |reader| reader.list_items(page.cursor, page.limit, page.prefix.as_ref()))
+        .await;
+    let listed = listed.flatten().map_err(|error| unreadable(&error))?;
+    let next_cursor = listed.next.map(|lsn| lsn.to_string());
     let chunks = listed
+        .entries
         .into_iter()
         .map(|item| HeldItem {
             id: item.id,
@@ -88,11 +85,12 @@ pub(crate) async fn registers(
     let page = query.page()?;
     let listed = app
         .engine
-        .reader()
-        .list_registers(page.cursor, page.limit, page.prefix.as_ref());
-    let next_cursor = next_cursor(&page, listed.len(), listed.last().map(|register| register.lsn));
+        .look_aside(move |reader| reader.list_registers(page.cursor, page.limit, page.prefix.as_ref()))
+        .await;
+    let listed = listed.flatten().map_err(|error| unreadable(&error))?;
+    let next_cursor = listed.next.map(|lsn| lsn.to_string());
     Ok(Json(RegisterPage {
-        registers: listed.into_iter().map(entry).collect(),
+        registers: listed.entries.into_iter().map(entry).collect(),
         next_cursor,
     }))
 }

@@ -43,7 +43,7 @@ pub(crate) async fn pull(
         ));
     }
     let signed = |status| call.call.answer(status, &app.me_text, Vec::new());
-    if app.engine.reader().has_item(&id, pull.sha256) {
+    if app.has_items(&id, vec![pull.sha256]).await? {
         return Ok(signed(StatusCode::OK));
     }
     if vstack_types::planted!("a copy is said to be made and is not") {

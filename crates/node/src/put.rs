@@ -83,7 +83,7 @@ pub(crate) async fn put_chunk(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let early = match consider(&app, &id, &query, &auth, &uri, &headers) {
+    let early = match consider(&app, &id, &query, &auth, &uri, &headers).await {
         Ok((intent, len, checksum)) => match body::place(&app, intent.sender()).await {
             Ok(place) => {
                 let arriving = Arriving {
@@ -106,7 +106,14 @@ pub(crate) async fn put_chunk(
 }
 
 /// Everything that can be said before the body.
-fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: &Uri, headers: &HeaderMap) -> Early {
+async fn consider(
+    app: &App,
+    id: &ChunkId,
+    query: &PutQuery,
+    auth: &ClusterAuth,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Early {
     let refuse = |error: ApiError| Box::new(error.into_response());
     let len = body::announced_len(app, headers).map_err(refuse)?;
     let checksum = body::announced_checksum(headers).map_err(refuse)?;
@@ -117,7 +124,7 @@ fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: 
             if call.node != app.me_text {
                 return Err(refuse(reply::wrong_node(app)));
             }
-            if !app.engine.reader().has_item(id, *sha256) {
+            if !app.has_items(id, vec![*sha256]).await.map_err(refuse)? {
                 app.check_space().map_err(refuse)?;
             }
         }
@@ -126,16 +133,15 @@ fn consider(app: &App, id: &ChunkId, query: &PutQuery, auth: &ClusterAuth, uri: 
             ballot,
             placement,
         } => {
-            let foreseen = foreseen(app, id, &asked.call, *ballot, placement).map_err(refuse)?;
+            let foreseen = foreseen(app, id, &asked.call, *ballot, placement)
+                .await
+                .map_err(refuse)?;
             if let Some(refused) = foreseen {
                 return Err(Box::new(reply::refused_put(app, asked, &refused)));
             }
             check_size(placement, len).map_err(refuse)?;
-            if !placement
-                .items_of(&placement.layout, app.me())
-                .iter()
-                .all(|item| app.engine.reader().has_item(id, *item))
-            {
+            let mine = placement.items_of(&placement.layout, app.me());
+            if !app.has_items(id, mine).await.map_err(refuse)? {
                 app.check_space().map_err(refuse)?;
             }
         }
@@ -178,7 +184,7 @@ fn intent(
 }
 
 /// The refusal that the acceptor would give, supposing the bytes are good.
-fn foreseen(
+async fn foreseen(
     app: &App,
     id: &ChunkId,
     call: &VerifiedCall,
@@ -199,7 +205,7 @@ fn foreseen(
     if app.engine.reader().votes_lost() {
         return Ok(Some(Reply::Damaged));
     }
-    let register = app.engine.reader().register(id);
+    let register = app.register_of(id).await?;
     let outcome = acceptor::handle(&register, me, |_| true, &request);
     let answers = vstack_types::planted!("a vote is answered before its bytes came");
     Ok((answers || !matches!(outcome.reply, Reply::Accepted { .. })).then_some(outcome.reply))

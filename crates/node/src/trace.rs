@@ -65,7 +65,7 @@ pub(crate) struct Arrival {
     since: Monotonic,
     chunk: ChunkId,
     said: Said,
-    log_seq_before: Option<u64>,
+    log_seq_before: u64,
 }
 
 /// The ring of a node that starts now.
@@ -102,7 +102,7 @@ impl App {
         Arrival {
             at: self.clock.wall(),
             since: self.clock.monotonic(),
-            log_seq_before: self.engine.reader().vote_state(&chunk).log_seq,
+            log_seq_before: self.engine.reader().log_seq(),
             chunk,
             said,
         }
@@ -152,14 +152,18 @@ impl App {
     }
 
     fn note(&self, arrival: &Arrival, reply: &'static str) {
-        let after = self.engine.reader().vote_state(&arrival.chunk);
+        let after = self
+            .engine
+            .reader()
+            .vote_state_at_hand(&arrival.chunk)
+            .unwrap_or_default();
         self.trace.record(Handled {
             at: arrival.at,
             chunk: arrival.chunk.clone(),
             said: arrival.said,
             reply,
             after,
-            durable: after.log_seq != arrival.log_seq_before,
+            durable: after.log_seq.is_some_and(|lsn| lsn > arrival.log_seq_before),
             took: self.clock.monotonic().since(arrival.since),
         });
     }

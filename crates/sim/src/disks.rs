@@ -11,6 +11,9 @@ use crate::{
     struck::{Kind, Tally},
 };
 
+/// What is said when a disk does not give what it has: simulated ones do.
+pub const READABLE: &str = "simulated disks give what they have";
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct SimDisk {

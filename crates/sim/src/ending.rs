@@ -20,6 +20,7 @@ use crate::{
         restorer::missing,
         rivals::urls,
     },
+    disks::READABLE,
     history::WHOLE_WITHIN,
     hosts::{Hosts, METADATA, USERS},
     ledger::{Deletion, FilmRecord, Known},
@@ -90,7 +91,7 @@ async fn whole(world: &Arc<World>, demand: Demand) -> Result<(), String> {
 pub(crate) fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool {
     let accepted = hosts
         .running_nodes()
-        .filter_map(|(_, node)| node.reader.register(chunk).accepted);
+        .filter_map(|(_, node)| node.reader.register(chunk).expect(READABLE).accepted);
     let current = observer.registers.get(chunk).and_then(|seen| seen.current()).cloned();
     let mut placements = accepted.map(|vote| vote.placement).chain(current);
     placements.any(|placement| !placement.quorum(|node| !hosts.harmed.contains(&node.uuid)))
@@ -159,7 +160,7 @@ fn has_majority(hosts: &Hosts, chunk: &ChunkId, current: &Placement) -> Result<(
         let has = |item: &Digest| {
             hosts
                 .acceptor(node)
-                .is_some_and(|there| there.reader.has_item(chunk, *item))
+                .is_some_and(|there| there.reader.has_item(chunk, *item).expect(READABLE))
         };
         (items.len(), items.filter(has).count())
     };
@@ -231,12 +232,16 @@ fn is_gone(world: &World, video: VideoId, film: &FilmRecord) -> Result<(), Strin
             if is_beyond_repair(&hosts, &observer, chunk) {
                 continue;
             }
-            let register = node.reader.register(chunk);
+            let register = node.reader.register(chunk).expect(READABLE);
             let sent = ledger.contents.get(chunk).into_iter().flatten();
             // Nobody asks a disk that was adopted for bytes that it had under another name either.
             let adopted = hosts.adopted.contains(&node.me.uuid);
             let may_stay = register.accepted.is_none() && (staging_lasts || adopted);
-            if !may_stay && sent.into_iter().any(|item| node.reader.has_item(chunk, *item)) {
+            if !may_stay
+                && sent
+                    .into_iter()
+                    .any(|item| node.reader.has_item(chunk, *item).expect(READABLE))
+            {
                 return Err(format!("{id} still has bytes of {chunk} of {video}"));
             }
             if register

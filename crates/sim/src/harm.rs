@@ -16,6 +16,7 @@ use crate::{
     actors::readers::scrub,
     clock::{SimClock, Skew},
     dice::Dice,
+    disks::READABLE,
     hosts::HostId,
     processes::{End, stop_node},
     rot::{Rot, Rotted, copy, is_ripe, opened},
@@ -155,7 +156,8 @@ fn adopt(world: &Arc<World>, node: HostId, seed: u64) {
         Err(AdoptError::NoDisk | AdoptError::Nothing) => world.happened(format!("the disk of {node} has no name yet")),
         Err(error) => return world.violate(format!("the disk of {node} cannot be adopted: {error}")),
     }
-    let voted = opened(BoxedDisk::new(copy(&disk)), bytes).map(|reader| reader.list_registers(0, usize::MAX, None));
+    let voted = opened(BoxedDisk::new(copy(&disk)), bytes)
+        .map(|reader| reader.list_registers(0, usize::MAX, None).expect(READABLE).entries);
     match voted.as_deref() {
         Ok([]) => {}
         Ok([register, ..]) => world.violate(format!("{node} was adopted, and has a vote for {}", register.id)),

@@ -215,6 +215,7 @@ pub(crate) fn opened(disk: BoxedDisk, superblock_bytes: u64) -> Result<Reader<Bo
         new_uuid: NodeUuid::from_bytes([0; 16]),
         secret: [0; 32],
         reverify_after: Duration::MAX,
+        blind: false,
         claims: false,
     };
     let now = Now {

@@ -143,17 +143,20 @@ impl Journal {
 
     /// Every record whose name begins with `prefix`, in the order they were written.
     pub async fn records(&self, prefix: &ChunkId) -> Result<Vec<(ChunkId, Vec<u8>)>, JournalError> {
-        let (mut records, mut cursor) = (Vec::new(), 0);
-        loop {
-            let page = self.reader.list_items(cursor, PAGE, Some(prefix));
-            let Some(last) = page.last() else { return Ok(records) };
-            cursor = last.lsn;
-            for listed in page {
+        let (mut records, mut cursor) = (Vec::new(), Some(0));
+        while let Some(after) = cursor {
+            let page = self
+                .reader
+                .list_items(after, PAGE, Some(prefix))
+                .map_err(ReadError::Io)?;
+            cursor = page.next;
+            for listed in page.entries {
                 let found = self.reader.find(&listed.id, Which::Exact(listed.sha256));
                 let found = found.map_err(|_damaged| ReadError::Corrupt)?;
                 records.push((listed.id, self.read(found).await?));
             }
         }
+        Ok(records)
     }
 }
 

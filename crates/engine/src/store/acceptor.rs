@@ -22,7 +22,7 @@ impl<D: Disk> Store<D> {
             return Ok(reply);
         }
         let held = self.held_of(id, request, now, position)?;
-        let register = self.entry(id).register();
+        let register = self.entry(id)?.register();
         let outcome = acceptor::handle(
             &register,
             self.shared.me,
@@ -103,7 +103,7 @@ impl<D: Disk> Store<D> {
             Request::Prepare { .. } => (None, true),
             Request::Decided { .. } | Request::Read => (None, false),
         };
-        let accepted = self.entry(id).register().accepted.map(|vote| vote.placement);
+        let accepted = self.entry(id)?.register().accepted.map(|vote| vote.placement);
         let is_joint = accepted
             .iter()
             .chain(proposed)

@@ -12,19 +12,14 @@ use crate::{
     disk::Disk,
     index::Entry,
     op::{Collected, DeleteOutcome, Now, WriteError},
-    record::{Change, Kind},
+    record::{Body, Change, Kind},
 };
+
+/// Items looked at by one operation: those that were left, and whose time is not over yet, are read in vain.
+const LOOKED_AT_MAX: usize = 8192;
 
 /// Items deleted by one operation: a batch that other writers wait for stays short.
 const COLLECT_ITEMS_MAX: usize = 512;
-
-/// Whether no vote stands or ever stood on the items: they vouch for nothing.
-fn is_staging(entry: &Entry) -> bool {
-    entry
-        .register
-        .as_ref()
-        .is_none_or(|stored| stored.register.accepted.is_none())
-}
 
 fn may_go(register: &Register, me: NodeRef, sha256: Digest) -> bool {
     let vote = register.accepted.as_ref();
@@ -36,7 +31,7 @@ fn may_go(register: &Register, me: NodeRef, sha256: Digest) -> bool {
 
 fn is_due(entry: &Entry, me: NodeRef, sha256: Digest, grace: Duration, staging_ttl: Duration, now: Now) -> bool {
     let Some(item) = entry.item(sha256) else { return false };
-    if is_staging(entry) || planted!("placed bytes are collected as staged ones") {
+    if entry.is_staging() || planted!("placed bytes are collected as staged ones") {
         return now.wall.since(item.time) > staging_ttl;
     }
     entry.register.as_ref().is_some_and(|stored| {
@@ -51,13 +46,13 @@ impl<D: Disk> Store<D> {
         now: Now,
         position: usize,
     ) -> Result<DeleteOutcome, WriteError> {
-        let entry = self.entry(id);
+        let entry = self.entry(id)?;
         if entry.items.is_empty() {
             return Ok(DeleteOutcome::NotFound);
         }
         // A vote that was forgotten may vouch for any of them. Where one stood, collection alone deletes, in its time:
         // what a decision names no more is still read by an old manifest, or was fetched for the next vote.
-        let placed = !is_staging(&entry) && !planted!("placed bytes are deleted on request");
+        let placed = !entry.is_staging() && !planted!("placed bytes are deleted on request");
         if self.shared.votes_lost || placed {
             return Ok(DeleteOutcome::Placed);
         }
@@ -78,22 +73,13 @@ impl<D: Disk> Store<D> {
             return Ok(Collected::default());
         }
         let me = self.shared.me;
-        // From the durable index; what the batch changes is looked at again below.
-        let due: Vec<(ChunkId, Digest)> = self
-            .shared
-            .index()
-            .iter()
-            .flat_map(|(id, entry)| entry.items.iter().map(move |item| (id, entry, item.sha256)))
-            .filter(|(_, entry, sha256)| is_due(entry, me, *sha256, grace, staging_ttl, now))
-            .map(|(id, _, sha256)| (id.clone(), sha256))
-            .take(COLLECT_ITEMS_MAX + 1)
-            .collect();
+        let due = self.due(grace, staging_ttl, now);
         let mut collected = Collected {
             more: due.len() > COLLECT_ITEMS_MAX,
             ..Collected::default()
         };
         for (id, sha256) in due.into_iter().take(COLLECT_ITEMS_MAX) {
-            let entry = self.entry(&id);
+            let entry = self.entry(&id)?;
             if is_due(&entry, me, sha256, grace, staging_ttl, now) {
                 collected.items += 1;
                 collected.bytes += entry.item(sha256).map_or(0, |item| u64::from(item.size));
@@ -101,6 +87,42 @@ impl<D: Disk> Store<D> {
             }
         }
         Ok(collected)
+    }
+
+    /// What may go, by the durable index; what the batch changes is looked at again.
+    fn due(&mut self, grace: Duration, staging_ttl: Duration, now: Now) -> Vec<(ChunkId, Digest)> {
+        let me = self.shared.me;
+        let second = |ago: Duration| {
+            let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+            u32::try_from(now.wall.0.saturating_sub(ago).div_euclid(1000)).unwrap_or(0)
+        };
+        let (staged, left) = (second(staging_ttl), second(grace));
+        let (cells, next) = self
+            .shared
+            .index
+            .unwanted(staged, left, self.collect_from, LOOKED_AT_MAX);
+        self.collect_from = next;
+        let mut due = Vec::new();
+        for cell in cells {
+            // What cannot be read now stays until it can.
+            let Ok(Some(scanned)) = self.shared.superblocks.record(cell.place) else {
+                continue;
+            };
+            let Body::Change(Change { id, sha256, .. }) = scanned.record.body else {
+                continue;
+            };
+            if self
+                .shared
+                .entry(&id)
+                .is_ok_and(|entry| is_due(&entry, me, sha256, grace, staging_ttl, now))
+            {
+                due.push((id, sha256));
+            }
+            if due.len() > COLLECT_ITEMS_MAX {
+                break;
+            }
+        }
+        due
     }
 
     fn stage_tombstone(&mut self, id: &ChunkId, sha256: Digest, now: Now, position: usize) -> Result<(), WriteError> {

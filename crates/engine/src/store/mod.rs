@@ -10,7 +10,11 @@ mod open;
 mod put;
 mod seal;
 
-use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    sync::atomic::Ordering,
+};
 
 use bytes::Bytes;
 use vstack_chunkpaxos::Register;
@@ -22,14 +26,29 @@ pub(crate) use open::{lock, superblocks};
 use crate::{
     disk::Disk,
     identity::Identity,
-    index::{Entry, Logged, Origin},
-    log::{self, Log, NoRoom},
+    index::{Entry, Logged, Origin, State},
+    log::{self, Log, NoRoom, Written},
     op::{Now, Op, Outcome, WriteError},
     reader::{ReadError, Reader, Shared},
     record::{Change, Kind},
     recovery::OpenReport,
     superblock::Head,
+    superblocks::Superblock,
 };
+
+/// An entry as it is, and as it will be.
+struct Pending {
+    old: Arc<Entry>,
+    new: Entry,
+}
+
+/// How a change comes to the log.
+enum Comes {
+    /// It is new.
+    Now,
+    /// It was there before, and is only moved.
+    Moved { written: Written, state: State },
+}
 
 /// The store of one data directory, open for writing.
 pub struct Store<D: Disk> {
@@ -38,8 +57,8 @@ pub struct Store<D: Disk> {
     log: Log<D::File>,
     options: StoreOptions,
     next_number: u32,
-    /// Entries that the batch changes, as they will be.
-    pending: BTreeMap<ChunkId, Entry>,
+    /// Entries that the batch changes.
+    pending: BTreeMap<ChunkId, Pending>,
     /// Operations whose changes are durable, of those being committed.
     durable_ops: usize,
     /// The batch that operations so far were part of could not be written. Set and taken within one commit.
@@ -49,6 +68,14 @@ pub struct Store<D: Disk> {
     unmarked: bool,
     /// Promises and acceptances of the batch.
     batch_votes: u64,
+    /// The shard of the index at which collection goes on.
+    collect_from: usize,
+    /// Entries of which opening found that something of them is lost.
+    suspects: BTreeSet<ChunkId>,
+    /// Entries whose register is known from a commit record alone.
+    second_hand: BTreeSet<ChunkId>,
+    /// Superblocks that were emptied: their heads are left, one for each row of them.
+    emptied: BTreeMap<u32, Head>,
     report: OpenReport,
     _lock: D::Lock,
 }
@@ -143,41 +170,76 @@ impl<D: Disk> Store<D> {
     }
 
     /// The entry as the batch so far leaves it.
-    fn entry(&self, id: &ChunkId) -> Entry {
-        self.pending
-            .get(id)
-            .cloned()
-            .unwrap_or_else(|| self.shared.index().get(id).cloned().unwrap_or_default())
+    fn entry(&self, id: &ChunkId) -> Result<Entry, WriteError> {
+        match self.pending.get(id) {
+            Some(pending) => Ok(pending.new.clone()),
+            None => self.durable_entry(id).map(|entry| (*entry).clone()),
+        }
+    }
+
+    /// The entry as it is without this batch.
+    fn durable_entry(&self, id: &ChunkId) -> Result<Arc<Entry>, WriteError> {
+        self.shared.entry(id).map_err(|error| {
+            tracing::error!(%id, %error, "what is known of a chunk cannot be read");
+            WriteError::Unreadable {
+                error: error.to_string(),
+            }
+        })
     }
 
     /// Adds a change to the batch. When the superblock has no room, the batch so far is written and a new
     /// superblock begun; operations before `position` are durable then.
     fn stage(&mut self, change: &Change, payload: &Bytes, now: Now, position: usize) -> Result<(), WriteError> {
-        let (lsn, place) = match self.log.plan(change, payload, self.options.superblock_bytes) {
-            Ok(planned) => planned,
+        self.stage_as(change, payload, &Comes::Now, now, position)
+    }
+
+    fn stage_as(
+        &mut self,
+        change: &Change,
+        payload: &Bytes,
+        comes: &Comes,
+        now: Now,
+        position: usize,
+    ) -> Result<(), WriteError> {
+        let (written, origin) = match comes {
+            Comes::Now => (None, Origin::Arrived),
+            Comes::Moved { written, state } => (Some(*written), Origin::Moved(*state)),
+        };
+        let superblock_bytes = self.options.superblock_bytes;
+        // Before anything is planned: an entry that cannot be read leaves no trace.
+        self.entry(&change.id)?;
+        let spot = match self.log.plan(change, payload, written, superblock_bytes) {
+            Ok(spot) => spot,
             Err(NoRoom::TooLarge) => return Err(WriteError::TooLarge { len: payload.len() }),
             Err(NoRoom::Rotate) => {
                 self.seal(now)?;
                 self.durable_ops = position;
                 self.rotate(payload.len())?;
-                match self.log.plan(change, payload, self.options.superblock_bytes) {
-                    Ok(planned) => planned,
+                // Read again: what comes behind must not fail any more.
+                self.entry(&change.id)?;
+                match self.log.plan(change, payload, written, superblock_bytes) {
+                    Ok(spot) => spot,
                     // Only when a nearly full disk gave less than it was asked for.
                     Err(_) => return Err(WriteError::DiskFull),
                 }
             }
         };
-        let mut entry = self.entry(&change.id);
-        entry.apply(
-            change,
-            Logged {
-                lsn,
-                time: now.wall,
-                place,
-                origin: Origin::Arrived,
-            },
-        );
-        self.pending.insert(change.id.clone(), entry);
+        let logged = Logged {
+            lsn: spot.lsn,
+            time: written.map_or(now.wall, |written| written.time),
+            place: spot.place,
+            payload_at: spot.payload_at,
+            record_len: spot.record_len,
+            origin,
+        };
+        if !self.pending.contains_key(&change.id) {
+            let old = self.durable_entry(&change.id)?;
+            let new = (*old).clone();
+            self.pending.insert(change.id.clone(), Pending { old, new });
+        }
+        if let Some(pending) = self.pending.get_mut(&change.id) {
+            pending.new.apply(change, logged);
+        }
         self.shared
             .counters
             .bytes_written
@@ -200,9 +262,11 @@ impl<D: Disk> Store<D> {
                 return Err(error);
             }
         };
-        self.shared.add_file(tail.number, Arc::clone(&tail.file));
+        let superblock = Superblock::new(self.head(), Arc::clone(&tail.file), tail.end);
+        self.shared.superblocks.insert(Arc::new(superblock));
         self.next_number += 1;
         self.log = Log::new(tail, self.log.next_lsn);
+        self.shared.set_position(self.log.position());
         Ok(())
     }
 
@@ -222,11 +286,11 @@ impl<D: Disk> Store<D> {
             self.lost_batch = Some(error.clone());
             return Err(error);
         }
-        let mut index = self.shared.index_mut();
-        for (id, entry) in std::mem::take(&mut self.pending) {
-            index.put(id, entry);
+        for (id, Pending { old, new }) in std::mem::take(&mut self.pending) {
+            self.shared.put(&id, &old, new);
         }
-        drop(index);
+        // Now the index has it.
+        self.shared.set_position(self.log.position());
         self.unmarked = true;
         self.shared.counters.batches.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -234,7 +298,13 @@ impl<D: Disk> Store<D> {
 
     /// Writes and syncs what the log has planned: a batch, or a mark, which no operation waits for.
     fn write_sealed(&mut self, now: Now) -> Result<(), WriteError> {
+        let (first, start) = (self.log.next_lsn, self.log.tail.end);
         let sealed = self.log.seal(now.wall);
+        if sealed.is_ok()
+            && let Some(superblock) = self.shared.superblocks.get(self.log.tail.number)
+        {
+            superblock.advance(first, start, self.log.tail.end);
+        }
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
         let votes = std::mem::take(&mut self.batch_votes);
         if votes > 0 && sealed.is_ok() {
@@ -262,10 +332,10 @@ impl<D: Disk> Store<D> {
     /// Whether the item is here and matches its SHA-256, reading it back when nobody did since the start.
     /// What does not match is quarantined in this batch.
     fn holds(&mut self, id: &ChunkId, sha256: Digest, now: Now, position: usize) -> Result<bool, WriteError> {
-        let entry = self.entry(id);
-        if entry
+        if self
+            .entry(id)?
             .item(sha256)
-            .is_some_and(|item| item.is_verified() && !item.is_corrupt())
+            .is_some_and(|item| item.state.is_verified())
         {
             return Ok(true);
         }
@@ -274,19 +344,22 @@ impl<D: Disk> Store<D> {
 
     /// As [`Store::holds`], on the word of the disk: read back within the period after which readers, too, verify again.
     fn reads_back(&mut self, id: &ChunkId, sha256: Digest, now: Now, position: usize) -> Result<bool, WriteError> {
-        let entry = self.entry(id);
+        let entry = self.entry(id)?;
         let Some(item) = entry.item(sha256).filter(|item| !item.is_corrupt()) else {
             return Ok(false);
         };
-        if item.was_read_back(now.monotonic, self.shared.reverify_after) {
+        if item.state.was_read_back(now.monotonic, self.shared.reverify_after) {
             return Ok(true);
         }
         // What this batch brings is not on the disk yet: what is read there now would condemn it.
         if item.lsn > self.shared.counters.log_seq.load(Ordering::Acquire) {
             return Ok(false);
         }
-        match self.shared.read_verified(item, now.monotonic) {
-            Ok(_) => Ok(true),
+        match self.shared.read_verified(id, item, now.monotonic) {
+            Ok(_) => {
+                self.learn(id, sha256, State::checked(now.monotonic));
+                Ok(true)
+            }
             Err(ReadError::Corrupt) => {
                 self.quarantine(id, sha256, now, position)?;
                 Ok(false)
@@ -299,6 +372,17 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Notes what was learnt of an item, in the batch too.
+    fn learn(&mut self, id: &ChunkId, sha256: Digest, learnt: State) {
+        let item = self.pending.get_mut(id).and_then(|pending| {
+            let mut items = pending.new.items.iter_mut();
+            items.find(|item| item.sha256 == sha256)
+        });
+        if let Some(item) = item {
+            item.state = item.state.then(learnt);
+        }
+    }
+
     /// A reader found the item that was written as `lsn` damaged. It may have been replaced since.
     fn quarantine_read(
         &mut self,
@@ -308,21 +392,24 @@ impl<D: Disk> Store<D> {
         now: Now,
         position: usize,
     ) -> Result<(), WriteError> {
-        let entry = self.entry(id);
+        let entry = self.entry(id)?;
         match entry.item(sha256) {
-            Some(item) if item.lsn == lsn && !item.quarantined => self.quarantine(id, sha256, now, position),
+            Some(item) if item.lsn == lsn && item.state != State::QUARANTINED => {
+                self.quarantine(id, sha256, now, position)
+            }
             Some(_) | None => Ok(()),
         }
     }
 
     /// Writes down that an item is damaged; a register that vouches for it abstains from now on.
     fn quarantine(&mut self, id: &ChunkId, sha256: Digest, now: Now, position: usize) -> Result<(), WriteError> {
-        let entry = self.entry(id);
+        let entry = self.entry(id)?;
         let Some(item) = entry.item(sha256) else { return Ok(()) };
-        item.set_corrupt();
+        // Whatever comes of the record, it is not served any more.
+        self.shared.index.learn(id, item, State::CORRUPT);
         let register = entry.register();
         let damaged = entry.vouches_for(self.shared.me, sha256) && !register.damaged;
-        tracing::error!(%id, %sha256, superblock = item.place.superblock, vouched_for = damaged, "an item is damaged");
+        tracing::error!(%id, %sha256, superblock = item.place.superblock(), vouched_for = damaged, "an item is damaged");
         self.shared.counters.quarantined.fetch_add(1, Ordering::Relaxed);
         let change = Change {
             kind: Kind::Quarantine,

@@ -1,28 +1,32 @@
 //! Opening a store: the lock, the identity, recovery, and what recovery found to be written down.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, RwLock,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use vstack_chunkpaxos::Register;
-use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ambient, planted};
+use vstack_types::{Digest, NodeRef, NodeUuid, ambient, planted};
 
 use super::Store;
 use crate::{
     claim::{self, Held},
     disk::{Disk, is_full},
     identity::{Identity, IdentityError},
-    index::Entry,
+    index::{Entry, StoredRegister},
     log::{self, Log},
     op::{Now, WriteError},
+    pins::Pins,
     reader::{Counters, Shared},
-    recovery,
+    record::Body,
+    recovery::{self, Reading},
     superblock::{FORMAT_VERSION, Head, SUPERBLOCK_BYTES_MIN, file_number},
+    superblocks::Superblock,
 };
 
 /// How a store is to be opened. Plain data.
@@ -36,6 +40,8 @@ pub struct StoreOptions {
     pub secret: [u8; 32],
     /// An item read back and verified longer ago than this is verified again before it is served.
     pub reverify_after: Duration,
+    /// Goes on behind an end of the log that the disk does not give. The votes in it are lost then, for good.
+    pub blind: bool,
     /// This disk is to register: a log that has no claim yet gets one before anything is written behind it.
     pub claims: bool,
 }
@@ -48,7 +54,20 @@ impl StoreOptions {
             new_uuid: NodeUuid::random(),
             secret: ambient::bytes(),
             reverify_after: Duration::from_secs(24 * 3600),
+            blind: false,
             claims: false,
+        }
+    }
+}
+
+impl StoreOptions {
+    fn reading(&self) -> Reading {
+        let digest = Digest::of(&[&self.secret[..], b"index"].concat());
+        Reading {
+            superblock_bytes: self.superblock_bytes,
+            key: std::array::from_fn(|i| digest.as_bytes()[i]),
+            everything: false,
+            blind: self.blind,
         }
     }
 }
@@ -68,6 +87,14 @@ pub enum OpenError {
     /// The disk fails.
     #[error("the data directory cannot be read or written")]
     Io(#[from] io::Error),
+    /// The end of the log cannot be read.
+    #[error("superblock {number}, in which the log ends, cannot be read")]
+    End {
+        /// Which superblock.
+        number: u32,
+        /// What the disk said.
+        source: io::Error,
+    },
     /// What it claims where it registers cannot be written down. Without, a log that went back would outgrow the number
     /// it is known by, start after start.
     #[error("how far the log has to be known cannot be written to the data directory")]
@@ -123,6 +150,7 @@ pub(super) fn head(number: u32, uuid: NodeUuid, options: &StoreOptions, first_ls
         uuid,
         salt: log::salt(options.secret, uuid, number),
         first_lsn,
+        emptied: None,
     }
 }
 
@@ -188,16 +216,18 @@ impl<D: Disk> Store<D> {
         let mut identity = identity(&disk, &options)?;
         identity.sealed &= !planted!("a restart breaks the seal");
         let me = identity.node;
-        let mut found = recovery::recover(&disk, &identity, options.superblock_bytes)?;
+        let reading = options.reading();
+        let mut found = recovery::recover(&disk, &identity, reading)?;
         found.report.log_seq = found.next_lsn - 1;
         let claim = claim(&disk, &options, found.report.log_seq)?;
-        let had_records = found.report.records > 0;
+        let had_records = found.report.records > 0 || found.report.checkpoint.is_some();
         let tail = if let Some(tail) = found.tail {
             tail
         } else {
             let head = head(found.next_number, me.uuid, &options, found.next_lsn);
             let tail = log::create_superblock(&disk, &head, options.superblock_bytes, SUPERBLOCK_BYTES_MIN)?;
-            found.files.insert(tail.number, Arc::clone(&tail.file));
+            let superblock = Superblock::new(head, Arc::clone(&tail.file), tail.end);
+            found.superblocks.insert(Arc::new(superblock));
             found.next_number += 1;
             tail
         };
@@ -206,11 +236,22 @@ impl<D: Disk> Store<D> {
             identity.begun = true;
             identity.save(&disk)?;
         }
+        let next_lsn = if planted!("log sequence numbers are used again") {
+            found.next_lsn.saturating_sub(3).max(1)
+        } else {
+            found.next_lsn
+        };
+        let log = Log::new(tail, next_lsn);
+        let position = log.position();
         let shared = Arc::new(Shared {
             disk,
             me,
-            index: RwLock::new(found.index),
-            files: RwLock::new(found.files),
+            index: found.index,
+            superblocks: found.superblocks,
+            pins: Pins::default(),
+            position: Mutex::new(position),
+            checkpointed: AtomicU64::new(found.report.checkpoint.unwrap_or(0)),
+            checkpointing: Mutex::new(None),
             counters: Counters::default(),
             usage: Mutex::new(None),
             reverify_after: options.reverify_after,
@@ -219,23 +260,22 @@ impl<D: Disk> Store<D> {
             claim: Mutex::new(claim),
             unfinished: AtomicBool::new(true),
         });
-        let next_lsn = if planted!("log sequence numbers are used again") {
-            found.next_lsn.saturating_sub(3).max(1)
-        } else {
-            found.next_lsn
-        };
         let mut store = Self {
             shared,
             identity,
-            log: Log::new(tail, next_lsn),
+            log,
             options,
             next_number: found.next_number,
-            pending: std::collections::BTreeMap::new(),
+            pending: BTreeMap::new(),
             durable_ops: 0,
             lost_batch: None,
             failed: false,
             unmarked: had_records,
             batch_votes: 0,
+            collect_from: 0,
+            suspects: found.suspects,
+            second_hand: found.second_hand,
+            emptied: found.emptied,
             report: found.report,
             _lock: lock,
         };
@@ -272,49 +312,58 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// A register that vouches for an item that is lost abstains, durably.
+    /// A register that vouches for an item that is lost abstains, durably; one of which a commit record is the last copy
+    /// is written again.
     fn write_down_losses(&mut self, now: Now) -> Result<(), WriteError> {
-        let lost: Vec<(ChunkId, Digest)> = self
-            .shared
-            .index()
-            .iter()
-            .filter(|(_, entry)| !entry.register().damaged)
-            .flat_map(|(id, entry)| entry.items.iter().map(move |item| (id, entry, item)))
-            .filter(|(_, entry, item)| item.is_corrupt() && entry.vouches_for(self.shared.me, item.sha256))
-            .map(|(id, _, item)| (id.clone(), item.sha256))
-            .collect();
+        if self.report.unreadable {
+            return Ok(());
+        }
+        for id in std::mem::take(&mut self.second_hand) {
+            let stored = self.entry(&id)?.register;
+            let Some(stored) = stored else { continue };
+            if self.is_second_hand(&stored) {
+                self.stage_vote(&id, stored.register, now, 0)?;
+            }
+        }
         if planted!("lost bytes are vouched for") {
             return Ok(());
         }
-        for (id, sha256) in lost {
-            self.quarantine(&id, sha256, now, 0)?;
-        }
-        for (id, register) in self.voted_for_nothing() {
-            let damaged = Register {
-                damaged: true,
-                ..register
-            };
-            self.stage_vote(&id, damaged, now, 0)?;
+        for id in std::mem::take(&mut self.suspects) {
+            let entry = self.entry(&id)?;
+            let register = entry.register();
+            if register.damaged {
+                continue;
+            }
+            let lost = entry
+                .items
+                .iter()
+                .find(|item| item.is_corrupt() && entry.vouches_for(self.shared.me, item.sha256));
+            if let Some(item) = lost {
+                self.quarantine(&id, item.sha256, now, 0)?;
+            } else if self.votes_for_nothing(&entry, &register) {
+                let damaged = Register {
+                    damaged: true,
+                    ..register
+                };
+                self.stage_vote(&id, damaged, now, 0)?;
+            }
         }
         self.seal(now)?;
         Ok(())
     }
 
-    /// Registers whose vote names an item of which no trace is left, as when it was in a superblock of a name given up
+    fn is_second_hand(&self, stored: &StoredRegister) -> bool {
+        let found = self.shared.superblocks.record(stored.place);
+        found.is_ok_and(|found| found.is_none_or(|scanned| matches!(scanned.record.body, Body::Commit { .. })))
+    }
+
+    /// Whether its vote names an item of which no trace is left, as when it was in a superblock of a name given up
     /// that is lost. A decision is noted without the item; a vote is not given without.
-    fn voted_for_nothing(&self) -> Vec<(ChunkId, Register)> {
-        let names_nothing = |entry: &Entry, register: &Register| {
-            register.accepted.as_ref().is_some_and(|vote| {
-                let mine = vote.placement.items_of(&vote.placement.layout, self.shared.me);
-                mine.iter().any(|sha256| entry.item(*sha256).is_none())
-            })
+    fn votes_for_nothing(&self, entry: &Entry, register: &Register) -> bool {
+        let Some(vote) = register.accepted.as_ref().filter(|_| !register.decided) else {
+            return false;
         };
-        self.shared
-            .index()
-            .iter()
-            .map(|(id, entry)| (id, entry, entry.register()))
-            .filter(|(_, entry, register)| !register.damaged && !register.decided && names_nothing(entry, register))
-            .map(|(id, _, register)| (id.clone(), register))
-            .collect()
+        let mine = vote.placement.items_of(&vote.placement.layout, self.shared.me);
+        mine.iter().any(|sha256| entry.item(*sha256).is_none())
     }
 }

@@ -28,7 +28,7 @@ impl<D: Disk> Store<D> {
         position: usize,
     ) -> Result<PutOutcome, WriteError> {
         match mode {
-            PutMode::Plain if conflicts(&self.entry(id), item.sha256()) => Ok(PutOutcome::Conflict),
+            PutMode::Plain if conflicts(&self.entry(id)?, item.sha256()) => Ok(PutOutcome::Conflict),
             PutMode::Plain | PutMode::Item => self.put_item(id, item, now, position),
             PutMode::Vote { ballot, placement } => self.put_vote(id, item, ballot, placement, now, position),
         }
@@ -37,11 +37,11 @@ impl<D: Disk> Store<D> {
     fn put_item(&mut self, id: &ChunkId, item: &Item, now: Now, position: usize) -> Result<PutOutcome, WriteError> {
         let sha256 = item.sha256();
         if self.holds(id, sha256, now, position)?
-            && let Some(stored) = self.entry(id).item(sha256)
+            && let Some(stored) = self.entry(id)?.item(sha256)
         {
             self.keep_longer(id, stored, now, position)?;
             return Ok(PutOutcome::AlreadyThere {
-                superblock: stored.place.superblock,
+                superblock: stored.place.superblock(),
             });
         }
         let register = self.restored_by(id, sha256, now, position)?;
@@ -51,7 +51,7 @@ impl<D: Disk> Store<D> {
     /// Bytes that are put again count as fresh: who was told that they are here has the whole staging time to place
     /// them.
     fn keep_longer(&mut self, id: &ChunkId, stored: &StoredItem, now: Now, position: usize) -> Result<(), WriteError> {
-        let kept = self.entry(id).keeps(self.shared.me, stored.sha256);
+        let kept = self.entry(id)?.keeps(self.shared.me, stored.sha256);
         if kept || now.wall.since(stored.time) <= TOUCH_AFTER {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl<D: Disk> Store<D> {
         now: Now,
         position: usize,
     ) -> Result<Option<Register>, WriteError> {
-        let register = self.entry(id).register();
+        let register = self.entry(id)?.register();
         // Bytes do not bring votes back.
         let may_be_whole = register.damaged && !register.votes_lost();
         let Some(vote) = register.accepted.as_ref().filter(|_| may_be_whole) else {
@@ -116,7 +116,7 @@ impl<D: Disk> Store<D> {
             }
         }
         let here_already = held[1..].contains(&item.sha256());
-        let register = self.entry(id).register();
+        let register = self.entry(id)?.register();
         let outcome = acceptor::handle(&register, me, |sha256| held.contains(&sha256), &request);
         // One of several shards: it stays, so that the last of them finds the others here.
         if matches!(outcome.reply, Reply::NeedBytes { .. }) {
@@ -174,9 +174,9 @@ impl<D: Disk> Store<D> {
         };
         self.stage(&change, item.bytes(), now, position)?;
         let superblock = self
-            .entry(id)
+            .entry(id)?
             .item(item.sha256())
-            .map_or(0, |stored| stored.place.superblock);
+            .map_or(0, |stored| stored.place.superblock());
         Ok(PutOutcome::Stored { superblock })
     }
 
@@ -231,6 +231,7 @@ mod tests {
             new_uuid: NodeUuid::from_bytes([1; 16]),
             secret: [7; 32],
             reverify_after: Duration::from_secs(86_400),
+            blind: false,
             claims: false,
         };
         let mut store = Store::open(MemDisk::default(), options, NOW).unwrap();
@@ -267,7 +268,7 @@ mod tests {
         };
         let outcomes = store.commit(vec![news, brought], NOW);
         assert!(matches!(outcomes[1], Ok(Outcome::Put(PutOutcome::Stored { .. }))));
-        let register = store.entry(&id).register();
+        let register = store.entry(&id).unwrap().register();
         assert!(register.decided && register.votes_lost(), "{register:?}");
         let asked = Op::Paxos {
             id,

@@ -339,7 +339,7 @@ impl World {
         let registers: Vec<_> = self
             .told
             .ids()
-            .map(|id| (id.clone(), store.reader().register(id)))
+            .map(|id| (id.clone(), store.reader().register(id).unwrap()))
             .collect();
         let op = Op::Collect {
             grace: GRACE,
@@ -356,7 +356,7 @@ impl World {
 
     /// Reads everything, as a scrub does; what is found damaged is written down.
     fn read_all(&mut self, store: &mut Store<MemDisk>) -> Verdict {
-        for listed in store.reader().list_items(0, usize::MAX, None) {
+        for listed in store.reader().list_items(0, usize::MAX, None).unwrap().entries {
             let Ok(found) = store.reader().find(&listed.id, Which::Exact(listed.sha256)) else {
                 continue;
             };
@@ -443,7 +443,7 @@ impl World {
         if store.me().uuid == old || store.me() != self.me {
             return Err(format!("adopted, it is {}", store.me()));
         }
-        if !store.reader().list_registers(0, 1, None).is_empty() {
+        if !store.reader().list_registers(0, 1, None).unwrap().entries.is_empty() {
             return Err("an adopted disk shows a vote of its old life".to_owned());
         }
         // What is lost with all its superblocks, or was told missing before, is missing.

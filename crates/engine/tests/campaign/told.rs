@@ -301,7 +301,7 @@ impl Told {
 
     fn check_items(&self, reader: &Reader<MemDisk>, now: Now, damaged: Damaged) -> Verdict {
         // Nothing is served but what was put.
-        for listed in reader.list_items(0, usize::MAX, None) {
+        for listed in reader.list_items(0, usize::MAX, None).unwrap().entries {
             let found = read(reader, &listed.id, listed.sha256, now)?;
             if found != Read::Bytes && !self.harmed {
                 return Err(format!("{} {} is listed and {found:?}", listed.id, listed.sha256));
@@ -337,7 +337,7 @@ impl Told {
     pub fn see(&mut self, store: &Store<MemDisk>, now: Now, damaged: Damaged) -> Verdict {
         let reader = store.reader();
         let mut items = BTreeMap::new();
-        for listed in reader.list_items(0, usize::MAX, None) {
+        for listed in reader.list_items(0, usize::MAX, None).unwrap().entries {
             let Ok(found) = reader.find(&listed.id, Which::Exact(listed.sha256)) else {
                 continue;
             };
@@ -368,7 +368,7 @@ impl Told {
             .map(|key| Ok((is(key, Read::Damaged)?, key.clone())))
             .collect();
         self.corrupt = corrupt?.into_iter().filter_map(|(is, key)| is.then_some(key)).collect();
-        for listed in reader.list_registers(0, usize::MAX, None) {
+        for listed in reader.list_registers(0, usize::MAX, None).unwrap().entries {
             if self.registers.get(&listed.id) != Some(&listed.register) {
                 self.changed.insert(listed.id.clone(), at(0));
                 self.registers.insert(listed.id, listed.register);
@@ -398,7 +398,7 @@ impl Told {
 
     fn check_registers(&self, reader: &Reader<MemDisk>) -> Verdict {
         for (id, told) in &self.registers {
-            let here = reader.register(id);
+            let here = reader.register(id).unwrap();
             let context = || format!("{id} was told {told:?} and has {here:?}");
             if here.promised < told.promised {
                 return Err(format!("a promise is forgotten: {}", context()));
@@ -411,12 +411,12 @@ impl Told {
                 }
             }
         }
-        for listed in reader.list_registers(0, usize::MAX, None) {
+        for listed in reader.list_registers(0, usize::MAX, None).unwrap().entries {
             let Some(vote) = &listed.register.accepted else {
                 continue;
             };
             let sha256 = vote.placement.sha256;
-            let lost = vouches(&listed.register, self.me, sha256) && !reader.has_item(&listed.id, sha256);
+            let lost = vouches(&listed.register, self.me, sha256) && !reader.has_item(&listed.id, sha256).unwrap();
             // A decision is noted without the bytes; a vote is not given without them.
             if lost && !listed.register.damaged && !listed.register.decided {
                 return Err(format!(

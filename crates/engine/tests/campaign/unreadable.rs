@@ -147,13 +147,13 @@ pub fn suffer(disk: &MemDisk, seed: u64, options: &StoreOptions, now: Now) -> Ve
     let reads = Arc::clone(&unreadable.reads);
     reads.fail(rng.random_range(0..40), rng.random_range(1..=FAILING_MAX));
     match Store::open(unreadable.clone(), options.clone(), now) {
-        Ok(_) | Err(OpenError::Io(_) | OpenError::Identity(IdentityError::Io(_))) => {}
+        Ok(_) | Err(OpenError::Io(_) | OpenError::End { .. } | OpenError::Identity(IdentityError::Io(_))) => {}
         Err(error) => return Err(format!("a read that failed is taken for something else: {error}")),
     }
     // Nothing fails any more.
     reads.fail(0, 0);
     let store = Store::open(unreadable, options.clone(), now).map_err(|error| format!("not opened: {error}"))?;
-    for listed in store.reader().list_items(0, usize::MAX, None) {
+    for listed in store.reader().list_items(0, usize::MAX, None).unwrap().entries {
         let Ok(found) = store.reader().find(&listed.id, Which::Exact(listed.sha256)) else {
             continue;
         };

@@ -28,6 +28,7 @@ pub fn options() -> StoreOptions {
         new_uuid: NodeUuid::from_bytes([1; 16]),
         secret: [7; 32],
         reverify_after: DAY,
+        blind: false,
         claims: false,
     }
 }

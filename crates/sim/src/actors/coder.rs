@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     dice::Dice,
+    disks::READABLE,
     hosts::HostId,
     ledger::{Deletion, Known},
     shards::{decode, encode},
@@ -216,7 +217,7 @@ pub(super) async fn bring(
         let lacks = world
             .hosts()
             .acceptor(node)
-            .is_some_and(|there| !there.reader.has_item(chunk, item));
+            .is_some_and(|there| !there.reader.has_item(chunk, item).expect(READABLE));
         if let Some(holder) = urls.holder(node).filter(|_| lacks) {
             let _may_be_away = timeout(ITEM_TIMEOUT, nodes.put_item(&holder, chunk, item, bytes)).await;
         }

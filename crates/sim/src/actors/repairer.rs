@@ -22,6 +22,7 @@ use super::{
     rivals::{learn, urls},
 };
 use crate::{
+    disks::READABLE,
     ending::is_beyond_repair,
     hosts::{HostId, Hosts},
     world::World,
@@ -111,7 +112,9 @@ pub(crate) fn is_coded(placement: &Placement) -> bool {
 async fn assist(world: &World, nodes: &NodeClient, chunk: &ChunkId) {
     let newest = {
         let hosts = world.hosts();
-        let registers = hosts.running_nodes().map(|(_, node)| node.reader.register(chunk));
+        let registers = hosts
+            .running_nodes()
+            .map(|(_, node)| node.reader.register(chunk).expect(READABLE));
         let accepted = registers.filter_map(|register| Some((register.accepted?, register.decided)));
         accepted.max_by_key(|(vote, decided)| (vote.ballot, *decided))
     };
@@ -130,7 +133,9 @@ fn lacks(world: &World, chunk: &ChunkId, value: &Placement) -> bool {
     let hosts = world.hosts();
     hosts.running_nodes().any(|(_, node)| {
         let items = value.items_of(&value.layout, node.me);
-        items.iter().any(|item| !node.reader.has_item(chunk, *item))
+        items
+            .iter()
+            .any(|item| !node.reader.has_item(chunk, *item).expect(READABLE))
     })
 }
 

@@ -21,6 +21,7 @@ use super::{
     repairer::is_coded,
     rivals::urls,
 };
+use crate::disks::READABLE;
 use crate::{hosts::Hosts, world::World};
 
 /// For one copy.
@@ -34,11 +35,11 @@ pub(crate) fn missing(hosts: &Hosts, chunk: &ChunkId, current: &Placement, node:
         return Some(format!("{node} does not run"));
     };
     let mut items = current.items_of(&current.layout, node).into_iter();
-    if let Some(item) = items.find(|item| !running.reader.has_item(chunk, *item)) {
+    if let Some(item) = items.find(|item| !running.reader.has_item(chunk, *item).expect(READABLE)) {
         return Some(format!("{node} has no item {item}"));
     }
     // Bytes that no register names are dropped after a while.
-    let register = running.reader.register(chunk);
+    let register = running.reader.register(chunk).expect(READABLE);
     let knows = register.accepted.is_some_and(|vote| vote.placement == *current);
     (!knows || register.damaged).then(|| format!("{node} does not know that it keeps version {}", current.version))
 }

@@ -4,6 +4,7 @@ use vstack_chunkpaxos::Placement;
 use vstack_types::{ChunkId, Digest, NodeRef};
 
 use super::register::Seen;
+use crate::disks::READABLE;
 use crate::{calls::short, hosts::RunningNode};
 
 /// Whether `node` vouched for `item` since it was last free to let it go.
@@ -20,7 +21,7 @@ pub(crate) fn check(chunk: &ChunkId, seen: &Seen, node: &RunningNode) -> Result<
     };
     for layout in std::iter::once(&current.layout).chain(&current.prev) {
         for item in current.items_of(layout, node.me) {
-            if vouched(seen, node.me, item) && !node.reader.has_item(chunk, item) {
+            if vouched(seen, node.me, item) && !node.reader.has_item(chunk, item).expect(READABLE) {
                 return Err(format!(
                     "{}: {} vouched for item {item} of {current:?} and does not have it",
                     short(chunk),

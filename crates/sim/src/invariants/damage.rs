@@ -6,6 +6,7 @@ use vstack_engine::{BoxedDisk, Missing, Reader, Which};
 use vstack_types::{ChunkId, Digest, NodeRef};
 
 use super::{bytes::vouched, register::Seen};
+use crate::disks::READABLE;
 use crate::{calls::short, hosts::RunningNode, rot::Rot};
 
 /// What a node lacks of what it vouches for, and how far its log was when it said so.
@@ -21,7 +22,7 @@ pub(crate) struct Damage(BTreeMap<(ChunkId, NodeRef), Noticed>);
 
 /// What `reader` accepted as its own share of `chunk`.
 fn assigned(reader: &Reader<BoxedDisk>, chunk: &ChunkId) -> Vec<Digest> {
-    let vote = reader.register(chunk).accepted;
+    let vote = reader.register(chunk).expect(READABLE).accepted;
     vote.map(|vote| vote.placement.items_of(&vote.placement.layout, reader.me()))
         .unwrap_or_default()
 }
@@ -30,8 +31,8 @@ impl Damage {
     /// Whether a register that abstained because bytes are damaged abstains until it has others.
     pub(crate) fn check(&mut self, chunk: &ChunkId, node: &RunningNode) -> Result<(), String> {
         let (key, reader) = ((chunk.clone(), node.me), &node.reader);
-        if reader.vote_state(chunk).damaged {
-            let lacks = |item: &Digest| !reader.has_item(chunk, *item);
+        if reader.vote_state(chunk).expect(READABLE).damaged {
+            let lacks = |item: &Digest| !reader.has_item(chunk, *item).expect(READABLE);
             let items: Vec<_> = assigned(reader, chunk).into_iter().filter(lacks).collect();
             let log_seq = reader.log_seq();
             self.0.entry(key).or_insert(Noticed { items, log_seq });
@@ -59,7 +60,7 @@ impl Damage {
 /// already what it has no copy of.
 pub(crate) fn is_said(chunk: &ChunkId, seen: &Seen, node: &RunningNode, starts: bool) -> Result<(), String> {
     let reader = &node.reader;
-    let state = reader.vote_state(chunk);
+    let state = reader.vote_state(chunk).expect(READABLE);
     if reader.votes_lost() || state.damaged {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! What a node answered it never forgets: its register stands at least where its answers said.
 
+use crate::disks::READABLE;
 use std::collections::BTreeMap;
 
 use vstack_chunkpaxos::{Ballot, Reply};
@@ -44,7 +45,7 @@ impl Memory {
         if reader.votes_lost() {
             return Ok(());
         }
-        let register = reader.register(chunk);
+        let register = reader.register(chunk).expect(READABLE);
         if register.damaged {
             return Ok(());
         }

@@ -1,0 +1,185 @@
+//! The superblocks that are open for reading: their files, how far they are durable, and where in them a sequence number
+//! is.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    disk::DiskFile,
+    index::Place,
+    scan::{self, Scanned},
+    superblock::{Head, RECORDS_AT},
+};
+
+/// A list that begins somewhere reads at most so many bytes of a superblock in vain.
+const STEP_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Where a batch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Milestone {
+    /// Of its first record.
+    pub lsn: u64,
+    pub offset: u64,
+}
+
+/// A superblock that is open.
+#[derive(Debug)]
+pub(crate) struct Superblock<F> {
+    pub head: Head,
+    pub file: Arc<F>,
+    /// Everything of it below is durable, and may be read.
+    end: AtomicU64,
+    /// Everything of it below is known to be durable by a later record, too.
+    marked: AtomicU64,
+    /// Bytes of its records that are still wanted.
+    live: AtomicI64,
+    milestones: RwLock<Vec<Milestone>>,
+}
+
+impl<F: DiskFile> Superblock<F> {
+    pub(crate) fn new(head: Head, file: Arc<F>, end: u64) -> Self {
+        Self {
+            head,
+            file,
+            end: AtomicU64::new(end),
+            marked: AtomicU64::new(end),
+            live: AtomicI64::new(0),
+            milestones: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Everything below is durable and is known to be by a record behind it.
+    pub(crate) fn marked(&self) -> u64 {
+        self.marked.load(Ordering::Acquire)
+    }
+
+    /// The batch whose first record has `lsn` is durable from `offset` up to `end`.
+    pub(crate) fn advance(&self, lsn: u64, offset: u64, end: u64) {
+        self.milestone(lsn, offset);
+        self.marked.store(offset, Ordering::Release);
+        self.end.store(end, Ordering::Release);
+    }
+
+    pub(crate) fn set_end(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// A batch that begins at `offset` with `lsn`.
+    pub(crate) fn milestone(&self, lsn: u64, offset: u64) {
+        let mut milestones = self.milestones.write().unwrap_or_else(PoisonError::into_inner);
+        if milestones.last().is_none_or(|last| offset >= last.offset + STEP_BYTES) {
+            milestones.push(Milestone { lsn, offset });
+        }
+    }
+
+    pub(crate) fn milestones(&self) -> Vec<Milestone> {
+        self.milestones.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A place before every record from `lsn` on, and the sequence number before it.
+    pub(crate) fn before(&self, lsn: u64) -> u64 {
+        let milestones = self.milestones.read().unwrap_or_else(PoisonError::into_inner);
+        let behind = milestones.partition_point(|milestone| milestone.lsn <= lsn);
+        behind.checked_sub(1).map_or(RECORDS_AT, |last| milestones[last].offset)
+    }
+
+    pub(crate) fn live_bytes(&self) -> u64 {
+        u64::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    pub(crate) fn set_live(&self, bytes: i64) {
+        self.live.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Milestones from before those that are known.
+    pub(crate) fn put_milestones_first(&self, before: &[Milestone]) {
+        let mut milestones = self.milestones.write().unwrap_or_else(PoisonError::into_inner);
+        let first = milestones.first().map_or(u64::MAX, |first| first.offset);
+        let kept = before.iter().filter(|milestone| milestone.offset < first);
+        *milestones = kept.copied().chain(milestones.drain(..)).collect();
+    }
+
+    pub(crate) fn add_live(&self, bytes: i64) {
+        self.live.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The record that begins at `offset`; none when there is none, or it is damaged.
+    pub(crate) fn record(&self, offset: u64) -> io::Result<Option<Scanned>> {
+        scan::read_record(&*self.file, &self.head, offset, self.end())
+    }
+}
+
+/// All of them, by number.
+#[derive(Debug)]
+pub(crate) struct Superblocks<F>(RwLock<BTreeMap<u32, Arc<Superblock<F>>>>);
+
+impl<F> Default for Superblocks<F> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<F: DiskFile> Superblocks<F> {
+    pub(crate) fn get(&self, number: u32) -> Option<Arc<Superblock<F>>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&number)
+            .cloned()
+    }
+
+    pub(crate) fn insert(&self, superblock: Arc<Superblock<F>>) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(superblock.head.number, superblock);
+    }
+
+    pub(crate) fn remove(&self, number: u32) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Superblock<F>>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Number of the first one.
+    pub(crate) fn first(&self) -> Option<u32> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.first_key_value().map(|(number, _)| *number)
+    }
+
+    /// The record at `place`; none when its superblock is gone, or no valid record begins there.
+    pub(crate) fn record(&self, place: Place) -> io::Result<Option<Scanned>> {
+        match self.get(place.superblock()) {
+            Some(superblock) => superblock.record(place.offset()),
+            None => Ok(None),
+        }
+    }
+
+    /// Counts bytes of records that came to be wanted, or are no more.
+    pub(crate) fn add_live(&self, place: Place, bytes: i64) {
+        if let Some(superblock) = self.get(place.superblock()) {
+            superblock.add_live(bytes);
+        }
+    }
+}
