@@ -113,6 +113,9 @@ impl DiskFile for BoxedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_at(buffer, offset)
     }
+    fn read_medium_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_medium_at(buffer, offset)
+    }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_at(bytes, offset)
     }
@@ -127,6 +130,12 @@ impl DiskFile for BoxedFile {
     }
     fn data_from(&self, from: u64) -> io::Result<Option<u64>> {
         self.0.data_from(from)
+    }
+    fn punch(&self, from: u64, to: u64) -> io::Result<()> {
+        self.0.punch(from, to)
+    }
+    fn allocated(&self) -> io::Result<u64> {
+        self.0.allocated()
     }
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()

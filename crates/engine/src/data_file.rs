@@ -109,7 +109,7 @@ fn open_direct(path: &std::path::Path, file: &File) -> Option<File> {
     use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
     let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
-    let direct = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
+    let direct = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok()?;
     let (ours, theirs) = (file.metadata().ok()?, direct.metadata().ok()?);
     ((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())).then_some(direct)
 }
@@ -151,6 +151,23 @@ impl DiskFile for DataFile {
         self.file.read_exact_at(buffer, offset)
     }
 
+    fn read_medium_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let whole = buffer.len() / PAGE_LEN * PAGE_LEN;
+        let can = offset.is_multiple_of(PAGE_LEN as u64) && begins_at_page(buffer) && whole > 0;
+        let Some(direct) = self.direct().filter(|_| can) else {
+            return self.read_at(buffer, offset);
+        };
+        let (pages, rest) = buffer.split_at_mut(whole);
+        if direct.read_exact_at(pages, offset).is_err() {
+            // What it was is found out by the plain way.
+            self.read_at(pages, offset)?;
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.read_at(rest, offset + whole as u64)
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
@@ -183,6 +200,24 @@ impl DiskFile for DataFile {
     #[cfg(not(target_os = "linux"))]
     fn preallocate(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len.max(self.size()?))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn punch(&self, from: u64, to: u64) -> io::Result<()> {
+        use rustix::{fs::FallocateFlags, io::Errno};
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, from, to.saturating_sub(from)) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Err(io::ErrorKind::Unsupported.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(unix)]
+    fn allocated(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        // In units of 512 bytes, whatever the blocks of the filesystem (stat(2)).
+        self.file.metadata().map(|metadata| metadata.blocks() * 512)
     }
 
     #[cfg(target_os = "linux")]

@@ -101,6 +101,15 @@ pub trait DiskFile: Send + Sync + 'static {
     /// `UnexpectedEof` when the file ends before, and those of the disk.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// As [`DiskFile::read_at`], from the medium and not from a copy in memory, where that is possible: where `buffer` and
+    /// `offset` begin at pages.
+    ///
+    /// # Errors
+    /// As [`DiskFile::read_at`].
+    fn read_medium_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_at(buffer, offset)
+    }
+
     /// Writes all of `bytes` from `offset` on. Durable after [`DiskFile::sync_data`].
     ///
     /// # Errors
@@ -138,6 +147,23 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Of the disk.
     fn data_from(&self, from: u64) -> io::Result<Option<u64>> {
         Ok((from < self.size()?).then_some(from))
+    }
+
+    /// Gives the space of whole pages from `from` to `to` back to the filesystem; they are zeros then. The length stays.
+    ///
+    /// # Errors
+    /// `Unsupported` where the filesystem cannot do it, and those of the disk.
+    fn punch(&self, from: u64, to: u64) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Space that it takes, in bytes; its length where the filesystem does not say.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn allocated(&self) -> io::Result<u64> {
+        self.size()
     }
 
     /// Makes contents and length durable. After an error it is unknown which of them are.

@@ -48,6 +48,12 @@ pub enum EngineError {
     /// The store refused or failed.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The disk does not give what has to be looked at.
+    #[error("the disk cannot be read ({error})")]
+    Read {
+        /// What it said.
+        error: String,
+    },
     /// The disk did not answer in time.
     #[error("the disk did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout,
@@ -296,6 +302,10 @@ impl<D: Disk> Engine<D> {
     pub async fn set_claim(&self, claim: Option<u64>) -> io::Result<()> {
         let reader = self.reader.clone();
         self.aside(move || reader.set_claim(claim)).await?
+    }
+
+    pub(crate) fn monotonic(&self) -> vstack_types::Monotonic {
+        self.clock.monotonic()
     }
 
     /// Does `work` where it may wait for the disk.

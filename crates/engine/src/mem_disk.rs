@@ -409,6 +409,29 @@ impl DiskFile for MemFile {
         self.resize(len, false)
     }
 
+    fn punch(&self, from: u64, to: u64) -> io::Result<()> {
+        let (from, to) = (position(from)?, position(to)?);
+        let mut state = self.disk.state();
+        injected(state.change()?)?;
+        let file = state.file(self.file)?;
+        let to = to.min(file.cached.len());
+        let zeros = vec![0; to.saturating_sub(from)];
+        apply_write(&mut file.cached, from, &zeros);
+        for page in from.div_ceil(PAGE)..to / PAGE {
+            file.pages.remove(&page);
+        }
+        file.dirty.push(Dirty::Write {
+            offset: from,
+            bytes: zeros,
+        });
+        Ok(())
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        Ok((state.file(self.file)?.pages.len() * PAGE) as u64)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         let fault = state.change()?;

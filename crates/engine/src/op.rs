@@ -5,7 +5,9 @@ use vstack_types::{ChunkId, Digest, Monotonic, Timestamp};
 
 use std::time::Duration;
 
-use crate::item::Item;
+use bytes::Bytes;
+
+use crate::{index::Place, item::Item, record::Change};
 
 /// The time, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,34 @@ pub enum Op {
     },
     /// Ends voting on this disk, for good.
     Seal,
+    /// Writes records again behind the log, as far as they still count.
+    Move {
+        /// As they were read.
+        moves: Vec<Move>,
+    },
+    /// Empties a superblock of which nothing counts any more, and which nobody reads.
+    Empty {
+        /// Its number.
+        superblock: u32,
+    },
+    /// Writes again what of a chunk is known from one copy alone.
+    Mend {
+        /// Which.
+        id: ChunkId,
+    },
+}
+
+/// A record that is to be written again behind the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    pub(crate) place: Place,
+    pub(crate) change: Change,
+    /// Of an item that counts.
+    pub(crate) payload: Bytes,
+    /// When it was written first.
+    pub(crate) time: Timestamp,
+    /// And to which superblock.
+    pub(crate) origin: u32,
 }
 
 impl Op {
@@ -87,6 +117,7 @@ impl Op {
     pub fn payload_len(&self) -> usize {
         match self {
             Self::Put { item, .. } => item.bytes().len(),
+            Self::Move { moves } => moves.iter().map(|one| one.payload.len()).sum(),
             _ => 0,
         }
     }
@@ -155,6 +186,12 @@ pub enum Outcome {
     Quarantined,
     /// To [`Op::Seal`].
     Sealed,
+    /// To [`Op::Move`]: so many records were written.
+    Moved(u64),
+    /// To [`Op::Empty`]: whether it is empty.
+    Emptied(bool),
+    /// To [`Op::Mend`]: whether there was something to mend.
+    Mended(bool),
 }
 
 /// Why nothing of an operation was done, or at least nothing is promised of it.

@@ -3,6 +3,7 @@
 //! The index lock is held for look-ups alone, never while the disk is read or written.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,6 +22,7 @@ use crate::{
     index::{Entry, Index, State, StoredItem},
     pins::{Pin, Pins},
     select::{self, Missing, Which},
+    space::Space,
     superblock::RECORDS_AT,
     superblocks::Superblocks,
 };
@@ -48,6 +50,9 @@ pub(crate) struct Counters {
     pub bytes_written: AtomicU64,
     pub bytes_read: AtomicU64,
     pub quarantined: AtomicU64,
+    pub reclaimed_bytes: AtomicU64,
+    pub emptied: AtomicU64,
+    pub moved_bytes: AtomicU64,
     pub log_seq: AtomicU64,
     pub votes: AtomicU64,
     pub vote_syncs: AtomicU64,
@@ -60,6 +65,9 @@ pub(crate) struct Shared<D: Disk> {
     pub index: Index,
     pub superblocks: Superblocks<D::File>,
     pub pins: Pins,
+    pub space: Mutex<Space>,
+    /// Superblocks that cannot be emptied.
+    pub stuck: Mutex<BTreeSet<u32>>,
     /// How far the log is in the index.
     pub position: Mutex<Position>,
     /// The last checkpoint speaks for everything up to this log sequence number.
@@ -91,6 +99,7 @@ impl<D: Disk> Shared<D> {
 
     /// Puts `new` in the place of `old` under `id`: it is durable.
     pub(crate) fn put(&self, id: &ChunkId, old: &Entry, new: Entry) {
+        self.note_freed(old, &new);
         self.index.put(id, old, new, &self.superblocks);
     }
 
@@ -175,7 +184,7 @@ impl Found {
 }
 
 /// What the store holds and did since it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Items held.
     pub chunk_count: u64,
@@ -205,6 +214,12 @@ pub struct Stats {
     pub bytes_read: u64,
     /// Items found damaged since the start.
     pub quarantined: u64,
+    /// Bytes of items that are gone, given back to the filesystem where they were.
+    pub reclaimed_bytes: u64,
+    /// Superblocks emptied.
+    pub emptied: u64,
+    /// Bytes of items written again so that superblocks could be emptied.
+    pub moved_bytes: u64,
     /// Last durable log sequence number.
     pub log_seq: u64,
     /// Promises and acceptances made durable.
@@ -460,6 +475,9 @@ impl<D: Disk> Reader<D> {
             bytes_written: of(&counters.bytes_written),
             bytes_read: of(&counters.bytes_read),
             quarantined: of(&counters.quarantined),
+            reclaimed_bytes: of(&counters.reclaimed_bytes),
+            emptied: of(&counters.emptied),
+            moved_bytes: of(&counters.moved_bytes),
             log_seq: of(&counters.log_seq),
             votes: of(&counters.votes),
             vote_syncs: of(&counters.vote_syncs),

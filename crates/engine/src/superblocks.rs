@@ -70,8 +70,9 @@ impl<F: DiskFile> Superblock<F> {
         self.end.store(end, Ordering::Release);
     }
 
-    pub(crate) fn set_end(&self, end: u64) {
-        self.end.store(end, Ordering::Release);
+    /// There is a superblock behind it: all of it is known to be durable.
+    pub(crate) fn set_marked(&self) {
+        self.marked.store(self.end(), Ordering::Release);
     }
 
     /// A batch that begins at `offset` with `lsn`.
@@ -160,12 +161,6 @@ impl<F: DiskFile> Superblocks<F> {
 
     pub(crate) fn len(&self) -> usize {
         self.0.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Number of the first one.
-    pub(crate) fn first(&self) -> Option<u32> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.first_key_value().map(|(number, _)| *number)
     }
 
     /// The record at `place`; none when its superblock is gone, or no valid record begins there.

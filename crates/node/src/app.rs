@@ -155,6 +155,7 @@ pub(crate) fn engine_error(error: vstack_engine::EngineError) -> ApiError {
         EngineError::Write(error @ (WriteError::Failed { .. } | WriteError::Closed)) => {
             ApiError::new(ErrorCode::Unavailable, error.to_string()).retry_after(Duration::from_secs(30))
         }
+        EngineError::Read { .. } => ApiError::internal(error.to_string()),
         EngineError::Timeout => {
             ApiError::new(ErrorCode::Unavailable, error.to_string()).retry_after(Duration::from_secs(5))
         }

@@ -1,40 +1,193 @@
-//! Letting go of bytes that nothing keeps, on the disk and in memory, every now and then.
+//! What is done now and then, beside everything else: letting go of bytes that nothing keeps, on the disk and in memory,
+//! giving their space back, writing the index down, and reading everything again.
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use vstack_engine::{Scrubbed, Stats};
 
 use crate::app::App;
 
-/// Collects until `shutdown`.
-pub(crate) async fn keep(
-    app: Arc<App>,
-    interval: Duration,
-    grace: Duration,
-    staging_ttl: Duration,
-    shutdown: CancellationToken,
-) {
-    let mut wait = interval;
+/// A scrub of little data does not go slower than this, in bytes a second.
+const SCRUB_RATE_MIN: u64 = 1 << 20;
+
+/// A look at what there is to scrub when there is nothing.
+const SCRUB_IDLE: Duration = Duration::from_secs(60);
+
+/// A superblock whose scrub failed is tried again after this time.
+const SCRUB_RETRY: Duration = Duration::from_secs(600);
+
+/// How often, and for how long things are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    pub interval: Duration,
+    pub grace: Duration,
+    pub staging_ttl: Duration,
+    pub superblock_bytes: u64,
+    pub compact_rate: u64,
+    pub checkpoint_records: u64,
+    /// None: never.
+    pub scrub_period: Option<Duration>,
+}
+
+/// Keeps house until `shutdown`.
+pub(crate) async fn keep(app: Arc<App>, habits: Habits, shutdown: CancellationToken) {
+    let mut wait = habits.interval;
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
+            () = sleep(wait) => {}
         }
-        wait = interval;
         app.bodies.trim();
-        if !app.remembers() {
-            continue;
+        let more = collect(&app, habits).await;
+        wait = if more { Duration::ZERO } else { habits.interval };
+        reclaim(&app).await;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = compact(&app, habits) => {}
         }
-        match app.engine.collect(grace, staging_ttl).await {
-            Ok(collected) if collected.items > 0 => {
-                tracing::info!(items = collected.items, bytes = collected.bytes, "collected");
-                if collected.more {
-                    wait = Duration::ZERO;
+        checkpoint(&app, habits.checkpoint_records).await;
+    }
+}
+
+/// Says whether there is more.
+async fn collect(app: &App, habits: Habits) -> bool {
+    if !app.remembers() {
+        return false;
+    }
+    match app.engine.collect(habits.grace, habits.staging_ttl).await {
+        Ok(collected) if collected.items > 0 => {
+            tracing::info!(items = collected.items, bytes = collected.bytes, "collected");
+            collected.more
+        }
+        Ok(_) => false,
+        Err(error) => {
+            tracing::warn!(%error, "nothing could be collected");
+            false
+        }
+    }
+}
+
+async fn reclaim(app: &App) {
+    match app.engine.look_aside(vstack_engine::Reader::reclaim).await.flatten() {
+        Ok(reclaimed) if reclaimed.bytes > 0 => tracing::info!(bytes = reclaimed.bytes, "space given back"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "space could not be given back"),
+    }
+}
+
+/// Empties the superblock that is most worth it, if one is.
+async fn compact(app: &App, habits: Habits) {
+    // A log that is not known to be accepted is left as it is.
+    if !app.remembers() || app.engine.is_failed() {
+        return;
+    }
+    let bytes = habits.superblock_bytes;
+    let worth = app.engine.look_aside(move |reader| reader.most_wasteful(bytes)).await.flatten();
+    let number = match worth {
+        Ok(Some(number)) => number,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::warn!(%error, "what superblocks take cannot be seen");
+            return;
+        }
+    };
+    match app.engine.compact(number, habits.compact_rate, |_| {}).await {
+        Ok(done) if done.emptied => {
+            tracing::info!(superblock = number, moved = done.moved, bytes = done.moved_bytes, "superblock emptied");
+        }
+        Ok(_) => tracing::warn!(superblock = number, "the superblock holds what cannot be moved: it stays"),
+        Err(error) => tracing::warn!(superblock = number, %error, "the superblock could not be emptied"),
+    }
+}
+
+/// Writes the index down at the end, so that the next start is a short one.
+pub(crate) async fn last_checkpoint(app: &App) {
+    checkpoint(app, 1).await;
+}
+
+async fn checkpoint(app: &App, records: u64) {
+    if app.engine.reader().since_checkpoint() < records || app.engine.is_failed() {
+        return;
+    }
+    match app.engine.look_aside(vstack_engine::Reader::write_checkpoint).await.flatten() {
+        Ok(Some(log_seq)) => tracing::info!(log_seq, "the index was written down"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the index could not be written down: the next start reads more"),
+    }
+}
+
+/// Reads everything again, over and over, until `shutdown`.
+pub(crate) async fn scrub(app: Arc<App>, period: Duration, shutdown: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        () = scrub_for_ever(&app, period) => {}
+    }
+}
+
+async fn scrub_for_ever(app: &App, period: Duration) {
+    loop {
+        let mut round = Scrubbed::default();
+        let numbers = app.engine.reader().superblock_numbers();
+        let began = app.clock.monotonic();
+        // Spread over the period: what is held may grow meanwhile, so it is looked at again for each superblock.
+        let share = period / u32::try_from(numbers.len().max(1)).unwrap_or(u32::MAX);
+        for number in numbers {
+            let at = app.clock.monotonic();
+            match app.engine.scrub(number, rate(app.engine.reader().stats(), period), |_| {}).await {
+                Ok(scrubbed) => {
+                    app.metrics.count_scrub(&scrubbed);
+                    report(number, &scrubbed);
+                    round.add(scrubbed);
+                    sleep(share.saturating_sub(app.clock.monotonic().since(at))).await;
+                }
+                Err(error) => {
+                    tracing::warn!(superblock = number, %error, "the superblock could not be scrubbed");
+                    sleep(SCRUB_RETRY.min(period)).await;
                 }
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "nothing could be collected"),
         }
+        let took = app.clock.monotonic().since(began);
+        tracing::info!(items = round.items, bytes = round.bytes, damaged = round.damaged.len(), ?took, "scrubbed everything");
+        sleep(SCRUB_IDLE.min(period)).await;
+    }
+}
+
+fn rate(stats: Stats, period: Duration) -> u64 {
+    (stats.chunk_bytes / period.as_secs().max(1)).max(SCRUB_RATE_MIN)
+}
+
+fn report(superblock: u32, scrubbed: &Scrubbed) {
+    for (id, sha256) in &scrubbed.damaged {
+        tracing::error!(superblock, %id, %sha256, "found damaged by the scrub");
+    }
+    if scrubbed.mended + scrubbed.unnamed + scrubbed.stretches > 0 {
+        let Scrubbed {
+            mended,
+            unnamed,
+            stretches,
+            ..
+        } = scrubbed;
+        tracing::error!(superblock, mended, unnamed, stretches, "records found damaged by the scrub");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_takes_the_period_and_no_longer() {
+        let stats = |chunk_bytes| Stats {
+            chunk_bytes,
+            ..Stats::default()
+        };
+        let week = Duration::from_secs(604_800);
+        assert_eq!(rate(stats(10 << 40), week), (10 << 40) / 604_800);
+        assert_eq!(rate(stats(1 << 30), week), SCRUB_RATE_MIN);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vstack_engine::{BoxedDisk, BufferPool, Reader};
+use vstack_engine::{BoxedDisk, BufferPool, Reader, Scrubbed};
 use vstack_service::prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -18,6 +18,8 @@ type KindLabel = [(&'static str, &'static str); 1];
 pub(crate) struct NodeMetrics {
     messages: Family<KindLabel, Counter>,
     replies: Family<KindLabel, Counter>,
+    scrubbed_bytes: Counter,
+    scrub_findings: Family<KindLabel, Counter>,
 }
 
 impl NodeMetrics {
@@ -27,6 +29,18 @@ impl NodeMetrics {
 
     pub(crate) fn count_reply(&self, kind: &'static str) {
         self.replies.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    pub(crate) fn count_scrub(&self, scrubbed: &Scrubbed) {
+        self.scrubbed_bytes.inc_by(scrubbed.bytes);
+        for (kind, count) in [
+            ("item", scrubbed.damaged.len() as u64),
+            ("mended", scrubbed.mended),
+            ("unnamed", scrubbed.unnamed),
+            ("stretch", scrubbed.stretches),
+        ] {
+            self.scrub_findings.get_or_create(&[("kind", kind)]).inc_by(count);
+        }
     }
 
     /// Registers these and the engine's.
@@ -40,6 +54,16 @@ impl NodeMetrics {
             "vstack_paxos_replies",
             "Replies of the acceptor, by kind",
             self.replies.clone(),
+        );
+        registry.register(
+            "vstack_scrub_bytes",
+            "Bytes of items that the scrub read again",
+            self.scrubbed_bytes.clone(),
+        );
+        registry.register(
+            "vstack_scrub_findings",
+            "What the scrub found: damaged items, registers mended from their other copy, records of which nothing is left, stretches that are no records",
+            self.scrub_findings.clone(),
         );
         registry.register_collector(Box::new(EngineCollector { reader, bodies }));
     }
@@ -80,6 +104,27 @@ impl Collector for EngineCollector {
             ),
             ("vstack_engine_read_bytes", "Bytes of items read", stats.bytes_read),
             (
+                "vstack_index_hits",
+                "Looks at the index that memory answered",
+                stats.index_hits,
+            ),
+            (
+                "vstack_index_misses",
+                "Looks at the index that read the disk",
+                stats.index_misses,
+            ),
+            (
+                "vstack_space_reclaimed_bytes",
+                "Bytes of items that are gone, given back to the filesystem where they were",
+                stats.reclaimed_bytes,
+            ),
+            ("vstack_space_emptied", "Superblocks emptied", stats.emptied),
+            (
+                "vstack_space_moved_bytes",
+                "Bytes of items written again so that superblocks could be emptied",
+                stats.moved_bytes,
+            ),
+            (
                 "vstack_engine_quarantined",
                 "Items found damaged since the start",
                 stats.quarantined,
@@ -93,6 +138,12 @@ impl Collector for EngineCollector {
             ("vstack_chunk_bytes", "Bytes of items held", stats.chunk_bytes),
             ("vstack_registers", "Registers kept", stats.register_count),
             ("vstack_superblocks", "Superblock files", stats.superblocks),
+            ("vstack_index_bytes", "Memory of the index", stats.index_bytes),
+            (
+                "vstack_checkpoint_seq",
+                "The log sequence number up to which the index was written down",
+                stats.checkpoint_seq,
+            ),
             ("vstack_log_seq", "Last durable log sequence number", stats.log_seq),
             (
                 "vstack_arriving_bytes",

@@ -362,13 +362,11 @@ impl OpenNode {
         let mut tasks = JoinSet::new();
         tasks.spawn(end_with_the_writer(Arc::clone(&app), ended.clone()));
         tasks.spawn(end_the_watching(Arc::clone(&app), ended.clone()));
-        tasks.spawn(housekeeping::keep(
-            Arc::clone(&app),
-            settings.gc_interval(),
-            settings.gc_grace(),
-            settings.staging_ttl(),
-            ended.clone(),
-        ));
+        let habits = settings.habits();
+        tasks.spawn(housekeeping::keep(Arc::clone(&app), habits, ended.clone()));
+        if let Some(period) = habits.scrub_period {
+            tasks.spawn(housekeeping::scrub(Arc::clone(&app), period, ended.clone()));
+        }
         if let Some(metadata) = settings.metadata_services() {
             let addresses = Addresses {
                 url,
@@ -388,6 +386,8 @@ impl OpenNode {
         ended.cancel();
         tasks.join_all().await;
         let failed = app.engine.is_failed();
+        // While the data directory is this process's.
+        housekeeping::last_checkpoint(&app).await;
         app.engine.close().await;
         if failed {
             let path = settings.data_dir.display().to_string();

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use vstack_types::limits::CHUNK_BYTES_MAX;
 
+use crate::housekeeping::Habits;
+
 /// What a storage node is told at its start.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
@@ -46,6 +48,18 @@ pub struct Settings {
     #[arg(long, env = "GC_INTERVAL", default_value_t = 30, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub gc_interval: u64,
+    /// Seconds in which everything stored is read again and compared with its digest; 0 for never.
+    #[arg(long, env = "SCRUB_PERIOD", default_value_t = 604_800, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+    pub scrub_period: u64,
+    /// Most bytes a second that are read and written so that superblocks can be emptied.
+    #[arg(long, env = "COMPACT_RATE", default_value_t = 64 << 20, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(1 << 16..=1 << 40))]
+    pub compact_rate: u64,
+    /// Records of the log after which the index is written down anew.
+    #[arg(long, env = "CHECKPOINT_RECORDS", default_value_t = 20_000, value_name = "NUMBER",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub checkpoint_records: u64,
     /// Seconds between heartbeats to the metadata service.
     #[arg(long, env = "HEARTBEAT_INTERVAL", default_value_t = 10, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -103,6 +117,18 @@ impl Settings {
     /// None when the node runs alone.
     pub(crate) fn metadata_services(&self) -> Option<&str> {
         self.metadata_service_url.as_deref().filter(|urls| !urls.is_empty())
+    }
+
+    pub(crate) fn habits(&self) -> Habits {
+        Habits {
+            interval: self.gc_interval(),
+            grace: self.gc_grace(),
+            staging_ttl: self.staging_ttl(),
+            superblock_bytes: self.max_superblock_size,
+            compact_rate: self.compact_rate,
+            checkpoint_records: self.checkpoint_records,
+            scrub_period: (self.scrub_period > 0).then(|| Duration::from_secs(self.scrub_period)),
+        }
     }
 
     pub(crate) const fn staging_ttl(&self) -> Duration {

@@ -139,6 +139,15 @@ impl DiskFile for SimFile {
         self.file.data_from(from)
     }
 
+    fn punch(&self, from: u64, to: u64) -> io::Result<()> {
+        self.of.change(Kind::WriteFailed, || self.file.punch(from, to))
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        self.of.alive()?;
+        self.file.allocated()
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.of.change(Kind::SyncFailed, || self.file.sync_data())
     }

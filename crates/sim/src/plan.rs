@@ -17,6 +17,10 @@ pub(crate) struct Pace {
     pub gc_grace: Duration,
     pub staging_ttl: Duration,
     pub heartbeat: Duration,
+    /// Records after which a node writes its index down.
+    pub checkpoint_records: u64,
+    /// In which a node reads everything again.
+    pub scrub_period: Duration,
     pub reaper: ReaperPace,
 }
 
@@ -121,6 +125,8 @@ impl Plan {
                 // Some nodes are quick to drop what nobody placed.
                 staging_ttl: Duration::from_secs([10, 24 * 3600][Dice::of(seed, "staging").index(2)]),
                 heartbeat: Duration::from_secs(dice.between(2, 8)),
+                checkpoint_records: [5, 50, 1_000_000][Dice::of(seed, "checkpoint").index(3)],
+                scrub_period: Duration::from_secs([10, 604_800][Dice::of(seed, "scrub").index(2)]),
                 reaper: ReaperPace::default(),
             },
         }

@@ -63,6 +63,8 @@ fn node_settings(world: &World, id: HostId) -> vstack_node::Settings {
     settings.gc_grace = pace.gc_grace.as_secs();
     settings.staging_ttl = pace.staging_ttl.as_secs();
     settings.heartbeat_interval = pace.heartbeat.as_secs();
+    settings.checkpoint_records = pace.checkpoint_records;
+    settings.scrub_period = pace.scrub_period.as_secs();
     settings
 }
 

@@ -210,6 +210,12 @@ impl Shard {
         }
     }
 
+    /// Forgets what was read lately, for whoever changes cells without knowing their ids.
+    pub(crate) fn forget_all(&mut self) {
+        self.version += 1;
+        self.recent = Recent::default();
+    }
+
     /// Notes what was learnt of an item.
     pub(crate) fn learn(&mut self, id: &ChunkId, fingerprint: u64, item: &StoredItem, learnt: State) {
         let Some(cell) = self.items.find_mut(fingerprint, |cell| cell.is(item.place, item.tag())) else {

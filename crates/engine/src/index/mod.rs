@@ -558,6 +558,33 @@ impl Index {
         cells.any(|cell| cell.is(place, tag_of(sha256)) && !cell.state().is_corrupt())
     }
 
+    /// Whether the item whose record is at `place` is the one that counts, corrupt or not.
+    pub(crate) fn points_at_item(&self, id: &ChunkId, place: Place, tag: u32) -> bool {
+        let fingerprint = self.fingerprint(id);
+        let shard = self.read(fingerprint);
+        shard.items.find(fingerprint).any(|cell| cell.is(place, tag))
+    }
+
+    /// Whether this cell is still there.
+    pub(crate) fn has_cell(&self, cell: &ItemCell) -> bool {
+        let shard = self.read(cell.fingerprint);
+        shard.items.find(cell.fingerprint).any(|there| there.is(cell.place, cell.tag))
+    }
+
+    /// Lets go of an item of which nothing is left, not even of which chunk it was.
+    pub(crate) fn forget_lost(&self, lost: &ItemCell) {
+        let mut shard = self.write(lost.fingerprint);
+        if shard
+            .items
+            .remove(lost.fingerprint, |cell| cell.is(lost.place, lost.tag))
+            .is_some()
+        {
+            self.items.fetch_sub(1, Ordering::Relaxed);
+            self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
+        }
+        shard.forget_all();
+    }
+
     /// Whether the register in the record at `place` is the one that counts.
     pub(crate) fn is_live_register(&self, id: &ChunkId, place: Place) -> bool {
         let fingerprint = self.fingerprint(id);

@@ -6,6 +6,7 @@
 
 mod acceptor;
 mod collect;
+mod moving;
 mod open;
 mod put;
 mod seal;
@@ -165,6 +166,9 @@ impl<D: Disk> Store<D> {
             Op::Quarantine { id, sha256, lsn } => self
                 .quarantine_read(&id, sha256, lsn, now, position)
                 .map(|()| Outcome::Quarantined),
+            Op::Move { moves } => self.move_all(&moves, now, position).map(Outcome::Moved),
+            Op::Empty { superblock } => self.empty(superblock, now, position).map(Outcome::Emptied),
+            Op::Mend { id } => self.mend(&id, now, position).map(Outcome::Mended),
             Op::Seal => self.seal_disk(now, position).map(|()| Outcome::Sealed),
         }
     }
@@ -262,6 +266,9 @@ impl<D: Disk> Store<D> {
                 return Err(error);
             }
         };
+        if let Some(ended) = self.shared.superblocks.get(self.log.tail.number) {
+            ended.set_marked();
+        }
         let superblock = Superblock::new(self.head(), Arc::clone(&tail.file), tail.end);
         self.shared.superblocks.insert(Arc::new(superblock));
         self.next_number += 1;

@@ -249,6 +249,8 @@ impl<D: Disk> Store<D> {
             index: found.index,
             superblocks: found.superblocks,
             pins: Pins::default(),
+            space: Mutex::default(),
+            stuck: Mutex::default(),
             position: Mutex::new(position),
             checkpointed: AtomicU64::new(found.report.checkpoint.unwrap_or(0)),
             checkpointing: Mutex::new(None),

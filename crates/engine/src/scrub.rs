@@ -1,0 +1,286 @@
+//! Reading everything again, a little at a time: what has rotted is found before it is asked for.
+//!
+//! Every record of a superblock is looked at, every item that counts is read from the medium and hashed. A damaged item
+//! is quarantined; a register of which one copy is damaged is written again from the other one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+use vstack_types::{ChunkId, Digest, Monotonic};
+
+use crate::{
+    aligned::Aligned,
+    batches::{Batch, Batches, list_of},
+    disk::{Disk, DiskFile},
+    engine::{Engine, EngineError},
+    index::{ItemCell, Place, RegisterCell, State, StoredItem},
+    op::{Op, Outcome},
+    reader::Reader,
+    record::{Body, Kind},
+    scan::Scanner,
+    superblock::RECORDS_AT,
+    superblocks::Superblock,
+};
+
+/// What a look at the records of a superblock found.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Where the records of the items begin that count.
+    items: Vec<u64>,
+    /// Chunks of which one copy of a register is damaged, or the record of an item.
+    one_copy_left: BTreeSet<ChunkId>,
+    /// Items and registers of which nothing is left, not even of which chunk they are.
+    unnamed: u64,
+    /// Stretches without a valid record.
+    stretches: u64,
+    /// Records looked at.
+    records: u64,
+}
+
+/// What scrubbing came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Records looked at.
+    pub records: u64,
+    /// Items read.
+    pub items: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Items found damaged: of which chunk, and what their digest should be.
+    pub damaged: Vec<(ChunkId, Digest)>,
+    /// Chunks of which one copy of a register was damaged, and is written again.
+    pub mended: u64,
+    /// Items and registers of which nothing is left that says of which chunk they are.
+    pub unnamed: u64,
+    /// Stretches without a valid record.
+    pub stretches: u64,
+}
+
+impl Scrubbed {
+    /// Adds what another superblock came to.
+    pub fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.items += other.items;
+        self.bytes += other.bytes;
+        self.damaged.extend(other.damaged);
+        self.mended += other.mended;
+        self.unnamed += other.unnamed;
+        self.stretches += other.stretches;
+    }
+}
+
+/// What reading one item came to.
+#[derive(Debug)]
+enum Read {
+    Good(u64),
+    Damaged { id: ChunkId, sha256: Digest, lsn: u64 },
+    /// It is gone since, or was moved.
+    NotHere,
+}
+
+/// Cells that point into a superblock, and were not met yet.
+struct Expected {
+    items: BTreeMap<u64, Vec<ItemCell>>,
+    registers: BTreeMap<u64, Vec<RegisterCell>>,
+}
+
+impl Expected {
+    fn left(&self) -> u64 {
+        let items = self.items.values().map(Vec::len).sum::<usize>();
+        let registers = self.registers.values().map(Vec::len).sum::<usize>();
+        (items + registers) as u64
+    }
+
+    fn names(&self, fingerprint: u64) -> bool {
+        let items = self.items.values().flatten().any(|cell| cell.fingerprint == fingerprint);
+        items || self.registers.values().flatten().any(|cell| cell.fingerprint == fingerprint)
+    }
+
+    fn forget(&mut self, fingerprint: u64) {
+        self.items.values_mut().for_each(|cells| cells.retain(|cell| cell.fingerprint != fingerprint));
+        self.registers.values_mut().for_each(|cells| cells.retain(|cell| cell.fingerprint != fingerprint));
+    }
+}
+
+impl<D: Disk> Reader<D> {
+    /// Numbers of the superblocks there are.
+    pub fn superblock_numbers(&self) -> Vec<u32> {
+        self.0.superblocks.all().iter().map(|superblock| superblock.head.number).collect()
+    }
+
+    fn survey(&self, number: u32) -> io::Result<Survey> {
+        let mut survey = Survey::default();
+        let Some(superblock) = self.0.superblocks.get(number) else {
+            return Ok(survey);
+        };
+        let end = superblock.end();
+        // What comes behind the end meanwhile is not expected.
+        let mut expected = self.expected(number, end);
+        let scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, end, 0);
+        let mut batches = Batches::new(scanner, RECORDS_AT);
+        while let Some(batch) = batches.next()? {
+            survey.records += batch.records.len() as u64;
+            self.survey_batch(&superblock, &batch, &mut expected, &mut survey);
+        }
+        survey.stretches = batches.gaps().len() as u64;
+        survey.unnamed = expected.left();
+        let gone: Vec<ItemCell> = expected.items.into_values().flatten().collect();
+        for cell in gone.iter().filter(|cell| !self.moved(cell)) {
+            self.0.index.forget_lost(cell);
+        }
+        Ok(survey)
+    }
+
+    fn expected(&self, number: u32, end: u64) -> Expected {
+        let (items, registers) = self.0.index.cells_in(number);
+        let mut expected = Expected {
+            items: BTreeMap::new(),
+            registers: BTreeMap::new(),
+        };
+        for cell in items.into_iter().filter(|cell| cell.place.offset() < end) {
+            expected.items.entry(cell.place.offset()).or_default().push(cell);
+        }
+        for cell in registers.into_iter().filter(|cell| cell.place.offset() < end) {
+            expected.registers.entry(cell.place.offset()).or_default().push(cell);
+        }
+        expected
+    }
+
+    /// Whether the item is somewhere else by now, or gone.
+    fn moved(&self, cell: &ItemCell) -> bool {
+        !self.0.index.has_cell(cell)
+    }
+
+    fn survey_batch(
+        &self,
+        superblock: &Superblock<D::File>,
+        batch: &Batch,
+        expected: &mut Expected,
+        survey: &mut Survey,
+    ) {
+        let mut registers = Vec::new();
+        for scanned in &batch.records {
+            expected.items.remove(&scanned.offset);
+            expected.registers.remove(&scanned.offset);
+            let Body::Change(change) = &scanned.record.body else { continue };
+            let place = Place::new(superblock.head.number, scanned.offset);
+            if change.kind == Kind::Item && self.0.index.is_live_item(&change.id, place, change.sha256) {
+                survey.items.push(scanned.offset);
+            }
+            if change.register.is_some() && self.0.index.is_live_register(&change.id, place) {
+                registers.push(change.id.clone());
+            }
+        }
+        let list = batch.commit.as_ref().and_then(|commit| list_of(&*superblock.file, commit).unwrap_or_default());
+        let Some(list) = list else {
+            // The second copies are gone.
+            survey.one_copy_left.extend(registers);
+            return;
+        };
+        let missing = batch.missing();
+        let told = (batch.first..).zip(list).filter(|(lsn, _)| missing.contains(lsn));
+        for (_, change) in told {
+            let fingerprint = self.0.index.fingerprint(&change.id);
+            if expected.names(fingerprint) {
+                expected.forget(fingerprint);
+                survey.one_copy_left.insert(change.id);
+            }
+        }
+    }
+
+    /// Reads an item from the medium and hashes it. Blocks on the disk.
+    fn scrub_item(&self, number: u32, offset: u64, now: Monotonic) -> io::Result<Read> {
+        // Its space is not given back meanwhile.
+        let _pin = self.0.pins.pin();
+        let Some(superblock) = self.0.superblocks.get(number) else {
+            return Ok(Read::NotHere);
+        };
+        let place = Place::new(number, offset);
+        let scanned = superblock.record(offset)?;
+        let Some(scanned) = scanned else { return Ok(Read::NotHere) };
+        let (lsn, payload_at) = (scanned.record.frame.lsn, scanned.payload_at());
+        let Body::Change(change) = scanned.record.body else {
+            return Ok(Read::NotHere);
+        };
+        if !self.0.index.is_live_item(&change.id, place, change.sha256) {
+            return Ok(Read::NotHere);
+        }
+        let mut memory = Aligned::zeroed(usize::try_from(change.size).map_err(io::Error::other)?);
+        let read = superblock.file.read_medium_at(memory.bytes_mut(), payload_at);
+        let item = StoredItem {
+            sha256: change.sha256,
+            size: change.size,
+            place,
+            payload_at,
+            record_len: 0,
+            lsn,
+            time: scanned.record.frame.time,
+            state: State::UNCHECKED,
+        };
+        // What the medium does not give, asked for with care, is as lost as what it gives wrongly.
+        if read.is_err() || Digest::of(memory.bytes()) != change.sha256 {
+            self.0.index.learn(&change.id, &item, State::CORRUPT);
+            let (id, sha256) = (change.id, change.sha256);
+            return Ok(Read::Damaged { id, sha256, lsn });
+        }
+        self.0.index.learn(&change.id, &item, State::checked(now));
+        Ok(Read::Good(change.size.into()))
+    }
+}
+
+impl<D: Disk> Engine<D> {
+    /// Reads all of superblock `number` again, at most `bytes_per_second` of it. Tells how far it is after every item.
+    ///
+    /// # Errors
+    /// When the disk does not give heads, and when what was found cannot be written down.
+    pub async fn scrub(
+        &self,
+        number: u32,
+        bytes_per_second: u64,
+        mut told: impl FnMut(&Scrubbed),
+    ) -> Result<Scrubbed, EngineError> {
+        let failed = |error: io::Error| EngineError::Read {
+            error: error.to_string(),
+        };
+        let survey = self.look_aside(move |reader| reader.survey(number)).await;
+        let survey = survey.flatten().map_err(failed)?;
+        let mut scrubbed = Scrubbed {
+            records: survey.records,
+            unnamed: survey.unnamed,
+            stretches: survey.stretches,
+            ..Scrubbed::default()
+        };
+        for id in survey.one_copy_left {
+            if let Outcome::Mended(true) = self.submit(Op::Mend { id }).await? {
+                scrubbed.mended += 1;
+            }
+        }
+        for offset in survey.items {
+            let began = Instant::now();
+            let now = self.monotonic();
+            let read = self.look_aside(move |reader| reader.scrub_item(number, offset, now)).await;
+            let bytes = match read.flatten().map_err(failed)? {
+                Read::Good(bytes) => {
+                    scrubbed.items += 1;
+                    bytes
+                }
+                Read::Damaged { id, sha256, lsn } => {
+                    scrubbed.items += 1;
+                    scrubbed.damaged.push((id.clone(), sha256));
+                    self.submit(Op::Quarantine { id, sha256, lsn }).await?;
+                    0
+                }
+                Read::NotHere => 0,
+            };
+            scrubbed.bytes += bytes;
+            told(&scrubbed);
+            let least = Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
+            sleep(least.saturating_sub(began.elapsed())).await;
+        }
+        Ok(scrubbed)
+    }
+}

@@ -1,0 +1,347 @@
+//! Taking space back: the bytes of items that are gone are given back to the filesystem where they are, and superblocks
+//! of which little is wanted are emptied.
+//!
+//! A hole where bytes were changes nothing for whoever reads the log: heads stay, and the bytes of an item that is gone
+//! are looked at by nobody. That takes no room and moves nothing, so it works on a disk that is full. What is left of
+//! many small records, and what a process that was killed had no time for, is found by what a file takes beyond what is
+//! wanted of it; then the rest of it is written again behind the log, and the superblock is emptied.
+
+use std::{
+    io,
+    sync::{PoisonError, atomic::Ordering},
+};
+
+use crate::{
+    disk::{Disk, DiskFile},
+    index::{Entry, Place, StoredItem, tag_of},
+    op::Move,
+    pins::Earlier,
+    reader::{ReadError, Reader, Shared},
+    record::{Body, Change, Kind},
+    scan::{Scanned, Scanner, Step},
+    superblock::{PAGE, RECORDS_AT},
+    superblocks::Superblock,
+};
+
+/// Ranges remembered until they are given back; more are found when their superblock is emptied.
+const FREED_MAX: usize = 1 << 20;
+
+/// Payloads below this size share pages with other records.
+const HOLE_BYTES_MIN: u64 = 64 * 1024;
+
+/// A superblock is worth emptying from this part of waste on, in percent of what it takes.
+const WASTE_PERCENT: u64 = 30;
+
+/// And from this part of a whole superblock on.
+const WASTE_PART: u64 = 16;
+
+/// Pages of an item that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Freed {
+    superblock: u32,
+    from: u64,
+    to: u64,
+}
+
+/// What waits to be given back.
+#[derive(Debug, Default)]
+pub(crate) struct Space {
+    freed: Vec<Freed>,
+    /// Given back when those who read before they were freed are done.
+    waiting: Option<(Earlier, Vec<Freed>)>,
+    /// The filesystem cannot do it.
+    unsupported: bool,
+}
+
+/// What came of taking space back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Bytes given back to the filesystem.
+    pub bytes: u64,
+    /// Ranges that wait for readers to be done.
+    pub waiting: u64,
+}
+
+/// What a superblock takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SuperblockSpace {
+    /// Its number.
+    pub number: u32,
+    /// Bytes of the filesystem that it takes.
+    pub allocated: u64,
+    /// Bytes of its records that are wanted, about.
+    pub live: u64,
+    /// Records are being appended to it.
+    pub is_tail: bool,
+}
+
+impl SuperblockSpace {
+    fn waste(&self) -> u64 {
+        self.allocated.saturating_sub(self.live.max(RECORDS_AT))
+    }
+
+    /// Whether writing what is wanted again is worth what it brings.
+    fn is_wasteful(&self, superblock_bytes: u64) -> bool {
+        let nothing_wanted = self.live == 0;
+        let waste = self.waste();
+        !self.is_tail
+            && (nothing_wanted
+                || (waste * 100 >= self.allocated * WASTE_PERCENT && waste >= superblock_bytes / WASTE_PART))
+    }
+}
+
+fn pages_of(superblock: u32, payload_at: u64, size: u64) -> Option<Freed> {
+    let (from, to) = (payload_at.next_multiple_of(PAGE), (payload_at + size) / PAGE * PAGE);
+    (size >= HOLE_BYTES_MIN && from < to).then_some(Freed { superblock, from, to })
+}
+
+impl<D: Disk> Shared<D> {
+    /// Notes whose bytes are not wanted any more once `new` is in the place of `old`.
+    pub(crate) fn note_freed(&self, old: &Entry, new: &Entry) {
+        let kept = |item: &StoredItem| new.items.iter().any(|kept| kept.place == item.place);
+        // An item without a record of its own has no bytes either.
+        let gone = old.items.iter().filter(|item| item.record_len > 0 && !kept(item));
+        self.free(gone.filter_map(|item| pages_of(item.place.superblock(), item.payload_at, item.size.into())));
+    }
+
+    fn free(&self, ranges: impl Iterator<Item = Freed>) {
+        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        if !space.unsupported {
+            let room = FREED_MAX.saturating_sub(space.freed.len());
+            space.freed.extend(ranges.take(room));
+        }
+    }
+
+    /// Gives one range back; says how many bytes that was, or that it is too early.
+    fn punch(&self, freed: Freed) -> io::Result<Option<u64>> {
+        let Some(superblock) = self.superblocks.get(freed.superblock) else {
+            return Ok(Some(0));
+        };
+        // The last batch of the log is looked at again after a stop.
+        if freed.to > superblock.marked() {
+            return Ok(None);
+        }
+        superblock.file.punch(freed.from, freed.to)?;
+        Ok(Some(freed.to - freed.from))
+    }
+}
+
+impl<D: Disk> Reader<D> {
+    /// Gives the space of items that are gone back to the filesystem, as far as nobody reads them any more. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// Of the disk. What was not given back is found again when its superblock is emptied.
+    pub fn reclaim(&self) -> io::Result<Reclaimed> {
+        let mut space = self.0.space.lock().unwrap_or_else(PoisonError::into_inner);
+        if space.waiting.is_none() && !space.freed.is_empty() {
+            let freed = std::mem::take(&mut space.freed);
+            space.waiting = Some((self.0.pins.turn(), freed));
+        }
+        let Some((earlier, ranges)) = space.waiting.take() else {
+            return Ok(Reclaimed::default());
+        };
+        if !earlier.are_done() {
+            let waiting = ranges.len() as u64;
+            space.waiting = Some((earlier, ranges));
+            return Ok(Reclaimed { bytes: 0, waiting });
+        }
+        // Others go on freeing meanwhile.
+        drop(space);
+        let mut reclaimed = Reclaimed::default();
+        let mut early = Vec::new();
+        for freed in ranges {
+            match self.0.punch(freed) {
+                Ok(Some(bytes)) => reclaimed.bytes += bytes,
+                Ok(None) => early.push(freed),
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    let mut space = self.0.space.lock().unwrap_or_else(PoisonError::into_inner);
+                    space.unsupported = true;
+                    space.freed.clear();
+                    return Ok(reclaimed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        reclaimed.waiting = early.len() as u64;
+        self.0.free(early.into_iter());
+        self.0.counters.reclaimed_bytes.fetch_add(reclaimed.bytes, Ordering::Relaxed);
+        Ok(reclaimed)
+    }
+
+    /// What each superblock takes. Asks the filesystem.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn space(&self) -> io::Result<Vec<SuperblockSpace>> {
+        let tail = self.0.position().superblock;
+        self.0
+            .superblocks
+            .all()
+            .iter()
+            .map(|superblock| {
+                Ok(SuperblockSpace {
+                    number: superblock.head.number,
+                    allocated: superblock.file.allocated()?,
+                    live: superblock.live_bytes(),
+                    is_tail: superblock.head.number >= tail,
+                })
+            })
+            .collect()
+    }
+
+    /// The superblock that is most worth emptying; none when none is. One in which something is lost is left as it is.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn most_wasteful(&self, superblock_bytes: u64) -> io::Result<Option<u32>> {
+        if self.0.votes_lost || self.0.unfinished.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = self.space()?;
+        let worth = all
+            .iter()
+            .filter(|space| space.is_wasteful(superblock_bytes) && !stuck.contains(&space.number));
+        Ok(worth
+            .max_by_key(|space| (space.waste() * 1000).checked_div(space.allocated).unwrap_or(0))
+            .map(|space| space.number))
+    }
+
+    /// Where the records of a superblock begin that have to be written again before it is emptied. What was not given
+    /// back of it is noted to be.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn wanted_records(&self, number: u32) -> io::Result<Vec<u64>> {
+        let Some(superblock) = self.0.superblocks.get(number) else {
+            return Ok(Vec::new());
+        };
+        let mut wanted = Vec::new();
+        let mut scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, superblock.end(), 0);
+        while let Some(step) = scanner.next()? {
+            let Step::Record(scanned) = step else { continue };
+            let Body::Change(change) = &scanned.record.body else { continue };
+            let place = Place::new(number, scanned.offset);
+            if self.is_wanted(&superblock, &scanned, change, place) {
+                wanted.push(scanned.offset);
+            }
+            if change.kind == Kind::Item && !self.0.index.points_at_item(&change.id, place, tag_of(change.sha256)) {
+                self.0.free(pages_of(number, scanned.payload_at(), change.size.into()).into_iter());
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn is_wanted(&self, superblock: &Superblock<D::File>, scanned: &Scanned, change: &Change, place: Place) -> bool {
+        let holds_register = change.register.is_some() && self.0.index.is_live_register(&change.id, place);
+        let tag = tag_of(change.sha256);
+        holds_register
+            || match change.kind {
+                Kind::Item => self.0.index.points_at_item(&change.id, place, tag),
+                Kind::Tombstone => self.may_come_back(superblock.head.number, scanned.record.frame.origin),
+                Kind::Quarantine | Kind::Touch => true,
+                Kind::Vote | Kind::Commit => false,
+            }
+    }
+
+    /// Whether a superblock other than `number` may hold what was deleted when `origin` was the last one.
+    pub(crate) fn may_come_back(&self, number: u32, origin: u32) -> bool {
+        let all = self.0.superblocks.all();
+        all.iter()
+            .any(|other| other.head.number <= origin && other.head.number != number)
+    }
+
+    /// The record of a superblock that begins at `offset`, to be written again; an item with its bytes, verified. None
+    /// when it is damaged. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn read_for_move(&self, number: u32, offset: u64) -> io::Result<Option<Move>> {
+        let Some(superblock) = self.0.superblocks.get(number) else {
+            return Ok(None);
+        };
+        let Some(scanned) = superblock.record(offset)? else {
+            return Ok(None);
+        };
+        let frame = scanned.record.frame;
+        let payload_at = scanned.payload_at();
+        let Body::Change(change) = scanned.record.body else {
+            return Ok(None);
+        };
+        let place = Place::new(number, offset);
+        let mut payload = bytes::Bytes::new();
+        if change.kind == Kind::Item && self.0.index.is_live_item(&change.id, place, change.sha256) {
+            let mut read = vec![0; usize::try_from(change.size).map_err(io::Error::other)?];
+            superblock.file.read_at(&mut read, payload_at)?;
+            payload = read.into();
+        }
+        Ok(Some(Move {
+            place,
+            change,
+            payload,
+            time: frame.time,
+            origin: frame.origin,
+        }))
+    }
+
+    /// Notes that a superblock cannot be emptied: something of it is damaged.
+    pub fn leave(&self, number: u32) {
+        let mut stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.insert(number);
+    }
+
+    /// Those who read now: a superblock is emptied only after them.
+    pub(crate) fn earlier_readers(&self) -> Earlier {
+        self.0.pins.turn()
+    }
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Corrupt => Self::other(error.to_string()),
+            ReadError::Io(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_pages_of_large_payloads_are_given_back() {
+        assert_eq!(pages_of(1, 8192, 1000), None, "it shares its pages");
+        assert_eq!(
+            pages_of(1, 12288, 100_000),
+            Some(Freed {
+                superblock: 1,
+                from: 12288,
+                to: 12288 + 24 * 4096
+            }),
+            "the last page may hold the head of the next record"
+        );
+    }
+
+    #[test]
+    fn what_is_worth_emptying() {
+        let space = |allocated, live, is_tail| SuperblockSpace {
+            number: 0,
+            allocated,
+            live,
+            is_tail,
+        };
+        let bytes = 1 << 30;
+        for (expected, space) in [
+            (false, space(bytes, bytes - 8192, false)),
+            (false, space(bytes, bytes / 10 * 8, false)),
+            (true, space(bytes, bytes / 10 * 6, false)),
+            (false, space(bytes, 0, true)),
+            (true, space(8192, 0, false)),
+            (false, space(bytes / 50, bytes / 100, false)),
+        ] {
+            assert_eq!(space.is_wasteful(bytes), expected, "{space:?}");
+        }
+    }
+}
