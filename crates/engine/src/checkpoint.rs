@@ -357,6 +357,18 @@ fn decode<F: DiskFile>(file: F, node: NodeRef) -> Result<Checkpoint, Refused> {
     })
 }
 
+/// Lets the next start read everything.
+///
+/// # Errors
+/// Of the disk.
+pub(crate) fn remove<D: Disk>(disk: &D) -> io::Result<()> {
+    match disk.remove(NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => disk.sync_dir(),
+    }
+}
+
 /// Whether the log of a superblock has the batch that `position` names.
 pub(crate) fn is_at<F: DiskFile>(file: &F, head: &Head, position: Position) -> bool {
     if position.commit_at == 0 {

@@ -74,7 +74,9 @@ impl<D: Disk> Engine<D> {
             while bytes < STEP_BYTES_MAX && moves.len() < STEP_RECORDS_MAX {
                 let Some(offset) = wanted.next() else { break };
                 so_far.records += 1;
-                let read = self.look_aside(move |reader| reader.read_for_move(number, offset)).await??;
+                let read = self
+                    .look_aside(move |reader| reader.read_for_move(number, offset))
+                    .await??;
                 let Some(read) = read else { continue };
                 bytes += read.payload.len();
                 moves.push(read);
@@ -104,6 +106,9 @@ impl<D: Disk> Engine<D> {
             }
             sleep(READERS_POLL).await;
         }
-        Ok(matches!(self.submit(Op::Empty { superblock }).await?, Outcome::Emptied(true)))
+        Ok(matches!(
+            self.submit(Op::Empty { superblock }).await?,
+            Outcome::Emptied(true)
+        ))
     }
 }

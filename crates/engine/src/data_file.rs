@@ -109,7 +109,12 @@ fn open_direct(path: &std::path::Path, file: &File) -> Option<File> {
     use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
     let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
-    let direct = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok()?;
+    let direct = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+        .ok()?;
     let (ours, theirs) = (file.metadata().ok()?, direct.metadata().ok()?);
     ((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())).then_some(direct)
 }

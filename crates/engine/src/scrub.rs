@@ -77,7 +77,11 @@ impl Scrubbed {
 #[derive(Debug)]
 enum Read {
     Good(u64),
-    Damaged { id: ChunkId, sha256: Digest, lsn: u64 },
+    Damaged {
+        id: ChunkId,
+        sha256: Digest,
+        lsn: u64,
+    },
     /// It is gone since, or was moved.
     NotHere,
 }
@@ -96,20 +100,38 @@ impl Expected {
     }
 
     fn names(&self, fingerprint: u64) -> bool {
-        let items = self.items.values().flatten().any(|cell| cell.fingerprint == fingerprint);
-        items || self.registers.values().flatten().any(|cell| cell.fingerprint == fingerprint)
+        let items = self
+            .items
+            .values()
+            .flatten()
+            .any(|cell| cell.fingerprint == fingerprint);
+        items
+            || self
+                .registers
+                .values()
+                .flatten()
+                .any(|cell| cell.fingerprint == fingerprint)
     }
 
     fn forget(&mut self, fingerprint: u64) {
-        self.items.values_mut().for_each(|cells| cells.retain(|cell| cell.fingerprint != fingerprint));
-        self.registers.values_mut().for_each(|cells| cells.retain(|cell| cell.fingerprint != fingerprint));
+        self.items
+            .values_mut()
+            .for_each(|cells| cells.retain(|cell| cell.fingerprint != fingerprint));
+        self.registers
+            .values_mut()
+            .for_each(|cells| cells.retain(|cell| cell.fingerprint != fingerprint));
     }
 }
 
 impl<D: Disk> Reader<D> {
     /// Numbers of the superblocks there are.
     pub fn superblock_numbers(&self) -> Vec<u32> {
-        self.0.superblocks.all().iter().map(|superblock| superblock.head.number).collect()
+        self.0
+            .superblocks
+            .all()
+            .iter()
+            .map(|superblock| superblock.head.number)
+            .collect()
     }
 
     fn survey(&self, number: u32) -> io::Result<Survey> {
@@ -166,7 +188,9 @@ impl<D: Disk> Reader<D> {
         for scanned in &batch.records {
             expected.items.remove(&scanned.offset);
             expected.registers.remove(&scanned.offset);
-            let Body::Change(change) = &scanned.record.body else { continue };
+            let Body::Change(change) = &scanned.record.body else {
+                continue;
+            };
             let place = Place::new(superblock.head.number, scanned.offset);
             if change.kind == Kind::Item && self.0.index.is_live_item(&change.id, place, change.sha256) {
                 survey.items.push(scanned.offset);
@@ -175,7 +199,10 @@ impl<D: Disk> Reader<D> {
                 registers.push(change.id.clone());
             }
         }
-        let list = batch.commit.as_ref().and_then(|commit| list_of(&*superblock.file, commit).unwrap_or_default());
+        let list = batch
+            .commit
+            .as_ref()
+            .and_then(|commit| list_of(&*superblock.file, commit).unwrap_or_default());
         let Some(list) = list else {
             // The second copies are gone.
             survey.one_copy_left.extend(registers);
@@ -201,7 +228,9 @@ impl<D: Disk> Reader<D> {
         };
         let place = Place::new(number, offset);
         let scanned = superblock.record(offset)?;
-        let Some(scanned) = scanned else { return Ok(Read::NotHere) };
+        let Some(scanned) = scanned else {
+            return Ok(Read::NotHere);
+        };
         let (lsn, payload_at) = (scanned.record.frame.lsn, scanned.payload_at());
         let Body::Change(change) = scanned.record.body else {
             return Ok(Read::NotHere);
@@ -262,7 +291,9 @@ impl<D: Disk> Engine<D> {
         for offset in survey.items {
             let began = Instant::now();
             let now = self.monotonic();
-            let read = self.look_aside(move |reader| reader.scrub_item(number, offset, now)).await;
+            let read = self
+                .look_aside(move |reader| reader.scrub_item(number, offset, now))
+                .await;
             let bytes = match read.flatten().map_err(failed)? {
                 Read::Good(bytes) => {
                     scrubbed.items += 1;

@@ -45,7 +45,11 @@ fn good(item: &StoredItem) -> Result<&StoredItem, Missing> {
 /// Chooses what `entry` has for `which`.
 pub(crate) fn select(entry: &Entry, me: NodeRef, which: Which) -> Result<&StoredItem, Missing> {
     match which {
-        Which::Exact(sha256) => entry.item(sha256).map_or(Err(Missing::NotFound), good),
+        Which::Exact(sha256) => match entry.item(sha256) {
+            Some(item) => good(item),
+            None if entry.lost(sha256) => Err(Missing::Corrupt),
+            None => Err(Missing::NotFound),
+        },
         Which::Public => select_public(entry, me),
     }
 }
@@ -84,6 +88,7 @@ fn select_public(entry: &Entry, me: NodeRef) -> Result<&StoredItem, Missing> {
         (Some(_), Some(_)) => Err(Missing::Ambiguous),
         (None, _) if entry.items.iter().any(|item| is_whole(&item)) => Err(Missing::Corrupt),
         (None, _) if entry.items.iter().any(|item| shards.contains(&item.sha256)) => Err(Missing::Coded),
+        (None, _) if !entry.gone.is_empty() => Err(Missing::Corrupt),
         (None, _) => Err(Missing::NotFound),
     }
 }

@@ -165,7 +165,10 @@ impl<D: Disk> Reader<D> {
         }
         reclaimed.waiting = early.len() as u64;
         self.0.free(early.into_iter());
-        self.0.counters.reclaimed_bytes.fetch_add(reclaimed.bytes, Ordering::Relaxed);
+        self.0
+            .counters
+            .reclaimed_bytes
+            .fetch_add(reclaimed.bytes, Ordering::Relaxed);
         Ok(reclaimed)
     }
 
@@ -221,13 +224,16 @@ impl<D: Disk> Reader<D> {
         let mut scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, superblock.end(), 0);
         while let Some(step) = scanner.next()? {
             let Step::Record(scanned) = step else { continue };
-            let Body::Change(change) = &scanned.record.body else { continue };
+            let Body::Change(change) = &scanned.record.body else {
+                continue;
+            };
             let place = Place::new(number, scanned.offset);
             if self.is_wanted(&superblock, &scanned, change, place) {
                 wanted.push(scanned.offset);
             }
             if change.kind == Kind::Item && !self.0.index.points_at_item(&change.id, place, tag_of(change.sha256)) {
-                self.0.free(pages_of(number, scanned.payload_at(), change.size.into()).into_iter());
+                self.0
+                    .free(pages_of(number, scanned.payload_at(), change.size.into()).into_iter());
             }
         }
         Ok(wanted)

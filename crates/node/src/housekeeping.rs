@@ -86,7 +86,11 @@ async fn compact(app: &App, habits: Habits) {
         return;
     }
     let bytes = habits.superblock_bytes;
-    let worth = app.engine.look_aside(move |reader| reader.most_wasteful(bytes)).await.flatten();
+    let worth = app
+        .engine
+        .look_aside(move |reader| reader.most_wasteful(bytes))
+        .await
+        .flatten();
     let number = match worth {
         Ok(Some(number)) => number,
         Ok(None) => return,
@@ -97,9 +101,17 @@ async fn compact(app: &App, habits: Habits) {
     };
     match app.engine.compact(number, habits.compact_rate, |_| {}).await {
         Ok(done) if done.emptied => {
-            tracing::info!(superblock = number, moved = done.moved, bytes = done.moved_bytes, "superblock emptied");
+            tracing::info!(
+                superblock = number,
+                moved = done.moved,
+                bytes = done.moved_bytes,
+                "superblock emptied"
+            );
         }
-        Ok(_) => tracing::warn!(superblock = number, "the superblock holds what cannot be moved: it stays"),
+        Ok(_) => tracing::warn!(
+            superblock = number,
+            "the superblock holds what cannot be moved: it stays"
+        ),
         Err(error) => tracing::warn!(superblock = number, %error, "the superblock could not be emptied"),
     }
 }
@@ -113,7 +125,12 @@ async fn checkpoint(app: &App, records: u64) {
     if app.engine.reader().since_checkpoint() < records || app.engine.is_failed() {
         return;
     }
-    match app.engine.look_aside(vstack_engine::Reader::write_checkpoint).await.flatten() {
+    match app
+        .engine
+        .look_aside(vstack_engine::Reader::write_checkpoint)
+        .await
+        .flatten()
+    {
         Ok(Some(log_seq)) => tracing::info!(log_seq, "the index was written down"),
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the index could not be written down: the next start reads more"),
@@ -138,7 +155,11 @@ async fn scrub_for_ever(app: &App, period: Duration) {
         let share = period / u32::try_from(numbers.len().max(1)).unwrap_or(u32::MAX);
         for number in numbers {
             let at = app.clock.monotonic();
-            match app.engine.scrub(number, rate(app.engine.reader().stats(), period), |_| {}).await {
+            match app
+                .engine
+                .scrub(number, rate(app.engine.reader().stats(), period), |_| {})
+                .await
+            {
                 Ok(scrubbed) => {
                     app.metrics.count_scrub(&scrubbed);
                     report(number, &scrubbed);
@@ -152,7 +173,13 @@ async fn scrub_for_ever(app: &App, period: Duration) {
             }
         }
         let took = app.clock.monotonic().since(began);
-        tracing::info!(items = round.items, bytes = round.bytes, damaged = round.damaged.len(), ?took, "scrubbed everything");
+        tracing::info!(
+            items = round.items,
+            bytes = round.bytes,
+            damaged = round.damaged.len(),
+            ?took,
+            "scrubbed everything"
+        );
         sleep(SCRUB_IDLE.min(period)).await;
     }
 }
@@ -172,7 +199,13 @@ fn report(superblock: u32, scrubbed: &Scrubbed) {
             stretches,
             ..
         } = scrubbed;
-        tracing::error!(superblock, mended, unnamed, stretches, "records found damaged by the scrub");
+        tracing::error!(
+            superblock,
+            mended,
+            unnamed,
+            stretches,
+            "records found damaged by the scrub"
+        );
     }
 }
 

@@ -153,6 +153,8 @@ pub(crate) struct StoredRegister {
 pub(crate) struct Entry {
     pub items: Vec<StoredItem>,
     pub register: Option<StoredRegister>,
+    /// Tags of items that are known to have been here, and of which nothing is left.
+    pub gone: Vec<u32>,
 }
 
 /// Whether an item's bytes are known to be good.
@@ -187,6 +189,11 @@ impl Entry {
 
     fn item_mut(&mut self, sha256: Digest) -> Option<&mut StoredItem> {
         self.items.iter_mut().find(|item| item.sha256 == sha256)
+    }
+
+    /// Whether an item with this digest was here, and nothing is left of it.
+    pub(crate) fn lost(&self, sha256: Digest) -> bool {
+        self.gone.contains(&tag_of(sha256))
     }
 
     /// Items not known to be corrupt.
@@ -227,7 +234,7 @@ impl Entry {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.register.is_none()
+        self.items.is_empty() && self.register.is_none() && self.gone.is_empty()
     }
 
     /// Makes the change that the log has at `logged`.
@@ -235,6 +242,7 @@ impl Entry {
         match change.kind {
             Kind::Item => {
                 self.items.retain(|item| item.sha256 != change.sha256);
+                self.gone.retain(|tag| *tag != tag_of(change.sha256));
                 self.items.push(StoredItem {
                     sha256: change.sha256,
                     size: change.size,

@@ -256,7 +256,11 @@ impl Index {
         let mut entry = Entry::default();
         for cell in &cells.items {
             let sought = Sought::Item { tag: cell.tag };
-            if let Look::Told(told) = look(cell.place, sought)? {
+            let looked = look(cell.place, sought)?;
+            if matches!(looked, Look::Gone) {
+                entry.gone.push(cell.tag);
+            }
+            if let Look::Told(told) = looked {
                 entry.items.push(StoredItem {
                     sha256: told.change.sha256,
                     size: told.change.size,
@@ -435,6 +439,12 @@ impl Index {
                 *cell = ItemCell::new(fingerprint, item, wanted);
             } else {
                 let cell = ItemCell::new(fingerprint, item, wanted);
+                // The same one, of which nothing was left.
+                if let Some(lost) = shard.items.remove(fingerprint, |lost| lost.tag == cell.tag) {
+                    self.items.fetch_sub(1, Ordering::Relaxed);
+                    self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
+                    superblocks.add_live(lost.place, -lost.footprint());
+                }
                 shard.items.insert(cell);
                 self.items.fetch_add(1, Ordering::Relaxed);
                 self.item_bytes.fetch_add(u64::from(item.size), Ordering::Relaxed);
@@ -568,7 +578,10 @@ impl Index {
     /// Whether this cell is still there.
     pub(crate) fn has_cell(&self, cell: &ItemCell) -> bool {
         let shard = self.read(cell.fingerprint);
-        shard.items.find(cell.fingerprint).any(|there| there.is(cell.place, cell.tag))
+        shard
+            .items
+            .find(cell.fingerprint)
+            .any(|there| there.is(cell.place, cell.tag))
     }
 
     /// Lets go of an item of which nothing is left, not even of which chunk it was.

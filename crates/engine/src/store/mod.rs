@@ -353,6 +353,7 @@ impl<D: Disk> Store<D> {
     fn reads_back(&mut self, id: &ChunkId, sha256: Digest, now: Now, position: usize) -> Result<bool, WriteError> {
         let entry = self.entry(id)?;
         let Some(item) = entry.item(sha256).filter(|item| !item.is_corrupt()) else {
+            self.own_up_to(id, &entry, sha256, now, position)?;
             return Ok(false);
         };
         if item.state.was_read_back(now.monotonic, self.shared.reverify_after) {
@@ -377,6 +378,30 @@ impl<D: Disk> Store<D> {
                 Ok(false)
             }
         }
+    }
+
+    /// Writes down that an item is lost, where the log does not say so yet: behind a checkpoint damage is found when it is
+    /// come upon.
+    fn own_up_to(
+        &mut self,
+        id: &ChunkId,
+        entry: &Entry,
+        sha256: Digest,
+        now: Now,
+        position: usize,
+    ) -> Result<(), WriteError> {
+        if entry.item(sha256).is_some_and(|item| item.state == State::CORRUPT) {
+            return self.quarantine(id, sha256, now, position);
+        }
+        let register = entry.register();
+        if entry.lost(sha256) && entry.vouches_for(self.shared.me, sha256) && !register.damaged {
+            let damaged = Register {
+                damaged: true,
+                ..register
+            };
+            self.stage_vote(id, damaged, now, position)?;
+        }
+        Ok(())
     }
 
     /// Notes what was learnt of an item, in the batch too.

@@ -47,7 +47,11 @@ impl<D: Disk> Store<D> {
                     };
                     let comes = Comes::Moved {
                         written,
-                        state: if state.is_verified() { state } else { State::checked(now.monotonic) },
+                        state: if state.is_verified() {
+                            state
+                        } else {
+                            State::checked(now.monotonic)
+                        },
                     };
                     self.stage_as(&change, &one.payload, &comes, now, position)?;
                     return Ok(true);
@@ -80,7 +84,17 @@ impl<D: Disk> Store<D> {
             Kind::Commit => None,
         };
         let Some(kind) = kind else { return Ok(false) };
-        self.restage(one, Change { kind, size: 0, register, ..one.change.clone() }, now, position)?;
+        self.restage(
+            one,
+            Change {
+                kind,
+                size: 0,
+                register,
+                ..one.change.clone()
+            },
+            now,
+            position,
+        )?;
         Ok(true)
     }
 
@@ -102,7 +116,9 @@ impl<D: Disk> Store<D> {
             self.quarantine(&one.change.id, sha256, now, position)?;
         }
         let stored = self.entry(&one.change.id)?.register;
-        let register = stored.filter(|stored| stored.place == one.place).map(|stored| stored.register);
+        let register = stored
+            .filter(|stored| stored.place == one.place)
+            .map(|stored| stored.register);
         let change = Change {
             kind: Kind::Tombstone,
             size: 0,
@@ -121,7 +137,9 @@ impl<D: Disk> Store<D> {
             self.quarantine(id, item.sha256, now, position)?;
             mended = true;
         }
-        let Some(stored) = self.entry(id)?.register else { return Ok(mended) };
+        let Some(stored) = self.entry(id)?.register else {
+            return Ok(mended);
+        };
         if !stored.register.votes_lost() {
             self.stage_vote(id, stored.register, now, position)?;
             mended = true;
@@ -134,7 +152,12 @@ impl<D: Disk> Store<D> {
     pub(super) fn empty(&mut self, number: u32, now: Now, position: usize) -> Result<bool, WriteError> {
         self.seal(now)?;
         self.durable_ops = position;
-        let Some(superblock) = self.shared.superblocks.get(number).filter(|_| number != self.log.tail.number) else {
+        let Some(superblock) = self
+            .shared
+            .superblocks
+            .get(number)
+            .filter(|_| number != self.log.tail.number)
+        else {
             return Ok(false);
         };
         let (items, registers) = self.shared.index.cells_in(number);
@@ -155,13 +178,21 @@ impl<D: Disk> Store<D> {
                 error: error.to_string(),
             }
         })?;
-        self.shared.counters.emptied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.shared
+            .counters
+            .emptied
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(true)
     }
 
     /// The last sequence number of a superblock that is not the last: the next one says with which it begins.
     fn last_lsn_of(&self, number: u32) -> Option<u64> {
-        let open = self.shared.superblocks.all().into_iter().map(|superblock| superblock.head);
+        let open = self
+            .shared
+            .superblocks
+            .all()
+            .into_iter()
+            .map(|superblock| superblock.head);
         let heads = open.chain(self.emptied.values().copied());
         let next = heads.filter(|head| head.first_number() == number + 1).next();
         next.and_then(|head| head.first_lsn.checked_sub(1))
@@ -169,7 +200,10 @@ impl<D: Disk> Store<D> {
 
     fn write_emptied(&mut self, superblock: &Superblock<D::File>, last_lsn: u64) -> std::io::Result<()> {
         let number = superblock.head.number;
-        let before = self.emptied.values().find(|head| head.number + 1 == number && head.uuid == superblock.head.uuid);
+        let before = self
+            .emptied
+            .values()
+            .find(|head| head.number + 1 == number && head.uuid == superblock.head.uuid);
         let before = before.copied();
         let head = Head {
             first_lsn: before.map_or(superblock.head.first_lsn, |before| before.first_lsn),
@@ -191,9 +225,10 @@ impl<D: Disk> Store<D> {
 
     /// One head speaks for a whole row of emptied superblocks.
     fn join_with_next(&mut self, head: Head) -> std::io::Result<()> {
-        let next = self.emptied.values().find(|next| {
-            next.first_number() == head.number + 1 && next.uuid == head.uuid
-        });
+        let next = self
+            .emptied
+            .values()
+            .find(|next| next.first_number() == head.number + 1 && next.uuid == head.uuid);
         let Some(next) = next.copied() else { return Ok(()) };
         let joined = Head {
             first_lsn: head.first_lsn,

@@ -15,6 +15,7 @@ use vstack_types::{Digest, NodeRef, NodeUuid, ambient, planted};
 
 use super::Store;
 use crate::{
+    checkpoint,
     claim::{self, Held},
     disk::{Disk, is_full},
     identity::{Identity, IdentityError},
@@ -219,6 +220,10 @@ impl<D: Disk> Store<D> {
         let reading = options.reading();
         let mut found = recovery::recover(&disk, &identity, reading)?;
         found.report.log_seq = found.next_lsn - 1;
+        if found.votes_lost {
+            // What was found missing by reading everything has to be found again by the next start.
+            checkpoint::remove(&disk)?;
+        }
         let claim = claim(&disk, &options, found.report.log_seq)?;
         let had_records = found.report.records > 0 || found.report.checkpoint.is_some();
         let tail = if let Some(tail) = found.tail {

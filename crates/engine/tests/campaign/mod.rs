@@ -35,6 +35,10 @@ pub struct Counts {
     pub adopted: usize,
     pub sealed: usize,
     pub unreadable: usize,
+    pub checkpoints: usize,
+    /// Starts that read only what is behind a checkpoint.
+    pub resumed: usize,
+    pub emptied: usize,
     pub answers: usize,
 }
 
@@ -48,6 +52,9 @@ impl std::ops::AddAssign for Counts {
         self.adopted += other.adopted;
         self.sealed += other.sealed;
         self.unreadable += other.unreadable;
+        self.checkpoints += other.checkpoints;
+        self.resumed += other.resumed;
+        self.emptied += other.emptied;
         self.answers += other.answers;
     }
 }
@@ -233,6 +240,7 @@ impl World {
                     self.disk.kill();
                 }
                 let store = self.reopen()?;
+                self.counts.resumed += usize::from(store.report().checkpoint.is_some());
                 self.counts.torn += usize::from(store.report().torn_bytes > 0);
                 self.told.check(&store, self.now(), Damaged::Nothing, true)?;
                 self.told.see(&store, self.now(), Damaged::Nothing)?;
@@ -289,6 +297,11 @@ impl World {
                     let _ = store.mark(self.now());
                 }
                 4 if self.rng.random_range(0..12) == 0 => self.seal(store)?,
+                5 => {
+                    let written = store.reader().write_checkpoint();
+                    self.counts.checkpoints += usize::from(matches!(written, Ok(Some(_))));
+                }
+                6 => self.compact(store)?,
                 _ => self.batch(store)?,
             }
             if store.is_failed() {
@@ -350,6 +363,38 @@ impl World {
         self.told.reached(store);
         if result.is_ok() {
             self.told.check_collected(&store.reader(), &registers, self.now())?;
+        }
+        Ok(())
+    }
+
+    /// Gives space back, and empties a superblock, wasteful or not.
+    fn compact(&mut self, store: &mut Store<MemDisk>) -> Verdict {
+        let _ = store.reader().reclaim();
+        let reader = store.reader();
+        let mut numbers = reader.superblock_numbers();
+        numbers.pop();
+        let Some(number) = numbers.choose(&mut self.rng).copied() else {
+            return Ok(());
+        };
+        if reader.votes_lost() {
+            return Ok(());
+        }
+        let wanted = reader.wanted_records(number).map_err(|error| error.to_string())?;
+        let step = self.rng.random_range(1..5);
+        for offsets in wanted.chunks(step) {
+            let read = |offset: &u64| reader.read_for_move(number, *offset);
+            let moves: Vec<_> = offsets
+                .iter()
+                .filter_map(|offset| read(offset).ok().flatten())
+                .collect();
+            let moved = one_at(store, Op::Move { moves }, self.now());
+            self.told.reached(store);
+            if moved.is_err() || self.rng.random_range(0..30) == 0 {
+                return Ok(());
+            }
+        }
+        if one_at(store, Op::Empty { superblock: number }, self.now()) == Ok(Outcome::Emptied(true)) {
+            self.counts.emptied += 1;
         }
         Ok(())
     }
