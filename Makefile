@@ -6,9 +6,10 @@ SHELL := /bin/bash
 export CARGO_BUILD_JOBS ?= $(shell nproc)
 DATA ?= data
 ARGS ?=
+ENGINE_SCENARIOS := put get cold range paced mixed restart reclaim scrub
 WEB_SOURCES := $(shell find web/src web/public web/index.html web/package.json web/package-lock.json web/vite.config.ts web/svelte.config.js web/tsconfig.json -type f 2>/dev/null)
 
-.PHONY: help run build test test-unit test-integration test-web test-browser check fmt bench soak coverage setup-run setup-test clean
+.PHONY: help run build test test-unit test-integration test-web test-browser check fmt bench bench-engine soak coverage setup-run setup-test setup-bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -53,9 +54,13 @@ check: web/dist/index.html ## Format, lints with warnings denied, dependency and
 fmt: ## Format
 	cargo fmt --all
 
-bench: setup-test web/dist/index.html ## Figures beside their peers, with spread and targets: ARGS='--strict consensus'
+bench: setup-bench web/dist/index.html ## Figures beside their peers, with spread and targets: ARGS='--strict consensus'
 	cargo build --release --locked -p vstack
 	cargo run --release --locked -p vstack-bench -- $(ARGS)
+
+bench-engine: setup-bench web/dist/index.html ## Figures of a storage node beside nginx and fio: ARGS='--quick'
+	cargo build --release --locked -p vstack
+	cargo run --release --locked -p vstack-bench -- $(ARGS) $(ENGINE_SCENARIOS)
 
 soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 simulated histories, histories and kills of real processes
 	cargo test --release --locked -p vstack-model -- --ignored --nocapture
@@ -72,6 +77,9 @@ setup-run: ## Install what building and running need
 
 setup-test: ## Install what the tests need
 	@scripts/setup.sh test
+
+setup-bench: ## Install what the benchmarks need
+	@scripts/setup.sh bench
 
 web/node_modules/.package-lock.json: web/package-lock.json web/package.json
 	cd web && npm ci --no-audit --no-fund --loglevel=error

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing from Debian's packages: `setup.sh run` for building and running, `setup.sh test` for the
-# tests too. Does nothing, quickly, where everything is there.
+# tests too, `setup.sh bench` for the benchmarks' peers too. Does nothing, quickly, where everything is there.
 set -euo pipefail
 
 need=()
@@ -11,6 +11,12 @@ lacks node && need+=(nodejs)
 lacks npm && need+=(npm)
 if [ "${1:-run}" = test ]; then
   lacks chromium && need+=(chromium fonts-dejavu-core)
+fi
+
+if [ "${1:-run}" = bench ]; then
+  # Where it stands is on the path of root alone.
+  [ ! -x /usr/sbin/nginx ] && lacks nginx && need+=(nginx)
+  lacks fio && need+=(fio)
 fi
 
 lacks cargo && { echo "error: Rust is missing; install it from https://rustup.rs and try again" >&2; exit 1; }

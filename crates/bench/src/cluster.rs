@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
@@ -23,34 +23,56 @@ pub struct LoneNode {
     running: Running,
     /// `host:port`.
     pub host: String,
+    /// From the start of its process until it answered `/health`.
+    pub healthy_after: Duration,
     /// Removed after the process has ended: fields are dropped in this order.
-    _directory: tempfile::TempDir,
+    directory: Option<tempfile::TempDir>,
 }
 
 impl LoneNode {
     /// Started on an empty disk.
     pub async fn start(binary: &Path, directory: &Path) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("node-").tempdir_in(directory)?;
+        let data = directory.path().join("data");
+        let mut node = Self::start_on(binary, &data, &[], READY_TIMEOUT).await?;
+        node.directory = Some(directory);
+        Ok(node)
+    }
+
+    /// Started on `data`, which may hold something and stays when the node is dropped; with more settings, as
+    /// environment variables, and a limit on how long it may take to look through what it holds.
+    pub async fn start_on(
+        binary: &Path,
+        data: &Path,
+        settings: &[(&str, String)],
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
         let port = free_port()?;
         let mut command = command(binary);
         command
             .arg("storage-node")
             .env("PORT", port.to_string())
-            .env("NODE_ID", "bench");
-        command
-            .env("DATA_DIR", directory.path().join("data"))
-            .env("LOG_LEVEL", "warn");
-        let mut running = Running::start("storage-node", &mut command, &directory.path().join("log"))?;
-        let host = format!("127.0.0.1:{port}");
+            .env("NODE_ID", "bench")
+            .env("DATA_DIR", data)
+            .env("LOG_LEVEL", "warn")
+            .envs(settings.iter().map(|(name, value)| (name, value)));
         let http = HttpClient::new(None, Timeouts::default())?;
-        let ready = format!("http://{host}/ready");
+        let started = Instant::now();
+        let mut running = Running::start("storage-node", &mut command, &data.with_extension("log"))?;
+        let host = format!("127.0.0.1:{port}");
+        let (health, ready) = (format!("http://{host}/health"), format!("http://{host}/ready"));
+        running
+            .until(limit, async || answers(&http, &health).await.then_some(()))
+            .await?;
+        let healthy_after = started.elapsed();
         running
             .until(READY_TIMEOUT, async || answers(&http, &ready).await.then_some(()))
             .await?;
         Ok(Self {
             running,
             host,
-            _directory: directory,
+            healthy_after,
+            directory: None,
         })
     }
 

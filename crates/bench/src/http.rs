@@ -76,6 +76,22 @@ impl Connection {
         self.exchange(&head, b"", None).await
     }
 
+    /// `GET` of `length` bytes from `start` on; the body is dropped.
+    pub async fn get_range(&mut self, path: &str, start: usize, length: usize) -> anyhow::Result<Answer> {
+        let last = (start + length).saturating_sub(1);
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nRange: bytes={start}-{last}\r\n\r\n",
+            self.host
+        );
+        self.exchange(&head, b"", None).await
+    }
+
+    /// `DELETE`.
+    pub async fn delete(&mut self, path: &str) -> anyhow::Result<Answer> {
+        let head = format!("DELETE {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+        self.exchange(&head, b"", None).await
+    }
+
     /// `GET`; the body is kept.
     pub async fn get_body(&mut self, path: &str) -> anyhow::Result<(Answer, Vec<u8>)> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);

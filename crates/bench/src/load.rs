@@ -63,6 +63,37 @@ pub async fn closed_loop<W: Worker>(workers: Vec<W>, duration: Duration) -> anyh
     })
 }
 
+/// As [`closed_loop`], for work that may be done only once: each worker sends `each` requests, none goes before, and the
+/// round lasts until the last of them has ended.
+pub async fn fixed_work<W: Worker>(workers: Vec<W>, each: usize) -> anyhow::Result<Round> {
+    let started = Instant::now();
+    let mut running = JoinSet::new();
+    for mut worker in workers {
+        running.spawn(async move {
+            let (mut whole, mut parts) = (Latencies::default(), Latencies::default());
+            for _ in 0..each {
+                let sent = Instant::now();
+                parts.record(worker.once().await?);
+                whole.record(sent.elapsed());
+            }
+            anyhow::Ok((whole, parts))
+        });
+    }
+    let (mut latency, mut part) = (Latencies::default(), Latencies::default());
+    while let Some(done) = running.join_next().await {
+        let (whole, parts) = done.context("a worker ended badly")??;
+        latency.merge(&whole);
+        part.merge(&parts);
+    }
+    let requests = latency.count();
+    Ok(Round {
+        requests,
+        rate: requests as f64 / started.elapsed().as_secs_f64(),
+        latency,
+        part,
+    })
+}
+
 async fn work<W: Worker>(mut worker: W, deadline: Instant) -> anyhow::Result<(Latencies, Latencies)> {
     let (mut whole, mut parts) = (Latencies::default(), Latencies::default());
     loop {
@@ -144,6 +175,15 @@ mod tests {
         assert!((round.rate - round.requests as f64 / 0.2).abs() < 1e-9);
         assert!(round.latency.summary().unwrap().p50 >= 20.0);
         assert!((round.part.summary().unwrap().max - 10.0).abs() < 0.1);
+    }
+
+    #[tokio::test]
+    async fn work_that_is_done_once_takes_as_long_as_it_takes() {
+        let wait = Duration::from_millis(10);
+        let round = fixed_work(vec![Waits(wait), Waits(wait)], 3).await.unwrap();
+        assert_eq!((round.requests, round.part.count()), (6, 6));
+        assert!(round.rate <= 6.0 / 0.03, "{round:?}");
+        assert!(fixed_work(vec![Fails(0)], 4).await.is_err());
     }
 
     #[tokio::test]

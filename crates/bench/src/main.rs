@@ -11,13 +11,18 @@ mod clip;
 mod cluster;
 mod delay;
 mod disk;
+mod disturbed;
+mod engine_names;
 mod fast_path;
+mod filled;
 mod http;
 mod load;
 mod machine;
 mod measure;
 mod metrics;
 mod nginx;
+mod open_loop;
+mod page_cache;
 mod payload;
 mod peer;
 mod process;
@@ -71,6 +76,9 @@ struct Options {
     /// Next to nothing: shows that it works.
     #[arg(long, hide = true)]
     smoke: bool,
+    /// Chunks that `restart` fills a node with; 1,000,000 unless it is a quick run.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    chunks: Option<u32>,
     /// Where data goes: the disk that is measured. By default the system's directory for temporary files.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -168,6 +176,7 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
             (false, true) => Length::Quick,
             (false, false) => Length::Full,
         },
+        chunks: options.chunks,
         stop: stop.clone(),
     };
     let mut report = Report {

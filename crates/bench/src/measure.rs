@@ -23,8 +23,12 @@ impl Default for Latencies {
 pub struct LatencyMs {
     /// Half of the requests took no longer.
     pub p50: f64,
+    /// 9 of 10 took no longer.
+    pub p90: f64,
     /// 99 of 100 took no longer.
     pub p99: f64,
+    /// 999 of 1000 took no longer.
+    pub p999: f64,
     /// None took longer.
     pub max: f64,
 }
@@ -51,7 +55,9 @@ impl Latencies {
         let ms = |micros: u64| micros as f64 / 1e3;
         (!self.0.is_empty()).then(|| LatencyMs {
             p50: ms(self.0.value_at_quantile(0.5)),
+            p90: ms(self.0.value_at_quantile(0.9)),
             p99: ms(self.0.value_at_quantile(0.99)),
+            p999: ms(self.0.value_at_quantile(0.999)),
             max: ms(self.0.max()),
         })
     }
@@ -167,7 +173,9 @@ mod tests {
         assert_eq!(one.count(), 100);
         let summary = one.summary().unwrap();
         assert!((summary.p50 - 10.0).abs() < 0.02, "{summary:?}");
+        assert!((summary.p90 - 10.0).abs() < 0.02, "{summary:?}");
         assert!((summary.p99 - 200.0).abs() < 0.4, "{summary:?}");
+        assert!((summary.p999 - 400.0).abs() < 0.8, "{summary:?}");
         assert!((summary.max - 400.0).abs() < 0.8, "{summary:?}");
         assert_eq!(Latencies::default().summary(), None);
     }

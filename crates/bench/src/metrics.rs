@@ -68,6 +68,17 @@ pub async fn requests(http: &reqwest::Client, url: &str) -> anyhow::Result<Reque
     Ok(parse(&text(http, url).await?))
 }
 
+/// Asks a node for one sample, a counter's or a gauge's. None when it has no such sample.
+pub async fn value(http: &reqwest::Client, url: &str, name: &str) -> anyhow::Result<Option<f64>> {
+    Ok(number(&text(http, url).await?, name))
+}
+
+fn number(text: &str, name: &str) -> Option<f64> {
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    value.parse().ok()
+}
+
 async fn text(http: &reqwest::Client, url: &str) -> anyhow::Result<String> {
     let answer = http
         .get(format!("{url}/metrics"))
@@ -147,5 +158,7 @@ mod tests {
         assert_eq!((both.syncs, both.batches, both.noted), (18, 14, 6));
         assert_eq!(both.since(&one), one);
         assert_eq!(Counters::read("").syncs, 0);
+        assert_eq!(number(text, "vstack_engine_batches_total"), Some(7.0));
+        assert_eq!(number(text, "vstack_engine"), None, "not a part of a name");
     }
 }

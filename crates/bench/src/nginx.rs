@@ -1,6 +1,10 @@
-//! nginx as the peer for hot GETs: the same files, once by sendfile and once read into large buffers.
+//! nginx as the peer: the same files, once by sendfile and once read into large buffers. It takes PUTs too, and syncs
+//! nothing of them.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 
@@ -19,6 +23,10 @@ pub struct Nginx {
     pub buffers: String,
     /// As it says.
     pub version: String,
+    /// Whether it takes PUTs, as Debian's does.
+    pub takes_puts: bool,
+    /// Where the files are.
+    pub root: PathBuf,
     /// Removed after the process has ended: fields are dropped in this order.
     _directory: tempfile::TempDir,
 }
@@ -34,7 +42,11 @@ impl Nginx {
             std::fs::write(root.join(format!("www/chunk/{index}")), &payload.chunk(index).bytes)?;
         }
         let (sendfile, buffers) = (free_port()?, free_port()?);
-        std::fs::write(root.join("nginx.conf"), configuration(root, sendfile, buffers))?;
+        let (version, takes_puts) = about(&program)?;
+        std::fs::write(
+            root.join("nginx.conf"),
+            configuration(root, sendfile, buffers, takes_puts),
+        )?;
         let mut start = command(&program);
         start.arg("-c").arg(root.join("nginx.conf")).arg("-p").arg(root);
         let mut running = Running::start("nginx", &mut start, &root.join("log"))?;
@@ -43,30 +55,41 @@ impl Nginx {
             let listens = async || tokio::net::TcpStream::connect(host(port)).await.ok();
             running.until(Duration::from_secs(10), listens).await?;
         }
-        let version = std::process::Command::new(&program)
-            .arg("-v")
-            .output()
-            .context("nginx -v")?;
-        let version = String::from_utf8_lossy(&version.stderr)
-            .trim()
-            .trim_start_matches("nginx version: ")
-            .to_owned();
         Ok(Some(Self {
             _running: running,
             sendfile: host(sendfile),
             buffers: host(buffers),
             version,
+            takes_puts,
+            root: root.join("www"),
             _directory: directory,
         }))
     }
 }
 
+/// Its version, and whether it was built with what takes PUTs.
+fn about(program: &Path) -> anyhow::Result<(String, bool)> {
+    let said = std::process::Command::new(program)
+        .arg("-V")
+        .output()
+        .context("nginx -V")?;
+    let said = String::from_utf8_lossy(&said.stderr);
+    let version = said.lines().next().unwrap_or_default();
+    let version = version.trim().trim_start_matches("nginx version: ").to_owned();
+    Ok((version, said.contains("with-http_dav_module")))
+}
+
 /// Logs, limits on keep-alive and other costs that are not serving are off.
-fn configuration(root: &Path, sendfile: u16, buffers: u16) -> String {
+fn configuration(root: &Path, sendfile: u16, buffers: u16, takes_puts: bool) -> String {
     let root = root.display();
     // Workers of a root's nginx would otherwise be `nobody`, who may not enter a private directory.
     let user = if rustix::process::geteuid().is_root() {
         "user root;"
+    } else {
+        ""
+    };
+    let puts = if takes_puts {
+        "dav_methods PUT; client_max_body_size 16m;"
     } else {
         ""
     };
@@ -79,8 +102,8 @@ fn configuration(root: &Path, sendfile: u16, buffers: u16) -> String {
          events {{ worker_connections 1024; }}\n\
          http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  tcp_nodelay on;\n\
          \x20 default_type application/octet-stream;\n{temporary}\
-         \x20 server {{ listen 127.0.0.1:{sendfile}; root {root}/www; sendfile on; }}\n\
-         \x20 server {{ listen 127.0.0.1:{buffers}; root {root}/www; sendfile off; output_buffers 2 1m; }}\n}}\n"
+         \x20 server {{ listen 127.0.0.1:{sendfile}; root {root}/www; sendfile on; {puts} }}\n\
+         \x20 server {{ listen 127.0.0.1:{buffers}; root {root}/www; sendfile off; output_buffers 2 1m; {puts} }}\n}}\n"
     )
 }
 
@@ -106,6 +129,12 @@ mod tests {
                 .unwrap();
             assert_eq!(answer.status, 200);
             assert!(body == payload.chunk(1).bytes);
+        }
+        if nginx.takes_puts {
+            let mut connection = Connection::open(&nginx.buffers).await.unwrap();
+            let answer = connection.put("/chunk/new", &payload.chunk(0).bytes).await.unwrap();
+            assert_eq!(answer.status, 201);
+            assert!(std::fs::read(nginx.root.join("chunk/new")).unwrap() == payload.chunk(0).bytes);
         }
         drop(nginx);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);

@@ -219,9 +219,12 @@ impl Section {
         });
     }
 
-    /// Adds a note.
+    /// Adds a note, once.
     pub fn note(&mut self, text: impl Into<String>) {
-        self.notes.push(text.into());
+        let text = text.into();
+        if !self.notes.contains(&text) {
+            self.notes.push(text);
+        }
     }
 
     /// For a terminal.

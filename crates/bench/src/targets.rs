@@ -64,6 +64,28 @@ pub const GET_RATE: Target = Target::new("hot GET rate, to nginx's better mode",
 pub const GET_P99: Target = Target::new("hot GET p99, to that of nginx's better mode", Bound::AtMost(1.2), "x");
 /// On an idle node.
 pub const GET_FIRST_BYTE_P99: Target = Target::new("first byte of a hot chunk at c1, p99", Bound::Below(1.0), "ms");
+/// Process start to `/health`, with 1,000,000 chunks.
+pub const RESTART_CHECKPOINT: Target = Target::new(
+    "restart with 1,000,000 chunks, from a checkpoint",
+    Bound::AtMost(2.0),
+    "s",
+);
+/// The same, with nothing but the log.
+pub const RESTART_SCAN: Target = Target::new("restart with 1,000,000 chunks, by scan", Bound::AtMost(30.0), "s");
+/// With 1,000,000 chunks, each with a vote.
+pub const INDEX_MEMORY: Target = Target::new("index memory of a chunk", Bound::AtMost(64.0), "bytes");
+/// Half of a node's chunks deleted and its space given back, beside the same node at rest.
+pub const RECLAIM_P99: Target = Target::new(
+    "GET p99 while space is reclaimed, to that of the same node at rest",
+    Bound::AtMost(2.0),
+    "x",
+);
+/// Once nothing more comes back.
+pub const RECLAIM_SPACE: Target = Target::new(
+    "disk space kept after half was deleted, to the live bytes",
+    Bound::AtMost(1.15),
+    "x",
+);
 /// Three nodes and the metadata service on one machine, every copy synced.
 pub const COMMIT_RATE: Target = Target::new("committed 2 MiB chunks at c8", Bound::AtLeast(100.0), "chunks/s");
 /// Three requests and three answers.

@@ -1,19 +1,31 @@
 //! What is measured, a file for each.
 
+mod cold;
 mod commit;
 mod consensus;
+mod contenders;
 mod failover;
 mod get;
+mod gets;
 mod idle;
 mod ingest;
+mod mixed;
+mod paced;
 mod put;
+mod range;
+mod reclaim;
+mod restart;
+mod scrub;
 mod startup;
 
 use std::{path::PathBuf, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::report::Section;
+use crate::{disk, report::Section};
+
+/// A superblock prepared ahead, and as much again.
+const FREE_BYTES_SMOKE_MAX: u64 = 2 << 30;
 
 /// How long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +47,8 @@ pub struct Bench {
     pub directory: PathBuf,
     /// Of rounds, and size of files.
     pub length: Length,
+    /// What `restart` fills a node with, when it was said.
+    pub chunks: Option<u32>,
     /// Cancelled by Ctrl-C, for work that cannot be dropped.
     pub stop: CancellationToken,
 }
@@ -48,12 +62,21 @@ impl Bench {
         !matches!(self.length, Length::Full)
     }
 
+    /// Fails unless so much is free where data goes; a run that is to show that it works gets along with less.
+    pub fn require_free(&self, bytes: u64) -> anyhow::Result<()> {
+        let bytes = match self.length {
+            Length::Smoke => bytes.min(FREE_BYTES_SMOKE_MAX),
+            Length::Full | Length::Quick => bytes,
+        };
+        disk::require_free(&self.directory, bytes)
+    }
+
     /// Length of one round of a load.
     pub const fn round(&self) -> Duration {
-        if self.quick() {
-            Duration::from_millis(1500)
-        } else {
-            Duration::from_secs(4)
+        match self.length {
+            Length::Full => Duration::from_secs(4),
+            Length::Quick => Duration::from_millis(1500),
+            Length::Smoke => Duration::from_millis(200),
         }
     }
 }
@@ -67,6 +90,20 @@ pub enum Scenario {
     Put,
     /// Hot GET from one node, beside nginx.
     Get,
+    /// Cold GET from one node, beside nginx.
+    Cold,
+    /// GET of parts of hot chunks, beside nginx.
+    Range,
+    /// Latency of hot GETs at a set rate, beside nginx.
+    Paced,
+    /// Nine GETs for every PUT, beside nginx.
+    Mixed,
+    /// Time to start with many chunks, and memory of the index.
+    Restart,
+    /// What readers notice while space is given back.
+    Reclaim,
+    /// What readers notice of scrub.
+    Scrub,
     /// Committed chunks on three nodes.
     Commit,
     /// ChunkPaxos beside textbook Paxos and a Raft log.
@@ -89,6 +126,13 @@ impl Scenario {
             Self::Idle => Box::pin(idle::run(bench)).await,
             Self::Put => Box::pin(put::run(bench)).await,
             Self::Get => Box::pin(get::run(bench)).await,
+            Self::Cold => Box::pin(cold::run(bench)).await,
+            Self::Range => Box::pin(range::run(bench)).await,
+            Self::Paced => Box::pin(paced::run(bench)).await,
+            Self::Mixed => Box::pin(mixed::run(bench)).await,
+            Self::Restart => Box::pin(restart::run(bench)).await,
+            Self::Reclaim => Box::pin(reclaim::run(bench)).await,
+            Self::Scrub => Box::pin(scrub::run(bench)).await,
             Self::Commit => Box::pin(commit::run(bench)).await,
             Self::Consensus => Box::pin(consensus::run(bench)).await,
             Self::Startup => Box::pin(startup::run(bench)).await,

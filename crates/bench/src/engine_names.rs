@@ -1,0 +1,17 @@
+//! Names of the engine that scenarios look for from outside: samples of a node's `/metrics`, files of its data directory,
+//! its settings. All of them are here, and a scenario that finds one missing says so and measures the rest.
+
+/// Gauge: bytes of memory of the index, as the node counts them.
+pub const INDEX_BYTES: &str = "vstack_index_bytes";
+/// Counter: bytes of disk space given back.
+pub const RECLAIMED_BYTES: &str = "vstack_space_reclaimed_bytes_total";
+/// Counter: bytes of live records copied so that what they stood in can be given back.
+pub const COPIED_BYTES: &str = "vstack_space_copied_bytes_total";
+/// Counter: bytes that scrub has read.
+pub const SCRUBBED_BYTES: &str = "vstack_scrub_bytes_total";
+/// Setting: seconds in which scrub reads everything once.
+pub const SCRUB_PERIOD: &str = "SCRUB_PERIOD";
+/// Setting: bytes of a superblock file.
+pub const SUPERBLOCK_SIZE: &str = "MAX_SUPERBLOCK_SIZE";
+/// Names of checkpoint files begin like this.
+pub const CHECKPOINT_PREFIX: &str = "checkpoint";

@@ -1,0 +1,181 @@
+//! A data directory with many chunks, made by the engine itself without anybody waiting for a disk: each chunk with the
+//! owner's vote and the news of its decision, as a cluster leaves them.
+//!
+//! Heads, votes and commit records are real and stand where they would stand between real chunks. Payloads are zeros, and
+//! are left out of the files as holes: a directory of terabytes takes some kilobytes a chunk.
+
+mod sparse_disk;
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply};
+use vstack_engine::{Item, Now, Op, Outcome, PutMode, PutOutcome, Store, StoreOptions};
+use vstack_types::{
+    ChunkId, Clock as _, NodeRef, NodeUuid, ProcessUuid, SystemClock, VideoId, limits::CHUNK_BYTES_MAX,
+};
+
+use sparse_disk::SparseDisk;
+
+/// Chunks of a video: a bit over half an hour at 1.68 Mbit/s.
+const CHUNKS_OF_A_VIDEO: u32 = 200;
+/// Chunks of a batch: as many as arrive side by side at a busy node.
+const BATCH_CHUNKS: u32 = 16;
+/// Decisions of a batch: they come together, when a few seconds of them are due.
+const DECISIONS: u32 = 64;
+/// What a chunk may take of the disk here. More means that payloads are written, which no disk has room for.
+const DISK_BYTES_PER_CHUNK_MAX: u64 = 64 * 1024;
+const PAGE_BYTES: usize = 4096;
+
+/// Zeros that begin at a page, as payloads of a node do.
+fn payload() -> Bytes {
+    let memory = vec![0_u8; CHUNK_BYTES_MAX + PAGE_BYTES];
+    let start = memory.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+    Bytes::from(memory).slice(start..start + CHUNK_BYTES_MAX)
+}
+
+/// Fills `data`, which is not there yet, with `chunks` chunks of 2 MiB. Blocks, for a minute where they are a million.
+///
+/// # Errors
+/// Of the disk, and when it is stopped.
+pub fn fill(data: &Path, chunks: u32, stop: &CancellationToken) -> anyhow::Result<()> {
+    let payload = payload();
+    let disk = SparseDisk::new(data, &payload)?;
+    let clock = SystemClock::start();
+    let now = || Now {
+        monotonic: clock.monotonic(),
+        wall: clock.wall(),
+    };
+    let mut store = Store::open(disk.clone(), StoreOptions::new(), now()).context("no store")?;
+    let mut group = Group::new(store.me(), Item::new(payload));
+    let mut done = 0;
+    while done < chunks {
+        ensure!(!stop.is_cancelled(), "stopped");
+        let some = DECISIONS.min(chunks - done);
+        let ids: Vec<ChunkId> = (done..done + some).map(|number| group.id(number)).collect();
+        for ids in ids.chunks(BATCH_CHUNKS as usize) {
+            let puts = ids.iter().map(|id| group.put(id)).collect();
+            for outcome in store.commit(puts, now()) {
+                match outcome? {
+                    Outcome::Put(PutOutcome::Voted {
+                        reply: Reply::Accepted { .. },
+                        ..
+                    }) => {}
+                    other => bail!("a PUT with a vote was answered by {other:?}"),
+                }
+            }
+        }
+        for outcome in store.commit(vec![group.decided(ids)], now()) {
+            ensure!(outcome? == Outcome::Noted, "a decision was not noted");
+        }
+        done += some;
+        let used = disk.written_bytes();
+        ensure!(
+            used <= u64::from(done.max(1000)) * DISK_BYTES_PER_CHUNK_MAX,
+            "{used} bytes were written for {done} chunks: payloads are no longer left out"
+        );
+    }
+    store.mark(now())?;
+    Ok(())
+}
+
+/// What all chunks have in common.
+struct Group {
+    owner: ProcessUuid,
+    nodes: Vec<NodeRef>,
+    item: Item,
+    video: VideoId,
+}
+
+impl Group {
+    fn new(me: NodeRef, item: Item) -> Self {
+        let other = || NodeRef::first(NodeUuid::random());
+        Self {
+            owner: ProcessUuid::random(),
+            nodes: vec![me, other(), other()],
+            item,
+            video: VideoId::generate(),
+        }
+    }
+
+    fn id(&mut self, number: u32) -> ChunkId {
+        let sequence = number % CHUNKS_OF_A_VIDEO;
+        if sequence == 0 {
+            self.video = VideoId::generate();
+        }
+        ChunkId::of_video(self.video, sequence)
+    }
+
+    fn placement(&self) -> Placement {
+        Placement {
+            version: 1,
+            size: self.item.bytes().len() as u64,
+            sha256: self.item.sha256(),
+            layout: Layout::Replicated {
+                nodes: self.nodes.clone(),
+            },
+            prev: None,
+            back: false,
+        }
+    }
+
+    fn put(&self, id: &ChunkId) -> Op {
+        Op::Put {
+            id: id.clone(),
+            item: self.item.clone(),
+            mode: PutMode::Vote {
+                ballot: Ballot::zero(self.owner),
+                placement: self.placement(),
+            },
+        }
+    }
+
+    fn decided(&self, ids: Vec<ChunkId>) -> Op {
+        let ballot = Ballot::zero(self.owner);
+        Op::Decided {
+            decisions: ids.into_iter().map(|id| (id, ballot, self.placement())).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use vstack_engine::FileDisk;
+
+    use super::*;
+    use crate::page_cache::files_below;
+
+    #[test]
+    fn a_store_finds_every_chunk_and_vote_in_little_space() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        fill(&data, 700, &CancellationToken::new()).unwrap();
+        let (mut length, mut space) = (0, 0);
+        for file in files_below(&data).unwrap() {
+            let metadata = file.metadata().unwrap();
+            length += metadata.len();
+            space += metadata.blocks() * 512;
+        }
+        assert!(length > 1 << 30 && space < 32 << 20, "{length} bytes in {space}");
+        let now = Now {
+            monotonic: vstack_types::Monotonic::default(),
+            wall: vstack_types::Timestamp(0),
+        };
+        let store = Store::open(FileDisk::new(&data).unwrap(), StoreOptions::new(), now).unwrap();
+        let stats = store.reader().stats();
+        assert_eq!((stats.chunk_count, stats.register_count), (700, 700));
+        assert!(store.report().damage.is_empty(), "{:?}", store.report());
+    }
+
+    #[test]
+    fn it_can_be_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        assert!(fill(&directory.path().join("data"), 10, &stop).is_err());
+    }
+}

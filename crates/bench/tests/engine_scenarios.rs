@@ -1,0 +1,166 @@
+//! Every scenario about a storage node runs to its end, says what it has to say, and leaves nothing behind; with a peer
+//! or without.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, path::Path, process::Command};
+
+use serde_json::Value;
+
+/// What the benchmark found of one scenario, as JSON.
+fn smoke(scenario: &str) -> Value {
+    // Beside this program: the system's directory for temporary files may be in memory.
+    let program = Path::new(env!("CARGO_BIN_EXE_vstack-bench"));
+    let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let json = directory.path().join("found.json");
+    let output = Command::new(program)
+        .args([scenario, "--smoke", "--binary"])
+        .arg(program)
+        .arg("--dir")
+        .arg(directory.path())
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{said}");
+    println!("{said}");
+    let found: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let left: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["found.json"], "what was made is removed");
+    found["scenarios"][0].clone()
+}
+
+/// Rows that have figures, each with a round or more.
+fn measured(section: &Value) -> BTreeSet<String> {
+    let rows = section["rows"].as_array().unwrap();
+    let with_figures = rows.iter().filter(|row| row["spread"].is_object());
+    with_figures
+        .map(|row| row["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn has(section: &Value, names: &[&str]) {
+    let rows = measured(section);
+    for name in names {
+        assert!(rows.contains(*name), "no {name} in {rows:?}");
+    }
+}
+
+/// The figures of one line of a table: a list of rounds for each contender.
+fn line<'a>(section: &'a Value, figure: &str) -> &'a Vec<Value> {
+    let lines = section["beside"][0]["lines"].as_array().unwrap();
+    let line = lines.iter().find(|line| line["figure"] == figure);
+    line.unwrap_or_else(|| panic!("no line {figure}"))["rounds"]
+        .as_array()
+        .unwrap()
+}
+
+#[test]
+fn hot_gets_are_measured() {
+    let section = smoke("get");
+    has(
+        &section,
+        &[
+            "vstack node, c1",
+            "vstack node, c64",
+            "vstack node, c1, p99 of the first byte",
+        ],
+    );
+}
+
+#[test]
+fn cold_gets_are_measured() {
+    let section = smoke("cold");
+    has(
+        &section,
+        &["vstack node, c8", "vstack node just started, each verified, c64"],
+    );
+}
+
+#[test]
+fn parts_are_measured() {
+    has(&smoke("range"), &["vstack node, c1", "vstack node, c64"]);
+}
+
+#[test]
+fn latency_at_a_set_rate_is_measured() {
+    let section = smoke("paced");
+    has(&section, &["vstack node, closed loop, c8"]);
+    assert_eq!(section["beside"].as_array().unwrap().len(), 2, "two shares");
+    for figure in ["p50", "p90", "p99", "p99.9", "max", "answered"] {
+        assert_eq!(line(&section, figure)[0].as_array().unwrap().len(), 3, "three rounds");
+    }
+}
+
+#[test]
+fn gets_and_puts_together_are_measured() {
+    let section = smoke("mixed");
+    has(
+        &section,
+        &[
+            "vstack node, c8",
+            "vstack node, c64, p99 of GET",
+            "vstack node, c64, p99 of PUT",
+        ],
+    );
+}
+
+#[test]
+fn starts_with_many_chunks_are_measured() {
+    let section = smoke("restart");
+    has(
+        &section,
+        &[
+            "by scan: until /health",
+            "by scan, cold: until /health",
+            "by scan: VmRSS over that of an empty node",
+        ],
+    );
+    let verdicts = section["verdicts"].as_array().unwrap();
+    assert!(
+        verdicts.iter().all(|verdict| verdict["measured"].is_null()),
+        "targets are for a million chunks"
+    );
+}
+
+#[test]
+fn reclaiming_space_is_measured() {
+    let section = smoke("reclaim");
+    has(&section, &["disk space of the data directory after an orderly end"]);
+    assert_eq!(
+        line(&section, "p99")[0].as_array().unwrap().len(),
+        3,
+        "three rounds at rest"
+    );
+}
+
+#[test]
+fn scrub_is_measured() {
+    let section = smoke("scrub");
+    assert_eq!(
+        line(&section, "p99")[0].as_array().unwrap().len(),
+        3,
+        "three rounds at rest"
+    );
+}
+
+#[test]
+fn durable_puts_are_measured() {
+    has(
+        &smoke("put"),
+        &[
+            "vstack node, c8",
+            "vstack node, c64",
+            "ceiling: receive + SHA-256, c64",
+            "vstack node's processor time, c64",
+        ],
+    );
+}
