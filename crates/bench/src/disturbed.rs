@@ -31,13 +31,7 @@ impl Signs {
 
     /// Their sum; none when the node has none of them.
     pub async fn sum(&self) -> anyhow::Result<Option<f64>> {
-        let mut sum = None;
-        for name in self.names {
-            if let Some(value) = metrics::value(self.http.transport(), &self.url, name).await? {
-                sum = Some(sum.unwrap_or(0.0) + value);
-            }
-        }
-        Ok(sum)
+        metrics::sum(self.http.transport(), &self.url, self.names).await
     }
 
     /// Which counters.

@@ -73,6 +73,13 @@ pub async fn value(http: &reqwest::Client, url: &str, name: &str) -> anyhow::Res
     Ok(number(&text(http, url).await?, name))
 }
 
+/// Asks a node for the sum of samples. None when it has none of them.
+pub async fn sum(http: &reqwest::Client, url: &str, names: &[&str]) -> anyhow::Result<Option<f64>> {
+    let text = text(http, url).await?;
+    let values = names.iter().filter_map(|name| number(&text, name));
+    Ok(values.reduce(|sum, value| sum + value))
+}
+
 fn number(text: &str, name: &str) -> Option<f64> {
     let mut lines = text.lines();
     let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;

@@ -110,9 +110,13 @@ impl Paced {
 /// Sends requests as they come due, each on a worker that is free. A request that fails ends the round. The workers
 /// come back, for the next round.
 pub async fn open_loop<W: Worker>(workers: Vec<W>, plan: Plan) -> anyhow::Result<(Paced, Vec<W>)> {
+    with_backlog(workers, plan, BACKLOG_MAX).await
+}
+
+async fn with_backlog<W: Worker>(workers: Vec<W>, plan: Plan, backlog: usize) -> anyhow::Result<(Paced, Vec<W>)> {
     ensure!(!workers.is_empty(), "an open loop needs workers");
     let count = workers.len();
-    let pacer = Pacer::start(plan)?;
+    let pacer = Pacer::start(plan, backlog)?;
     let mut sending = Sending::new(workers);
     let sent = timeout(plan.duration + DRAIN_TIMEOUT, sending.all(pacer)).await;
     let unsent = sent.context("requests were still waiting long after the last was due")??;
@@ -131,8 +135,8 @@ struct Pacer {
 }
 
 impl Pacer {
-    fn start(plan: Plan) -> anyhow::Result<Self> {
-        let (due, receiver) = mpsc::channel(BACKLOG_MAX);
+    fn start(plan: Plan, backlog: usize) -> anyhow::Result<Self> {
+        let (due, receiver) = mpsc::channel(backlog);
         let unsent = Arc::new(AtomicU64::new(0));
         let end = CancellationToken::new();
         let (count, ended) = (Arc::clone(&unsent), end.clone());
@@ -350,20 +354,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_generator_that_cannot_keep_up_says_so() {
-        let plan = Plan {
-            rate: 100_000.0,
-            ..PLAN
-        };
-        let worker = Server::steady(Duration::from_millis(1));
-        let (paced, _) = open_loop(
-            vec![worker],
-            Plan {
-                duration: Duration::from_millis(100),
-                ..plan
-            },
-        )
-        .await
-        .unwrap();
+        let worker = Server::steady(Duration::from_millis(10));
+        let (paced, _) = with_backlog(vec![worker], PLAN, 5).await.unwrap();
         assert!(paced.unsent > 0);
         assert!(paced.trouble().is_some_and(|trouble| trouble.contains("never sent")));
     }
