@@ -6,7 +6,7 @@ pub const INDEX_BYTES: &str = "vstack_index_bytes";
 /// Counter: bytes of disk space given back.
 pub const RECLAIMED_BYTES: &str = "vstack_space_reclaimed_bytes_total";
 /// Counter: bytes of live records copied so that what they stood in can be given back.
-pub const COPIED_BYTES: &str = "vstack_space_copied_bytes_total";
+pub const COPIED_BYTES: &str = "vstack_space_moved_bytes_total";
 /// Counter: bytes that scrub has read.
 pub const SCRUBBED_BYTES: &str = "vstack_scrub_bytes_total";
 /// Setting: seconds in which scrub reads everything once.

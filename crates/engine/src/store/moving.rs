@@ -1,5 +1,7 @@
 //! Writing what is wanted of a superblock again behind the log, and emptying the superblock.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use vstack_types::{Digest, planted};
 
@@ -54,6 +56,8 @@ impl<D: Disk> Store<D> {
                         },
                     };
                     self.stage_as(&change, &one.payload, &comes, now, position)?;
+                    let bytes = one.payload.len() as u64;
+                    self.shared.counters.moved_bytes.fetch_add(bytes, Ordering::Relaxed);
                     return Ok(true);
                 }
                 Some(_) => return self.move_damaged(one, &entry, now, position),
@@ -181,7 +185,7 @@ impl<D: Disk> Store<D> {
         self.shared
             .counters
             .emptied
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            .fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
 
