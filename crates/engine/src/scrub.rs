@@ -99,27 +99,16 @@ impl Expected {
         (items + registers) as u64
     }
 
-    fn names(&self, fingerprint: u64) -> bool {
-        let items = self
-            .items
-            .values()
-            .flatten()
-            .any(|cell| cell.fingerprint == fingerprint);
-        items
-            || self
-                .registers
-                .values()
-                .flatten()
-                .any(|cell| cell.fingerprint == fingerprint)
-    }
-
-    fn forget(&mut self, fingerprint: u64) {
-        self.items
-            .values_mut()
-            .for_each(|cells| cells.retain(|cell| cell.fingerprint != fingerprint));
-        self.registers
-            .values_mut()
-            .for_each(|cells| cells.retain(|cell| cell.fingerprint != fingerprint));
+    /// Takes out those with this fingerprint that should have been met by `offset`; says whether there were any.
+    fn take(&mut self, fingerprint: u64, offset: u64) -> bool {
+        let before = self.left();
+        for (_, cells) in self.items.range_mut(..=offset) {
+            cells.retain(|cell| cell.fingerprint != fingerprint);
+        }
+        for (_, cells) in self.registers.range_mut(..=offset) {
+            cells.retain(|cell| cell.fingerprint != fingerprint);
+        }
+        self.left() < before
     }
 }
 
@@ -199,11 +188,11 @@ impl<D: Disk> Reader<D> {
                 registers.push(change.id.clone());
             }
         }
-        let list = batch
-            .commit
-            .as_ref()
-            .and_then(|commit| list_of(&*superblock.file, commit).unwrap_or_default());
-        let Some(list) = list else {
+        let list = batch.commit.as_ref().and_then(|commit| {
+            let list = list_of(&*superblock.file, commit).unwrap_or_default();
+            list.map(|list| (commit.offset, list))
+        });
+        let Some((commit_at, list)) = list else {
             // The second copies are gone.
             survey.one_copy_left.extend(registers);
             return;
@@ -211,9 +200,9 @@ impl<D: Disk> Reader<D> {
         let missing = batch.missing();
         let told = (batch.first..).zip(list).filter(|(lsn, _)| missing.contains(lsn));
         for (_, change) in told {
-            let fingerprint = self.0.index.fingerprint(&change.id);
-            if expected.names(fingerprint) {
-                expected.forget(fingerprint);
+            if expected.take(self.0.index.fingerprint(&change.id), commit_at) {
+                // What was read before it was damaged is not what is there.
+                self.0.index.forget_read(&change.id);
                 survey.one_copy_left.insert(change.id);
             }
         }

@@ -575,6 +575,11 @@ impl Index {
         shard.items.find(fingerprint).any(|cell| cell.is(place, tag))
     }
 
+    /// Lets the next look at `id` read the disk.
+    pub(crate) fn forget_read(&self, id: &ChunkId) {
+        self.write(self.fingerprint(id)).change(id, None);
+    }
+
     /// Whether this cell is still there.
     pub(crate) fn has_cell(&self, cell: &ItemCell) -> bool {
         let shard = self.read(cell.fingerprint);

@@ -182,10 +182,7 @@ impl<D: Disk> Store<D> {
                 error: error.to_string(),
             }
         })?;
-        self.shared
-            .counters
-            .emptied
-            .fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.emptied.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
 

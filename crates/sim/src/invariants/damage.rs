@@ -72,8 +72,9 @@ pub(crate) fn is_said(chunk: &ChunkId, seen: &Seen, node: &RunningNode, starts: 
         let found = reader.find(chunk, Which::Exact(item));
         let silent = match found {
             Ok(_) => false,
-            // Found out by a reader, and about to be written down.
-            Err(Missing::Corrupt) => starts,
+            // Found out by a reader, and about to be written down. Behind a checkpoint what is lost is found by who comes
+            // upon it, and written down by the first message about it.
+            Err(Missing::Corrupt) => starts && reader.stats().checkpoint_seq == 0,
             Err(_) => state.accepted.is_some() && !state.decided,
         };
         if silent {
