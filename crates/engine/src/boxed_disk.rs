@@ -116,6 +116,9 @@ impl DiskFile for BoxedFile {
     fn read_medium_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_medium_at(buffer, offset)
     }
+    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> usize {
+        self.0.read_at_once(buffer, offset)
+    }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_at(bytes, offset)
     }

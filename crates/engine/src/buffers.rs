@@ -144,6 +144,23 @@ impl Buffer {
         &self.memory.bytes()[..self.filled]
     }
 
+    /// Bytes that fit it in all.
+    pub const fn capacity(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Makes it hold `len` bytes, whatever they are, for the caller to write over.
+    ///
+    /// # Errors
+    /// When they do not fit; it is as it was then.
+    pub fn room(&mut self, len: usize) -> Result<&mut [u8], Overflow> {
+        let room = self.memory.len();
+        let target = self.memory.bytes_mut().get_mut(..len);
+        let target = target.ok_or(Overflow { len, room })?;
+        self.filled = len;
+        Ok(target)
+    }
+
     /// Adds bytes.
     ///
     /// # Errors

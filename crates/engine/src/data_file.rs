@@ -173,6 +173,13 @@ impl DiskFile for DataFile {
         self.read_at(rest, offset + whole as u64)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> usize {
+        use rustix::io::ReadWriteFlags;
+        let mut buffers = [io::IoSliceMut::new(buffer)];
+        rustix::io::preadv2(&self.file, &mut buffers, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }

@@ -14,9 +14,10 @@ use tokio::{
     time::timeout,
 };
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
-use vstack_types::{ByteRange, ChunkId, Clock};
+use vstack_types::{ByteRange, ChunkId, Clock, Monotonic};
 
 use crate::{
+    aside::Waits,
     disk::Disk,
     file_disk::FileDisk,
     item::Item,
@@ -69,8 +70,8 @@ pub struct Engine<D: Disk = FileDisk> {
     report: OpenReport,
     /// Taken by whoever closes first.
     running: std::sync::Mutex<Option<Running>>,
-    /// Reads are done where they are asked for.
-    reads_here: bool,
+    /// Where reads wait for the disk.
+    waits: Waits,
 }
 
 impl<D: Disk> Engine<D> {
@@ -91,7 +92,10 @@ impl<D: Disk> Engine<D> {
         let (reader, report) = (store.reader(), store.report().clone());
         let (commands, queue) = mpsc::channel(QUEUE_OPS_MAX);
         let (state, writer) = watch::channel(Writer::Running);
-        let reads_here = matches!(runs, Runs::AsATask(_));
+        let waits = match runs {
+            Runs::AsATask(_) => Waits::Here,
+            Runs::OnAThread => Waits::OnAThread,
+        };
         let works = Works {
             store,
             queue,
@@ -106,7 +110,7 @@ impl<D: Disk> Engine<D> {
             writer,
             report,
             running: std::sync::Mutex::new(Some(works.start(runs)?)),
-            reads_here,
+            waits,
         })
     }
 
@@ -184,7 +188,7 @@ impl<D: Disk> Engine<D> {
         look: impl FnOnce(&Reader<D>) -> T + Send + 'static,
     ) -> io::Result<T> {
         let reader = self.reader.clone();
-        self.aside(move || look(&reader)).await
+        self.waits.aside(move || look(&reader)).await
     }
 
     /// Does one operation, together with all others that wait.
@@ -272,15 +276,28 @@ impl<D: Disk> Engine<D> {
     /// When they are damaged or cannot be read.
     pub async fn read(&self, found: &Found, range: Option<ByteRange>) -> Result<Vec<u8>, ReadError> {
         let (reader, wanted, at) = (self.reader.clone(), found.clone(), self.clock.monotonic());
-        let result = self.aside(move || reader.read(&wanted, range, at)).await?;
+        let result = self.waits.aside(move || reader.read(&wanted, range, at)).await?;
         if matches!(result, Err(ReadError::Corrupt)) {
-            let (id, sha256, lsn) = (found.id().clone(), found.sha256(), found.lsn());
-            // Not served either way; without the record it is found again after a restart.
-            if let Err(error) = self.submit(Op::Quarantine { id, sha256, lsn }).await {
-                tracing::error!(id = %found.id(), %error, "a damaged item could not be written down");
-            }
+            self.write_down_damage(found).await;
         }
         result
+    }
+
+    /// Makes it durable that an item is damaged.
+    pub(crate) async fn write_down_damage(&self, found: &Found) {
+        let (id, sha256, lsn) = (found.id().clone(), found.sha256(), found.lsn());
+        // Not served either way; without the record it is found again after a restart.
+        if let Err(error) = self.submit(Op::Quarantine { id, sha256, lsn }).await {
+            tracing::error!(id = %found.id(), %error, "a damaged item could not be written down");
+        }
+    }
+
+    pub(crate) const fn waits(&self) -> Waits {
+        self.waits
+    }
+
+    pub(crate) fn now(&self) -> Monotonic {
+        self.clock.monotonic()
     }
 
     /// Ends the thread after all that waits is done and marked, and frees the data directory. Reads of handles that
@@ -301,18 +318,6 @@ impl<D: Disk> Engine<D> {
     /// Of the disk.
     pub async fn set_claim(&self, claim: Option<u64>) -> io::Result<()> {
         let reader = self.reader.clone();
-        self.aside(move || reader.set_claim(claim)).await?
-    }
-
-    pub(crate) fn monotonic(&self) -> vstack_types::Monotonic {
-        self.clock.monotonic()
-    }
-
-    /// Does `work` where it may wait for the disk.
-    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        if self.reads_here {
-            return Ok(work());
-        }
-        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+        self.waits.aside(move || reader.set_claim(claim)).await?
     }
 }

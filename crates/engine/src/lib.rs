@@ -15,6 +15,7 @@
 
 mod adopt;
 mod aligned;
+mod aside;
 mod assembly;
 mod batches;
 mod boxed_disk;
@@ -34,6 +35,7 @@ mod log;
 mod mem_disk;
 mod op;
 mod pins;
+mod pieces;
 mod reader;
 mod record;
 mod recovery;
@@ -62,6 +64,7 @@ pub use item::{Item, ItemBuilder};
 pub use list::{ListedItem, ListedRegister, Page};
 pub use mem_disk::{Fault, MemDisk};
 pub use op::{Collected, DeleteOutcome, Move, Now, Op, Outcome, PutMode, PutOutcome, WriteError};
+pub use pieces::Pieces;
 pub use reader::{Found, ReadError, Reader, Stats, VoteState};
 pub use recovery::{Damage, OpenReport};
 pub use scrub::{Scrubbed, Survey};

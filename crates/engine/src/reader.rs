@@ -56,6 +56,8 @@ pub(crate) struct Counters {
     pub log_seq: AtomicU64,
     pub votes: AtomicU64,
     pub vote_syncs: AtomicU64,
+    pub pieces_cached: AtomicU64,
+    pub pieces_waited: AtomicU64,
 }
 
 /// What readers and writer share.
@@ -151,8 +153,8 @@ impl<D: Disk> Shared<D> {
 /// An item that can be read, as long as this is kept: its space is not taken back meanwhile.
 #[derive(Debug, Clone)]
 pub struct Found {
-    id: ChunkId,
-    item: StoredItem,
+    pub(crate) id: ChunkId,
+    pub(crate) item: StoredItem,
     _pin: Pin,
 }
 
@@ -226,6 +228,10 @@ pub struct Stats {
     pub votes: u64,
     /// Syncs that made them durable; fewer when several shared one.
     pub vote_syncs: u64,
+    /// Pieces of items read from the page cache alone.
+    pub pieces_cached: u64,
+    /// Pieces of items that the disk was waited for.
+    pub pieces_waited: u64,
 }
 
 /// A register in short: which ballots, not for what.
@@ -481,6 +487,8 @@ impl<D: Disk> Reader<D> {
             log_seq: of(&counters.log_seq),
             votes: of(&counters.votes),
             vote_syncs: of(&counters.vote_syncs),
+            pieces_cached: of(&counters.pieces_cached),
+            pieces_waited: of(&counters.pieces_waited),
         }
     }
 }

@@ -279,7 +279,7 @@ impl<D: Disk> Engine<D> {
         }
         for offset in survey.items {
             let began = Instant::now();
-            let now = self.monotonic();
+            let now = self.now();
             let read = self
                 .look_aside(move |reader| reader.scrub_item(number, offset, now))
                 .await;

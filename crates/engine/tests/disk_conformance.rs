@@ -57,6 +57,11 @@ fn contents<D: Disk>(disk: &D) {
     file.write_at(b"AB", 4).unwrap();
     file.write_at(b"end", 20).unwrap();
     file.sync_data().unwrap();
+    // However much is to be had without waiting, it is what stands there.
+    let mut at_once = [0; 10];
+    let had = file.read_at_once(&mut at_once, 0);
+    assert_eq!(at_once[..had], b"0123AB6789"[..had]);
+    assert_eq!(file.read_at_once(&mut at_once, 1 << 20), 0, "behind the end");
     // Another handle of the same file sees the same, and a write behind the end leaves zeros between.
     let again = disk.open("f").unwrap();
     assert_eq!(again.size().unwrap(), 23);

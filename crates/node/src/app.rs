@@ -13,7 +13,6 @@ use vstack_api::ErrorCode;
 
 use crate::{
     metrics::NodeMetrics,
-    sending::Room,
     standing::{CurrentStanding, Standing, Verdict},
     trace::Handled,
 };
@@ -34,8 +33,8 @@ pub(crate) struct App {
     pub bodies: BufferPool,
     /// Places that bodies of anybody may take of it at once.
     pub turns_of_anyone: Arc<Semaphore>,
-    /// Room for chunks on their way out.
-    pub sending: Room,
+    /// Memory for chunks on their way out.
+    pub sending: BufferPool,
     pub standing: CurrentStanding,
     pub peers: NodeClient,
     pub metrics: NodeMetrics,

@@ -119,13 +119,14 @@ pub(crate) async fn item(
     }
     let found = app.find(&id, Which::Exact(sha256)).await;
     let found = found.map_err(|why| missing(&id, why))?;
-    let (bytes, _len) = sending::read(&app, &id, &found, None).await?;
+    let (bytes, len) = sending::read(&app, &id, &found, None).await?;
     let signed = call.sign(&app.me_text, sha256.to_string().as_bytes());
     let mut response = (StatusCode::OK, signed, bytes).into_response();
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
     );
+    response.headers_mut().insert(header::CONTENT_LENGTH, len.into());
     Ok(response)
 }
 

@@ -95,7 +95,7 @@ async fn serve(app: &App, id: &ChunkId, found: &Found, method: &Method, headers:
     }
 }
 
-fn send(body: Body, len: usize, range: Option<ByteRange>, total: u64, described: &[(HeaderName, String)]) -> Response {
+fn send(body: Body, len: u64, range: Option<ByteRange>, total: u64, described: &[(HeaderName, String)]) -> Response {
     let len = (header::CONTENT_LENGTH, len.to_string());
     match range {
         None => with(StatusCode::OK, &[described, &[len]].concat(), body),

@@ -41,6 +41,7 @@ pub(crate) async fn keep(app: Arc<App>, habits: Habits, shutdown: CancellationTo
             () = sleep(wait) => {}
         }
         app.bodies.trim();
+        app.sending.trim();
         let more = collect(&app, habits).await;
         wait = if more { Duration::ZERO } else { habits.interval };
         reclaim(&app).await;

@@ -13,6 +13,12 @@ use vstack_service::prometheus_client::{
 /// Name and value.
 type KindLabel = [(&'static str, &'static str); 1];
 
+/// Memory that is bounded and used again.
+pub(crate) struct Memory {
+    pub arriving: BufferPool,
+    pub sending: BufferPool,
+}
+
 /// Counters that handlers raise.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NodeMetrics {
@@ -20,6 +26,7 @@ pub(crate) struct NodeMetrics {
     replies: Family<KindLabel, Counter>,
     scrubbed_bytes: Counter,
     scrub_findings: Family<KindLabel, Counter>,
+    slow_readers_cut_off: Counter,
 }
 
 impl NodeMetrics {
@@ -43,8 +50,13 @@ impl NodeMetrics {
         }
     }
 
+    /// Counts connections whose peer took nothing of what it was sent for too long.
+    pub(crate) fn cut_off(&self) -> Counter {
+        self.slow_readers_cut_off.clone()
+    }
+
     /// Registers these and the engine's.
-    pub(crate) fn register(&self, registry: &mut Registry, reader: Reader<BoxedDisk>, bodies: BufferPool) {
+    pub(crate) fn register(&self, registry: &mut Registry, reader: Reader<BoxedDisk>, memory: Memory) {
         registry.register(
             "vstack_paxos_messages",
             "Messages to the acceptor, by kind; every decision of a batch is one",
@@ -65,13 +77,18 @@ impl NodeMetrics {
             "What the scrub found: damaged items, registers mended from their other copy, records of which nothing is left, stretches that are no records",
             self.scrub_findings.clone(),
         );
-        registry.register_collector(Box::new(EngineCollector { reader, bodies }));
+        registry.register(
+            "vstack_slow_readers_cut_off",
+            "Connections ended because their peer took nothing of what it was sent",
+            self.slow_readers_cut_off.clone(),
+        );
+        registry.register_collector(Box::new(EngineCollector { reader, memory }));
     }
 }
 
 struct EngineCollector {
     reader: Reader<BoxedDisk>,
-    bodies: BufferPool,
+    memory: Memory,
 }
 
 impl fmt::Debug for EngineCollector {
@@ -125,6 +142,16 @@ impl Collector for EngineCollector {
                 stats.moved_bytes,
             ),
             (
+                "vstack_engine_pieces_cached",
+                "Pieces of chunks read from the page cache alone",
+                stats.pieces_cached,
+            ),
+            (
+                "vstack_engine_pieces_waited",
+                "Pieces of chunks that the disk was waited for",
+                stats.pieces_waited,
+            ),
+            (
                 "vstack_engine_quarantined",
                 "Items found damaged since the start",
                 stats.quarantined,
@@ -148,12 +175,22 @@ impl Collector for EngineCollector {
             (
                 "vstack_arriving_bytes",
                 "Memory in use for chunks that arrive, until they are written",
-                self.bodies.used_bytes() as u64,
+                self.memory.arriving.used_bytes() as u64,
             ),
             (
                 "vstack_arriving_pool_bytes",
                 "Memory set aside for chunks that arrive, in use or not",
-                self.bodies.allocated_bytes() as u64,
+                self.memory.arriving.allocated_bytes() as u64,
+            ),
+            (
+                "vstack_sending_bytes",
+                "Memory in use for chunks on their way out",
+                self.memory.sending.used_bytes() as u64,
+            ),
+            (
+                "vstack_sending_pool_bytes",
+                "Memory set aside for chunks on their way out, in use or not",
+                self.memory.sending.allocated_bytes() as u64,
             ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

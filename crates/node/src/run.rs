@@ -21,10 +21,9 @@ use crate::{
     app::App,
     body, housekeeping,
     membership::{self, Addresses},
-    metrics::NodeMetrics,
+    metrics::{Memory, NodeMetrics},
     openapi::Description,
-    routes,
-    sending::Room,
+    routes, sending,
     standing::{CurrentStanding, Standing},
     trace,
 };
@@ -254,7 +253,8 @@ impl Node {
         } = self;
         let url = open.settings.node_url.clone().unwrap_or_else(|| reachable(address));
         tracing::info!(%address, "listening");
-        open.serve(Entrance::listener(listener), url, shutdown).await
+        let entrance = Entrance::counting(listener, open.app.metrics.cut_off());
+        open.serve(entrance, url, shutdown).await
     }
 }
 
@@ -303,7 +303,7 @@ impl OpenNode {
                 settings.max_concurrent_bodies.into(),
             ),
             turns_of_anyone: Arc::new(Semaphore::new(body::turns_of_anyone(settings.max_concurrent_bodies))),
-            sending: Room::new(settings.max_sending_bytes),
+            sending: sending::pool(settings.max_sending_bytes),
             standing: CurrentStanding::new(standing),
             peers: NodeClient::new(http.clone()),
             metrics: NodeMetrics::default(),
@@ -355,8 +355,12 @@ impl OpenNode {
             .secret(settings.common.secret()?)
             .cors(routes::cors(settings.cors_origins.clone()))
             .openapi(Description::openapi());
+        let memory = Memory {
+            arriving: app.bodies.clone(),
+            sending: app.sending.clone(),
+        };
         app.metrics
-            .register(service.registry(), app.engine.reader().clone(), app.bodies.clone());
+            .register(service.registry(), app.engine.reader().clone(), memory);
         let router = service.router(routes::routes(Arc::clone(&app)));
         let ended = shutdown.child_token();
         let mut tasks = JoinSet::new();

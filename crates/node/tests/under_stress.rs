@@ -14,7 +14,7 @@ use std::{
 
 use support::*;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
@@ -104,16 +104,26 @@ async fn a_node_that_can_write_no_more_ends_and_goes_on_when_it_is_started_again
     node.stop().await;
 }
 
+/// A connection on which sixteen times a chunk is asked for.
+async fn ask_and_do_not_read(node: &TestNode, name: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    let get = format!("GET /chunk/{name} HTTP/1.1\r\nHost: {}\r\n\r\n", node.address);
+    stream.write_all(get.repeat(16).as_bytes()).await.unwrap();
+    stream
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_slow_readers_hold_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let node = TestNode::start(settings(dir.path(), &["--max-sending-bytes", "2097152"])).await;
     let body = bytes(2 << 20);
     assert_eq!(node.put("/chunk/c", &body).await.status(), 201);
-    // More than any socket buffers, asked for and not read.
-    let mut slow = TcpStream::connect(node.address).await.unwrap();
-    let get = format!("GET /chunk/c HTTP/1.1\r\nHost: {}\r\n\r\n", node.address);
-    slow.write_all(get.repeat(16).as_bytes()).await.unwrap();
+    // More than any socket buffers, asked for and not read, on as many connections as there are pieces of memory.
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        slow.push(ask_and_do_not_read(&node, "c").await);
+    }
+    assert_eq!(metric(&node, "vstack_slow_readers_cut_off_total").await, 0);
     until("another read finds no room", async || {
         let answer = node.get("/chunk/c").await;
         if answer.status() == 200 {
@@ -135,6 +145,66 @@ async fn what_slow_readers_hold_is_bounded() {
         answer.status() == 200 && answer.bytes().await.unwrap() == body
     })
     .await;
+    until("no memory is in use", async || {
+        metric(&node, "vstack_sending_bytes").await == 0
+    })
+    .await;
+    node.stop().await;
+}
+
+/// Bodies of the answers in `bytes`, and how many bytes the last one lacks.
+fn bodies(mut bytes: &[u8]) -> (Vec<&[u8]>, usize) {
+    let mut found = Vec::new();
+    while let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+        let text = std::str::from_utf8(&bytes[..head]).unwrap().to_ascii_lowercase();
+        let (_, announced) = text.split_once("content-length: ").unwrap();
+        let announced: usize = announced.lines().next().unwrap().parse().unwrap();
+        bytes = &bytes[head + 4..];
+        let (body, rest) = bytes.split_at(announced.min(bytes.len()));
+        found.push(body);
+        if body.len() < announced {
+            return (found, announced - body.len());
+        }
+        bytes = rest;
+    }
+    (found, 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_cannot_be_read_to_its_end_is_broken_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    let body = bytes(2 << 20);
+    assert_eq!(node.put("/chunk/c", &body).await.status(), 201);
+    assert_eq!(node.get("/chunk/c").await.status(), 200, "it is verified");
+    let mut slow = ask_and_do_not_read(&node, "c").await;
+    // Nobody takes what is sent, so some piece waits.
+    let mut before = 0;
+    until("it waits to be read", async || {
+        let now = metric(&node, "vstack_engine_read_bytes_total").await;
+        std::mem::replace(&mut before, now) == now && metric(&node, "vstack_sending_bytes").await > 0
+    })
+    .await;
+    let file = std::fs::File::options()
+        .write(true)
+        .open(dir.path().join("superblock_000000.vsb"));
+    file.unwrap().set_len(500_000).unwrap();
+    let mut answers = Vec::new();
+    // Closed or reset.
+    let _ = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut answers))
+        .await
+        .expect("it ends");
+    let (bodies, lacking) = bodies(&answers);
+    assert!((1..=16).contains(&bodies.len()), "{}", bodies.len());
+    let last = bodies.last().unwrap();
+    assert!(last.len() == body.len() - lacking && **last == body[..last.len()]);
+    let refused = 2 << 10;
+    assert!(
+        bodies[..bodies.len() - 1]
+            .iter()
+            .all(|whole| **whole == body || whole.len() < refused),
+        "every other one is whole, or says why not"
+    );
     node.stop().await;
 }
 

@@ -3,10 +3,11 @@
 use std::pin::Pin;
 
 use axum::Router;
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::serve;
+use crate::{serve, serve::serve_counting};
 
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -25,6 +26,11 @@ impl Entrance {
     /// Connections of `listener`.
     pub fn listener(listener: TcpListener) -> Self {
         Self::new(move |router, stop| serve(listener, router, stop))
+    }
+
+    /// The same; `cut_off` counts connections whose peer took nothing of what it was sent.
+    pub fn counting(listener: TcpListener, cut_off: Counter) -> Self {
+        Self::new(move |router, stop| serve_counting(listener, router, stop, cut_off))
     }
 
     /// Serves until `stop`.

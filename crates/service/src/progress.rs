@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
@@ -24,16 +25,18 @@ pub(crate) struct Progress<S> {
     /// Made at the first stall, because most connections never have one.
     limit: Option<Pin<Box<Sleep>>>,
     stalled: bool,
+    cut_off: Counter,
 }
 
 impl<S> Progress<S> {
-    /// Fails when the peer takes nothing of what is sent for `stall_max`.
-    pub(crate) const fn new(stream: S, stall_max: Duration) -> Self {
+    /// Fails when the peer takes nothing of what is sent for `stall_max`, and counts it.
+    pub(crate) const fn new(stream: S, stall_max: Duration, cut_off: Counter) -> Self {
         Self {
             stream,
             stall_max,
             limit: None,
             stalled: false,
+            cut_off,
         }
     }
 
@@ -50,6 +53,7 @@ impl<S> Progress<S> {
             limit.as_mut().reset(Instant::now() + stall_max);
         }
         ready!(limit.as_mut().poll(context));
+        self.cut_off.inc();
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the peer reads nothing of what is sent to it",
@@ -113,12 +117,14 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_reads_nothing_is_cut_off() {
         let (ours, _peer) = duplex(16);
-        let mut ours = Progress::new(ours, SHORT);
+        let cut_off = Counter::default();
+        let mut ours = Progress::new(ours, SHORT, cut_off.clone());
         ours.write_all(&[1; 16]).await.unwrap();
         let begun = Instant::now();
         let error = ours.write_all(&[2; 16]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= SHORT);
+        assert_eq!(cut_off.get(), 1);
     }
 
     /// Whether a byte could be written.
@@ -129,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn every_byte_taken_begins_the_time_anew() {
         let (ours, mut peer) = duplex(1);
-        let mut ours = Progress::new(ours, Duration::from_secs(3600));
+        let mut ours = Progress::new(ours, Duration::from_secs(3600), Counter::default());
         assert!(try_byte(&mut ours).await && !try_byte(&mut ours).await);
         let first = ours.limit.as_ref().unwrap().deadline();
         assert!(!try_byte(&mut ours).await);
@@ -142,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn silence_with_nothing_to_send_is_no_stall() {
         let (ours, _peer) = duplex(16);
-        let mut ours = Progress::new(ours, SHORT);
+        let mut ours = Progress::new(ours, SHORT, Counter::default());
         ours.write_all(&[1; 8]).await.unwrap();
         let mut buffer = [0; 1];
         assert!(timeout(SHORT * 3, ours.read(&mut buffer)).await.is_err());

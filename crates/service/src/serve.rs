@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{rt::TokioIo, rt::TokioTimer, server::graceful::GracefulShutdown, service::TowerToHyperService};
+use prometheus_client::metrics::counter::Counter;
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +47,16 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 
 /// Serves until `shutdown`, then lets requests under way finish for a few seconds.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    serve_counting(listener, router, shutdown, Counter::default()).await;
+}
+
+/// The same; `cut_off` counts connections whose peer took nothing of what it was sent.
+pub(crate) async fn serve_counting(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    cut_off: Counter,
+) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -60,7 +71,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         };
         let Some((stream, permit)) = accepted else { continue };
         let connection = builder.serve_connection(
-            TokioIo::new(Progress::new(stream, WRITE_STALL_MAX)),
+            TokioIo::new(Progress::new(stream, WRITE_STALL_MAX, cut_off.clone())),
             TowerToHyperService::new(router.clone()),
         );
         let connection = graceful.watch(connection);

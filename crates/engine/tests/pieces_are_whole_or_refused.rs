@@ -1,0 +1,113 @@
+//! Items read piece by piece: verified before the first of them, followed when they move, never other bytes.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+
+use support::{id, item, options};
+use vstack_engine::{
+    Buffer, BufferPool, Disk, Engine, FileDisk, Found, Item, MemDisk, Missing, Pieces, PutMode, ReadError, Which,
+};
+use vstack_types::SystemClock;
+
+const SIZE: u32 = 50_000;
+const PIECE: usize = 8192;
+
+fn open<D: Disk>(disk: D) -> Engine<D> {
+    Engine::open(disk, options(), Arc::new(SystemClock::start())).unwrap()
+}
+
+async fn stored<D: Disk>(engine: &Engine<D>, bytes: &Item) -> Found {
+    let put = engine.put(id("c"), bytes.clone(), PutMode::Plain);
+    put.await.unwrap();
+    engine.reader().find(&id("c"), Which::Public).unwrap()
+}
+
+async fn buffer() -> Buffer {
+    BufferPool::new(PIECE, 1).take().await
+}
+
+/// All that is left of an item from `at` on.
+async fn rest<D: Disk>(pieces: &mut Pieces<D>, mut buffer: Buffer, mut at: u64) -> Result<Vec<u8>, ReadError> {
+    let mut all = Vec::new();
+    while at < u64::from(SIZE) {
+        let end = (at + PIECE as u64).min(SIZE.into());
+        buffer = pieces.read(buffer, at..end).await?;
+        all.extend_from_slice(buffer.bytes());
+        at = end;
+    }
+    Ok(all)
+}
+
+async fn comes_whole<D: Disk>(disk: D) {
+    let engine = open(disk);
+    let bytes = item(1, SIZE as usize);
+    let found = stored(&engine, &bytes).await;
+    for part in [0..1, 0..8192, 8191..8193, 49_999..50_000] {
+        let (mut pieces, first) = engine.read_pieces(&found, part.clone(), buffer().await).await.unwrap();
+        let expected = usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
+        assert_eq!(first.bytes(), &bytes.bytes()[expected], "{part:?}");
+        assert_eq!(rest(&mut pieces, first, 0).await.unwrap(), *bytes.bytes());
+    }
+    let stats = engine.reader().stats();
+    assert_eq!(stats.pieces_cached + stats.pieces_waited, 4 * (1 + 7));
+    for outside in [49_999..50_001, 0..8193] {
+        let refused = engine.read_pieces(&found, outside, buffer().await).await;
+        assert!(matches!(refused, Err(ReadError::Io(_))));
+    }
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_piece_is_the_items_own() {
+    comes_whole(MemDisk::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    comes_whole(FileDisk::new(dir.path()).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_piece_of_a_damaged_item_is_given() {
+    let disk = MemDisk::default();
+    let engine = open(disk.clone());
+    let bytes = item(1, SIZE as usize);
+    let found = stored(&engine, &bytes).await;
+    let name = "superblock_000000.vsb";
+    let tail = &bytes.bytes()[49_000..];
+    let contents = disk.contents(name);
+    let at = contents.windows(tail.len()).position(|window| window == tail).unwrap();
+    disk.flip(name, at);
+    // The flipped byte is in none of the pieces asked for.
+    let refused = engine.read_pieces(&found, 0..100, buffer().await).await;
+    assert!(matches!(refused, Err(ReadError::Corrupt)));
+    assert_eq!(
+        engine.reader().find(&id("c"), Which::Public).unwrap_err(),
+        Missing::Corrupt
+    );
+    assert_eq!(engine.reader().stats().quarantined, 1, "and it is written down");
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_moved_is_read_on_and_one_that_is_gone_ends() {
+    let engine = open(MemDisk::default());
+    let bytes = item(1, SIZE as usize);
+    let found = stored(&engine, &bytes).await;
+    let (mut pieces, first) = engine.read_pieces(&found, 0..8192, buffer().await).await.unwrap();
+    engine.delete_staged(id("c")).await.unwrap();
+    let moved = stored(&engine, &bytes).await;
+    assert_ne!(moved.lsn(), found.lsn());
+    assert_eq!(
+        rest(&mut pieces, first, 8192).await.unwrap(),
+        bytes.bytes()[8192..],
+        "the same bytes stand elsewhere"
+    );
+    let (_, first) = engine.read_pieces(&found, 0..10, buffer().await).await.unwrap();
+    assert_eq!(first.bytes(), &bytes.bytes()[..10], "also for who found it before");
+
+    engine.delete_staged(id("c")).await.unwrap();
+    let gone = pieces.read(first, 0..10).await;
+    assert!(matches!(gone, Err(ReadError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound));
+    engine.close().await;
+}
