@@ -60,17 +60,21 @@ impl<D: Disk> Source<D> {
     fn try_read(&self, buffer: &mut Buffer, part: &Range<u64>) -> io::Result<Tried> {
         let room = room_for(buffer, part)?;
         let len = room.len();
-        Ok(match self.superblock.file.read_at_once(room, self.position(part.start)) {
-            begun if begun >= len => Tried::Whole,
-            begun => Tried::Begun(begun),
-        })
+        Ok(
+            match self.superblock.file.read_at_once(room, self.position(part.start)) {
+                begun if begun >= len => Tried::Whole,
+                begun => Tried::Begun(begun),
+            },
+        )
     }
 
     /// The rest of `part` behind its first `begun` bytes. Waits for the disk.
     fn read(&self, buffer: &mut Buffer, part: &Range<u64>, begun: usize) -> io::Result<()> {
         let room = room_for(buffer, part)?;
         let rest = room.get_mut(begun..).unwrap_or_default();
-        self.superblock.file.read_at(rest, self.position(part.start + begun as u64))
+        self.superblock
+            .file
+            .read_at(rest, self.position(part.start + begun as u64))
     }
 
     /// Whether the bytes, all read through `buffer` and hashed, are what they were. Waits for the disk.
@@ -132,7 +136,10 @@ impl<D: Disk> Pieces<D> {
         let hashing = move || source.is_whole(&mut buffer).map(|whole| (buffer, whole));
         let (buffer, whole) = self.waits.aside(hashing).await??;
         let Found { id, item, .. } = &self.source.found;
-        shared.counters.bytes_read.fetch_add(item.size.into(), Ordering::Relaxed);
+        shared
+            .counters
+            .bytes_read
+            .fetch_add(item.size.into(), Ordering::Relaxed);
         if whole {
             shared.index.learn(id, item, State::checked(now));
             return Ok(buffer);
