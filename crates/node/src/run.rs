@@ -1,9 +1,11 @@
 //! Starts a node: engine, listener, registration, housekeeping; and stops it in the other order.
 
 use std::{
+    error::Error as _,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
@@ -27,6 +29,13 @@ use crate::{
     standing::{CurrentStanding, Standing},
     trace,
 };
+
+/// So often it is tried to read the end of the log. After that it is given up, and the votes in it with it: a disk that
+/// is to be replaced serves what else it has.
+const END_TRIES: u32 = 6;
+
+/// Between two of them: what a controller that resets a link needs.
+const END_RETRY: Duration = Duration::from_secs(5);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -132,12 +141,28 @@ async fn open(
     if vstack_types::planted!("an empty disk takes the UUID of the one before it") {
         options.new_uuid = uuid_of(settings);
     }
-    let opened = aside(move || Engine::open_as(disk()?, options, clock, runs));
-    let opened = opened.await.unwrap_or_else(|error| Err(OpenError::Io(error)));
-    opened.map_err(|source| RunError::Data {
+    let failed = |source| RunError::Data {
         path: settings.data_dir.display().to_string(),
         source,
-    })
+    };
+    let disk = aside(disk)
+        .await
+        .flatten()
+        .map_err(|error| failed(OpenError::Io(error)))?;
+    for tries_left in (0..END_TRIES).rev() {
+        options.blind = tries_left == 0;
+        let (disk, options) = (disk.clone(), options.clone());
+        let (clock, runs) = (Arc::clone(&clock), runs.clone());
+        let opened = aside(move || Engine::open_as(disk, options, clock, runs)).await;
+        match opened.unwrap_or_else(|error| Err(OpenError::Io(error))) {
+            Err(error @ OpenError::End { .. }) if tries_left > 0 => {
+                tracing::error!(%error, source = ?error.source(), tries_left, "tried again: without it the votes in it are lost");
+                tokio::time::sleep(END_RETRY).await;
+            }
+            opened => return opened.map_err(failed),
+        }
+    }
+    unreachable!("the last try is returned")
 }
 
 /// The same for every disk of a machine: a fault that only the simulation plants.

@@ -405,7 +405,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
                 Some(emptied) => self.emptied(disk, &*file, head, copies, emptied),
                 None => {
                     // Cut off while it was being made, or damaged since; either way both are to be there again.
-                    let half_made = is_last && is_blank(&*file)?;
+                    let half_made = is_last && self.is_blank(&*file, number)?;
                     if copies < 2 && !half_made {
                         self.into.report.damage.push(Damage::Head { number });
                     }
@@ -417,7 +417,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
                 }
             },
             // Cut off while it was being made: its first record was never written.
-            HeadRead::Invalid if is_last && !known_made && is_blank(&*file)? => {
+            HeadRead::Invalid if is_last && !known_made && self.is_blank(&*file, number)? => {
                 self.end_at(number);
                 disk.remove(&superblock::file_name(number))?;
                 Ok(disk.sync_dir()?)
@@ -426,6 +426,14 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
                 self.lost_superblock(number, file.size()?);
                 Ok(())
             }
+        }
+    }
+
+    /// Whether nothing was written to the last superblock yet.
+    fn is_blank(&self, file: &F, number: u32) -> Result<bool, OpenError> {
+        match is_blank(file) {
+            Err(_) if self.blind => Ok(false),
+            blank => blank.map_err(|source| OpenError::End { number, source }),
         }
     }
 

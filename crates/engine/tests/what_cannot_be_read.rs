@@ -1,0 +1,231 @@
+//! A disk that does not give a part of what it has: the rest is served, and nothing is written off that may come back.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    io,
+    ops::Range,
+    sync::{Arc, Mutex},
+};
+
+use support::*;
+use vstack_chunkpaxos::Reply;
+use vstack_engine::{Disk, DiskFile, MemDisk, Missing, OpenError, Outcome, Store, StoreOptions, Usage, Which};
+
+/// A part of a file that cannot be read.
+type Bad = Arc<Mutex<Option<(String, Range<u64>)>>>;
+
+/// A disk with a bad sector.
+#[derive(Debug, Clone, Default)]
+struct Spotted {
+    disk: MemDisk,
+    bad: Bad,
+}
+
+#[derive(Debug)]
+struct SpottedFile {
+    file: <MemDisk as Disk>::File,
+    name: String,
+    bad: Bad,
+}
+
+impl Spotted {
+    fn spoil(&self, name: &str, range: Range<u64>) {
+        *self.bad.lock().unwrap() = Some((name.to_owned(), range));
+    }
+
+    fn heal(&self) {
+        *self.bad.lock().unwrap() = None;
+    }
+
+    fn file(&self, name: &str, file: <MemDisk as Disk>::File) -> SpottedFile {
+        SpottedFile {
+            file,
+            name: name.to_owned(),
+            bad: Arc::clone(&self.bad),
+        }
+    }
+}
+
+impl Disk for Spotted {
+    type File = SpottedFile;
+    type Lock = <MemDisk as Disk>::Lock;
+
+    fn lock(&self) -> io::Result<Self::Lock> {
+        self.disk.lock()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn open(&self, name: &str) -> io::Result<SpottedFile> {
+        Ok(self.file(name, self.disk.open(name)?))
+    }
+
+    fn create(&self, name: &str) -> io::Result<SpottedFile> {
+        Ok(self.file(name, self.disk.create(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn usage(&self) -> io::Result<Usage> {
+        self.disk.usage()
+    }
+}
+
+impl DiskFile for SpottedFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let bad = self.bad.lock().unwrap().clone();
+        let end = offset + buffer.len() as u64;
+        if bad.is_some_and(|(name, range)| name == self.name && offset < range.end && range.start < end) {
+            return Err(io::Error::other("the sector cannot be read"));
+        }
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn preallocate(&self, len: u64) -> io::Result<()> {
+        self.file.preallocate(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+const FIRST: &str = "superblock_000000.vsb";
+
+/// Chunks of 50 kB over three superblocks.
+fn filled(disk: &Spotted) -> Store<Spotted> {
+    let mut store = open(disk);
+    let mut n = 0;
+    while store.reader().superblock_numbers().len() < 3 {
+        one(&mut store, put_vote(&format!("c{n}"), &item(n, 50_000))).unwrap();
+        n += 1;
+    }
+    store.mark(at(2)).unwrap();
+    store
+}
+
+fn readable(store: &Store<Spotted>) -> usize {
+    (0..20)
+        .filter(|n| served(&store.reader(), &format!("c{n}")).is_some())
+        .count()
+}
+
+#[test]
+fn a_superblock_that_cannot_be_read_takes_nothing_else_with_it() {
+    for checkpoint in [false, true] {
+        let disk = Spotted::default();
+        let store = filled(&disk);
+        let all = readable(&store);
+        if checkpoint {
+            store.reader().write_checkpoint().unwrap();
+        }
+        drop(store);
+        for (bad, lost) in [(0..u64::MAX, 4), (0..8192, 4), (60_000..61_000, 1)] {
+            disk.spoil(FIRST, bad.clone());
+            let mut store = open(&disk);
+            let context = format!("{bad:?}, checkpoint {checkpoint}");
+            let here = readable(&store);
+            assert!(
+                here < all && here + lost + 1 >= all,
+                "{context}: {here} of {all}: {:?}",
+                store.report()
+            );
+            if !checkpoint || bad.start == 0 {
+                assert!(store.report().unreadable && store.reader().votes_lost(), "{context}");
+                assert_eq!(
+                    one(&mut store, prepare("c19", 3)),
+                    Ok(Outcome::Reply(Reply::Damaged)),
+                    "{context}"
+                );
+            }
+            // Bytes are still taken.
+            let name = format!("n-{}-{}", bad.start, bad.end);
+            assert!(
+                stored(one(&mut store, put(&name, &item(bad.start + 500, 100)))),
+                "{context}"
+            );
+            drop(store);
+            disk.heal();
+            let store = open(&disk);
+            assert_eq!(
+                readable(&store),
+                all,
+                "{context}: what can be read again is there again"
+            );
+            assert!(!store.reader().votes_lost(), "{context}: {:?}", store.report());
+            assert!(store.report().damage.is_empty(), "{context}: {:?}", store.report());
+        }
+    }
+}
+
+#[test]
+fn an_end_that_cannot_be_read_is_given_up_only_when_that_is_asked() {
+    let disk = Spotted::default();
+    let store = filled(&disk);
+    let last = format!(
+        "superblock_{:06}.vsb",
+        store.reader().superblock_numbers().last().unwrap()
+    );
+    let all = readable(&store);
+    drop(store);
+    disk.spoil(&last, 8192..u64::MAX);
+    let opened = Store::open(disk.clone(), options(), at(0));
+    assert!(matches!(opened, Err(OpenError::End { number: 2, .. })));
+    let blind = StoreOptions {
+        blind: true,
+        ..options()
+    };
+    let mut store = Store::open(disk.clone(), blind, at(0)).unwrap();
+    assert!(store.reader().votes_lost());
+    assert!(readable(&store) >= all - 2);
+    assert!(stored(one(&mut store, put("new", &item(900, 100)))));
+    drop(store);
+    disk.heal();
+    let store = open(&disk);
+    assert!(store.reader().votes_lost(), "for good");
+    assert_eq!(served(&store.reader(), "new").unwrap(), *item(900, 100).bytes());
+}
+
+#[test]
+fn while_a_record_cannot_be_read_nothing_is_said_of_it() {
+    let disk = Spotted::default();
+    let mut store = filled(&disk);
+    store.reader().write_checkpoint().unwrap();
+    drop(store);
+    store = open(&disk);
+    disk.spoil(FIRST, 8192..8300);
+    let reader = store.reader();
+    assert_eq!(reader.find(&id("c0"), Which::Public).unwrap_err(), Missing::Unreadable);
+    assert!(reader.register(&id("c0")).is_err());
+    assert!(one(&mut store, prepare("c0", 4)).is_err(), "no promise, and no refusal");
+    assert!(promised_with_bytes(one(&mut store, prepare("c2", 4))));
+    disk.heal();
+    assert!(promised_with_bytes(one(&mut store, prepare("c0", 4))));
+}
