@@ -109,10 +109,7 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
         self.found = search.found;
         let unreadable = search.unreadable || not_given;
         let to = to.or_else(|| not_given.then_some((from + PAGE).min(self.size)));
-        Ok(match to {
-            Some(to) => Some(Step::Gap(Gap { from, to, unreadable })),
-            None => None,
-        })
+        Ok(to.map(|to| Step::Gap(Gap { from, to, unreadable })))
     }
 
     fn step(&mut self, scanned: Scanned) -> Step {

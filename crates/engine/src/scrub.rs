@@ -301,6 +301,7 @@ impl<D: Disk> Engine<D> {
             let least = Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
             sleep(least.saturating_sub(began.elapsed())).await;
         }
+        self.reader().try_again(number);
         Ok(scrubbed)
     }
 }

@@ -297,6 +297,12 @@ impl<D: Disk> Reader<D> {
         stuck.insert(number);
     }
 
+    /// Notes that it may be tried again: what was damaged is mended, as far as it can be.
+    pub(crate) fn try_again(&self, number: u32) {
+        let mut stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.remove(&number);
+    }
+
     /// Those who read now: a superblock is emptied only after them.
     pub(crate) fn earlier_readers(&self) -> Earlier {
         self.0.pins.turn()

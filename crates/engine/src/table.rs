@@ -51,6 +51,7 @@ impl<C: Cell> Table<C> {
         table
     }
 
+    #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -62,10 +63,6 @@ impl<C: Cell> Table<C> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &C> {
         self.slots.iter().flatten()
-    }
-
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut C> {
-        self.slots.iter_mut().flatten()
     }
 
     /// Index of the first cell with a fingerprint of at least `fingerprint` in its run, or of the free place there.

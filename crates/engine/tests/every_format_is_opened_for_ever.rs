@@ -58,7 +58,12 @@ fn described(reader: &Reader<MemDisk>) -> String {
         let found = reader.find(&listed.id, Which::Exact(listed.sha256)).unwrap();
         let bytes = reader.read(&found, None, at(2).monotonic).unwrap();
         assert_eq!(Digest::of(&bytes), listed.sha256);
-        writeln!(text, "item {} {} {} placed {}", listed.id, listed.size, listed.sha256, listed.placed).unwrap();
+        writeln!(
+            text,
+            "item {} {} {} placed {}",
+            listed.id, listed.size, listed.sha256, listed.placed
+        )
+        .unwrap();
     }
     let mut registers = reader.list_registers(0, 1000, None).unwrap().entries;
     registers.sort_by_key(|listed| listed.id.to_string());
@@ -81,7 +86,11 @@ fn written() -> MemDisk {
         one(&mut store, put_vote(&format!("voted-{n}"), &item(n, 9_000))).unwrap();
         one(&mut store, put(&format!("staged-{n}"), &item(10 + n, 300))).unwrap();
     }
-    let decided = vec![(id("voted-0"), ballot(0), placement(&item(0, 9_000), 1, &[me(), other()]))];
+    let decided = vec![(
+        id("voted-0"),
+        ballot(0),
+        placement(&item(0, 9_000), 1, &[me(), other()]),
+    )];
     one(&mut store, Op::Decided { decisions: decided }).unwrap();
     one(&mut store, prepare("voted-1", 7)).unwrap();
     one(&mut store, accept("voted-2", 4, deleted(&item(2, 9_000), 2))).unwrap();
@@ -154,7 +163,12 @@ fn what_is_written_now_is_what_was_written_then() {
 #[test]
 fn a_version_that_is_not_known_is_refused_by_its_number() {
     let disk = directory("v1");
-    let name = disk.list().unwrap().into_iter().find(|name| name.ends_with("1.vsb")).unwrap();
+    let name = disk
+        .list()
+        .unwrap()
+        .into_iter()
+        .find(|name| name.ends_with("1.vsb"))
+        .unwrap();
     let mut bytes = disk.contents(&name);
     for head in [0, 4096] {
         bytes[head + 8] = 2;
@@ -165,14 +179,19 @@ fn a_version_that_is_not_known_is_refused_by_its_number() {
     disk.remove("checkpoint").unwrap();
     let refused = Store::open(disk.clone(), small(), at(0)).err().unwrap();
     assert!(matches!(refused, OpenError::Newer { version: 2, .. }), "{refused}");
-    assert!(refused.to_string().contains("format 2") && refused.to_string().contains("up to 1"), "{refused}");
+    assert!(
+        refused.to_string().contains("format 2") && refused.to_string().contains("up to 1"),
+        "{refused}"
+    );
     assert_eq!(disk.contents(&name), bytes, "and left as it is");
 }
 
 /// CRC-32C, bit by bit: written anew, so that it does not share a mistake.
 fn crc_of(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+        })
     })
 }
 

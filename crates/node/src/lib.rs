@@ -17,6 +17,7 @@ mod housekeeping;
 mod lists;
 mod membership;
 mod metrics;
+mod open_files;
 mod openapi;
 mod pull;
 mod put;

@@ -24,6 +24,7 @@ use crate::{
     body, housekeeping,
     membership::{self, Addresses},
     metrics::{Memory, NodeMetrics},
+    open_files,
     openapi::Description,
     routes, sending,
     standing::{CurrentStanding, Standing},
@@ -238,6 +239,7 @@ impl Node {
         settings: Settings,
         disk: impl FnOnce() -> io::Result<FileDisk> + Send + 'static,
     ) -> Result<Self, RunError> {
+        open_files::raise_limit();
         let secret = settings.common.secret()?;
         if secret.is_none() {
             tracing::warn!("no CLUSTER_SECRET: this node takes plain chunks alone, and no part in consensus");

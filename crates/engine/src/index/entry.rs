@@ -31,7 +31,6 @@ impl Place {
         NonZeroU64::new(packed).map(Self)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     pub(crate) const fn superblock(self) -> u32 {
         (self.0.get() >> 32) as u32
     }

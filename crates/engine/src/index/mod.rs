@@ -78,7 +78,6 @@ impl Sought {
 /// What a cell turned out to point to.
 struct Told {
     change: Change,
-    place: Place,
     payload_at: u64,
     record_len: u32,
     lsn: u64,
@@ -308,7 +307,7 @@ impl Index {
             return Ok(Look::Gone);
         };
         let told = match superblock.record(place.offset()) {
-            Ok(Some(scanned)) => self.take(id, place, sought, &superblock, scanned)?,
+            Ok(Some(scanned)) => self.take(id, sought, &superblock, scanned)?,
             // Cut off, as when the file was shortened.
             Ok(None) => self.second_copy(id, place, sought, &superblock)?,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -334,7 +333,6 @@ impl Index {
     fn take<F: DiskFile>(
         &self,
         id: &ChunkId,
-        place: Place,
         sought: Sought,
         superblock: &Superblock<F>,
         scanned: Scanned,
@@ -344,7 +342,6 @@ impl Index {
         if let Body::Change(change) = scanned.record.body {
             return Ok(Some(Told {
                 change,
-                place,
                 payload_at,
                 record_len,
                 lsn: frame.lsn,
@@ -361,7 +358,6 @@ impl Index {
             .last();
         Ok(found.map(|(lsn, change)| Told {
             change,
-            place,
             payload_at,
             record_len: 0,
             lsn,
@@ -392,7 +388,6 @@ impl Index {
             // The last one is the register's state; an item is there once.
             return Ok(told.last().map(|(lsn, change)| Told {
                 change,
-                place,
                 payload_at: commit.payload_at(),
                 record_len: 0,
                 lsn,
@@ -421,10 +416,10 @@ impl Index {
         let shard = &mut *guard;
         let same = |a: &StoredItem, b: &StoredItem| a.place == b.place && a.sha256 == b.sha256;
         for item in &old.items {
-            if !new.items.iter().any(|kept| same(kept, item)) {
-                if let Some(removed) = self.remove_item(shard, fingerprint, item) {
-                    superblocks.add_live(item.place, -removed.footprint());
-                }
+            if !new.items.iter().any(|kept| same(kept, item))
+                && let Some(removed) = self.remove_item(shard, fingerprint, item)
+            {
+                superblocks.add_live(item.place, -removed.footprint());
             }
         }
         for index in 0..new.items.len() {

@@ -194,8 +194,8 @@ impl<D: Disk> Store<D> {
             .all()
             .into_iter()
             .map(|superblock| superblock.head);
-        let heads = open.chain(self.emptied.values().copied());
-        let next = heads.filter(|head| head.first_number() == number + 1).next();
+        let mut heads = open.chain(self.emptied.values().copied());
+        let next = heads.find(|head| head.first_number() == number + 1);
         next.and_then(|head| head.first_lsn.checked_sub(1))
     }
 
