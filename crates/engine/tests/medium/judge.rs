@@ -1,0 +1,177 @@
+//! Whether a disk with a fault knows of it, serves nothing wrong, and forgets no vote in silence.
+
+use std::sync::Arc;
+
+use vstack_chunkpaxos::Register;
+use vstack_engine::{Disk, Engine, Missing, OpenError, ReadError, Scrubbed, Which};
+use vstack_types::{Clock, Digest, Monotonic, Timestamp};
+
+use super::image::Truth;
+use crate::support::*;
+
+/// Where a fault was found first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FoundBy {
+    /// The directory is not opened.
+    Refusal,
+    /// The report of opening names it.
+    Opening,
+    /// The log ends before where others saw it: the directory is refused where it registers.
+    LogSequence,
+    /// Reading everything.
+    Reading,
+    /// One scrub of everything.
+    Scrub,
+    /// It was not.
+    Nothing,
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn monotonic(&self) -> Monotonic {
+        at(5).monotonic
+    }
+
+    fn wall(&self) -> Timestamp {
+        at(5).wall
+    }
+}
+
+/// What reading everything came to.
+#[derive(Debug, Default)]
+struct Seen {
+    damaged: usize,
+    absent: usize,
+    abstaining: usize,
+    strange: usize,
+}
+
+pub struct Judge<'a> {
+    pub truth: &'a Truth,
+    /// One bit in one place: never a reason to refuse the directory, or to lose a vote.
+    pub is_small: bool,
+}
+
+impl Judge<'_> {
+    /// Opens `disk`, reads everything, scrubs everything and reads it again; then opens it once more.
+    pub async fn judge<D: Disk + Clone>(&self, disk: &D) -> Result<FoundBy, String> {
+        let open = || Engine::open(disk.clone(), options(), Arc::new(Still));
+        let engine = match open() {
+            Ok(engine) => engine,
+            Err(OpenError::Locked) => return Err("it is locked".to_owned()),
+            Err(error) if self.is_small => return Err(format!("refused for one bit: {error}")),
+            Err(_) => return Ok(FoundBy::Refusal),
+        };
+        let report = engine.report().clone();
+        let at_opening = !report.damage.is_empty() || report.checkpoint_refused.is_some();
+        let went_back = report.log_seq < self.truth.log_seq;
+        if self.is_small && engine.reader().votes_lost() {
+            return Err(format!("one bit makes votes be lost: {report:?}"));
+        }
+        let excused = went_back || engine.reader().votes_lost();
+        let first = self.read(&engine, excused, at_opening).await?;
+        let scrubbed = self.scrub(&engine).await?;
+        let by_scrub = scrubbed.damaged.len() as u64 + scrubbed.mended + scrubbed.unnamed + scrubbed.stretches > 0;
+        let context = |wrong| format!("after the scrub, {scrubbed:?}: {wrong}");
+        let known = at_opening || by_scrub;
+        self.read(&engine, excused, known).await.map_err(context)?;
+        engine.close().await;
+        drop(engine);
+        // Everything that was found stays found, by whoever reads the whole log.
+        let _ = disk.remove("checkpoint");
+        let engine = open().map_err(|error| format!("not opened again: {error}"))?;
+        let excused = excused || engine.reader().votes_lost();
+        let again = self.read(&engine, excused, true).await;
+        let again = again.map_err(|wrong| format!("opened again: {wrong}"))?;
+        engine.close().await;
+        if first.damaged > 0 && again.damaged + again.absent == 0 {
+            return Err(format!("damage that was found is forgotten: {first:?}, {again:?}"));
+        }
+        Ok(if at_opening {
+            FoundBy::Opening
+        } else if first.damaged + first.abstaining > 0 {
+            FoundBy::Reading
+        } else if by_scrub {
+            FoundBy::Scrub
+        } else if went_back {
+            FoundBy::LogSequence
+        } else if first.absent + first.strange > 0 {
+            return Err(format!("something is missing and nothing says so: {first:?}"));
+        } else {
+            FoundBy::Nothing
+        })
+    }
+
+    async fn scrub<D: Disk>(&self, engine: &Engine<D>) -> Result<Scrubbed, String> {
+        let mut all = Scrubbed::default();
+        for number in engine.reader().superblock_numbers() {
+            let scrubbed = engine.scrub(number, u64::MAX, |_| {}).await;
+            all.add(scrubbed.map_err(|error| format!("not scrubbed: {error}"))?);
+        }
+        Ok(all)
+    }
+
+    /// Everything that there should be, and everything that there is. `excused`: that something may be missing is said;
+    /// `known`: that something is damaged is said.
+    async fn read<D: Disk>(&self, engine: &Engine<D>, excused: bool, known: bool) -> Result<Seen, String> {
+        let mut seen = Seen::default();
+        let reader = engine.reader();
+        for ((id, sha256), bytes) in &self.truth.items {
+            let found = match reader.find(id, Which::Exact(*sha256)) {
+                Ok(found) => found,
+                Err(Missing::Corrupt) => {
+                    seen.damaged += 1;
+                    continue;
+                }
+                Err(Missing::NotFound) if excused || known => {
+                    seen.absent += 1;
+                    continue;
+                }
+                Err(missing) => return Err(format!("{id} was acknowledged: {missing}")),
+            };
+            match engine.read(&found, None).await {
+                Ok(read) if read == *bytes => {}
+                Ok(_) => return Err(format!("{id} is served with wrong bytes")),
+                Err(ReadError::Corrupt) => seen.damaged += 1,
+                Err(ReadError::Io(error)) => return Err(format!("{id} cannot be read: {error}")),
+            }
+        }
+        let listed = reader.list_items(0, usize::MAX, None);
+        for listed in listed.map_err(|error| format!("no list: {error}"))?.entries {
+            let key = (listed.id, listed.sha256);
+            if self.truth.items.contains_key(&key) {
+                continue;
+            }
+            seen.strange += 1;
+            if !excused {
+                return Err(format!("{} was deleted and is back", key.0));
+            }
+            if let Ok(found) = reader.find(&key.0, Which::Exact(key.1))
+                && let Ok(bytes) = engine.read(&found, None).await
+                && Digest::of(&bytes) != key.1
+            {
+                return Err(format!("{} is served with bytes of another", key.0));
+            }
+        }
+        for (id, told) in &self.truth.registers {
+            let here = reader.register(id);
+            let here = here.map_err(|error| format!("the register of {id} cannot be read: {error}"))?;
+            if here == *told {
+                continue;
+            }
+            seen.abstaining += 1;
+            let same_votes = Register {
+                damaged: told.damaged,
+                ..here.clone()
+            } == *told;
+            if !(excused || here.votes_lost() || here.damaged && same_votes) {
+                return Err(format!("{id} was told {told:?} and has {here:?}"));
+            }
+            if self.is_small && !same_votes {
+                return Err(format!("{id} loses a vote for one bit: {told:?} and now {here:?}"));
+            }
+        }
+        Ok(seen)
+    }
+}
