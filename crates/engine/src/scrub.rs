@@ -56,7 +56,7 @@ pub struct Scrubbed {
     pub mended: u64,
     /// Items and registers of which nothing is left that says of which chunk they are.
     pub unnamed: u64,
-    /// Stretches without a valid record.
+    /// Stretches without a valid record, or without the list that a commit record has.
     pub stretches: u64,
 }
 
@@ -137,7 +137,7 @@ impl<D: Disk> Reader<D> {
             survey.records += batch.records.len() as u64;
             self.survey_batch(&superblock, &batch, &mut expected, &mut survey);
         }
-        survey.stretches = batches.gaps().len() as u64;
+        survey.stretches += batches.gaps().len() as u64;
         survey.unnamed = expected.left();
         let gone: Vec<ItemCell> = expected.items.into_values().flatten().collect();
         for cell in gone.iter().filter(|cell| !self.moved(cell)) {
@@ -193,7 +193,8 @@ impl<D: Disk> Reader<D> {
             list.map(|list| (commit.offset, list))
         });
         let Some((commit_at, list)) = list else {
-            // The second copies are gone.
+            // The second copies are gone; where there is no commit record either, that is a stretch of its own.
+            survey.stretches += u64::from(batch.commit.is_some());
             survey.one_copy_left.extend(registers);
             return;
         };

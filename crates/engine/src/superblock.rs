@@ -68,10 +68,21 @@ impl Head {
     }
 }
 
+/// How the two copies of a head stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// They are the same.
+    Both,
+    /// Both are whole, and one was about to take the other's place when its superblock was emptied.
+    Changing,
+    /// The other one is damaged, or was never written.
+    One,
+}
+
 /// What the first pages of a file turn out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadRead {
-    Valid { head: Head, copies: u8 },
+    Valid { head: Head, copies: Copies },
     Newer { version: u32 },
     Invalid,
 }
@@ -118,10 +129,12 @@ impl Head {
         let valid: Vec<Head> = copies.iter().filter_map(|copy| copy.as_ref().ok().copied()).collect();
         // Emptying writes one copy and then the other: that it was begun is true.
         if let Some(head) = valid.iter().find(|head| head.emptied.is_some()).or(valid.first()) {
-            return HeadRead::Valid {
-                head: *head,
-                copies: if valid.len() == 2 && valid[0] == valid[1] { 2 } else { 1 },
+            let copies = match valid.as_slice() {
+                [first, second] if first == second => Copies::Both,
+                [first, second] if head.emptied.is_some() && first.number == second.number => Copies::Changing,
+                _ => Copies::One,
             };
+            return HeadRead::Valid { head: *head, copies };
         }
         let newer = copies.into_iter().filter_map(|copy| copy.err().flatten()).next();
         newer.map_or(HeadRead::Invalid, |version| HeadRead::Newer { version })
@@ -174,7 +187,7 @@ mod tests {
             Head::decode(&pages),
             HeadRead::Valid {
                 head: head(),
-                copies: 2
+                copies: Copies::Both
             }
         );
         for (damaged, left) in [(vec![3], 1), (vec![COPY_AT + 60], 1), (vec![3, COPY_AT + 60], 0)] {
@@ -183,7 +196,7 @@ mod tests {
             let expected = if left == 1 {
                 HeadRead::Valid {
                     head: head(),
-                    copies: 1,
+                    copies: Copies::One,
                 }
             } else {
                 HeadRead::Invalid

@@ -47,7 +47,9 @@ fn run(seed: u64, faults: u64) -> Counts {
         wrong.extend(said);
         for (planted, found) in counts {
             let sum = all.entry(planted).or_default();
-            found.into_iter().for_each(|(by, count)| *sum.entry(by).or_default() += count);
+            found
+                .into_iter()
+                .for_each(|(by, count)| *sum.entry(by).or_default() += count);
         }
     }
     for ((place, kind), found) in &all {

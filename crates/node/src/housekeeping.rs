@@ -100,6 +100,7 @@ async fn compact(app: &App, habits: Habits) {
             return;
         }
     };
+    tracing::info!(superblock = number, "a superblock is being emptied");
     match app.engine.compact(number, habits.compact_rate, |_| {}).await {
         Ok(done) if done.emptied => {
             tracing::info!(

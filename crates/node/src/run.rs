@@ -201,6 +201,11 @@ fn report(engine: &Engine<BoxedDisk>) {
             "a write that was under way when the node stopped was cut off"
         );
     }
+    match (report.checkpoint, &report.checkpoint_refused) {
+        (Some(log_seq), _) => tracing::info!(log_seq, "opened from a checkpoint"),
+        (None, Some(why)) => tracing::warn!(why, "the checkpoint is of no use: everything was read"),
+        (None, None) => {}
+    }
     for uuid in &report.retired {
         tracing::info!(%uuid, "the data directory was this disk before it was adopted; its chunks are kept, its votes are not");
     }

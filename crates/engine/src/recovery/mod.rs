@@ -37,7 +37,7 @@ use crate::{
     scan::{Gap, Scanner},
     settle::{self, Settled},
     store::OpenError,
-    superblock::{self, Emptied, Head, HeadRead, RECORDS_AT},
+    superblock::{self, Copies, Emptied, Head, HeadRead, RECORDS_AT},
     superblocks::{Superblock, Superblocks},
 };
 
@@ -145,11 +145,17 @@ fn resume<D: Disk>(
     let last = numbers.last().copied();
     let (before, behind): (Vec<u32>, Vec<u32>) = numbers.iter().partition(|number| **number < position.superblock);
     let mut expected = checkpoint.superblocks.iter().map(|known| known.number).peekable();
+    // Emptied ones too: without their heads it is not known what the numbers held that they speak for.
+    let mut spoken_for = identity.first_superblock();
     for number in before {
         let Some(head) = recovery.head_behind_checkpoint(disk, identity, number)? else {
             return Ok(Err(format!("superblock {number} cannot be read")));
         };
         let first = head.first_number();
+        if first > spoken_for {
+            return Ok(Err(format!("superblock {spoken_for} is gone")));
+        }
+        spoken_for = spoken_for.max(number + 1);
         while expected
             .next_if(|known| *known < number && (first..=number).contains(known))
             .is_some()
@@ -173,15 +179,20 @@ fn resume<D: Disk>(
         }
     };
     let mut goes_on = true;
-    match read_head(&*file) {
+    let read = read_head(&*file);
+    if matches!(&read, Ok(HeadRead::Valid { head, .. }) if head.first_number() > spoken_for) {
+        return Ok(Err(format!("superblock {spoken_for} is gone")));
+    }
+    match read {
         Ok(HeadRead::Valid { head, .. }) if head.emptied.is_some() && Some(position.superblock) != last => {
             // Emptied since: everything it held is behind it, from its first record on.
             recovery.into.next_lsn = head.first_lsn;
             goes_on = false;
         }
-        Ok(HeadRead::Valid { head, copies: 2 })
-            if head.number == position.superblock && head.uuid == identity.node.uuid && head.emptied.is_none() =>
-        {
+        Ok(HeadRead::Valid {
+            head,
+            copies: Copies::Both,
+        }) if head.number == position.superblock && head.uuid == identity.node.uuid && head.emptied.is_none() => {
             if !checkpoint::is_at(&*file, &head, position) {
                 return Ok(Err("the log has no such end".to_owned()));
             }
@@ -303,9 +314,12 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         match read {
             HeadRead::Valid { head, copies } if head.number == number && head.uuid == identity.owner(number) => {
                 if head.emptied.is_some() {
+                    if copies == Copies::One {
+                        return Ok(None);
+                    }
                     finish_emptying(&file, &head, copies)?;
                     self.into.emptied.insert(number, head);
-                } else if copies == 2 {
+                } else if copies == Copies::Both {
                     let superblock = Superblock::new(head, Arc::new(file), size);
                     self.into.superblocks.insert(Arc::new(superblock));
                 } else {
@@ -406,10 +420,10 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
                 None => {
                     // Cut off while it was being made, or damaged since; either way both are to be there again.
                     let half_made = is_last && self.is_blank(&*file, number)?;
-                    if copies < 2 && !half_made {
+                    if copies != Copies::Both && !half_made {
                         self.into.report.damage.push(Damage::Head { number });
                     }
-                    if copies < 2 || half_made {
+                    if copies != Copies::Both || half_made {
                         file.write_at(&head.encode(), 0)?;
                         file.sync_data()?;
                     }
@@ -476,9 +490,12 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         disk: &D,
         file: &F,
         head: Head,
-        copies: u8,
+        copies: Copies,
         emptied: Emptied,
     ) -> Result<(), OpenError> {
+        if copies == Copies::One {
+            self.into.report.damage.push(Damage::Head { number: head.number });
+        }
         // One head was about to speak for those before it, too.
         let covered: Vec<u32> = self
             .into
@@ -572,8 +589,8 @@ fn open<D: Disk>(disk: &D, number: u32) -> io::Result<(Arc<D::File>, HeadRead)> 
 }
 
 /// Both copies of the head say that it was emptied, and nothing is behind them.
-pub(crate) fn finish_emptying<F: DiskFile>(file: &F, head: &Head, copies: u8) -> io::Result<()> {
-    if copies < 2 {
+pub(crate) fn finish_emptying<F: DiskFile>(file: &F, head: &Head, copies: Copies) -> io::Result<()> {
+    if copies != Copies::Both {
         file.write_at(&head.encode(), 0)?;
         file.sync_data()?;
     }

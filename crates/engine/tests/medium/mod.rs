@@ -43,7 +43,10 @@ pub fn case(image: &Image, number: u64) -> Result<((Place, Kind), FoundBy), Stri
         truth: &image.truth,
         is_small: kind == Kind::Flip,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let found = if number.is_multiple_of(ON_FILES) {
         let directory = tempfile::tempdir().unwrap();
         let disk = on_files(directory.path(), &planted);
