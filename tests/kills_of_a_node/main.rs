@@ -96,7 +96,7 @@ fn a_node_that_is_killed_at_any_moment_loses_nothing() {
     let hits = Runtime::new().unwrap().block_on(rounds(kills, "67108864", aim));
     assert!(hits.checkpoints > 0, "{hits:?}");
     if kills >= 100 {
-        assert!(hits.compactions > 0 && hits.emptied > 0 && hits.torn > 0, "{hits:?}");
+        assert!(hits.compactions > 0 && hits.emptied > 0, "{hits:?}");
     }
 }
 
@@ -104,6 +104,6 @@ fn a_node_that_is_killed_at_any_moment_loses_nothing() {
 fn a_node_that_is_killed_while_it_empties_superblocks_loses_nothing() {
     let kills = kills(5, 200);
     let aim = |_: &mut StdRng| Aim::Compaction(Duration::from_secs(90));
-    let hits = Runtime::new().unwrap().block_on(rounds(kills, "4194304", aim));
-    assert!(hits.compactions * 10 >= kills * 8, "most hit it: {hits:?}");
+    let hits = Runtime::new().unwrap().block_on(rounds(kills, "2097152", aim));
+    assert!(hits.compactions * 10 >= kills * 9, "most hit it: {hits:?}");
 }

@@ -138,19 +138,25 @@ impl Victim {
             let has_come = match aim {
                 Aim::After(_) => false,
                 Aim::Checkpoint => new_checkpoint.exists(),
-                Aim::Compaction(_) => is_compacting(&self.log_text()),
+                Aim::Compaction(_) => self.is_inside_compaction(rng).await,
             };
             if has_come {
                 break;
             }
             sleep(POLL).await;
         }
-        if matches!(aim, Aim::Compaction(_)) {
-            // Any part of it.
-            sleep(Duration::from_millis(rng.random_range(0..400))).await;
-        }
         self.service = None;
         self.assert_unharmed();
+    }
+
+    /// Whether a superblock is being emptied, and still is some time later: any part of it is hit.
+    async fn is_inside_compaction(&self, rng: &mut StdRng) -> bool {
+        if !is_compacting(&self.log_text()) {
+            return false;
+        }
+        let spread = [1, 10, 100, 400][rng.random_range(0..4)];
+        sleep(Duration::from_millis(rng.random_range(0..spread))).await;
+        is_compacting(&self.log_text())
     }
 
     /// What the run that was killed last did, and what the kill hit.
