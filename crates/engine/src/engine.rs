@@ -20,6 +20,7 @@ use crate::{
     aside::Waits,
     disk::Disk,
     file_disk::FileDisk,
+    instruments::Timed,
     item::Item,
     op::{Collected, DeleteOutcome, Op, Outcome, PutMode, PutOutcome, WriteError},
     reader::{Found, ReadError, Reader},
@@ -90,6 +91,7 @@ impl<D: Disk> Engine<D> {
     pub fn open_as(disk: D, options: StoreOptions, clock: Arc<dyn Clock>, runs: Runs) -> Result<Self, OpenError> {
         let store = Store::open(disk, options, now(&*clock))?;
         let (reader, report) = (store.reader(), store.report().clone());
+        reader.instruments().measure_with(Arc::clone(&clock));
         let (commands, queue) = mpsc::channel(QUEUE_OPS_MAX);
         let (state, writer) = watch::channel(Writer::Running);
         let waits = match runs {
@@ -196,6 +198,7 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// When nothing is promised about it.
     pub async fn submit(&self, op: Op) -> Result<Outcome, EngineError> {
+        let (what, began) = (Timed::of(&op), self.clock.monotonic());
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let room = self.room_for(&op).await?;
@@ -205,9 +208,14 @@ impl<D: Disk> Engine<D> {
                 .map_err(|_| WriteError::Closed)?;
             answered.await.map_err(|_| WriteError::Closed)?
         };
-        Ok(timeout(ANSWER_TIMEOUT, asked)
+        let outcome = timeout(ANSWER_TIMEOUT, asked)
             .await
-            .map_err(|_| EngineError::Timeout)??)
+            .map_err(|_| EngineError::Timeout)??;
+        if let Some(what) = what {
+            let took = self.clock.monotonic().since(began);
+            self.reader.instruments().observe(what, took);
+        }
+        Ok(outcome)
     }
 
     /// Stores bytes.

@@ -15,6 +15,7 @@ use crate::{
     checkpoint::Position,
     disk::{Disk, DiskFile, is_full},
     index::Place,
+    instruments::{Instruments, Timed},
     op::WriteError,
     record::{self, ALIGN, Binding, Change, Encode, Frame, Kind},
     superblock::{self, Head, PAGE, RECORDS_AT, SUPERBLOCK_BYTES_MIN, Salt},
@@ -73,6 +74,7 @@ pub(crate) struct Log<F> {
     next_offset: u64,
     list_len: usize,
     assembly: Assembly,
+    instruments: Arc<Instruments>,
 }
 
 /// Why a change cannot join the batch.
@@ -102,7 +104,7 @@ fn commit_len(list_len: usize) -> u64 {
 }
 
 impl<F: DiskFile> Log<F> {
-    pub(crate) fn new(tail: Tail<F>, next_lsn: u64) -> Self {
+    pub(crate) fn new(tail: Tail<F>, next_lsn: u64, instruments: Arc<Instruments>) -> Self {
         let next_offset = tail.end;
         Self {
             tail,
@@ -112,6 +114,7 @@ impl<F: DiskFile> Log<F> {
             next_offset,
             list_len: 0,
             assembly: Assembly::default(),
+            instruments,
         }
     }
 
@@ -218,7 +221,10 @@ impl<F: DiskFile> Log<F> {
         if planted!("answered before the sync") {
             return Ok(());
         }
-        self.tail.file.sync_data()
+        let began = self.instruments.now();
+        self.tail.file.sync_data()?;
+        self.instruments.done(Timed::Sync, began);
+        Ok(())
     }
 
     /// A disk that was full is usable when what was half-written can be wiped, durably; it could otherwise be

@@ -20,6 +20,7 @@ use crate::{
     claim::{self, Held},
     disk::{Disk, DiskFile, Usage},
     index::{Entry, Index, State, StoredItem},
+    instruments::{Instruments, Timed},
     pins::{Pin, Pins},
     select::{self, Missing, Which},
     space::Space,
@@ -77,6 +78,7 @@ pub(crate) struct Shared<D: Disk> {
     /// One is written at a time; the last one of this process.
     pub checkpointing: Mutex<Option<Position>>,
     pub counters: Counters,
+    pub instruments: Arc<Instruments>,
     pub usage: Mutex<Option<(Monotonic, Usage)>>,
     pub reverify_after: Duration,
     pub votes_lost: bool,
@@ -448,7 +450,9 @@ impl<D: Disk> Reader<D> {
         if shared.votes_lost || shared.unfinished.load(Ordering::Acquire) || !is_end_known || *last == Some(position) {
             return Ok(None);
         }
+        let began = shared.instruments.now();
         checkpoint::save(&shared.disk, &shared.index, shared.me, position, &shared.superblocks)?;
+        shared.instruments.done(Timed::Checkpoint, began);
         *last = Some(position);
         shared.checkpointed.store(position.lsn, Ordering::Release);
         Ok(Some(position.lsn))
@@ -458,6 +462,11 @@ impl<D: Disk> Reader<D> {
     pub fn since_checkpoint(&self) -> u64 {
         self.log_seq()
             .saturating_sub(self.0.checkpointed.load(Ordering::Acquire))
+    }
+
+    /// What is measured.
+    pub fn instruments(&self) -> &Arc<Instruments> {
+        &self.0.instruments
     }
 
     /// What is held and was done.

@@ -197,6 +197,7 @@ impl<D: Disk> Works<D> {
     fn commit(&mut self, batch: Batch) -> Done {
         let was_failed = self.store.is_failed();
         let now = now(&*self.clock);
+        self.store.instruments().batch(batch.ops.len(), batch.bytes);
         let results = match self.store.finish_opening(now) {
             Ok(()) => self.store.commit(batch.ops, now),
             Err(error) => batch.ops.iter().map(|_| Err(error.clone())).collect(),
@@ -217,6 +218,8 @@ struct Batch {
     ops: Vec<Op>,
     answers: Vec<Answer>,
     rooms: Vec<Option<OwnedSemaphorePermit>>,
+    /// Of items.
+    bytes: usize,
     /// The store is to be closed afterwards.
     close: bool,
 }
@@ -228,14 +231,14 @@ impl Batch {
             ops: Vec::new(),
             answers: Vec::new(),
             rooms: Vec::new(),
+            bytes: 0,
             close: false,
         };
-        let mut bytes = 0;
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
                 Command::Do(op, answer, room) => {
-                    bytes += op.payload_len();
+                    batch.bytes += op.payload_len();
                     batch.ops.push(*op);
                     batch.answers.push(answer);
                     batch.rooms.push(room);
@@ -245,7 +248,7 @@ impl Batch {
                     break;
                 }
             }
-            let full = bytes >= BATCH_BYTES_MAX || batch.ops.len() >= QUEUE_OPS_MAX;
+            let full = batch.bytes >= BATCH_BYTES_MAX || batch.ops.len() >= QUEUE_OPS_MAX;
             next = if full { None } else { queue.try_recv().ok() };
         }
         batch

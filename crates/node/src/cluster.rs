@@ -113,13 +113,14 @@ pub(crate) async fn item(
     uri: Uri,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
+    let asked = app.clock.monotonic();
     let call = auth.verify(&Method::GET, uri.path(), &headers, b"")?;
     if call.node != app.me_text {
         return Err(reply::wrong_node(&app));
     }
     let found = app.find(&id, Which::Exact(sha256)).await;
     let found = found.map_err(|why| missing(&id, why))?;
-    let (bytes, len) = sending::read(&app, &id, &found, None).await?;
+    let (bytes, len) = sending::read(&app, &id, &found, None, asked).await?;
     let signed = call.sign(&app.me_text, sha256.to_string().as_bytes());
     let mut response = (StatusCode::OK, signed, bytes).into_response();
     response.headers_mut().insert(

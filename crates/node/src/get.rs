@@ -10,7 +10,7 @@ use serde::Deserialize;
 use vstack_api::{ErrorCode, headers};
 use vstack_engine::{Found, Missing, ReadError, Which};
 use vstack_service::{ApiError, Path, Query};
-use vstack_types::{ByteRange, ChunkId, Digest, RangeOutcome};
+use vstack_types::{ByteRange, ChunkId, Digest, Monotonic, RangeOutcome};
 
 use crate::{
     app::{App, Shared},
@@ -51,16 +51,36 @@ pub(crate) async fn get_chunk(
     method: Method,
     headers: HeaderMap,
 ) -> Response {
+    let asked = app.clock.monotonic();
     let which = query.sha256.map_or(Which::Public, Which::Exact);
     match app.find(&id, which).await {
-        Ok(found) => serve(&app, &id, &found, &method, &headers).await,
+        Ok(found) => {
+            serve(
+                &app,
+                &id,
+                &found,
+                &Asked {
+                    method,
+                    headers,
+                    at: asked,
+                },
+            )
+            .await
+        }
         Err(why) => missing(&id, why).into_response(),
     }
 }
 
-async fn serve(app: &App, id: &ChunkId, found: &Found, method: &Method, headers: &HeaderMap) -> Response {
+/// What is asked of a chunk.
+struct Asked {
+    method: Method,
+    headers: HeaderMap,
+    at: Monotonic,
+}
+
+async fn serve(app: &App, id: &ChunkId, found: &Found, asked: &Asked) -> Response {
     let etag = format!("\"{}\"", found.sha256());
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: HeaderName| asked.headers.get(name).and_then(|value| value.to_str().ok());
     if text(header::IF_NONE_MATCH).is_some_and(|given| names(given, &etag)) {
         return with(StatusCode::NOT_MODIFIED, &[(header::ETAG, etag)], Body::empty());
     }
@@ -74,7 +94,7 @@ async fn serve(app: &App, id: &ChunkId, found: &Found, method: &Method, headers:
             found.superblock().to_string(),
         ),
     ];
-    if method == Method::HEAD {
+    if asked.method == Method::HEAD {
         let len = (header::CONTENT_LENGTH, found.size().to_string());
         return with(StatusCode::OK, &[&described[..], &[len]].concat(), Body::empty());
     }
@@ -89,7 +109,7 @@ async fn serve(app: &App, id: &ChunkId, found: &Found, method: &Method, headers:
             return ([(header::CONTENT_RANGE, total)], error).into_response();
         }
     };
-    match sending::read(app, id, found, range).await {
+    match sending::read(app, id, found, range, asked.at).await {
         Ok((body, len)) => send(body, len, range, found.size(), &described),
         Err(error) => error.into_response(),
     }

@@ -151,6 +151,7 @@ pub(crate) async fn scrub(app: Arc<App>, period: Duration, shutdown: Cancellatio
 async fn scrub_for_ever(app: &App, period: Duration) {
     loop {
         let mut round = Scrubbed::default();
+        let mut whole = true;
         let numbers = app.engine.reader().superblock_numbers();
         let began = app.clock.monotonic();
         // Spread over the period: what is held may grow meanwhile, so it is looked at again for each superblock.
@@ -169,18 +170,22 @@ async fn scrub_for_ever(app: &App, period: Duration) {
                     sleep(share.saturating_sub(app.clock.monotonic().since(at))).await;
                 }
                 Err(error) => {
+                    whole = false;
                     tracing::warn!(superblock = number, %error, "the superblock could not be scrubbed");
                     sleep(SCRUB_RETRY.min(period)).await;
                 }
             }
         }
         let took = app.clock.monotonic().since(began);
+        if whole {
+            app.metrics.scrubbed_all(app.clock.wall());
+        }
         tracing::info!(
             items = round.items,
             bytes = round.bytes,
             damaged = round.damaged.len(),
             ?took,
-            "scrubbed everything"
+            "a round of the scrub ended"
         );
         sleep(SCRUB_IDLE.min(period)).await;
     }

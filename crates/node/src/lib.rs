@@ -15,6 +15,7 @@ mod delete;
 mod get;
 mod housekeeping;
 mod lists;
+mod measured;
 mod membership;
 mod metrics;
 mod open_files;

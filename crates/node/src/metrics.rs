@@ -6,9 +6,16 @@ use vstack_engine::{BoxedDisk, BufferPool, Reader, Scrubbed};
 use vstack_service::prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
     registry::Registry,
 };
+use vstack_types::Timestamp;
+
+use crate::{measured, run::Queues};
 
 /// Name and value.
 type KindLabel = [(&'static str, &'static str); 1];
@@ -27,6 +34,7 @@ pub(crate) struct NodeMetrics {
     scrubbed_bytes: Counter,
     scrub_findings: Family<KindLabel, Counter>,
     slow_readers_cut_off: Counter,
+    scrubbed_all_at: Gauge,
 }
 
 impl NodeMetrics {
@@ -55,8 +63,19 @@ impl NodeMetrics {
         self.slow_readers_cut_off.clone()
     }
 
+    /// Everything was read again, once more.
+    pub(crate) fn scrubbed_all(&self, at: Timestamp) {
+        self.scrubbed_all_at.set(at.0 / 1000);
+    }
+
     /// Registers these and the engine's.
-    pub(crate) fn register(&self, registry: &mut Registry, reader: Reader<BoxedDisk>, memory: Memory) {
+    pub(crate) fn register(
+        &self,
+        registry: &mut Registry,
+        reader: Reader<BoxedDisk>,
+        memory: Memory,
+        queues: impl Fn() -> Queues + Send + Sync + 'static,
+    ) {
         registry.register(
             "vstack_paxos_messages",
             "Messages to the acceptor, by kind; every decision of a batch is one",
@@ -82,13 +101,20 @@ impl NodeMetrics {
             "Connections ended because their peer took nothing of what it was sent",
             self.slow_readers_cut_off.clone(),
         );
-        registry.register_collector(Box::new(EngineCollector { reader, memory }));
+        registry.register(
+            "vstack_scrub_completed_seconds",
+            "When everything was last read again, in seconds since 1970; 0 when that was not since the start",
+            self.scrubbed_all_at.clone(),
+        );
+        let queues = Box::new(queues);
+        registry.register_collector(Box::new(EngineCollector { reader, memory, queues }));
     }
 }
 
 struct EngineCollector {
     reader: Reader<BoxedDisk>,
     memory: Memory,
+    queues: Box<dyn Fn() -> Queues + Send + Sync>,
 }
 
 impl fmt::Debug for EngineCollector {
@@ -100,6 +126,9 @@ impl fmt::Debug for EngineCollector {
 impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let stats = self.reader.stats();
+        let queues = (self.queues)();
+        // A file that the filesystem says nothing of takes no space that could be told.
+        let space = self.reader.space().unwrap_or_default();
         for (name, help, value) in [
             ("vstack_engine_syncs", "Syncs of data", stats.syncs),
             (
@@ -173,6 +202,26 @@ impl Collector for EngineCollector {
             ),
             ("vstack_log_seq", "Last durable log sequence number", stats.log_seq),
             (
+                "vstack_space_allocated_bytes",
+                "Bytes of the filesystem that superblocks take",
+                space.iter().map(|one| one.allocated).sum(),
+            ),
+            (
+                "vstack_space_live_bytes",
+                "Bytes of their records that are wanted, about",
+                space.iter().map(|one| one.live).sum(),
+            ),
+            (
+                "vstack_queue_operations",
+                "Operations that wait to be done",
+                queues.ops as u64,
+            ),
+            (
+                "vstack_queue_bytes",
+                "Bytes of items that wait to be written or are being written",
+                queues.op_bytes as u64,
+            ),
+            (
                 "vstack_arriving_bytes",
                 "Memory in use for chunks that arrive, until they are written",
                 self.memory.arriving.used_bytes() as u64,
@@ -196,6 +245,6 @@ impl Collector for EngineCollector {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        Ok(())
+        measured::encode(&mut encoder, self.reader.instruments())
     }
 }

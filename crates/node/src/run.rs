@@ -359,8 +359,8 @@ impl OpenNode {
         self.app.engine.report()
     }
 
-    /// Looks at what waits in the node, as often as it is called: for checks.
-    pub fn queues(&self) -> impl Fn() -> Queues + Send + use<> {
+    /// Looks at what waits in the node, as often as it is called: for metrics and checks.
+    pub fn queues(&self) -> impl Fn() -> Queues + Send + Sync + use<> {
         let app = Arc::downgrade(&self.app);
         move || {
             let Some(app) = app.upgrade() else {
@@ -381,6 +381,7 @@ impl OpenNode {
     /// # Errors
     /// When the secret can no longer be read, and when a write failed: it ends by itself then.
     pub async fn serve(self, entrance: Entrance, url: String, shutdown: CancellationToken) -> Result<(), RunError> {
+        let queues = self.queues();
         let Self { app, http, settings } = self;
         tracing::info!(url, node = app.label, disk = app.me_text, data = %settings.data_dir.display(), "storage node");
         let mut service = Service::new("storage-node")
@@ -391,8 +392,8 @@ impl OpenNode {
             arriving: app.bodies.clone(),
             sending: app.sending.clone(),
         };
-        app.metrics
-            .register(service.registry(), app.engine.reader().clone(), memory);
+        let reader = app.engine.reader().clone();
+        app.metrics.register(service.registry(), reader, memory, queues);
         let router = service.router(routes::routes(Arc::clone(&app)));
         let ended = shutdown.child_token();
         let mut tasks = JoinSet::new();

@@ -17,9 +17,9 @@ use axum::body::{Body, Bytes};
 use futures_util::stream;
 use tokio::{sync::Notify, time::timeout};
 use vstack_api::ErrorCode;
-use vstack_engine::{BoxedDisk, Buffer, BufferPool, Found, Pieces, ReadError};
+use vstack_engine::{BoxedDisk, Buffer, BufferPool, Found, Instruments, Pieces, ReadError, Timed};
 use vstack_service::{ApiError, ApiResult};
-use vstack_types::{ByteRange, ChunkId};
+use vstack_types::{ByteRange, ChunkId, Clock, Monotonic};
 
 use crate::{app::App, get::unreadable};
 
@@ -36,8 +36,14 @@ pub(crate) fn pool(bytes: u64) -> BufferPool {
     BufferPool::new(PIECE_BYTES, count.clamp(1, u32::MAX as usize))
 }
 
-/// Reads what is to be sent; says how many bytes it is.
-pub(crate) async fn read(app: &App, id: &ChunkId, found: &Found, range: Option<ByteRange>) -> ApiResult<(Body, u64)> {
+/// Reads what is to be sent and was asked for at `asked`; says how many bytes it is.
+pub(crate) async fn read(
+    app: &App,
+    id: &ChunkId,
+    found: &Found,
+    range: Option<ByteRange>,
+    asked: Monotonic,
+) -> ApiResult<(Body, u64)> {
     let wanted = range.map_or(0..found.size(), |range| range.start..range.start + range.len());
     let len = wanted.end - wanted.start;
     let buffer = timeout(ROOM_WAIT, app.sending.take()).await.map_err(|_| {
@@ -50,7 +56,13 @@ pub(crate) async fn read(app: &App, id: &ChunkId, found: &Found, range: Option<B
     let first = piece(&wanted);
     let read = app.engine.read_pieces(found, first.clone(), buffer).await;
     let (pieces, buffer) = read.map_err(|error| unreadable(id, &error))?;
-    let lender = Arc::new(Lender::default());
+    let instruments = Arc::clone(app.engine.reader().instruments());
+    instruments.observe(Timed::FirstByte, app.clock.monotonic().since(asked));
+    let lender = Arc::new(Lender::of(UnderWay {
+        asked,
+        clock: Arc::clone(&app.clock),
+        instruments,
+    }));
     let bytes = lender.lend(buffer);
     if first.end == wanted.end {
         return Ok((Body::from(bytes), len));
@@ -106,13 +118,35 @@ impl Sending {
 }
 
 /// Lends the one buffer of an answer to the connection, and gets it back when its bytes were written or given up.
-#[derive(Debug, Default)]
 struct Lender {
     back: Mutex<Option<Buffer>>,
     came_back: Notify,
+    _under_way: UnderWay,
+}
+
+/// Measures until the last of a chunk is written to the connection, or the connection is gone.
+struct UnderWay {
+    asked: Monotonic,
+    clock: Arc<dyn Clock>,
+    instruments: Arc<Instruments>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.instruments
+            .observe(Timed::Get, self.clock.monotonic().since(self.asked));
+    }
 }
 
 impl Lender {
+    fn of(under_way: UnderWay) -> Self {
+        Self {
+            back: Mutex::default(),
+            came_back: Notify::default(),
+            _under_way: under_way,
+        }
+    }
+
     fn lend(self: &Arc<Self>, buffer: Buffer) -> Bytes {
         Bytes::from_owner(Lent {
             buffer: Some(buffer),
@@ -169,7 +203,12 @@ mod tests {
         let pool = pool(1);
         let mut buffer = pool.take().await;
         buffer.push(b"bytes").unwrap();
-        let lender = Arc::new(Lender::default());
+        let clock: Arc<dyn Clock> = Arc::new(vstack_types::SystemClock::start());
+        let lender = Arc::new(Lender::of(UnderWay {
+            asked: clock.monotonic(),
+            clock,
+            instruments: Arc::default(),
+        }));
         let bytes = lender.lend(buffer);
         let part = bytes.slice(1..3);
         drop(bytes);

@@ -28,6 +28,7 @@ use crate::{
     disk::Disk,
     identity::Identity,
     index::{Entry, Logged, Origin, State},
+    instruments::Instruments,
     log::{self, Log, NoRoom, Written},
     op::{Now, Op, Outcome, WriteError},
     reader::{ReadError, Reader, Shared},
@@ -85,6 +86,10 @@ impl<D: Disk> Store<D> {
     /// A reader of this store.
     pub fn reader(&self) -> Reader<D> {
         Reader(Arc::clone(&self.shared))
+    }
+
+    pub(crate) fn instruments(&self) -> &Instruments {
+        &self.shared.instruments
     }
 
     /// The acceptor this disk is.
@@ -273,7 +278,7 @@ impl<D: Disk> Store<D> {
         let superblock = Superblock::new(self.head(), Arc::clone(&tail.file), tail.end);
         self.shared.superblocks.insert(Arc::new(superblock));
         self.next_number += 1;
-        self.log = Log::new(tail, self.log.next_lsn);
+        self.log = Log::new(tail, self.log.next_lsn, Arc::clone(&self.shared.instruments));
         self.shared.set_position(self.log.position());
         Ok(())
     }

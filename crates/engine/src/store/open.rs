@@ -20,6 +20,7 @@ use crate::{
     disk::{Disk, is_full},
     identity::{Identity, IdentityError},
     index::{Entry, StoredRegister},
+    instruments::Instruments,
     log::{self, Log},
     op::{Now, WriteError},
     pins::Pins,
@@ -246,7 +247,8 @@ impl<D: Disk> Store<D> {
         } else {
             found.next_lsn
         };
-        let log = Log::new(tail, next_lsn);
+        let instruments = Arc::<Instruments>::default();
+        let log = Log::new(tail, next_lsn, Arc::clone(&instruments));
         let position = log.position();
         let shared = Arc::new(Shared {
             disk,
@@ -260,6 +262,7 @@ impl<D: Disk> Store<D> {
             checkpointed: AtomicU64::new(found.report.checkpoint.unwrap_or(0)),
             checkpointing: Mutex::new(None),
             counters: Counters::default(),
+            instruments,
             usage: Mutex::new(None),
             reverify_after: options.reverify_after,
             votes_lost: found.votes_lost,
