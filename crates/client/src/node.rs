@@ -20,6 +20,9 @@ use crate::{
     propose::{TRAILING_MAX, Trailing},
 };
 
+/// More than a node's metrics ever take.
+const METRICS_BYTES_MAX: usize = 1024 * 1024;
+
 /// Calls storage nodes.
 #[derive(Debug, Clone)]
 pub struct NodeClient {
@@ -380,6 +383,21 @@ impl NodeClient {
         let response = self.http.execute(&url, self.http.request(Method::GET, &url)).await?;
         let body = read_bounded(&url, response, 64 * 1024).await?;
         crate::http::parse(&url, &body)
+    }
+
+    /// `GET /metrics`, in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// As any call, and when it is larger than any node's.
+    pub async fn metrics(&self, url: &str) -> Result<String, ClientError> {
+        let url = format!("{}/metrics", url.trim_end_matches('/'));
+        let response = self.http.execute(&url, self.http.request(Method::GET, &url)).await?;
+        if !response.status().is_success() {
+            let reason = format!("status {}", response.status().as_u16());
+            return Err(ClientError::BadAnswer { url, reason });
+        }
+        let body = read_bounded(&url, response, METRICS_BYTES_MAX).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// `HEAD /ping`.

@@ -1,5 +1,6 @@
 //! The tools for a cluster, one file each.
 
+mod figures;
 pub mod logs;
 pub mod ls;
 pub mod node;
@@ -7,7 +8,7 @@ pub mod rm;
 pub mod status;
 pub mod upload;
 
-use vstack_client::{HttpClient, MetadataClient, Timeouts, UploaderClient};
+use vstack_client::{HttpClient, MetadataClient, NodeClient, Timeouts, UploaderClient};
 
 /// Where the cluster is.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,6 +30,10 @@ impl Cluster {
             &self.metadata_url,
         ))
     }
+}
+
+fn node_client() -> anyhow::Result<NodeClient> {
+    Ok(NodeClient::new(HttpClient::new(None, Timeouts::default())?))
 }
 
 fn uploader(url: &str) -> anyhow::Result<UploaderClient> {

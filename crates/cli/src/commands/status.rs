@@ -2,13 +2,21 @@
 
 use std::{collections::BTreeMap, io::IsTerminal as _, process::ExitCode, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use vstack_api::metadata::{MetadataHealth, NodeInfo, NodeStatus, Stats};
 use vstack_client::ClientError;
 
-use super::{Cluster, uploader};
+use super::{
+    Cluster,
+    figures::{self, Figures},
+    node_client, uploader,
+};
 use crate::output::{self, out};
+
+/// Nodes asked for their figures at once.
+const NODES_AT_ONCE: usize = 32;
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -41,7 +49,16 @@ struct Report {
     stats: Option<Stats>,
     active_uploads: Option<usize>,
     queued_uploads: Option<usize>,
-    nodes: Vec<NodeInfo>,
+    nodes: Vec<Node>,
+}
+
+/// A node as the metadata service knows it, with what it says of itself.
+#[derive(Debug, Serialize)]
+struct Node {
+    #[serde(flatten)]
+    info: NodeInfo,
+    /// None when it did not answer.
+    figures: Option<Figures>,
 }
 
 /// Shows how services and nodes are doing. Exit code 1 when something is not well.
@@ -98,6 +115,7 @@ async fn collect(options: &Options) -> anyhow::Result<Report> {
         && !nodes.is_empty()
         && nodes.iter().all(is_well);
     let uploads = uploads.ok();
+    let nodes = with_figures(nodes).await?;
     Ok(Report {
         healthy,
         services,
@@ -107,6 +125,15 @@ async fn collect(options: &Options) -> anyhow::Result<Report> {
         queued_uploads: uploads.as_ref().map(|health| health.queued_uploads),
         nodes,
     })
+}
+
+async fn with_figures(nodes: Vec<NodeInfo>) -> anyhow::Result<Vec<Node>> {
+    let client = node_client()?;
+    let asked = nodes.into_iter().map(|info| async {
+        let figures = figures::of(&client, &info.public_url).await;
+        Node { info, figures }
+    });
+    Ok(stream::iter(asked).buffered(NODES_AT_ONCE).collect().await)
 }
 
 fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
@@ -137,7 +164,7 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
     }
     out!("");
     let mut table = output::table(&["NODE", "STATUS", "DISK", "CHUNKS", "LAST HEARD OF", "URL"]);
-    for node in &report.nodes {
+    for Node { info: node, .. } in &report.nodes {
         table.add_row([
             output::plain(&node.node_id),
             standing(node),
@@ -148,6 +175,15 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
         ]);
     }
     out!("{table}");
+    let figures: Vec<_> = report
+        .nodes
+        .iter()
+        .filter_map(|node| Some((node.info.node_id.as_str(), node.figures.as_ref()?)))
+        .collect();
+    if !figures.is_empty() {
+        out!("\nSince its start, each node:");
+        out!("{}", figures::table(&figures));
+    }
     Ok(())
 }
 
