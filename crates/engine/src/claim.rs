@@ -53,6 +53,11 @@ pub(crate) fn load<D: Disk>(disk: &D) -> io::Result<Option<u64>> {
     })
 }
 
+/// Whether there is a claim, held or over.
+pub(crate) fn is_there<D: Disk>(disk: &D) -> io::Result<bool> {
+    Ok(small_file::read(disk, NAME)? != Small::Absent)
+}
+
 fn parse(text: &str) -> Option<u64> {
     let log_seq = text.strip_prefix(FIELD)?.strip_suffix('\n')?.parse().ok()?;
     (written(log_seq) == text).then_some(log_seq)

@@ -24,6 +24,7 @@ type TellUsage = dyn Fn(Usage) -> Usage + Send + Sync;
 pub struct FileDisk {
     root: PathBuf,
     usage: Option<Arc<TellUsage>>,
+    only_reads: bool,
 }
 
 impl fmt::Debug for FileDisk {
@@ -59,7 +60,32 @@ impl FileDisk {
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         make_durably(&root)?;
-        Ok(Self { root, usage: None })
+        Ok(Self {
+            root,
+            usage: None,
+            only_reads: false,
+        })
+    }
+
+    /// The directory `root` as it is: nothing is made, not even a lock, and nothing is written.
+    pub fn as_it_is(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            usage: None,
+            only_reads: true,
+        }
+    }
+
+    /// A node makes the file that it locks, so where there is none nobody is to be kept out; the directory says so to
+    /// others who only look.
+    fn file_to_lock(&self, path: &Path) -> io::Result<File> {
+        if !self.only_reads {
+            return OpenOptions::new().create(true).truncate(false).write(true).open(path);
+        }
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(&self.root),
+            opened => opened,
+        }
     }
 
     /// The same, saying of its usage what `told` makes of the filesystem's: for a share of a disk, and for tests of
@@ -84,7 +110,7 @@ impl Disk for FileDisk {
 
     fn lock(&self) -> io::Result<File> {
         let path = self.root.join(LOCK_NAME);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        let file = self.file_to_lock(&path)?;
         file.try_lock()?;
         Ok(file)
     }
@@ -107,7 +133,7 @@ impl Disk for FileDisk {
 
     fn open(&self, name: &str) -> io::Result<DataFile> {
         let path = self.root.join(name);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = OpenOptions::new().read(true).write(!self.only_reads).open(&path)?;
         Ok(DataFile::new(file, path))
     }
 

@@ -89,6 +89,36 @@ pub(crate) struct Shared<D: Disk> {
 }
 
 impl<D: Disk> Shared<D> {
+    /// Of a disk that was just read: nothing is to be written, nothing was done yet.
+    pub(crate) fn new(
+        disk: D,
+        me: NodeRef,
+        index: Index,
+        superblocks: Superblocks<D::File>,
+        position: Position,
+    ) -> Self {
+        Self {
+            disk,
+            me,
+            index,
+            superblocks,
+            pins: Pins::default(),
+            space: Mutex::default(),
+            stuck: Mutex::default(),
+            position: Mutex::new(position),
+            checkpointed: AtomicU64::new(0),
+            checkpointing: Mutex::new(None),
+            counters: Counters::default(),
+            instruments: Arc::default(),
+            usage: Mutex::new(None),
+            reverify_after: Duration::ZERO,
+            votes_lost: false,
+            sealed: AtomicBool::new(false),
+            claim: Mutex::new(Held::Over),
+            unfinished: AtomicBool::new(false),
+        }
+    }
+
     pub(crate) fn claim(&self) -> Held {
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -30,15 +30,15 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Survey {
     /// Where the records of the items begin that count.
-    items: Vec<u64>,
+    pub(crate) items: Vec<u64>,
     /// Chunks of which one copy of a register is damaged, or the record of an item.
-    one_copy_left: BTreeSet<ChunkId>,
+    pub(crate) one_copy_left: BTreeSet<ChunkId>,
     /// Items and registers of which nothing is left, not even of which chunk they are.
     unnamed: u64,
     /// Stretches without a valid record.
     stretches: u64,
     /// Records looked at.
-    records: u64,
+    pub(crate) records: u64,
 }
 
 /// What scrubbing came to.
@@ -75,7 +75,7 @@ impl Scrubbed {
 
 /// What reading one item came to.
 #[derive(Debug)]
-enum Read {
+pub(crate) enum Read {
     Good(u64),
     Damaged {
         id: ChunkId,
@@ -123,7 +123,7 @@ impl<D: Disk> Reader<D> {
             .collect()
     }
 
-    fn survey(&self, number: u32) -> io::Result<Survey> {
+    pub(crate) fn survey(&self, number: u32) -> io::Result<Survey> {
         let mut survey = Survey::default();
         let Some(superblock) = self.0.superblocks.get(number) else {
             return Ok(survey);
@@ -210,7 +210,7 @@ impl<D: Disk> Reader<D> {
     }
 
     /// Reads an item from the medium and hashes it. Blocks on the disk.
-    fn scrub_item(&self, number: u32, offset: u64, now: Monotonic) -> io::Result<Read> {
+    pub(crate) fn scrub_item(&self, number: u32, offset: u64, now: Monotonic) -> io::Result<Read> {
         // Its space is not given back meanwhile.
         let _pin = self.0.pins.pin();
         let Some(superblock) = self.0.superblocks.get(number) else {

@@ -4,7 +4,7 @@
 
 use std::io::{ErrorKind, IoSlice};
 
-use vstack_engine::{BoxedDisk, Buffer, BufferPool, Disk, DiskFile, FileDisk, MemDisk};
+use vstack_engine::{BoxedDisk, Buffer, BufferPool, Disk, DiskFile, FileDisk, MemDisk, ShadowDisk};
 
 const PAGE: usize = 4096;
 
@@ -168,6 +168,58 @@ fn real_files_conform() {
 fn a_boxed_disk_conforms() {
     let dir = tempfile::tempdir().unwrap();
     conforms(&BoxedDisk::new(FileDisk::new(dir.path()).unwrap()));
+}
+
+#[test]
+fn a_shadow_conforms_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    conforms(&ShadowDisk::new(FileDisk::as_it_is(dir.path())));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    conforms(&ShadowDisk::new(MemDisk::default()));
+}
+
+/// A shadow over a file does what the file would do, and the file stays as it was.
+#[test]
+fn a_shadow_of_a_file_changes_as_the_file_would() {
+    let below = MemDisk::default();
+    below.create("f").unwrap().write_at(&[7; 3 * PAGE + 100], 0).unwrap();
+    let shadow = ShadowDisk::new(below.clone());
+    let other = MemDisk::default();
+    other.create("f").unwrap().write_at(&[7; 3 * PAGE + 100], 0).unwrap();
+    let (one, two) = (shadow.open("f").unwrap(), other.open("f").unwrap());
+    let steps: [&dyn Fn(&dyn DiskFile); 9] = [
+        &|file| file.write_at(&[1; 10], 5).unwrap(),
+        &|file| file.write_at(&[2; 2 * PAGE], PAGE as u64 / 2).unwrap(),
+        &|file| file.set_len(2 * PAGE as u64 + 10).unwrap(),
+        &|file| file.preallocate(5 * PAGE as u64).unwrap(),
+        &|file| file.write_at(&[3; 5], 5 * PAGE as u64 - 2).unwrap(),
+        &|file| file.set_len(PAGE as u64 / 2 + 3).unwrap(),
+        &|file| file.set_len(3 * PAGE as u64).unwrap(),
+        &|file| file.write_at(&[7; PAGE], 0).unwrap(),
+        &|file| file.write_at(&[], 100).unwrap(),
+    ];
+    for (number, step) in steps.iter().enumerate() {
+        step(&one);
+        step(&two);
+        let size = two.size().unwrap();
+        assert_eq!(one.size().unwrap(), size, "step {number}");
+        for from in (0..size).step_by(1000) {
+            let len = usize::try_from(size - from).unwrap();
+            let (mut found, mut expected) = (vec![9; len], vec![8; len]);
+            one.read_at(&mut found, from).unwrap();
+            two.read_at(&mut expected, from).unwrap();
+            assert!(found == expected, "step {number}, from {from}");
+            one.read_medium_at(&mut found, from).unwrap();
+            assert!(found == expected, "step {number}, from {from}, the medium");
+        }
+    }
+    shadow.rename("f", "g").unwrap();
+    shadow.create("f").unwrap();
+    assert_eq!(shadow.list().unwrap(), ["f", "g"]);
+    assert_eq!(below.list().unwrap(), ["f"]);
+    assert_eq!(below.contents("f"), vec![7; 3 * PAGE + 100]);
+    shadow.forget_changes();
+    assert_eq!(shadow.open("f").unwrap().size().unwrap(), 3 * PAGE as u64 + 100);
 }
 
 #[test]

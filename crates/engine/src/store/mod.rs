@@ -22,7 +22,7 @@ use vstack_chunkpaxos::Register;
 use vstack_types::{ChunkId, Digest, NodeRef, limits::DISK_PERCENT_FULL};
 
 pub use open::{OpenError, StoreOptions};
-pub(crate) use open::{lock, superblocks};
+pub(crate) use open::{identity, lock, superblocks};
 
 use crate::{
     disk::Disk,

@@ -23,8 +23,7 @@ use crate::{
     instruments::Instruments,
     log::{self, Log},
     op::{Now, WriteError},
-    pins::Pins,
-    reader::{Counters, Shared},
+    reader::Shared,
     record::Body,
     recovery::{self, Reading},
     superblock::{FORMAT_VERSION, Head, SUPERBLOCK_BYTES_MIN, file_number},
@@ -63,7 +62,7 @@ impl StoreOptions {
 }
 
 impl StoreOptions {
-    fn reading(&self) -> Reading {
+    pub(crate) fn reading(&self) -> Reading {
         let digest = Digest::of(&[&self.secret[..], b"index"].concat());
         Reading {
             superblock_bytes: self.superblock_bytes,
@@ -170,7 +169,8 @@ pub(crate) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, OpenError> {
     })
 }
 
-fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Identity, OpenError> {
+/// Who `disk` is; where nothing was ever stored, somebody new.
+pub(crate) fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Identity, OpenError> {
     let last = superblocks(disk)?.last().copied();
     match Identity::load(disk)? {
         Some(identity) if identity.begun && last.is_none_or(|last| last < identity.first_superblock()) => {
@@ -251,24 +251,14 @@ impl<D: Disk> Store<D> {
         let log = Log::new(tail, next_lsn, Arc::clone(&instruments));
         let position = log.position();
         let shared = Arc::new(Shared {
-            disk,
-            me,
-            index: found.index,
-            superblocks: found.superblocks,
-            pins: Pins::default(),
-            space: Mutex::default(),
-            stuck: Mutex::default(),
-            position: Mutex::new(position),
             checkpointed: AtomicU64::new(found.report.checkpoint.unwrap_or(0)),
-            checkpointing: Mutex::new(None),
-            counters: Counters::default(),
             instruments,
-            usage: Mutex::new(None),
             reverify_after: options.reverify_after,
             votes_lost: found.votes_lost,
             sealed: AtomicBool::new(identity.sealed),
             claim: Mutex::new(claim),
             unfinished: AtomicBool::new(true),
+            ..Shared::new(disk, me, found.index, found.superblocks, position)
         });
         let mut store = Self {
             shared,
