@@ -240,7 +240,7 @@ fn told_by_heads<D: Disk>(disk: &D, numbers: &[u32], at: Timestamp) -> Result<Id
 
 fn head_of<D: Disk>(disk: &D, number: u32) -> io::Result<Option<Head>> {
     let file = disk.open(&superblock::file_name(number))?;
-    Ok(match recovery::read_head(&file)? {
+    Ok(match recovery::read_head(&file, number)? {
         HeadRead::Valid { head, .. } if head.number == number => Some(head),
         _ => None,
     })

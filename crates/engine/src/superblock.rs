@@ -120,13 +120,18 @@ impl Head {
         pages
     }
 
-    /// Reads what [`Head::encode`] wrote, from either copy.
-    pub(crate) fn decode(pages: &[u8]) -> HeadRead {
+    /// Reads what [`Head::encode`] wrote for the superblock `number`, from either copy. That of another superblock is
+    /// taken where there is no better one, for whoever wants to know whose it is.
+    pub(crate) fn decode(pages: &[u8], number: u32) -> HeadRead {
         let copies = [
             Self::decode_one(pages),
             Self::decode_one(pages.get(COPY_AT..).unwrap_or_default()),
         ];
-        let valid: Vec<Head> = copies.iter().filter_map(|copy| copy.as_ref().ok().copied()).collect();
+        let mut valid: Vec<Head> = copies.iter().filter_map(|copy| copy.as_ref().ok().copied()).collect();
+        // A write that went astray may have left a good head of somebody else here.
+        if valid.iter().any(|head| head.number == number) {
+            valid.retain(|head| head.number == number);
+        }
         // Emptying writes one copy and then the other: that it was begun is true.
         if let Some(head) = valid.iter().find(|head| head.emptied.is_some()).or(valid.first()) {
             let copies = match valid.as_slice() {
@@ -184,7 +189,7 @@ mod tests {
     fn a_head_is_read_from_either_copy() {
         let pages = head().encode();
         assert_eq!(
-            Head::decode(&pages),
+            Head::decode(&pages, 7),
             HeadRead::Valid {
                 head: head(),
                 copies: Copies::Both
@@ -201,9 +206,14 @@ mod tests {
             } else {
                 HeadRead::Invalid
             };
-            assert_eq!(Head::decode(&pages), expected, "{damaged:?}");
+            assert_eq!(Head::decode(&pages, 7), expected, "{damaged:?}");
         }
-        assert_eq!(Head::decode(&pages[..10]), HeadRead::Invalid);
+        assert_eq!(Head::decode(&pages[..10], 7), HeadRead::Invalid);
+        // The first copy was written over by that of another superblock.
+        let other = Head { number: 8, ..head() }.encode();
+        let astray = [&other[..COPY_AT], &pages[COPY_AT..]].concat();
+        let copies = Copies::One;
+        assert_eq!(Head::decode(&astray, 7), HeadRead::Valid { head: head(), copies });
     }
 
     #[test]
@@ -213,7 +223,7 @@ mod tests {
         let crc = crc32c(&[&pages[..CRC_AT]]);
         pages[CRC_AT..LEN].copy_from_slice(&crc.to_le_bytes());
         pages[COPY_AT] ^= 1;
-        assert_eq!(Head::decode(&pages), HeadRead::Newer { version: 9 });
+        assert_eq!(Head::decode(&pages, 7), HeadRead::Newer { version: 9 });
     }
 
     #[test]

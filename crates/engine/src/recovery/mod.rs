@@ -127,10 +127,10 @@ pub(crate) fn recover<D: Disk>(
     recovery.finish(disk)
 }
 
-pub(crate) fn read_head<F: DiskFile>(file: &F) -> io::Result<HeadRead> {
+pub(crate) fn read_head<F: DiskFile>(file: &F, number: u32) -> io::Result<HeadRead> {
     let mut pages = vec![0; usize::try_from(file.size()?.min(RECORDS_AT)).map_err(io::Error::other)?];
     file.read_at(&mut pages, 0)?;
-    Ok(Head::decode(&pages))
+    Ok(Head::decode(&pages, number))
 }
 
 /// Whether nothing but zeros is behind the head.
@@ -439,7 +439,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
 
 fn open<D: Disk>(disk: &D, number: u32) -> io::Result<(Arc<D::File>, HeadRead)> {
     let file = disk.open(&superblock::file_name(number))?;
-    let read = read_head(&file)?;
+    let read = read_head(&file, number)?;
     Ok((Arc::new(file), read))
 }
 

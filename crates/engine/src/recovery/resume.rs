@@ -66,7 +66,7 @@ pub(super) fn resume<D: Disk>(
         }
     };
     let mut goes_on = true;
-    let read = read_head(&*file);
+    let read = read_head(&*file, position.superblock);
     if matches!(&read, Ok(HeadRead::Valid { head, .. }) if head.first_number() > spoken_for) {
         return Ok(Err(format!("superblock {spoken_for} is gone")));
     }
@@ -108,7 +108,7 @@ impl<F: DiskFile> Recovery<'_, F> {
         let Ok(file) = disk.open(&superblock::file_name(number)) else {
             return Ok(None);
         };
-        let (Ok(read), Ok(size)) = (read_head(&file), file.size()) else {
+        let (Ok(read), Ok(size)) = (read_head(&file, number), file.size()) else {
             return Ok(None);
         };
         match read {
