@@ -401,3 +401,39 @@ impl Checkpoint {
         }
     }
 }
+
+/// What fuzzing needs of it: parts behind checksums that are right.
+#[cfg(any(test, feature = "fuzzing"))]
+mod of_any_bytes {
+    use super::{MAGIC, NodeRef, VERSION, count, crc32c, decode_shard, decode_start, encode_shard, encode_start};
+    /// A start that is read is written the same.
+    pub(crate) fn read_back(bytes: &[u8], node: NodeRef) {
+        if let Ok((key, position, known)) = decode_start(bytes, node) {
+            assert_eq!(encode_start(node, key, position, &known), bytes);
+        }
+    }
+
+    /// A shard that is read is written the same.
+    pub(crate) fn read_back_shard(bytes: &[u8]) {
+        if let Ok((items, registers)) = decode_shard(bytes) {
+            let again = encode_shard(&items, &registers);
+            assert_eq!(again.len(), bytes.len());
+            assert!(decode_shard(&again).is_ok());
+        }
+    }
+
+    /// A file with these parts.
+    pub(crate) fn file_of(start: &[u8], shards: &[&[u8]]) -> Vec<u8> {
+        let mut file = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+        for block in [start].iter().chain(shards) {
+            let len = count(block.len());
+            file.extend_from_slice(&len);
+            file.extend_from_slice(&crc32c(&[&len, block]).to_le_bytes());
+            file.extend_from_slice(block);
+        }
+        file
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use of_any_bytes::{file_of, read_back, read_back_shard};

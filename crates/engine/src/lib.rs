@@ -27,6 +27,8 @@ mod data_file;
 mod disk;
 mod engine;
 mod file_disk;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod identity;
 mod index;
 mod instruments;

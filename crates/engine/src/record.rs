@@ -233,6 +233,19 @@ impl Claimed {
         head_len(self.id_len, self.register_len)
     }
 
+    /// The checksum that `head` has to have; it has at least [`Self::head_len`].
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn checksum(&self, head: &[u8], at: Binding) -> u32 {
+        checksum(head, HEADER_LEN + self.id_len + self.register_len, at)
+    }
+
+    /// Where the payload is, counted from the record's begin.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn payload(&self) -> Option<std::ops::Range<usize>> {
+        let from = usize::try_from(self.payload_at).ok()?;
+        Some(from..from.checked_add(usize::try_from(self.payload_len).ok()?)?)
+    }
+
     /// Checks `head` and takes it apart; none when it is damaged or not from here.
     pub(crate) fn verify(&self, head: &[u8], at: Binding) -> Option<Record> {
         let id_end = HEADER_LEN + self.id_len;
