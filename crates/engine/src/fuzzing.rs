@@ -60,7 +60,10 @@ pub fn record(bytes: &[u8]) {
     if let Body::Change(change) = &read.body {
         let mut list = Vec::new();
         encode_entry(&mut list, change);
-        assert_eq!(record::decode_entries(&list).as_deref(), Some(std::slice::from_ref(change)));
+        assert_eq!(
+            record::decode_entries(&list).as_deref(),
+            Some(std::slice::from_ref(change))
+        );
     }
 }
 
@@ -71,7 +74,9 @@ fn encode_entry(list: &mut Vec<u8>, change: &Change) {
 
 /// The list of a commit record: what is read is written the same.
 pub fn commit_list(bytes: &[u8]) {
-    let Some(changes) = record::decode_entries(bytes) else { return };
+    let Some(changes) = record::decode_entries(bytes) else {
+        return;
+    };
     let mut again = Vec::new();
     changes.iter().for_each(|change| encode_entry(&mut again, change));
     assert_eq!(again, bytes);
@@ -82,7 +87,11 @@ pub fn head(bytes: &[u8]) {
     let _ = Head::decode(bytes);
     let mut pages = bytes.to_vec();
     let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
-    for copy in pages.chunks_mut(page).take(2).filter(|copy| copy.len() >= HEAD_CRC_AT + 4) {
+    for copy in pages
+        .chunks_mut(page)
+        .take(2)
+        .filter(|copy| copy.len() >= HEAD_CRC_AT + 4)
+    {
         let crc = crc32c(&[&copy[..HEAD_CRC_AT]]);
         copy[HEAD_CRC_AT..HEAD_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
     }
@@ -107,9 +116,9 @@ pub fn checkpoint(bytes: &[u8]) {
     let disk = MemDisk::default();
     disk.plant(checkpoint::NAME, bytes);
     let _ = checkpoint::load(&disk, node);
-    let (len, rest) = bytes.split_first_chunk::<2>().map_or((0, bytes), |(len, rest)| {
-        (usize::from(u16::from_le_bytes(*len)), rest)
-    });
+    let (len, rest) = bytes
+        .split_first_chunk::<2>()
+        .map_or((0, bytes), |(len, rest)| (usize::from(u16::from_le_bytes(*len)), rest));
     let (start, shards) = rest.split_at(len.min(rest.len()));
     let start = [&node.uuid.as_bytes()[..], &node.incarnation.0.to_le_bytes(), start].concat();
     checkpoint::read_back(&start, node);
@@ -141,7 +150,10 @@ fn small_log() -> &'static [(String, Vec<u8>)] {
             }
         }
         let names = disk.list().unwrap_or_default();
-        names.into_iter().map(|name| (name.clone(), disk.contents(&name))).collect()
+        names
+            .into_iter()
+            .map(|name| (name.clone(), disk.contents(&name)))
+            .collect()
     })
 }
 
@@ -175,7 +187,11 @@ fn ops(name: &str, number: usize, me: NodeRef) -> Vec<Op> {
         item,
         mode,
     };
-    if plain { vec![put, Op::DeleteStaged { id }] } else { vec![put] }
+    if plain {
+        vec![put, Op::DeleteStaged { id }]
+    } else {
+        vec![put]
+    }
 }
 
 fn item(bytes: &[u8]) -> Option<Item> {

@@ -18,9 +18,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use support::*;
-use vstack_engine::{
-    Disk, Engine, EngineError, FileDisk, Item, MemDisk, Op, Outcome, StoreOptions, Which, WriteError,
-};
+use vstack_engine::{Disk, Engine, EngineError, FileDisk, Item, MemDisk, Op, Outcome, StoreOptions, Which, WriteError};
 use vstack_types::{Clock, Monotonic, Timestamp};
 
 /// Goes on when it is told to.
@@ -68,7 +66,11 @@ async fn keep_house<D: Disk>(engine: &Engine<D>, superblock_bytes: u64) -> u64 {
     loop {
         // What came last is kept until a mark says that it was synced.
         for _ in 0..2 {
-            engine.look_aside(vstack_engine::Reader::reclaim).await.unwrap().unwrap();
+            engine
+                .look_aside(vstack_engine::Reader::reclaim)
+                .await
+                .unwrap()
+                .unwrap();
         }
         let worth = engine.look_aside(move |reader| reader.most_wasteful(superblock_bytes));
         let Some(number) = worth.await.unwrap().unwrap() else {
@@ -152,7 +154,10 @@ async fn out_of_a_full_disk<D: Disk>(engine: &Engine<D>, clock: &Hand, superbloc
     let mut rng = StdRng::seed_from_u64(2);
     let mut held = Vec::new();
     let refused = loop {
-        let (name, item) = (format!("c{}", held.len()), item(rng.random(), 8000 + rng.random_range(0..90_000)));
+        let (name, item) = (
+            format!("c{}", held.len()),
+            item(rng.random(), 8000 + rng.random_range(0..90_000)),
+        );
         clock.seconds(2);
         match put_one(engine, &name, &item).await {
             Ok(()) => held.push((name, item)),
@@ -189,7 +194,11 @@ async fn out_of_a_full_disk<D: Disk>(engine: &Engine<D>, clock: &Hand, superbloc
     }
     clock.seconds(2);
     let usage = engine.reader().usage(clock.monotonic()).unwrap();
-    println!("{} deleted, {emptied} superblocks emptied: {:.1} % full", gone.len(), usage.percent());
+    println!(
+        "{} deleted, {emptied} superblocks emptied: {:.1} % full",
+        gone.len(),
+        usage.percent()
+    );
     assert!(emptied > 0);
     put_one(engine, "comes-back", &held[0].1).await.unwrap();
     let outcome = engine.submit(Op::DeleteStaged { id: id("comes-back") }).await;
@@ -231,11 +240,13 @@ impl SmallFileSystem {
             let output = std::process::Command::new(program).args(arguments).output();
             output.is_ok_and(|output| output.status.success())
         };
-        let made = run("mkfs.ext4", &["-q".as_ref(), "-m".as_ref(), "0".as_ref(), image.as_os_str()])
-            && run(
-                "mount",
-                &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), mounted.as_os_str()],
-            );
+        let made = run(
+            "mkfs.ext4",
+            &["-q".as_ref(), "-m".as_ref(), "0".as_ref(), image.as_os_str()],
+        ) && run(
+            "mount",
+            &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), mounted.as_os_str()],
+        );
         made.then_some(Self(directory))
     }
 
@@ -272,5 +283,46 @@ async fn a_small_file_system_that_is_98_percent_full_gets_out_of_it() {
         std::fs::File::open(&ballast).unwrap().sync_all().unwrap();
     };
     out_of_a_full_disk(&engine, &clock, superblock_bytes, fill).await;
-    tokio::time::timeout(Duration::from_secs(60), engine.close()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), engine.close())
+        .await
+        .unwrap();
+}
+
+/// Deletions are written down too, and emptying a superblock takes room before it gives any: without any room they wait
+/// until there is some, and reads do not.
+#[tokio::test]
+async fn a_disk_without_any_room_reads_and_goes_on_when_there_is_some() {
+    let superblock_bytes = 1 << 20;
+    let disk = MemDisk::default();
+    disk.set_sparse(true);
+    let clock = Arc::new(Hand::default());
+    let engine = Engine::open(disk.clone(), of(superblock_bytes), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    // None is so large that its pages are given back where they are.
+    let held: Vec<(String, Item)> = (0..200).map(|n| (format!("c{n}"), item(n, 30_000))).collect();
+    for (name, item) in &held {
+        put_one(&engine, name, item).await.unwrap();
+    }
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes));
+    let left: Vec<&str> = held.iter().map(|(name, _)| name.as_str()).step_by(2).collect();
+    let full = Err(EngineError::Write(WriteError::DiskFull));
+    assert_eq!(engine.delete_staged(id(left[0])).await, full);
+    let all_read = || async {
+        for (name, item) in held.iter().skip(1).step_by(2) {
+            let found = engine.reader().find(&id(name), Which::Exact(item.sha256())).unwrap();
+            assert_eq!(engine.read(&found, None).await.unwrap(), item.bytes()[..]);
+        }
+    };
+    all_read().await;
+    assert!(!engine.is_failed());
+    let room = superblock_bytes;
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes + room));
+    for some in left.chunks(BETWEEN_LOOKS) {
+        for name in some {
+            engine.delete_staged(id(name)).await.unwrap();
+        }
+        keep_house(&engine, superblock_bytes).await;
+    }
+    all_read().await;
+    clock.seconds(2);
+    put_one(&engine, "comes-back", &held[0].1).await.unwrap();
 }
