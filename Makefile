@@ -6,10 +6,11 @@ SHELL := /bin/bash
 export CARGO_BUILD_JOBS ?= $(shell nproc)
 DATA ?= data
 ARGS ?=
+FUZZ_SECONDS ?= 600
 ENGINE_SCENARIOS := put get cold range paced mixed restart reclaim scrub
 WEB_SOURCES := $(shell find web/src web/public web/index.html web/package.json web/package-lock.json web/vite.config.ts web/svelte.config.js web/tsconfig.json -type f 2>/dev/null)
 
-.PHONY: help run build test test-unit test-integration test-web test-browser check fmt bench bench-engine soak coverage setup-run setup-test setup-bench clean
+.PHONY: help run build test test-unit test-integration test-web test-browser check fmt bench bench-engine soak fuzz coverage setup-run setup-test setup-bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -62,12 +63,21 @@ bench-engine: setup-bench web/dist/index.html ## Figures of a storage node besid
 	cargo build --release --locked -p vstack
 	cargo run --release --locked -p vstack-bench -- $(ARGS) $(ENGINE_SCENARIOS)
 
-soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 simulated histories, histories and kills of real processes
+soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 simulated histories, histories and kills of real processes, fuzzing
 	cargo test --release --locked -p vstack-model -- --ignored --nocapture
-	cargo test --release --locked -p vstack-engine --test campaign_of_faults -- --ignored --nocapture
+	cargo test --release --locked -p vstack-engine --test campaign_of_faults --test every_fault_on_the_medium_is_found --test space_comes_back -- --ignored --nocapture
 	cargo test --release --locked -p vstack-sim --test histories -- --ignored --nocapture
 	cargo build --release --locked -p vstack
 	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1
+	$(MAKE) fuzz
+
+fuzz: ## Every fuzz target, FUZZ_SECONDS each; installs nightly Rust and cargo-fuzz where they are missing
+	@cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@set -e; for target in $$(cargo +nightly fuzz list); do \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -print_final_stats=1; \
+	done
 
 coverage: setup-test web/dist/index.html ## Line coverage of the unit and integration tests, in coverage/
 	scripts/coverage.sh

@@ -1,0 +1,6 @@
+//! The first pages of a superblock, whatever the bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| vstack_engine::fuzzing::head(bytes));
