@@ -6,7 +6,7 @@
 mod medium;
 mod support;
 
-use medium::{ALL, Counts, FoundBy, Image, case};
+use medium::{ALL, Counts, FoundBy, Image, case, case_running};
 
 /// Faults in copies of one disk.
 const PER_IMAGE: u64 = 1100;
@@ -74,6 +74,15 @@ fn check(counts: &Counts, faults: u64, each: usize) {
 #[test]
 fn each_of_three_hundred_is_found() {
     check(&run(1, 330), 330, 15);
+}
+
+#[test]
+fn one_scrub_finds_every_flip_in_a_running_store() {
+    let image = Image::new(3);
+    let wrong: Vec<_> = (0..60)
+        .filter_map(|number| case_running(&image, number).err())
+        .collect();
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -103,6 +103,20 @@ impl Judge<'_> {
         })
     }
 
+    /// Opens `disk` and lets `rot` come over it: one scrub finds it, and what is read then is right.
+    pub async fn judge_running<D: Disk + Clone>(&self, disk: &D, rot: impl FnOnce()) -> Result<Scrubbed, String> {
+        let engine = Engine::open(disk.clone(), options(), Arc::new(Still)).map_err(|error| error.to_string())?;
+        rot();
+        let scrubbed = self.scrub(&engine).await?;
+        if scrubbed.damaged.len() as u64 + scrubbed.mended + scrubbed.unnamed + scrubbed.stretches == 0 {
+            return Err("one scrub does not find it".to_owned());
+        }
+        let wrong = self.read(&engine, false, true).await;
+        wrong.map_err(|wrong| format!("after the scrub, {scrubbed:?}: {wrong}"))?;
+        engine.close().await;
+        Ok(scrubbed)
+    }
+
     async fn scrub<D: Disk>(&self, engine: &Engine<D>) -> Result<Scrubbed, String> {
         let mut all = Scrubbed::default();
         for number in engine.reader().superblock_numbers() {

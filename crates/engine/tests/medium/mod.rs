@@ -6,7 +6,7 @@ mod judge;
 
 use std::collections::BTreeMap;
 
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use vstack_engine::FileDisk;
 
 pub use self::{
@@ -59,6 +59,36 @@ pub fn case(image: &Image, number: u64) -> Result<((Place, Kind), FoundBy), Stri
         return Err(context("it is found by nothing".to_owned()));
     }
     Ok(((place, kind), found))
+}
+
+/// Lets a byte rot in a running store, in a copy of `image`; one scrub finds it.
+pub fn case_running(image: &Image, number: u64) -> Result<(), String> {
+    let mut rng = StdRng::seed_from_u64(number);
+    let places = [Place::Header, Place::Payload, Place::Commit];
+    let place = places[usize::try_from(number % 3).unwrap()];
+    let alive = image
+        .pieces
+        .iter()
+        .filter(|piece| piece.place == place && !piece.is_dead);
+    let piece = alive.choose(&mut rng).unwrap();
+    let at = rng.random_range(piece.from..piece.to);
+    let disk = in_memory(&image.files);
+    let judge = Judge {
+        truth: &image.truth,
+        is_small: true,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let judged = runtime.block_on(judge.judge_running(&disk, || disk.flip(&piece.file, at)));
+    let context = |wrong| {
+        format!(
+            "flip {number}, {place:?} {} at {at} in {}..{}: {wrong}",
+            piece.file, piece.from, piece.to
+        )
+    };
+    judged.map(|_| ()).map_err(context)
 }
 
 /// A directory that holds `files`, with holes where pages are zeros.
