@@ -1,6 +1,7 @@
 //! `vstack`: every service and tool of V-Stack in one binary, a subcommand each.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done and damage
+//! found in a data directory, 130 interrupted.
 
 mod commands;
 mod config_file;
@@ -85,7 +86,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(options) => tool(|stop| commands::status::run(options, stop)),
         Command::Rm(options) => tool(|_stop| commands::rm::run(options)),
         Command::Logs(options) => tool(|stop| commands::logs::run(options, stop)),
-        Command::Node(command) => commands::node::run(command),
+        Command::Node(commands::node::Command::Adopt(options)) => commands::node::adopt(&options),
+        Command::Node(command) => tool(|stop| commands::node::run(command, stop)),
         Command::Sim(command) => Ok(command.run()),
         Command::Play(options) => tool(|stop| async move {
             vstack_player::play(options, stop).await?;

@@ -12,6 +12,7 @@ use crate::{
     claim::{self, Held},
     disk::Disk,
     identity::{Identity, IdentityError},
+    index::ItemCell,
     reader::{Reader, Shared},
     recovery::{self, OpenReport, Reading, Recovered},
     scrub::Read,
@@ -189,6 +190,14 @@ impl<D: Disk> Look<D> {
     /// Look-ups, lists and counters.
     pub const fn reader(&self) -> &Reader<ShadowDisk<D>> {
         &self.reader
+    }
+
+    /// Items that are known to be damaged or lost, and are not served.
+    pub fn quarantined(&self) -> usize {
+        let corrupt =
+            |cells: &mut dyn Iterator<Item = &ItemCell>| cells.filter(|cell| cell.state().is_corrupt()).count();
+        let shards = self.reader.0.index.each_shard(|shard| corrupt(&mut shard.items.iter()));
+        shards.sum()
     }
 
     /// Reads every item from the medium and hashes it, and compares every second copy of what was voted. Tells after

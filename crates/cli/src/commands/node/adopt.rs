@@ -1,4 +1,4 @@
-//! `vstack node`: tools for one storage node's data directory, used while the node does not run.
+//! `vstack node adopt`.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -8,21 +8,11 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Serialize;
-use vstack_engine::{AdoptError, Adoption, Damage, FileDisk, Finding, OpenError, Reason};
+use vstack_engine::{AdoptError, Adoption, FileDisk, Finding, OpenError, Reason};
 use vstack_types::{Clock as _, NodeUuid, SystemClock};
 
+use super::directory::damage;
 use crate::output::{self, bytes, out, say};
-
-/// What to do.
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {
-    /// Give a data directory a new identity: its chunks are kept, its votes are not.
-    ///
-    /// For a directory that has forgotten votes: a restored snapshot or a copy, one whose identity is lost, one in
-    /// which records of votes are damaged. Under its old name it must never vote again; under a new one it is a new
-    /// disk that has the chunks already.
-    Adopt(Adopt),
-}
 
 /// Which directory.
 #[derive(Debug, clap::Args)]
@@ -55,13 +45,7 @@ struct Report<'a> {
 }
 
 /// Runs it.
-pub fn run(command: Command) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Adopt(options) => adopt(&options),
-    }
-}
-
-fn adopt(options: &Adopt) -> anyhow::Result<ExitCode> {
+pub fn run(options: &Adopt) -> anyhow::Result<ExitCode> {
     let directory = options.data_dir.as_path();
     anyhow::ensure!(directory.is_dir(), "{} is no directory", directory.display());
     let disk = FileDisk::new(directory).with_context(|| format!("{} cannot be used", directory.display()))?;
@@ -170,16 +154,6 @@ const fn code(reason: Reason) -> &'static str {
         Reason::SuperblocksMissing => "superblocks_missing",
         Reason::NotAccepted => "not_accepted",
         Reason::NothingSeen => "nothing_seen",
-    }
-}
-
-fn damage(damage: &Damage) -> String {
-    match damage {
-        Damage::Superblock { number } => format!("superblock {number} cannot be read"),
-        Damage::Head { number } => format!("one of the two heads of superblock {number}"),
-        Damage::Stretch { superblock, from, to } => format!("superblock {superblock}, bytes {from} to {to}"),
-        Damage::Item { id, sha256 } => format!("chunk {id}, SHA-256 {sha256}"),
-        Damage::Votes { first_lsn, last_lsn } => format!("records {first_lsn} to {last_lsn} of the log, votes perhaps"),
     }
 }
 
