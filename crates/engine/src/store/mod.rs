@@ -151,6 +151,7 @@ impl<D: Disk> Store<D> {
         }
         if self.log.has_room_for_mark() {
             self.write_sealed(now)?;
+            // A checkpoint may end here, too.
             self.shared.set_position(self.log.position());
         } else {
             // That the next superblock exists says the same.
