@@ -296,7 +296,12 @@ fn compact_gives_back_what_is_not_wanted() {
         "{one}"
     );
     let (code, all) = report("compact", path);
-    let mut emptied: Vec<_> = all["emptied"].as_array().unwrap().iter().map(|one| one.as_u64()).collect();
+    let mut emptied: Vec<_> = all["emptied"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one.as_u64())
+        .collect();
     emptied.sort_unstable();
     // The third was the last one until something was written behind it.
     assert_eq!((code, emptied), (0, vec![Some(0), Some(2), Some(3)]), "{all}");

@@ -84,7 +84,7 @@ pub fn commit_list(bytes: &[u8]) {
 
 /// The first pages of a superblock.
 pub fn head(bytes: &[u8]) {
-    let _ = Head::decode(bytes);
+    let _ = Head::decode(bytes, 0);
     let mut pages = bytes.to_vec();
     let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
     for copy in pages
@@ -95,9 +95,9 @@ pub fn head(bytes: &[u8]) {
         let crc = crc32c(&[&copy[..HEAD_CRC_AT]]);
         copy[HEAD_CRC_AT..HEAD_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
     }
-    if let HeadRead::Valid { head, .. } = Head::decode(&pages) {
+    if let HeadRead::Valid { head, .. } = Head::decode(&pages, 0) {
         let written = head.encode();
-        assert!(matches!(Head::decode(&written), HeadRead::Valid { head: again, .. } if again == head));
+        assert!(matches!(Head::decode(&written, head.number), HeadRead::Valid { head: again, .. } if again == head));
     }
 }
 
@@ -207,7 +207,7 @@ pub fn log(patches: &[u8]) {
     let disk = MemDisk::default();
     for (name, bytes) in small_log() {
         let mut bytes = bytes.clone();
-        if let HeadRead::Valid { head, .. } = Head::decode(&bytes) {
+        if let HeadRead::Valid { head, .. } = Head::decode(&bytes, 0) {
             let reach = bytes.len() - RECORDS_AT;
             for patch in patches.as_chunks::<4>().0 {
                 let at = usize::from(u16::from_le_bytes([patch[0], patch[1]])) % reach.min(1 << 15);

@@ -65,6 +65,8 @@ pub struct Verified {
     pub damaged: Vec<(ChunkId, Digest)>,
     /// Chunks of which one copy of a register is damaged; the scrub writes it again from the other.
     pub mendable: u64,
+    /// Commit records that do not say any more what their batch changed: second copies of what its records say.
+    pub lists: u64,
     /// It was ended before everything was read.
     pub ended_early: bool,
 }
@@ -211,6 +213,7 @@ impl<D: Disk> Look<D> {
             let survey = self.reader.survey(number)?;
             verified.records += survey.records;
             verified.mendable += survey.one_copy_left.len() as u64;
+            verified.lists += survey.lists;
             for offset in survey.items {
                 match self.reader.scrub_item(number, offset, Monotonic::default())? {
                     Read::Good(bytes) => {

@@ -37,6 +37,8 @@ pub struct Survey {
     unnamed: u64,
     /// Stretches without a valid record.
     stretches: u64,
+    /// Commit records that do not say any more what their batch changed.
+    pub(crate) lists: u64,
     /// Records looked at.
     pub(crate) records: u64,
 }
@@ -194,7 +196,7 @@ impl<D: Disk> Reader<D> {
         });
         let Some((commit_at, list)) = list else {
             // The second copies are gone; where there is no commit record either, that is a stretch of its own.
-            survey.stretches += u64::from(batch.commit.is_some());
+            survey.lists += u64::from(batch.commit.is_some());
             survey.one_copy_left.extend(registers);
             return;
         };
@@ -270,7 +272,7 @@ impl<D: Disk> Engine<D> {
         let mut scrubbed = Scrubbed {
             records: survey.records,
             unnamed: survey.unnamed,
-            stretches: survey.stretches,
+            stretches: survey.stretches + survey.lists,
             ..Scrubbed::default()
         };
         for id in survey.one_copy_left {

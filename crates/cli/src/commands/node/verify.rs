@@ -106,6 +106,12 @@ fn all_damage(report: &OpenReport, checkpoint: &CheckpointSeen, verified: &Verif
             verified.mendable
         ));
     }
+    if verified.lists > 0 {
+        lines.push(format!(
+            "the second copies of what {} batches of records say",
+            verified.lists
+        ));
+    }
     lines
 }
 
