@@ -357,6 +357,9 @@ pub struct NodeInfo {
     pub trusted: bool,
     /// Failure domain.
     pub zone: String,
+    /// Chunks of which it has no good bytes any more, as it told.
+    #[serde(default)]
+    pub damaged_chunks: u64,
 }
 
 /// `GET /nodes/all`.
@@ -422,8 +425,36 @@ pub struct NodeAck {
     pub trusted: bool,
 }
 
+/// Most chunks that one heartbeat tells of.
+pub const TOLD_CHUNKS_MAX: usize = 64;
+
+/// A chunk of which a disk has no good bytes any more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct DamagedChunk {
+    /// Which.
+    #[schema(value_type = String)]
+    pub chunk_id: ChunkId,
+    /// What the digest of its bytes should be.
+    #[schema(value_type = String)]
+    pub sha256: Digest,
+}
+
+/// What changed of a disk's damaged chunks; at most [`TOLD_CHUNKS_MAX`] in all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DamageTold {
+    /// What was told before is over.
+    #[serde(default)]
+    pub anew: bool,
+    /// Found damaged.
+    #[serde(default)]
+    pub damaged: Vec<DamagedChunk>,
+    /// Whole again, or gone.
+    #[serde(default)]
+    pub whole: Vec<DamagedChunk>,
+}
+
 /// `POST /nodes/{id}/heartbeat`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Heartbeat {
     /// Share of the disk in use, in percent.
     pub disk_usage_percent: f64,
@@ -440,6 +471,9 @@ pub struct Heartbeat {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub process: Option<ProcessUuid>,
+    /// Of its chunks. Believed under the cluster secret, of the disk that is named.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub damage: Option<DamageTold>,
 }
 
 /// `GET /health` of the metadata service.

@@ -41,6 +41,7 @@ pub fn info(node: &Node, now: Timestamp, node_timeout: Duration) -> NodeInfo {
         incarnation: node.acceptor.map_or(0, |acceptor| acceptor.incarnation.0),
         trusted: node.trusted,
         zone: node.zone.clone(),
+        damaged_chunks: 0,
     }
 }
 

@@ -30,7 +30,13 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The versions there were, each by how the checksum of its migration begins. What was released is never edited: a
 /// database that has it would be refused.
-const VERSIONS: [(i64, &str); 4] = [(1, "5d930956"), (2, "89110456"), (3, "c96bc1f8"), (4, "09097c3a")];
+const VERSIONS: [(i64, &str); 5] = [
+    (1, "5d930956"),
+    (2, "89110456"),
+    (3, "c96bc1f8"),
+    (4, "09097c3a"),
+    (5, "048c441c"),
+];
 
 /// A node; `log_seq` stood beside it before version 4.
 const NODE: &str = "INSERT INTO nodes (node_id, node_url, public_url, disk_uuid, incarnation, zone, version, \

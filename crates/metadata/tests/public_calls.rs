@@ -8,8 +8,8 @@ use cluster::{SECRET, Service, TestNode, eventually, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
-use vstack_api::metadata::{Heartbeat, NodeStatus};
-use vstack_types::VideoId;
+use vstack_api::metadata::{DamageTold, DamagedChunk, Heartbeat, NodeStatus, TOLD_CHUNKS_MAX};
+use vstack_types::{Digest, VideoId};
 
 async fn create(service: &Service, title: &str) -> String {
     let (status, created) = service
@@ -379,6 +379,7 @@ async fn nobody_without_the_secret_speaks_for_a_trusted_node() {
         claim.zone = Some("elsewhere".into());
         assert!(stranger.register_node(&claim).await.expect("repeated").trusted);
         let beat = Heartbeat {
+            damage: None,
             disk_usage_percent: 100.0,
             chunk_count: 9,
             ..nodes[0].heartbeat(far)
@@ -476,6 +477,46 @@ async fn a_disk_that_went_back_is_known_also_after_another_took_its_place() {
 }
 
 #[tokio::test]
+async fn damage_is_told_with_a_heartbeat_and_shown_with_the_node() {
+    let service = Service::start().await;
+    let cluster = service.cluster();
+    let node = TestNode::start(1, SECRET).await;
+    cluster.register_node(&node.registration(10)).await.expect("registered");
+    let chunk = |name: &str| DamagedChunk {
+        chunk_id: name.parse().expect("a chunk id"),
+        sha256: Digest::of(name.as_bytes()),
+    };
+    let beat = |damaged: Vec<DamagedChunk>, whole: Vec<DamagedChunk>| Heartbeat {
+        damage: Some(DamageTold {
+            anew: false,
+            damaged,
+            whole,
+        }),
+        ..node.heartbeat(11)
+    };
+    let shown = async || service.get("/nodes/all").await.1["nodes"][0]["damaged_chunks"].clone();
+    assert_eq!(shown().await, 0);
+    let two = beat(vec![chunk("a"), chunk("b")], vec![]);
+    cluster.heartbeat("node-1", &two).await.expect("noted");
+    assert_eq!(shown().await, 2);
+    // A stranger says nothing of it.
+    let stranger = service.client_with(None);
+    let _ = stranger.heartbeat("node-1", &beat(vec![chunk("c")], vec![])).await;
+    assert_eq!(shown().await, 2);
+    cluster
+        .heartbeat("node-1", &beat(vec![], vec![chunk("a")]))
+        .await
+        .expect("noted");
+    assert_eq!(shown().await, 1);
+    let many = (0..=TOLD_CHUNKS_MAX)
+        .map(|number| chunk(&format!("c{number}")))
+        .collect();
+    let refused = cluster.heartbeat("node-1", &beat(many, vec![])).await;
+    assert_eq!(refused.expect_err("too many").status(), Some(400));
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn a_heartbeat_counts_for_its_own_disk_alone() {
     let service = Service::start().await;
     let cluster = service.cluster();
@@ -491,7 +532,10 @@ async fn a_heartbeat_counts_for_its_own_disk_alone() {
     assert!(cluster.register_node(&claim).await.expect("the name was free").trusted);
     // The first is there again, under the name that is another's; also without its process, as it was not said before.
     let named = first.heartbeat(5_000);
-    let unnamed = Heartbeat { process: None, ..named };
+    let unnamed = Heartbeat {
+        process: None,
+        ..named.clone()
+    };
     for beat in [named, unnamed] {
         let refused = cluster.heartbeat("node-1", &beat).await;
         assert_eq!(refused.expect_err("register again").status(), Some(404));

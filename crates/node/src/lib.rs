@@ -11,6 +11,7 @@ mod app;
 mod body;
 mod cluster;
 mod consensus;
+mod damage;
 mod delete;
 mod get;
 mod housekeeping;

@@ -7,12 +7,17 @@ use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
-use vstack_api::metadata::{Heartbeat, RegisterNode};
+use vstack_api::metadata::{DamageTold, Heartbeat, RegisterNode};
 use vstack_client::{ClientError, MetadataClient};
+use vstack_engine::Damaged;
 use vstack_service::VERSION;
 use vstack_types::ambient;
 
-use crate::{app::App, standing::Standing};
+use crate::{
+    app::App,
+    damage::{Heard, TRACKED_MAX},
+    standing::Standing,
+};
 
 /// The first wait after a failed registration; doubled up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -87,7 +92,40 @@ fn refuse(app: &App) {
     }
 }
 
-fn heartbeat(app: &App) -> Heartbeat {
+/// Looks at what is damaged, and again whenever that may have changed.
+#[derive(Debug, Default)]
+struct Damages {
+    heard: Heard,
+    seen: Damaged,
+    /// Items found damaged when it was looked at.
+    at: Option<u64>,
+}
+
+impl Damages {
+    /// What is to be told now. What cannot be seen now is told later.
+    async fn next(&mut self, app: &App) -> Option<DamageTold> {
+        let quarantined = app.engine.reader().stats().quarantined;
+        // Damage comes with a quarantine, and may go whenever there is some.
+        if self.at != Some(quarantined) || self.seen.count > 0 {
+            let damaged = app
+                .engine
+                .look_aside(|reader| reader.damaged(TRACKED_MAX))
+                .await
+                .flatten();
+            match damaged {
+                Ok(damaged) => (self.seen, self.at) = (damaged, Some(quarantined)),
+                Err(error) => {
+                    tracing::warn!(%error, "what is damaged cannot be seen now");
+                    return None;
+                }
+            }
+        }
+        let named = self.seen.named.iter().cloned().collect();
+        self.heard.next(&named, self.seen.count <= TRACKED_MAX as u64)
+    }
+}
+
+fn heartbeat(app: &App, damage: Option<DamageTold>) -> Heartbeat {
     let reader = app.engine.reader();
     Heartbeat {
         disk_usage_percent: app.disk_percent(),
@@ -95,6 +133,7 @@ fn heartbeat(app: &App) -> Heartbeat {
         log_seq: reader.log_seq(),
         disk_uuid: Some(app.me().uuid),
         process: Some(app.process),
+        damage,
     }
 }
 
@@ -211,11 +250,16 @@ impl Patience {
 /// process, or does not trust it for as long as `patience` lasts.
 async fn beat(app: &App, metadata: &MetadataClient, interval: Duration, patience: &mut Patience) {
     let mut heard = true;
+    let mut damages = Damages::default();
     loop {
         tokio::time::sleep(interval).await;
-        match metadata.heartbeat(&app.label, &heartbeat(app)).await {
+        let beat = heartbeat(app, damages.next(app).await);
+        match metadata.heartbeat(&app.label, &beat).await {
             Ok(ack) if patience.ends(ack.trusted) => return,
-            Ok(_) => heard = true,
+            Ok(_) => {
+                heard = true;
+                beat.damage.into_iter().for_each(|told| damages.heard.note(told));
+            }
             Err(ClientError::Refused { status: 404 | 409, .. }) => return,
             Err(error) => {
                 if heard {

@@ -134,6 +134,7 @@ mod tests {
             disk_uuid: None,
             incarnation: 0,
             trusted: true,
+            damaged_chunks: 0,
             zone: String::new(),
         }
     }

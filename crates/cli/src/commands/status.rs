@@ -163,13 +163,14 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
         );
     }
     out!("");
-    let mut table = output::table(&["NODE", "STATUS", "DISK", "CHUNKS", "LAST HEARD OF", "URL"]);
+    let mut table = output::table(&["NODE", "STATUS", "DISK", "CHUNKS", "DAMAGED", "LAST HEARD OF", "URL"]);
     for Node { info: node, .. } in &report.nodes {
         table.add_row([
             output::plain(&node.node_id),
             standing(node),
             format!("{:.1} %", node.disk_usage_percent),
             node.chunk_count.to_string(),
+            node.damaged_chunks.to_string(),
             node.last_heartbeat.map_or("never".to_owned(), |time| time.to_string()),
             output::plain(&node.node_url),
         ]);

@@ -7,7 +7,7 @@ use axum::{
 };
 use vstack_api::{
     ErrorCode,
-    metadata::{Heartbeat, NodeAck, NodeInfo, NodeList, NodeStatus, NodeSummary, RegisterNode},
+    metadata::{Heartbeat, NodeAck, NodeInfo, NodeList, NodeStatus, NodeSummary, RegisterNode, TOLD_CHUNKS_MAX},
 };
 use vstack_service::{ApiError, ApiResult, ClusterAuth, Json, Path, Query, Whole};
 
@@ -18,17 +18,20 @@ use crate::{
     watch,
 };
 
-/// A few numbers and names.
-const HEARTBEAT_BYTES_MAX: usize = 16 * 1024;
+/// A few numbers and names, and some chunks.
+const HEARTBEAT_BYTES_MAX: usize = 64 * 1024;
 
 async fn infos(app: &App) -> ApiResult<Vec<NodeInfo>> {
     let (now, timeout) = (app.now(), app.settings.node_timeout());
-    Ok(app
-        .registered()
-        .await?
-        .iter()
-        .map(|node| registry::info(node, now, timeout))
-        .collect())
+    let damaged = app.store.damaged_counts().await.map_err(store_error)?;
+    let info = |node: &Node| {
+        let disk = node.acceptor.map(|acceptor| acceptor.uuid);
+        NodeInfo {
+            damaged_chunks: disk.and_then(|disk| damaged.get(&disk)).copied().unwrap_or(0),
+            ..registry::info(node, now, timeout)
+        }
+    };
+    Ok(app.registered().await?.iter().map(info).collect())
 }
 
 /// Nodes heard of lately.
@@ -95,6 +98,15 @@ pub(super) async fn heartbeat(
     let malformed = |detail: String| ApiError::new(ErrorCode::Malformed, detail);
     let beat: Heartbeat = serde_json::from_slice(&body)
         .map_err(|error| malformed(format!("the JSON body is not as it should be: {error}")))?;
+    let chunks = beat
+        .damage
+        .as_ref()
+        .map_or(0, |told| told.damaged.len() + told.whole.len());
+    if chunks > TOLD_CHUNKS_MAX {
+        return Err(malformed(format!(
+            "at most {TOLD_CHUNKS_MAX} chunks are told of at a time"
+        )));
+    }
     if !(0.0..=100.0).contains(&beat.disk_usage_percent) {
         return Err(malformed("disk_usage_percent is between 0 and 100".into()));
     }
@@ -107,7 +119,7 @@ pub(super) async fn heartbeat(
         Some(node) if nobodys(&node) => None,
         Some(node) if node.trusted && !for_itself => Some(node),
         _ => {
-            let beat = NodeBeat {
+            let noted = NodeBeat {
                 disk_percent: beat.disk_usage_percent,
                 chunk_count: beat.chunk_count,
                 log_seq: signed.then_some(beat.log_seq),
@@ -116,9 +128,12 @@ pub(super) async fn heartbeat(
                 // Of who registered without the secret, none was believed.
                 process: beat.process.filter(|_| signed),
             };
-            app.store.beat(id.clone(), beat).await.map_err(store_error)?
+            app.store.beat(id.clone(), noted).await.map_err(store_error)?
         }
     };
+    if let (Some(told), Some(disk), true, true) = (beat.damage, beat.disk_uuid, signed, node.is_some()) {
+        app.store.note_damage(disk, told).await.map_err(store_error)?;
+    }
     let unknown = || format!("no node {id}, or it is another disk or process by now: register it first");
     let node = node.ok_or_else(|| ApiError::new(ErrorCode::NotFound, unknown()))?;
     Ok(Json(NodeAck {

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 
 pub use chunk::{Chunk, Chunks, Footprint, LEARN_CHUNKS_MAX, Learned, ModeTotals, StoredMode, Totals};
 pub use memory::MemoryStore;
-pub use node::{Decide, DiskLog, Known, NODES_MAX, Node, NodeBeat, Nodes};
+pub use node::{DAMAGED_MAX, Decide, DiskLog, Known, NODES_MAX, Node, NodeBeat, Nodes};
 pub use sqlite::{DatabaseUrl, DatabaseUrlError, OpenError, SqliteStore};
 pub use video::{
     Completion, CompletionOutcome, GROUPS_MAX, Group, GroupOutcome, Listing, NewVideo, Owner, Reap, ReapJob, Sort,

@@ -1,5 +1,8 @@
 //! The registry of storage nodes.
 
+use std::collections::BTreeMap;
+
+use vstack_api::metadata::{DamageTold, DamagedChunk};
 use vstack_types::{NodeRef, NodeUuid, ProcessUuid, Timestamp};
 
 use super::Answer;
@@ -7,6 +10,9 @@ use crate::admission::Refusal;
 
 /// Most nodes registered. Beyond it, a cluster of handfuls of machines has a registration loop somewhere.
 pub const NODES_MAX: usize = 1_000;
+
+/// Most damaged chunks remembered of one disk. One that has more is a disk to be replaced, not to be mended.
+pub const DAMAGED_MAX: u64 = 10_000;
 
 /// A storage node as it registered.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,4 +100,11 @@ pub trait Nodes: Send + Sync + 'static {
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool>;
     /// Notes that a disk that is remembered went back in time, and trusts it no more; gives its node as it stands now, if it has one.
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>>;
+    /// Notes what a disk told of its damaged chunks; what is beyond [`DAMAGED_MAX`] is not kept. Telling it twice changes
+    /// nothing.
+    fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()>;
+    /// What is known of a disk's damaged chunks, in order, at most `limit` of them.
+    fn damaged(&self, disk: NodeUuid, limit: u64) -> Answer<'_, Vec<DamagedChunk>>;
+    /// How many damaged chunks each disk has that has any.
+    fn damaged_counts(&self) -> Answer<'_, BTreeMap<NodeUuid, u64>>;
 }

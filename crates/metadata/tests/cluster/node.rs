@@ -176,6 +176,7 @@ impl TestNode {
     /// Its sign of life.
     pub fn heartbeat(&self, log_seq: u64) -> Heartbeat {
         Heartbeat {
+            damage: None,
             disk_usage_percent: 40.0,
             chunk_count: 7,
             log_seq,

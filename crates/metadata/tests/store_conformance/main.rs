@@ -80,7 +80,8 @@ conformance! {
         a_heartbeat_counts_for_its_own_disk_and_process
         what_is_known_of_a_disk_outlives_its_place
         a_registration_sees_what_it_replaces
-        trust_belongs_to_the_disk;
+        trust_belongs_to_the_disk
+        damage_is_known_by_disk_until_it_is_whole;
 }
 
 /// Beyond conformance: what only a durable store promises.

@@ -1,8 +1,9 @@
 //! The registry of nodes, and what is remembered of disks.
 
+use vstack_api::metadata::{DamageTold, DamagedChunk};
 use vstack_metadata::admission::Refusal;
-use vstack_metadata::store::{DiskLog, Known, Node, NodeBeat};
-use vstack_types::ProcessUuid;
+use vstack_metadata::store::{DAMAGED_MAX, DiskLog, Known, Node, NodeBeat};
+use vstack_types::{Digest, ProcessUuid};
 
 use crate::{
     Shared,
@@ -238,4 +239,47 @@ pub(crate) async fn trust_belongs_to_the_disk(store: Shared) {
     assert_eq!(state().await, (false, true));
     put(&store, node("node-a", 1, Some(1))).await;
     assert_eq!(state().await, (true, false), "registered anew");
+}
+
+fn damaged(numbers: &[u64]) -> Vec<DamagedChunk> {
+    let one = |number: &u64| DamagedChunk {
+        chunk_id: format!("chunk-{number:05}").parse().unwrap(),
+        sha256: Digest::of(&number.to_le_bytes()),
+    };
+    numbers.iter().map(one).collect()
+}
+
+fn told(anew: bool, found: &[u64], whole: &[u64]) -> DamageTold {
+    DamageTold {
+        anew,
+        damaged: damaged(found),
+        whole: damaged(whole),
+    }
+}
+
+pub(crate) async fn damage_is_known_by_disk_until_it_is_whole(store: Shared) {
+    let (one, two) = (acceptor(1).uuid, acceptor(2).uuid);
+    assert!(store.damaged_counts().await.unwrap().is_empty());
+    store.note_damage(one, told(true, &[3, 1], &[])).await.unwrap();
+    for _ in 0..2 {
+        store.note_damage(one, told(false, &[2, 3], &[1, 9])).await.unwrap();
+        store.note_damage(two, told(false, &[7], &[2])).await.unwrap();
+    }
+    assert_eq!(store.damaged(one, 10).await.unwrap(), damaged(&[2, 3]));
+    assert_eq!(store.damaged(one, 1).await.unwrap(), damaged(&[2]));
+    let counts = [(one, 2), (two, 1)];
+    assert_eq!(store.damaged_counts().await.unwrap(), counts.into());
+    // A process that begins anew has looked at everything.
+    store.note_damage(one, told(true, &[4], &[])).await.unwrap();
+    assert_eq!(store.damaged(one, 10).await.unwrap(), damaged(&[4]));
+    store.note_damage(one, told(false, &[], &[4])).await.unwrap();
+    assert_eq!(store.damaged_counts().await.unwrap(), [(two, 1)].into());
+
+    let many: Vec<u64> = (0..DAMAGED_MAX + 5).collect();
+    for some in many.chunks(1000) {
+        store.note_damage(one, told(false, some, &[])).await.unwrap();
+    }
+    assert_eq!(store.damaged_counts().await.unwrap()[&one], DAMAGED_MAX);
+    store.note_damage(one, told(true, &[], &[])).await.unwrap();
+    assert_eq!(store.damaged_counts().await.unwrap(), [(two, 1)].into());
 }

@@ -7,11 +7,11 @@ mod chunks;
 mod nodes;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use vstack_api::metadata::{RedundancyMode, VideoStatus};
+use vstack_api::metadata::{DamagedChunk, RedundancyMode, VideoStatus};
 use vstack_types::{ChunkId, NodeUuid, ProcessUuid, Timestamp, VideoId};
 
 use super::{
@@ -35,6 +35,7 @@ struct Tables {
     nodes: BTreeMap<String, Node>,
     /// Never taken from.
     disks: BTreeMap<NodeUuid, DiskLog>,
+    damaged: BTreeMap<NodeUuid, BTreeSet<DamagedChunk>>,
 }
 
 fn ready<T: Send + 'static>(answer: Result<T, StoreError>) -> Answer<'static, T> {

@@ -1,11 +1,14 @@
 //! The registry.
 
+use std::collections::BTreeMap;
+
+use vstack_api::metadata::{DamageTold, DamagedChunk};
 use vstack_types::NodeUuid;
 
 use super::{MemoryStore, Tables, ready};
 use crate::{
     admission::Refusal,
-    store::{Answer, Decide, Known, Node, NodeBeat, Nodes},
+    store::{Answer, DAMAGED_MAX, Decide, Known, Node, NodeBeat, Nodes},
 };
 
 fn disk(node: &Node) -> Option<NodeUuid> {
@@ -104,5 +107,35 @@ impl Nodes for MemoryStore {
             node.clone()
         });
         ready(Ok(node.map(|node| tables.whole(&node))))
+    }
+
+    fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()> {
+        let mut tables = self.tables();
+        let known = tables.damaged.entry(disk).or_default();
+        if told.anew {
+            known.clear();
+        }
+        for chunk in told.whole {
+            known.remove(&chunk);
+        }
+        for chunk in told.damaged {
+            if (known.len() as u64) < DAMAGED_MAX {
+                known.insert(chunk);
+            }
+        }
+        ready(Ok(()))
+    }
+
+    fn damaged(&self, disk: NodeUuid, limit: u64) -> Answer<'_, Vec<DamagedChunk>> {
+        let tables = self.tables();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let chunks = tables.damaged.get(&disk).into_iter().flatten();
+        ready(Ok(chunks.take(limit).cloned().collect()))
+    }
+
+    fn damaged_counts(&self) -> Answer<'_, BTreeMap<NodeUuid, u64>> {
+        let tables = self.tables();
+        let counts = tables.damaged.iter().map(|(disk, chunks)| (*disk, chunks.len() as u64));
+        ready(Ok(counts.filter(|(_, count)| *count > 0).collect()))
     }
 }

@@ -4,6 +4,7 @@
 //! then found the lock taken could only fail. Others read, each seeing one consistent state.
 
 mod chunks;
+mod damaged;
 mod location;
 mod nodes;
 mod rows;

@@ -1,6 +1,9 @@
 //! The registry in SQL.
 
+use std::collections::BTreeMap;
+
 use sqlx::{Sqlite, SqliteConnection, Transaction};
+use vstack_api::metadata::{DamageTold, DamagedChunk};
 use vstack_types::NodeUuid;
 
 use super::{
@@ -198,5 +201,17 @@ impl Nodes for SqliteStore {
 
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>> {
         Box::pin(self.note_distrust(disk))
+    }
+
+    fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()> {
+        Box::pin(self.put_damage(disk, told))
+    }
+
+    fn damaged(&self, disk: NodeUuid, limit: u64) -> Answer<'_, Vec<DamagedChunk>> {
+        Box::pin(self.damaged_of(disk, limit))
+    }
+
+    fn damaged_counts(&self) -> Answer<'_, BTreeMap<NodeUuid, u64>> {
+        Box::pin(self.count_damaged())
     }
 }
