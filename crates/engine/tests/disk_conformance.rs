@@ -179,6 +179,9 @@ fn a_shadow_conforms_and_leaves_nothing() {
 }
 
 /// A shadow over a file does what the file would do, and the file stays as it was.
+/// Something done to a file.
+type Step<'a> = &'a dyn Fn(&dyn DiskFile);
+
 #[test]
 fn a_shadow_of_a_file_changes_as_the_file_would() {
     let below = MemDisk::default();
@@ -187,7 +190,7 @@ fn a_shadow_of_a_file_changes_as_the_file_would() {
     let other = MemDisk::default();
     other.create("f").unwrap().write_at(&[7; 3 * PAGE + 100], 0).unwrap();
     let (one, two) = (shadow.open("f").unwrap(), other.open("f").unwrap());
-    let steps: [&dyn Fn(&dyn DiskFile); 9] = [
+    let steps: [Step<'_>; 9] = [
         &|file| file.write_at(&[1; 10], 5).unwrap(),
         &|file| file.write_at(&[2; 2 * PAGE], PAGE as u64 / 2).unwrap(),
         &|file| file.set_len(2 * PAGE as u64 + 10).unwrap(),
