@@ -425,8 +425,8 @@ pub struct NodeAck {
     pub trusted: bool,
 }
 
-/// Most chunks that one heartbeat tells of.
-pub const TOLD_CHUNKS_MAX: usize = 64;
+/// Most chunks that one heartbeat tells of: their names and digests fit the 16 KiB that one has.
+pub const TOLD_CHUNKS_MAX: usize = 32;
 
 /// A chunk of which a disk has no good bytes any more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A few numbers and names, and some chunks.
-const HEARTBEAT_BYTES_MAX: usize = 64 * 1024;
+const HEARTBEAT_BYTES_MAX: usize = 16 * 1024;
 
 async fn infos(app: &App) -> ApiResult<Vec<NodeInfo>> {
     let (now, timeout) = (app.now(), app.settings.node_timeout());
