@@ -12,7 +12,6 @@ use crate::{
     claim::{self, Held},
     disk::Disk,
     identity::{Identity, IdentityError},
-    index::ItemCell,
     reader::{Reader, Shared},
     recovery::{self, OpenReport, Reading, Recovered},
     scrub::Read,
@@ -194,12 +193,12 @@ impl<D: Disk> Look<D> {
         &self.reader
     }
 
-    /// Items that are known to be damaged or lost, and are not served.
-    pub fn quarantined(&self) -> usize {
-        let corrupt =
-            |cells: &mut dyn Iterator<Item = &ItemCell>| cells.filter(|cell| cell.state().is_corrupt()).count();
-        let shards = self.reader.0.index.each_shard(|shard| corrupt(&mut shard.items.iter()));
-        shards.sum()
+    /// How many items are known to be damaged, and are not served.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn quarantined(&self) -> io::Result<u64> {
+        Ok(self.reader.damaged(0)?.count)
     }
 
     /// Reads every item from the medium and hashes it, and compares every second copy of what was voted. Tells after

@@ -122,7 +122,7 @@ pub fn show_torn(torn_bytes: u64) {
 }
 
 /// What was found before.
-pub fn show_quarantined(chunks: usize) {
+pub fn show_quarantined(chunks: u64) {
     if chunks > 0 {
         out!("quarantined {chunks} chunks, served no more until good copies come in their place");
     }

@@ -36,7 +36,7 @@ struct Report {
     chunk_bytes: u64,
     registers: u64,
     /// Chunks known to be damaged, of those above.
-    quarantined: usize,
+    quarantined: u64,
     checkpoint_log_seq: Option<u64>,
     checkpoint_refused: Option<String>,
     torn_bytes: u64,
@@ -97,7 +97,7 @@ fn report(look: &Look<FileDisk>, data_dir: PathBuf) -> anyhow::Result<Report> {
         chunks: stats.chunk_count,
         chunk_bytes: stats.chunk_bytes,
         registers: stats.register_count,
-        quarantined: look.quarantined(),
+        quarantined: look.quarantined()?,
         checkpoint_log_seq,
         checkpoint_refused,
         torn_bytes: look.report().torn_bytes,

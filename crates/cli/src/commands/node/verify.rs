@@ -31,7 +31,7 @@ struct Report {
     chunks: u64,
     chunk_bytes: u64,
     /// Known to be damaged already, and served no more.
-    quarantined: usize,
+    quarantined: u64,
     torn_bytes: u64,
     votes_lost: bool,
     checkpoint: String,
@@ -64,7 +64,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
 }
 
 fn verify(directory: &Directory, look: &Look<FileDisk>, stop: &CancellationToken) -> anyhow::Result<Report> {
-    let quarantined = look.quarantined();
+    let quarantined = look.quarantined()?;
     let bar = directory::bar("verifying", look.reader().stats().chunk_bytes);
     let verified = look.verify(|so_far| {
         bar.set_position(so_far.bytes);
