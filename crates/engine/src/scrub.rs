@@ -126,10 +126,24 @@ impl<D: Disk> Reader<D> {
     }
 
     pub(crate) fn survey(&self, number: u32) -> io::Result<Survey> {
-        let mut survey = Survey::default();
         let Some(superblock) = self.0.superblocks.get(number) else {
-            return Ok(survey);
+            return Ok(Survey::default());
         };
+        let survey = self.survey_as_it_is(number, &superblock);
+        if self.is_emptied(number) {
+            // Meanwhile: what was read may be what was left of it, which is no damage.
+            return Ok(Survey::default());
+        }
+        survey
+    }
+
+    /// Once it is, its records are cut off under whoever reads them.
+    fn is_emptied(&self, number: u32) -> bool {
+        self.0.superblocks.get(number).is_none()
+    }
+
+    fn survey_as_it_is(&self, number: u32, superblock: &Superblock<D::File>) -> io::Result<Survey> {
+        let mut survey = Survey::default();
         let end = superblock.end();
         // What comes behind the end meanwhile is not expected.
         let mut expected = self.expected(number, end);
@@ -137,7 +151,7 @@ impl<D: Disk> Reader<D> {
         let mut batches = Batches::new(scanner, RECORDS_AT);
         while let Some(batch) = batches.next()? {
             survey.records += batch.records.len() as u64;
-            self.survey_batch(&superblock, &batch, &mut expected, &mut survey);
+            self.survey_batch(superblock, &batch, &mut expected, &mut survey);
         }
         survey.stretches += batches.gaps().len() as u64;
         survey.unnamed = expected.left();
@@ -219,7 +233,10 @@ impl<D: Disk> Reader<D> {
             return Ok(Read::NotHere);
         };
         let place = Place::new(number, offset);
-        let scanned = superblock.record(offset)?;
+        let scanned = match superblock.record(offset) {
+            Err(_) if self.is_emptied(number) => None,
+            read => read?,
+        };
         let Some(scanned) = scanned else {
             return Ok(Read::NotHere);
         };

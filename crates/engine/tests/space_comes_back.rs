@@ -263,3 +263,43 @@ async fn a_running_store_on_a_real_disk_empties_what_is_wasteful() {
         assert_eq!(here, *item(n, 500_000).bytes());
     }
 }
+
+/// A scrub and a compaction come to the same superblocks at the same time: what is moved away is no damage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_scrub_takes_no_superblock_for_damaged_that_is_being_emptied() {
+    let superblock_bytes = 256 * 1024;
+    let clock = Arc::new(Hand::default());
+    let engine = Engine::open(MemDisk::default(), of(superblock_bytes), clock as Arc<dyn Clock>).unwrap();
+    let engine = Arc::new(engine);
+    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let scrubbing = tokio::spawn({
+        let (engine, ended) = (Arc::clone(&engine), Arc::clone(&ended));
+        async move {
+            let mut rounds = 0;
+            while !ended.load(Ordering::Relaxed) {
+                for number in engine.reader().superblock_numbers() {
+                    let scrubbed = engine.scrub(number, u64::MAX, |_| {}).await.unwrap();
+                    let found = scrubbed.mended + scrubbed.unnamed + scrubbed.stretches;
+                    assert!(found == 0 && scrubbed.damaged.is_empty(), "{number}: {scrubbed:?}");
+                }
+                rounds += 1;
+            }
+            rounds
+        }
+    });
+    let mut emptied = 0;
+    for round in 0..40 {
+        for n in 0..30 {
+            let name = format!("c{round}-{n}");
+            put_one(&engine, &name, &item(n, 3000)).await.unwrap();
+            if n % 3 > 0 {
+                engine.delete_staged(id(&name)).await.unwrap();
+            }
+        }
+        emptied += keep_house(&engine, superblock_bytes).await;
+    }
+    ended.store(true, Ordering::Relaxed);
+    let rounds = scrubbing.await.unwrap();
+    println!("{emptied} superblocks emptied in {rounds} rounds of the scrub");
+    assert!(emptied > 10 && rounds > 0);
+}
