@@ -297,6 +297,12 @@ mod tests {
         assert_eq!(counts, Ok((2, 2)));
     }
 
+    /// Kept from a run of the fuzz target: a sequence number far from its batch's first one.
+    #[test]
+    fn what_once_harmed_a_log() {
+        log(&[0x1b, 0x10, 0x10, 0x10, 0x00, 0x30, 0x05, 0x00, 0x07, 0x28]);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_harm_a_record(bytes in prop_oneof![vec(any::<u8>(), 0..1000), like_a_record()]) {

@@ -110,6 +110,18 @@ pub(crate) struct Frame {
     pub origin: u32,
 }
 
+/// No log gets so far.
+const LSN_MAX: u64 = 1 << 62;
+
+impl Frame {
+    /// Whether the records of its batch before it fit between the superblock's begin and `at`: what is missing of a batch
+    /// is counted one by one.
+    fn is_possible(&self, at: Binding) -> bool {
+        let before = self.lsn.checked_sub(self.batch_first);
+        self.lsn <= LSN_MAX && before.is_some_and(|before| before <= at.offset / HEADER_LEN as u64)
+    }
+}
+
 /// A record whose header passed its checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -265,14 +277,15 @@ impl Claimed {
                 register: decode_register(&head[id_end..end])?,
             })
         };
-        Some(Record {
-            frame: Frame {
-                lsn: u64::from_le_bytes(array(head, LSN_AT)),
-                batch_first: u64::from_le_bytes(array(head, BATCH_FIRST_AT)),
-                mark: u64::from_le_bytes(array(head, MARK_AT)),
-                time: Timestamp(i64::from_le_bytes(array(head, TIME_AT))),
-                origin: u32::from_le_bytes(array(head, ORIGIN_AT)),
-            },
+        let frame = Frame {
+            lsn: u64::from_le_bytes(array(head, LSN_AT)),
+            batch_first: u64::from_le_bytes(array(head, BATCH_FIRST_AT)),
+            mark: u64::from_le_bytes(array(head, MARK_AT)),
+            time: Timestamp(i64::from_le_bytes(array(head, TIME_AT))),
+            origin: u32::from_le_bytes(array(head, ORIGIN_AT)),
+        };
+        frame.is_possible(at).then_some(Record {
+            frame,
             body,
             payload_at: self.payload_at,
             payload_len: self.payload_len,
@@ -419,10 +432,36 @@ mod tests {
         origin: 2,
     };
 
+    #[test]
+    fn no_batch_has_more_records_than_fit_before_its_last() {
+        let change = Change {
+            kind: Kind::Vote,
+            id: "a".parse().unwrap(),
+            sha256: Digest::from_bytes([0; 32]),
+            size: 0,
+            register: Some(register(3, 1)),
+        };
+        for (is_possible, lsn, batch_first) in [
+            (true, 77, 77),
+            (true, 77, 77 - 64),
+            (false, 77, 76 - 64),
+            (false, 77, 78),
+            (false, LSN_MAX + 1, LSN_MAX + 1),
+        ] {
+            let frame = Frame {
+                lsn,
+                batch_first,
+                ..FRAME
+            };
+            let (head, _) = encoded(&change, frame, AT);
+            assert_eq!(read(&head, AT).is_some(), is_possible, "{frame:?}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn a_record_reads_back(change in any_change(), lsn in any::<u64>(), time in any::<i64>()) {
-            let frame = Frame { lsn, batch_first: lsn / 2, mark: lsn / 3, time: Timestamp(time), origin: 9 };
+        fn a_record_reads_back(change in any_change(), lsn in 0..=LSN_MAX, before in 0_u64..64, time in any::<i64>()) {
+            let frame = Frame { lsn, batch_first: lsn.saturating_sub(before), mark: lsn / 3, time: Timestamp(time), origin: 9 };
             let (head, record_len) = encoded(&change, frame, AT);
             let record = read(&head, AT).unwrap();
             prop_assert_eq!(record.frame, frame);
