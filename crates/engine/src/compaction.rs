@@ -89,26 +89,27 @@ impl<D: Disk> Engine<D> {
             let least = Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
             sleep(least.saturating_sub(began.elapsed())).await;
         }
-        so_far.emptied = self.empty(number).await?;
-        if !so_far.emptied {
-            self.reader().leave(number);
+        if self.readers_are_done().await {
+            let emptied = self.submit(Op::Empty { superblock: number }).await?;
+            so_far.emptied = emptied == Outcome::Emptied(true);
+            if !so_far.emptied {
+                self.reader().leave(number);
+            }
         }
         told(so_far);
         Ok(so_far)
     }
 
-    async fn empty(&self, superblock: u32) -> Result<bool, EngineError> {
+    /// Waits until those are done who read now; says whether they are.
+    async fn readers_are_done(&self) -> bool {
         let earlier = self.reader().earlier_readers();
         let began = Instant::now();
         while !earlier.are_done() {
             if began.elapsed() > READERS_TIMEOUT {
-                return Ok(false);
+                return false;
             }
             sleep(READERS_POLL).await;
         }
-        Ok(matches!(
-            self.submit(Op::Empty { superblock }).await?,
-            Outcome::Emptied(true)
-        ))
+        true
     }
 }

@@ -112,7 +112,7 @@ async fn compact(app: &App, habits: Habits) {
         }
         Ok(_) => tracing::warn!(
             superblock = number,
-            "the superblock holds what cannot be moved: it stays"
+            "the superblock holds what cannot be moved, or is still read: it stays for now"
         ),
         Err(error) => tracing::warn!(superblock = number, %error, "the superblock could not be emptied"),
     }

@@ -141,6 +141,7 @@ impl Index {
                 superblocks.add_live(item.place, -removed.footprint());
             }
         }
+        let places: Vec<Place> = new.items.iter().map(|item| item.place).collect();
         for index in 0..new.items.len() {
             let wanted = self.wanted(&new, &new.items[index]);
             let item = &mut new.items[index];
@@ -153,8 +154,9 @@ impl Index {
                 *cell = ItemCell::new(fingerprint, item, wanted);
             } else {
                 let cell = ItemCell::new(fingerprint, item, wanted);
-                // The same one, of which nothing was left.
-                if let Some(lost) = shard.items.remove(fingerprint, |lost| lost.tag == cell.tag) {
+                // The same one, of which nothing was left: whatever is left of one is among those that are there.
+                let is_lost = |there: &ItemCell| there.tag == cell.tag && !places.contains(&there.place);
+                if let Some(lost) = shard.items.remove(fingerprint, is_lost) {
                     self.items.fetch_sub(1, Ordering::Relaxed);
                     self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
                     superblocks.add_live(lost.place, -lost.footprint());
