@@ -291,7 +291,7 @@ impl Told {
             return Err("sealed once, sealed for ever".to_owned());
         }
         if !reader.votes_lost() && damaged != Damaged::WentBack {
-            self.check_registers(&reader)?;
+            self.check_registers(&reader, report.checkpoint.is_some())?;
         }
         if reads {
             self.check_items(&reader, now, damaged)?;
@@ -396,7 +396,7 @@ impl Told {
         }
     }
 
-    fn check_registers(&self, reader: &Reader<MemDisk>) -> Verdict {
+    fn check_registers(&self, reader: &Reader<MemDisk>, from_checkpoint: bool) -> Verdict {
         for (id, told) in &self.registers {
             let here = reader.register(id).unwrap();
             let context = || format!("{id} was told {told:?} and has {here:?}");
@@ -423,7 +423,8 @@ impl Told {
             let lost = vouches(&listed.register, self.me, sha256) && !reader.has_item(&listed.id, sha256).unwrap();
             // A decision is noted without the bytes; a vote is not given without them.
             // Behind a checkpoint it is known to be lost, and written down by the first message about it.
-            let known = || matches!(reader.find(&listed.id, Which::Exact(sha256)), Err(Missing::Corrupt));
+            let known =
+                || from_checkpoint && matches!(reader.find(&listed.id, Which::Exact(sha256)), Err(Missing::Corrupt));
             if lost && !listed.register.damaged && !listed.register.decided && !known() {
                 return Err(format!(
                     "{} vouches for what is not here: {:?}",
