@@ -106,6 +106,8 @@ pub struct Move {
     pub(crate) change: Change,
     /// Of an item that counts.
     pub(crate) payload: Bytes,
+    /// It was compared with its digest.
+    pub(crate) is_sound: bool,
     /// When it was written first.
     pub(crate) time: Timestamp,
     /// And to which superblock.

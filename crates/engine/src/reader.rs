@@ -133,8 +133,9 @@ impl<D: Disk> Shared<D> {
 
     /// Puts `new` in the place of `old` under `id`: it is durable.
     pub(crate) fn put(&self, id: &ChunkId, old: &Entry, new: Entry) {
-        self.note_freed(old, &new);
-        self.index.put(id, old, new, &self.superblocks);
+        let gone = self.index.put(id, old, new, &self.superblocks);
+        // Not before: whoever still found them would read what their space is given to.
+        self.note_freed(&gone);
     }
 
     /// What there is under `id`. May read the disk.

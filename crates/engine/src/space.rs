@@ -11,9 +11,11 @@ use std::{
     sync::{PoisonError, atomic::Ordering},
 };
 
+use vstack_types::Digest;
+
 use crate::{
     disk::{Disk, DiskFile},
-    index::{Entry, Place, StoredItem, tag_of},
+    index::{Place, StoredItem, tag_of},
     op::Move,
     pins::Earlier,
     reader::{ReadError, Reader, Shared},
@@ -96,11 +98,10 @@ fn pages_of(superblock: u32, payload_at: u64, size: u64) -> Option<Freed> {
 }
 
 impl<D: Disk> Shared<D> {
-    /// Notes whose bytes are not wanted any more once `new` is in the place of `old`.
-    pub(crate) fn note_freed(&self, old: &Entry, new: &Entry) {
-        let kept = |item: &StoredItem| new.items.iter().any(|kept| kept.place == item.place);
+    /// Notes the bytes of items that nobody finds any more.
+    pub(crate) fn note_freed(&self, gone: &[StoredItem]) {
         // An item without a record of its own has no bytes either.
-        let gone = old.items.iter().filter(|item| item.record_len > 0 && !kept(item));
+        let gone = gone.iter().filter(|item| item.record_len > 0);
         self.free(gone.filter_map(|item| pages_of(item.place.superblock(), item.payload_at, item.size.into())));
     }
 
@@ -217,7 +218,9 @@ impl<D: Disk> Reader<D> {
     /// # Errors
     /// Of the disk.
     pub fn wanted_records(&self, number: u32) -> io::Result<Vec<u64>> {
-        let Some(superblock) = self.0.superblocks.get(number) else {
+        // Of the one that is written to, records may be durable that the index does not have yet: they look like dead ones.
+        let ended = number < self.0.position().superblock;
+        let Some(superblock) = self.0.superblocks.get(number).filter(|_| ended) else {
             return Ok(Vec::new());
         };
         let mut wanted = Vec::new();
@@ -276,16 +279,19 @@ impl<D: Disk> Reader<D> {
             return Ok(None);
         };
         let place = Place::new(number, offset);
-        let mut payload = bytes::Bytes::new();
+        let (mut payload, mut is_sound) = (bytes::Bytes::new(), false);
         if change.kind == Kind::Item && self.0.index.is_live_item(&change.id, place, change.sha256) {
             let mut read = vec![0; usize::try_from(change.size).map_err(io::Error::other)?];
             superblock.file.read_at(&mut read, payload_at)?;
+            // Here, beside the writer that everybody waits for.
+            is_sound = Digest::of(&read) == change.sha256;
             payload = read.into();
         }
         Ok(Some(Move {
             place,
             change,
             payload,
+            is_sound,
             time: frame.time,
             origin: frame.origin,
         }))

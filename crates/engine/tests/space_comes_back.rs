@@ -139,6 +139,41 @@ fn what_was_deleted_does_not_come_back_with_an_older_copy() {
 }
 
 #[test]
+fn the_superblock_that_is_written_to_is_left_alone() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    one(&mut store, put("a", &item(1, 100_000))).unwrap();
+    assert_eq!(store.reader().wanted_records(0).unwrap(), [0; 0]);
+    assert!(!empty(&mut store, 0));
+    assert_eq!(store.reader().reclaim().unwrap().waiting, 0);
+    assert_eq!(served(&store.reader(), "a").unwrap(), *item(1, 100_000).bytes());
+}
+
+#[test]
+fn an_item_that_rotted_is_not_written_again() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let bytes = item(1, 20_000);
+    one(&mut store, put_vote("a", &bytes)).unwrap();
+    while store.reader().superblock_numbers().len() < 2 {
+        let n = store.reader().log_seq();
+        one(&mut store, put_vote(&format!("fill{n}"), &item(n, 60_000))).unwrap();
+    }
+    let contents = disk.contents("superblock_000000.vsb");
+    let part = &bytes.bytes()[9_000..9_100];
+    disk.flip(
+        "superblock_000000.vsb",
+        contents.windows(100).position(|window| window == part).unwrap(),
+    );
+    assert!(empty(&mut store, 0));
+    for _ in 0..2 {
+        assert_eq!(served(&store.reader(), "a"), None);
+        assert!(store.reader().register(&id("a")).unwrap().damaged, "it abstains");
+        store = restarted(store, &disk);
+    }
+}
+
+#[test]
 fn times_outlive_a_move() {
     let disk = MemDisk::default();
     let mut store = open(&disk);

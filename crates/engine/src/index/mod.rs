@@ -127,18 +127,26 @@ impl Index {
         }
     }
 
-    /// Puts `new` in the place of `old`, which is what is there under `id`.
-    pub(crate) fn put<F: DiskFile>(&self, id: &ChunkId, old: &Entry, new: Entry, superblocks: &Superblocks<F>) {
+    /// Puts `new` in the place of `old`, which is what is there under `id`. Gives the items that nobody finds any more.
+    pub(crate) fn put<F: DiskFile>(
+        &self,
+        id: &ChunkId,
+        old: &Entry,
+        new: Entry,
+        superblocks: &Superblocks<F>,
+    ) -> Vec<StoredItem> {
         let fingerprint = self.fingerprint(id);
         let mut new = new;
         let mut guard = self.write(fingerprint);
         let shard = &mut *guard;
         let same = |a: &StoredItem, b: &StoredItem| a.place == b.place && a.sha256 == b.sha256;
+        let mut gone = Vec::new();
         for item in &old.items {
             if !new.items.iter().any(|kept| same(kept, item))
                 && let Some(removed) = self.remove_item(shard, fingerprint, item)
             {
                 superblocks.add_live(item.place, -removed.footprint());
+                gone.push(item.clone());
             }
         }
         let places: Vec<Place> = new.items.iter().map(|item| item.place).collect();
@@ -187,6 +195,7 @@ impl Index {
             }
         }
         shard.change(id, (!new.is_empty()).then(|| Arc::new(new)));
+        gone
     }
 
     fn remove_item(&self, shard: &mut Shard, fingerprint: u64, item: &StoredItem) -> Option<ItemCell> {

@@ -214,7 +214,8 @@ impl<F: DiskFile> Replay<F> {
         } else {
             self.suspects.remove(&change.id);
         }
-        self.index.put(&change.id, &old, new, &self.superblocks);
+        // Their space is found when their superblock is emptied.
+        let _gone = self.index.put(&change.id, &old, new, &self.superblocks);
         Ok(())
     }
 

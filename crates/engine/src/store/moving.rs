@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use vstack_types::{Digest, planted};
+use vstack_types::planted;
 
 use super::{Comes, Store};
 use crate::{
@@ -36,7 +36,7 @@ impl<D: Disk> Store<D> {
             Kind::Item => match here {
                 Some(item) if !item.is_corrupt() => {
                     let (state, time) = (item.state, item.time);
-                    if Digest::of(&one.payload) != one.change.sha256 {
+                    if !one.is_sound {
                         return self.move_damaged(one, &entry, now, position);
                     }
                     let written = Written {
