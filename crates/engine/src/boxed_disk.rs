@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+
 use crate::disk::{Disk, DiskFile, Usage};
 
 /// What [`Disk`] is without its associated types.
@@ -20,6 +22,7 @@ trait AnyDisk: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
     fn sync_dir(&self) -> io::Result<()>;
+    fn reads_at_once(&self) -> usize;
     fn usage(&self) -> io::Result<Usage>;
 }
 
@@ -44,6 +47,9 @@ impl<D: Disk> AnyDisk for D {
     }
     fn sync_dir(&self) -> io::Result<()> {
         Disk::sync_dir(self)
+    }
+    fn reads_at_once(&self) -> usize {
+        Disk::reads_at_once(self)
     }
     fn usage(&self) -> io::Result<Usage> {
         Disk::usage(self)
@@ -101,6 +107,9 @@ impl Disk for BoxedDisk {
     fn sync_dir(&self) -> io::Result<()> {
         self.0.sync_dir()
     }
+    fn reads_at_once(&self) -> usize {
+        self.0.reads_at_once()
+    }
     fn usage(&self) -> io::Result<Usage> {
         self.0.usage()
     }
@@ -118,6 +127,12 @@ impl DiskFile for BoxedFile {
     }
     fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> usize {
         self.0.read_at_once(buffer, offset)
+    }
+    fn cached_at(&self, offset: u64, len: usize) -> Option<Bytes> {
+        self.0.cached_at(offset, len)
+    }
+    fn trim(&self) {
+        self.0.trim();
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_at(bytes, offset)

@@ -1,4 +1,5 @@
 //! A file of a real directory as a [`DiskFile`]: read through the page cache, written past it where that is possible.
+//! What the page cache has is lent out where it is (`mapped.rs`).
 //!
 //! What is appended was received into memory of ours and is rarely read at once: a copy of it in the page cache costs a
 //! fresh page for every 4 KiB, which is most of what a durable write costs. The page cache and direct writes agree on
@@ -16,6 +17,14 @@ use std::{
     },
 };
 
+#[cfg(target_os = "linux")]
+use std::sync::{Arc, PoisonError, RwLock};
+
+#[cfg(target_os = "linux")]
+use bytes::Bytes;
+
+#[cfg(target_os = "linux")]
+use crate::mapped::Mapped;
 use crate::{
     aligned::{PAGE_LEN, begins_at_page},
     disk::DiskFile,
@@ -33,17 +42,54 @@ pub struct DataFile {
     direct: OnceLock<Option<File>>,
     /// The filesystem opened it and then refused a write.
     direct_refused: AtomicBool,
+    #[cfg(target_os = "linux")]
+    map: Option<Map>,
+}
+
+/// The file in memory, from when it is first asked for until nobody did for a while: the system keeps 8 bytes for every
+/// 4 KiB that were looked at as long as it is mapped.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Default)]
+struct Map {
+    mapped: RwLock<Option<Arc<Mapped>>>,
+    was_used: AtomicBool,
+}
+
+#[cfg(target_os = "linux")]
+impl Map {
+    fn get(&self, file: &File) -> Option<Arc<Mapped>> {
+        self.was_used.store(true, Ordering::Relaxed);
+        if let Some(mapped) = &*self.mapped.read().unwrap_or_else(PoisonError::into_inner) {
+            return Some(Arc::clone(mapped));
+        }
+        let mut mapped = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
+        if mapped.is_none() {
+            *mapped = Mapped::new(file).ok().map(Arc::new);
+        }
+        mapped.clone()
+    }
+
+    fn trim(&self) {
+        if !self.was_used.swap(false, Ordering::Relaxed) {
+            let unused = self.mapped.write().unwrap_or_else(PoisonError::into_inner).take();
+            drop(unused);
+        }
+    }
 }
 
 impl DataFile {
-    /// `file` stands under `path`.
-    pub(crate) fn new(file: File, path: PathBuf) -> Self {
+    /// `file` stands under `path`; `lends` what the page cache has of it, or nothing.
+    pub(crate) fn new(file: File, path: PathBuf, lends: bool) -> Self {
         read_as_asked(&file);
+        #[cfg(not(target_os = "linux"))]
+        let _ = lends;
         Self {
             file,
             path,
             direct: OnceLock::new(),
             direct_refused: AtomicBool::new(false),
+            #[cfg(target_os = "linux")]
+            map: lends.then(Map::default),
         }
     }
 
@@ -180,6 +226,18 @@ impl DiskFile for DataFile {
         rustix::io::preadv2(&self.file, &mut buffers, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
     }
 
+    #[cfg(target_os = "linux")]
+    fn cached_at(&self, offset: u64, len: usize) -> Option<Bytes> {
+        self.map.as_ref()?.get(&self.file)?.part(offset, len)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn trim(&self) {
+        if let Some(map) = &self.map {
+            map.trim();
+        }
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
@@ -272,6 +330,23 @@ mod tests {
         file.write_pieces_at(&[page.bytes(), page.bytes()].map(IoSlice::new), 0)
             .unwrap();
         assert_eq!(contents(&file), [1; 2 * PAGE_LEN]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_nobody_asks_for_is_not_kept_mapped() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = FileDisk::new(dir.path()).unwrap().create("f").unwrap();
+        file.write_at(b"bytes", 0).unwrap();
+        let is_mapped = || file.map.as_ref().unwrap().mapped.read().unwrap().is_some();
+        let lent = file.cached_at(0, 5).unwrap();
+        for kept in [true, false] {
+            file.trim();
+            assert_eq!(is_mapped(), kept);
+        }
+        assert_eq!(&*lent, b"bytes", "who has some of it keeps it");
+        assert_eq!(&*file.cached_at(1, 4).unwrap(), b"ytes");
+        assert!(is_mapped());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::io::{self, IoSlice};
 
+use bytes::Bytes;
+
 /// How full the filesystem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
@@ -80,6 +82,11 @@ pub trait Disk: Send + Sync + 'static {
     /// Of the disk.
     fn sync_dir(&self) -> io::Result<()>;
 
+    /// Reads that are worth having under way at once beside the one that is waited for; none where that brings nothing.
+    fn reads_at_once(&self) -> usize {
+        0
+    }
+
     /// How full the filesystem is.
     ///
     /// # Errors
@@ -116,6 +123,19 @@ pub trait DiskFile: Send + Sync + 'static {
         let _ = (buffer, offset);
         0
     }
+
+    /// `len` bytes from `offset` on, where they are in memory already; none when they are not, or nobody knows.
+    ///
+    /// They are for the kernel alone, to be written to a socket: whoever looks at a byte that the medium fails to give is
+    /// killed by a signal (`mapped.rs`). They stay what they are as long as the caller holds what keeps them from being
+    /// given back.
+    fn cached_at(&self, offset: u64, len: usize) -> Option<Bytes> {
+        let _ = (offset, len);
+        None
+    }
+
+    /// Lets go of what made [`DiskFile::cached_at`] quick when nobody asked since the last call.
+    fn trim(&self) {}
 
     /// Writes all of `bytes` from `offset` on. Durable after [`DiskFile::sync_data`].
     ///

@@ -17,6 +17,9 @@ use crate::{
 /// hold a lock on another file of that name.
 const LOCK_NAME: &str = "lock";
 
+/// Small reads that keep a solid-state disk busy and do not drown a spinning one.
+const READS_AT_ONCE: usize = 16;
+
 type TellUsage = dyn Fn(Usage) -> Usage + Send + Sync;
 
 /// A data directory.
@@ -25,6 +28,7 @@ pub struct FileDisk {
     root: PathBuf,
     usage: Option<Arc<TellUsage>>,
     only_reads: bool,
+    lends: bool,
 }
 
 impl fmt::Debug for FileDisk {
@@ -32,6 +36,20 @@ impl fmt::Debug for FileDisk {
         f.debug_struct("FileDisk")
             .field("root", &self.root)
             .finish_non_exhaustive()
+    }
+}
+
+/// Others are kept out of a data directory as long as this lives.
+///
+/// It is unlocked and not only closed: a child process that another thread starts has a copy of every descriptor until
+/// it runs its program, and a lock ends by closing only with its last copy.
+#[derive(Debug)]
+pub struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // A lock that cannot be given up ends with its descriptors.
+        let _ = self.0.unlock();
     }
 }
 
@@ -64,6 +82,7 @@ impl FileDisk {
             root,
             usage: None,
             only_reads: false,
+            lends: true,
         })
     }
 
@@ -73,6 +92,7 @@ impl FileDisk {
             root: root.into(),
             usage: None,
             only_reads: true,
+            lends: false,
         }
     }
 
@@ -98,6 +118,13 @@ impl FileDisk {
         }
     }
 
+    /// The same, whose bytes are all read into memory of the reader's and never lent from the page cache: for readers that
+    /// look at them, as encryption does.
+    #[must_use]
+    pub fn that_lends_nothing(self) -> Self {
+        Self { lends: false, ..self }
+    }
+
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root
@@ -106,13 +133,13 @@ impl FileDisk {
 
 impl Disk for FileDisk {
     type File = DataFile;
-    type Lock = File;
+    type Lock = Locked;
 
-    fn lock(&self) -> io::Result<File> {
+    fn lock(&self) -> io::Result<Locked> {
         let path = self.root.join(LOCK_NAME);
         let file = self.file_to_lock(&path)?;
         file.try_lock()?;
-        Ok(file)
+        Ok(Locked(file))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -134,13 +161,13 @@ impl Disk for FileDisk {
     fn open(&self, name: &str) -> io::Result<DataFile> {
         let path = self.root.join(name);
         let file = OpenOptions::new().read(true).write(!self.only_reads).open(&path)?;
-        Ok(DataFile::new(file, path))
+        Ok(DataFile::new(file, path, self.lends))
     }
 
     fn create(&self, name: &str) -> io::Result<DataFile> {
         let path = self.root.join(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        Ok(DataFile::new(file, path))
+        Ok(DataFile::new(file, path, self.lends))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -155,6 +182,10 @@ impl Disk for FileDisk {
         File::open(&self.root)?.sync_all()
     }
 
+    fn reads_at_once(&self) -> usize {
+        READS_AT_ONCE
+    }
+
     fn usage(&self) -> io::Result<Usage> {
         let stat = rustix::fs::statvfs(&self.root)?;
         // As df(1) does: what is reserved for root counts neither as used nor as usable.
@@ -164,5 +195,22 @@ impl Disk for FileDisk {
             total_bytes: used.saturating_add(stat.f_bavail).saturating_mul(stat.f_frsize),
         };
         Ok(self.usage.as_ref().map_or(usage, |told| told(usage)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_though_a_copy_of_its_descriptor_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FileDisk::new(dir.path()).unwrap();
+        let lock = disk.lock().unwrap();
+        let as_in_a_child = lock.0.try_clone().unwrap();
+        assert_eq!(disk.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        let again = disk.lock().unwrap();
+        drop((again, as_in_a_child));
     }
 }

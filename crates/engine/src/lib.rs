@@ -37,6 +37,8 @@ mod item;
 mod list;
 mod log;
 mod look;
+#[cfg(target_os = "linux")]
+mod mapped;
 mod mem_disk;
 mod op;
 mod pieces;
@@ -65,7 +67,7 @@ pub use damaged::Damaged;
 pub use data_file::DataFile;
 pub use disk::{Disk, DiskFile, Usage, is_full};
 pub use engine::{BATCH_BYTES_MAX, Engine, EngineError, QUEUE_BYTES_MAX, QUEUE_OPS_MAX};
-pub use file_disk::FileDisk;
+pub use file_disk::{FileDisk, Locked};
 pub use identity::{Identity, IdentityError, Retired};
 pub use instruments::{Distribution, Histogram, Instruments, Timed};
 pub use item::{Item, ItemBuilder};

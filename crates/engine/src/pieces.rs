@@ -1,14 +1,16 @@
-//! Items read piece by piece into memory that is used again, so that who takes them slowly holds a piece and not all.
+//! Items read piece by piece, so that who takes them slowly holds a piece and not all.
 //!
 //! An item whose bytes were not hashed lately is hashed whole before its first piece is given out. A piece that is in
-//! the page cache is read where it is asked for: the hop to another thread and back costs as much as copying it.
-//! Others are read on a thread that may wait for the disk.
+//! the page cache is lent from there, where the disk can do that, and is to be given to a socket as it is. Others are read
+//! into memory that is used again: at once what the page cache has, because the hop to another thread and back costs as
+//! much as copying, and the rest on a thread that may wait for the disk.
 //!
 //! Whoever reads has found the item, and what was found keeps its space from being taken back: an item that is deleted
 //! or moved meanwhile is read to its end where it was. One that is found damaged meanwhile ends with an error.
 
 use std::{io, ops::Range, sync::Arc, sync::atomic::Ordering};
 
+use bytes::Bytes;
 use vstack_types::{DigestBuilder, Monotonic, planted};
 
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     disk::{Disk, DiskFile},
     engine::Engine,
     index::State,
+    pins::Pin,
     reader::{Found, ReadError, Reader},
     superblocks::Superblock,
 };
@@ -94,6 +97,18 @@ impl<D: Disk> Source<D> {
     }
 }
 
+/// Bytes lent from the page cache, which stay what they are as long as they are lent.
+struct Lent {
+    bytes: Bytes,
+    _pin: Pin,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Makes `buffer` as long as `part`.
 fn room_for<'a>(buffer: &'a mut Buffer, part: &Range<u64>) -> io::Result<&'a mut [u8]> {
     let len = usize::try_from(part.end.saturating_sub(part.start)).map_err(io::Error::other)?;
@@ -105,15 +120,21 @@ pub struct Pieces<D: Disk> {
     reader: Reader<D>,
     source: Source<D>,
     waits: Waits,
+    /// All of it was hashed lately.
+    verified: bool,
 }
 
 impl<D: Disk> Pieces<D> {
-    fn of(reader: &Reader<D>, found: &Found, waits: Waits) -> Result<Self, ReadError> {
-        Ok(Self {
+    fn of(reader: &Reader<D>, found: &Found, waits: Waits, now: Monotonic) -> Result<Self, ReadError> {
+        let mut pieces = Self {
             source: Source::of(reader, found.clone())?,
             reader: reader.clone(),
             waits,
-        })
+            verified: false,
+        };
+        let lately = pieces.state().was_read_back(now, reader.0.reverify_after);
+        pieces.verified = lately || planted!("bytes are served unverified");
+        Ok(pieces)
     }
 
     /// What is known of the item by now; what was known when it was found, once it is gone or somewhere else.
@@ -122,16 +143,21 @@ impl<D: Disk> Pieces<D> {
         self.reader.0.index.state(id, item).unwrap_or(item.state)
     }
 
-    /// Hashes the item, if it has to be, and notes what comes out.
-    async fn verified(&mut self, mut buffer: Buffer, now: Monotonic) -> Result<Buffer, ReadError> {
-        let state = self.state();
-        if state.is_corrupt() {
+    /// An item that was found damaged is not read on.
+    fn intact(&self) -> Result<(), ReadError> {
+        if self.state().is_corrupt() {
             return Err(ReadError::Corrupt);
         }
-        let shared = &self.reader.0;
-        if state.was_read_back(now, shared.reverify_after) || planted!("bytes are served unverified") {
+        Ok(())
+    }
+
+    /// Hashes the item, if it has to be, and notes what comes out.
+    async fn verify(&mut self, mut buffer: Buffer, now: Monotonic) -> Result<Buffer, ReadError> {
+        self.intact()?;
+        if self.verified {
             return Ok(buffer);
         }
+        let shared = &self.reader.0;
         let source = self.source.clone();
         let hashing = move || source.is_whole(&mut buffer).map(|whole| (buffer, whole));
         let (buffer, whole) = self.waits.aside(hashing).await??;
@@ -142,10 +168,41 @@ impl<D: Disk> Pieces<D> {
             .fetch_add(item.size.into(), Ordering::Relaxed);
         if whole {
             shared.index.learn(id, item, State::checked(now));
+            self.verified = true;
             return Ok(buffer);
         }
         shared.index.learn(id, item, State::CORRUPT);
         Err(ReadError::Corrupt)
+    }
+
+    fn is_part(&self, part: &Range<u64>) -> Result<(), ReadError> {
+        if part.start > part.end || part.end > self.source.found.size() {
+            return Err(ReadError::Io(io::ErrorKind::InvalidInput.into()));
+        }
+        Ok(())
+    }
+
+    /// The bytes `part` of the item, lent from the page cache to be written to a socket and for nothing else
+    /// ([`DiskFile::cached_at`]). None when they have to be read, and when the item was not hashed yet.
+    ///
+    /// # Errors
+    /// When they are not of the item, or the item was found damaged.
+    pub fn cached(&self, part: Range<u64>) -> Result<Option<Bytes>, ReadError> {
+        self.is_part(&part)?;
+        self.intact()?;
+        if !self.verified {
+            return Ok(None);
+        }
+        let len = usize::try_from(part.end - part.start).map_err(io::Error::other)?;
+        let source = &self.source;
+        let Some(bytes) = source.superblock.file.cached_at(source.position(part.start), len) else {
+            return Ok(None);
+        };
+        let counters = &self.reader.0.counters;
+        counters.bytes_read.fetch_add(len as u64, Ordering::Relaxed);
+        counters.pieces_cached.fetch_add(1, Ordering::Relaxed);
+        let _pin = source.found.pin.clone();
+        Ok(Some(Bytes::from_owner(Lent { bytes, _pin })))
     }
 
     /// Reads the bytes `part` of the item into `buffer`, which then holds these and nothing else.
@@ -153,13 +210,9 @@ impl<D: Disk> Pieces<D> {
     /// # Errors
     /// When they cannot be read, do not fit, or the item was found damaged meanwhile.
     pub async fn read(&mut self, buffer: Buffer, part: Range<u64>) -> Result<Buffer, ReadError> {
-        if part.start > part.end || part.end > self.source.found.size() {
-            return Err(ReadError::Io(io::ErrorKind::InvalidInput.into()));
-        }
+        self.is_part(&part)?;
         let buffer = self.read_once(buffer, part).await?;
-        if self.state().is_corrupt() {
-            return Err(ReadError::Corrupt);
-        }
+        self.intact()?;
         Ok(buffer)
     }
 
@@ -181,6 +234,17 @@ impl<D: Disk> Pieces<D> {
 }
 
 impl<D: Disk> Engine<D> {
+    /// Opens an item for reading piece by piece, and lends its first, the bytes `part`, from the page cache. None when
+    /// they have to be read, or hashed first: [`Engine::read_pieces`] does it.
+    ///
+    /// # Errors
+    /// When the item is damaged.
+    pub fn cached_pieces(&self, found: &Found, part: Range<u64>) -> Result<Option<(Pieces<D>, Bytes)>, ReadError> {
+        let pieces = self.pieces(found)?;
+        let cached = pieces.cached(part)?;
+        Ok(cached.map(|bytes| (pieces, bytes)))
+    }
+
     /// Opens an item for reading piece by piece, and reads its first, the bytes `part`, into `buffer`. Damage found is
     /// written down before this returns.
     ///
@@ -205,9 +269,13 @@ impl<D: Disk> Engine<D> {
         part: Range<u64>,
         buffer: Buffer,
     ) -> Result<(Pieces<D>, Buffer), ReadError> {
-        let mut pieces = Pieces::of(self.reader(), found, self.waits())?;
-        let buffer = pieces.verified(buffer, self.now()).await?;
+        let mut pieces = self.pieces(found)?;
+        let buffer = pieces.verify(buffer, self.now()).await?;
         let buffer = pieces.read(buffer, part).await?;
         Ok((pieces, buffer))
+    }
+
+    fn pieces(&self, found: &Found) -> Result<Pieces<D>, ReadError> {
+        Pieces::of(self.reader(), found, self.waits(), self.now())
     }
 }

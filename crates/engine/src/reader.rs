@@ -188,7 +188,7 @@ impl<D: Disk> Shared<D> {
 pub struct Found {
     pub(crate) id: ChunkId,
     pub(crate) item: StoredItem,
-    _pin: Pin,
+    pub(crate) pin: Pin,
 }
 
 impl Found {
@@ -320,7 +320,7 @@ impl<D: Disk> Reader<D> {
         let found = |id: &ChunkId, item: &StoredItem| Found {
             id: id.clone(),
             item: item.clone(),
-            _pin: pin.clone(),
+            pin: pin.clone(),
         };
         let entry = |id: &ChunkId| {
             self.0.entry(id).map_err(|error| {
@@ -493,6 +493,11 @@ impl<D: Disk> Reader<D> {
     pub fn since_checkpoint(&self) -> u64 {
         self.log_seq()
             .saturating_sub(self.0.checkpointed.load(Ordering::Acquire))
+    }
+
+    /// Lets go of what makes reading quicker, where nobody read since the last call. May take some milliseconds.
+    pub fn trim(&self) {
+        self.0.superblocks.trim();
     }
 
     /// What is measured.

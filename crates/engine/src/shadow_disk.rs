@@ -149,6 +149,10 @@ impl<D: Disk> Disk for ShadowDisk<D> {
         Ok(())
     }
 
+    fn reads_at_once(&self) -> usize {
+        self.below.reads_at_once()
+    }
+
     fn usage(&self) -> io::Result<Usage> {
         self.below.usage()
     }

@@ -150,6 +150,13 @@ impl<F: DiskFile> Superblocks<F> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
+    /// Lets go of what makes reading quicker and was not used since the last call.
+    pub(crate) fn trim(&self) {
+        for superblock in self.all() {
+            superblock.file.trim();
+        }
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Superblock<F>>> {
         self.0
             .read()

@@ -62,6 +62,8 @@ fn contents<D: Disk>(disk: &D) {
     let had = file.read_at_once(&mut at_once, 0);
     assert_eq!(at_once[..had], b"0123AB6789"[..had]);
     assert_eq!(file.read_at_once(&mut at_once, 1 << 20), 0, "behind the end");
+    assert!(file.cached_at(2, 5).is_none_or(|lent| *lent == b"23AB6"[..]));
+    assert!(file.cached_at(1 << 20, 1).is_none(), "behind the end");
     // Another handle of the same file sees the same, and a write behind the end leaves zeros between.
     let again = disk.open("f").unwrap();
     assert_eq!(again.size().unwrap(), 23);
@@ -118,6 +120,15 @@ fn pieces<D: Disk>(disk: &D) {
     file.write_pieces_at(&many, at(20, 0)).unwrap();
     expected[20 * PAGE..1520 * PAGE].fill(1);
     check(&expected, "more than one call takes");
+    // What was lent before a write past the cache is not what is lent after it.
+    if let Some(before) = file.cached_at(at(3, 0), PAGE) {
+        assert!(before == expected[3 * PAGE..4 * PAGE]);
+        file.write_pieces_at(&[IoSlice::new(two.bytes())], at(3, 0)).unwrap();
+        expected[3 * PAGE..6 * PAGE].fill(2);
+        check(&expected, "pages that were lent");
+        let after = file.cached_at(at(3, 0), PAGE).unwrap();
+        assert!(after == expected[3 * PAGE..4 * PAGE]);
+    }
     file.write_pieces_at(&[], at(1, 0)).unwrap();
     file.write_pieces_at(&[IoSlice::new(&[]), IoSlice::new(two.bytes())], at(PAGES - 3, 0))
         .unwrap();

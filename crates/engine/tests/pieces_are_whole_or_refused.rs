@@ -53,6 +53,17 @@ async fn comes_whole<D: Disk>(disk: D) {
     }
     let stats = engine.reader().stats();
     assert_eq!(stats.pieces_cached + stats.pieces_waited, 4 * (1 + 7));
+    for part in [0..1, 5..SIZE.into(), 0..SIZE.into()] {
+        if let Some((pieces, lent)) = engine.cached_pieces(&found, part.clone()).unwrap() {
+            let expected = usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
+            assert_eq!(&lent[..], &bytes.bytes()[expected], "{part:?}");
+            assert_eq!(pieces.cached(3..7).unwrap().unwrap(), bytes.bytes()[3..7]);
+        }
+    }
+    assert!(matches!(
+        engine.cached_pieces(&found, 49_999..50_001),
+        Err(ReadError::Io(_))
+    ));
     for outside in [49_999..50_001, 0..8193] {
         let refused = engine.read_pieces(&found, outside, buffer().await).await;
         assert!(matches!(refused, Err(ReadError::Io(_))));
@@ -65,6 +76,50 @@ async fn every_piece_is_the_items_own() {
     comes_whole(MemDisk::default()).await;
     let dir = tempfile::tempdir().unwrap();
     comes_whole(FileDisk::new(dir.path()).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lent_that_was_not_verified_or_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(FileDisk::new(dir.path()).unwrap());
+    let bytes = item(1, SIZE as usize);
+    let found = stored(&engine, &bytes).await;
+    let path = dir.path().join("superblock_000000.vsb");
+    // It is in the page cache, and not hashed since it was written.
+    let contents = std::fs::read(&path).unwrap();
+    assert!(engine.cached_pieces(&found, 0..100).unwrap().is_none());
+    drop(engine.read_pieces(&found, 0..100, buffer().await).await.unwrap());
+    let lends = engine.cached_pieces(&found, 0..100).unwrap();
+    let (pieces, _) = lends.expect("a file of a real filesystem is lent from the page cache");
+    let at = contents
+        .windows(100)
+        .position(|window| *window == bytes.bytes()[..100])
+        .unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", at as u64 + 40_000).unwrap();
+    // The scrub finds it; whoever reads on is given no more of it.
+    let scrubbed = engine.scrub(0, u64::MAX, |_| {}).await.unwrap();
+    assert_eq!(scrubbed.damaged, [(id("c"), bytes.sha256())]);
+    assert!(matches!(pieces.cached(0..100), Err(ReadError::Corrupt)));
+    assert!(matches!(engine.cached_pieces(&found, 0..100), Err(ReadError::Corrupt)));
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lent_keeps_its_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(FileDisk::new(dir.path()).unwrap());
+    let bytes = item(1, SIZE_OF_HOLES);
+    let found = stored(&engine, &bytes).await;
+    let (pieces, _) = engine.read_pieces(&found, 0..8192, buffer().await).await.unwrap();
+    let lent = pieces.cached(0..SIZE_OF_HOLES as u64).unwrap().unwrap();
+    drop((pieces, found));
+    engine.delete_staged(id("c")).await.unwrap();
+    assert_eq!(engine.reader().reclaim().unwrap().bytes, 0);
+    assert!(lent == *bytes.bytes());
+    drop(lent);
+    assert!(engine.reader().reclaim().unwrap().bytes > 0);
+    engine.close().await;
 }
 
 /// An item of its own pages.

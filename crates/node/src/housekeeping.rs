@@ -73,7 +73,11 @@ async fn collect(app: &App, habits: Habits) -> bool {
 }
 
 async fn reclaim(app: &App) {
-    match app.engine.look_aside(vstack_engine::Reader::reclaim).await.flatten() {
+    let reclaiming = app.engine.look_aside(|reader| {
+        reader.trim();
+        reader.reclaim()
+    });
+    match reclaiming.await.flatten() {
         Ok(reclaimed) if reclaimed.bytes > 0 => tracing::info!(bytes = reclaimed.bytes, "space given back"),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "space could not be given back"),

@@ -15,6 +15,7 @@ mod damage;
 mod delete;
 mod get;
 mod housekeeping;
+mod lender;
 mod lists;
 mod measured;
 mod membership;

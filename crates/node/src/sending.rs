@@ -1,27 +1,28 @@
-//! Chunks on their way out, piece by piece through memory that is used again.
+//! Chunks on their way out, piece by piece.
 //!
-//! A chunk that is being sent holds one piece of memory from its first byte to its last: the next piece is read into it
-//! when the connection has taken the one before. So the memory of all answers never exceeds a limit, however slow who
-//! reads them is; a reader that takes nothing at all is cut off with its connection, which frees what it held.
+//! A piece that is in the page cache goes to the socket from there and takes no memory of ours. Others are read into
+//! memory that is used again: a chunk holds one piece of it from its first that was read to its last, and the next is
+//! read into it when the connection has taken the one before. So the memory of all answers never exceeds a limit, however
+//! slow who reads them is; a reader that takes nothing at all is cut off with its connection, which frees what it held.
 //!
 //! What cannot be read is answered so as long as nothing was sent. After that the connection is broken: the client sees
 //! fewer bytes than were announced, never others.
 
-use std::{
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
-use tokio::{sync::Notify, time::timeout};
+use tokio::time::timeout;
 use vstack_api::ErrorCode;
 use vstack_engine::{BoxedDisk, Buffer, BufferPool, Found, Instruments, Pieces, ReadError, Timed};
 use vstack_service::{ApiError, ApiResult};
 use vstack_types::{ByteRange, ChunkId, Clock, Monotonic};
 
-use crate::{app::App, get::unreadable};
+use crate::{
+    app::App,
+    get::unreadable,
+    lender::{Lender, Lent},
+};
 
 /// Bytes of a piece: small enough that a piece which was read is still in the processor's cache when it is written, large
 /// enough that calls and wake-ups cost nothing beside copying.
@@ -36,6 +37,25 @@ pub(crate) fn pool(bytes: u64) -> BufferPool {
     BufferPool::new(PIECE_BYTES, count.clamp(1, u32::MAX as usize))
 }
 
+/// Why a chunk is not sent, or not to its end.
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("too many chunks are being read at once: try again")]
+    NoRoom,
+}
+
+impl SendError {
+    /// As an answer.
+    fn told(&self, id: &ChunkId) -> ApiError {
+        match self {
+            Self::Read(error) => unreadable(id, error),
+            Self::NoRoom => ApiError::new(ErrorCode::Unavailable, self.to_string()).retry_after(Duration::from_secs(1)),
+        }
+    }
+}
+
 /// Reads what is to be sent and was asked for at `asked`; says how many bytes it is.
 pub(crate) async fn read(
     app: &App,
@@ -46,24 +66,17 @@ pub(crate) async fn read(
 ) -> ApiResult<(Body, u64)> {
     let wanted = range.map_or(0..found.size(), |range| range.start..range.start + range.len());
     let len = wanted.end - wanted.start;
-    let buffer = timeout(ROOM_WAIT, app.sending.take()).await.map_err(|_| {
-        ApiError::new(
-            ErrorCode::Unavailable,
-            "too many chunks are being read at once: try again",
-        )
-        .retry_after(Duration::from_secs(1))
-    })?;
     let first = piece(&wanted);
-    let read = app.engine.read_pieces(found, first.clone(), buffer).await;
-    let (pieces, buffer) = read.map_err(|error| unreadable(id, &error))?;
+    let opened = open(app, found, first.clone()).await;
+    let (pieces, memory, held) = opened.map_err(|error| error.told(id))?;
     let instruments = Arc::clone(app.engine.reader().instruments());
     instruments.observe(Timed::FirstByte, app.clock.monotonic().since(asked));
-    let lender = Arc::new(Lender::of(UnderWay {
+    let under_way = Arc::new(UnderWay {
         asked,
         clock: Arc::clone(&app.clock),
         instruments,
-    }));
-    let bytes = lender.lend(buffer);
+    });
+    let bytes = given(held, &under_way);
     if first.end == wanted.end {
         return Ok((Body::from(bytes), len));
     }
@@ -71,7 +84,8 @@ pub(crate) async fn read(
         first: Some(bytes),
         rest: first.end..wanted.end,
         pieces,
-        lender,
+        memory,
+        under_way,
     };
     let id = id.clone();
     let pieces = stream::try_unfold(sending, move |sending| {
@@ -87,6 +101,18 @@ pub(crate) async fn read(
     Ok((Body::from_stream(pieces), len))
 }
 
+/// Its first piece.
+async fn open(app: &App, found: &Found, first: Range<u64>) -> Result<(Pieces<BoxedDisk>, Memory, Held), SendError> {
+    let mut memory = Memory::of(&app.sending);
+    if let Some((pieces, bytes)) = app.engine.cached_pieces(found, first.clone())? {
+        return Ok((pieces, memory, Held::Cached(bytes)));
+    }
+    let buffer = memory.take().await?;
+    let (pieces, buffer) = app.engine.read_pieces(found, first, buffer).await?;
+    let held = memory.lend(buffer);
+    Ok((pieces, memory, held))
+}
+
 /// The first piece of `wanted`.
 fn piece(wanted: &Range<u64>) -> Range<u64> {
     wanted.start..wanted.end.min(wanted.start + PIECE_BYTES as u64)
@@ -97,31 +123,88 @@ struct Sending {
     first: Option<Bytes>,
     rest: Range<u64>,
     pieces: Pieces<BoxedDisk>,
-    lender: Arc<Lender>,
+    memory: Memory,
+    under_way: Arc<UnderWay>,
 }
 
 impl Sending {
-    async fn next(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, SendError> {
         if let Some(first) = self.first.take() {
             return Ok(Some((first, self)));
         }
         if self.rest.is_empty() {
             return Ok(None);
         }
-        // As long as the connection takes, which ends with it.
-        let buffer = self.lender.returned().await;
         let piece = piece(&self.rest);
         self.rest.start = piece.end;
-        let buffer = self.pieces.read(buffer, piece).await?;
-        Ok(Some((self.lender.lend(buffer), self)))
+        let held = match self.pieces.cached(piece.clone())? {
+            Some(bytes) => Held::Cached(bytes),
+            None => {
+                let buffer = self.memory.take().await?;
+                self.memory.lend(self.pieces.read(buffer, piece).await?)
+            }
+        };
+        Ok(Some((given(held, &self.under_way), self)))
     }
 }
 
-/// Lends the one buffer of an answer to the connection, and gets it back when its bytes were written or given up.
-struct Lender {
-    back: Mutex<Option<Buffer>>,
-    came_back: Notify,
-    _under_way: UnderWay,
+/// The memory that one answer may have: a piece.
+struct Memory {
+    pool: BufferPool,
+    lender: Option<Arc<Lender>>,
+}
+
+impl Memory {
+    fn of(pool: &BufferPool) -> Self {
+        Self {
+            pool: pool.clone(),
+            lender: None,
+        }
+    }
+
+    /// A buffer: the answer's own, when the connection has taken what was in it, which ends with the connection.
+    async fn take(&self) -> Result<Buffer, SendError> {
+        match &self.lender {
+            Some(lender) => Ok(lender.returned().await),
+            None => timeout(ROOM_WAIT, self.pool.take())
+                .await
+                .map_err(|_| SendError::NoRoom),
+        }
+    }
+
+    fn lend(&mut self, buffer: Buffer) -> Held {
+        let lender = self.lender.get_or_insert_default();
+        Held::Read(lender.lend(buffer))
+    }
+}
+
+/// Bytes with the connection.
+struct Given {
+    held: Held,
+    _under_way: Arc<UnderWay>,
+}
+
+enum Held {
+    /// In the page cache.
+    Cached(Bytes),
+    /// In memory of ours.
+    Read(Lent),
+}
+
+fn given(held: Held, under_way: &Arc<UnderWay>) -> Bytes {
+    Bytes::from_owner(Given {
+        held,
+        _under_way: Arc::clone(under_way),
+    })
+}
+
+impl AsRef<[u8]> for Given {
+    fn as_ref(&self) -> &[u8] {
+        match &self.held {
+            Held::Cached(bytes) => bytes,
+            Held::Read(lent) => lent.bytes(),
+        }
+    }
 }
 
 /// Measures until the last of a chunk is written to the connection, or the connection is gone.
@@ -138,54 +221,6 @@ impl Drop for UnderWay {
     }
 }
 
-impl Lender {
-    fn of(under_way: UnderWay) -> Self {
-        Self {
-            back: Mutex::default(),
-            came_back: Notify::default(),
-            _under_way: under_way,
-        }
-    }
-
-    fn lend(self: &Arc<Self>, buffer: Buffer) -> Bytes {
-        Bytes::from_owner(Lent {
-            buffer: Some(buffer),
-            lender: Arc::clone(self),
-        })
-    }
-
-    /// The buffer, when it is back.
-    async fn returned(&self) -> Buffer {
-        loop {
-            // Somebody else's panic leaves the buffer as whole as it was.
-            let back = self.back.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(buffer) = back {
-                return buffer;
-            }
-            self.came_back.notified().await;
-        }
-    }
-}
-
-/// A buffer with the connection.
-struct Lent {
-    buffer: Option<Buffer>,
-    lender: Arc<Lender>,
-}
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        self.buffer.as_ref().map_or(&[], Buffer::bytes)
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        *self.lender.back.lock().unwrap_or_else(PoisonError::into_inner) = self.buffer.take();
-        self.lender.came_back.notify_one();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,26 +234,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_buffer_comes_back_when_nobody_has_its_bytes() {
+    async fn an_answer_has_one_buffer_and_gives_it_back() {
         let pool = pool(1);
-        let mut buffer = pool.take().await;
-        buffer.push(b"bytes").unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(vstack_types::SystemClock::start());
-        let lender = Arc::new(Lender::of(UnderWay {
-            asked: clock.monotonic(),
-            clock,
-            instruments: Arc::default(),
-        }));
-        let bytes = lender.lend(buffer);
-        let part = bytes.slice(1..3);
-        drop(bytes);
-        assert!(timeout(Duration::from_millis(20), lender.returned()).await.is_err());
-        assert_eq!(&*part, b"yt");
-        drop(part);
-        let again = timeout(Duration::from_secs(60), lender.returned()).await.unwrap();
-        drop(lender.lend(again));
-        assert_eq!(pool.used_bytes(), PIECE_BYTES);
-        drop(lender);
-        assert_eq!(pool.used_bytes(), 0, "it goes with who lends it");
+        let mut memory = Memory::of(&pool);
+        let held = memory.lend(memory.take().await.unwrap());
+        assert!(timeout(Duration::from_millis(20), memory.take()).await.is_err());
+        drop(held);
+        drop(memory.take().await.unwrap());
+        drop(memory);
+        assert_eq!(pool.used_bytes(), 0);
     }
 }

@@ -35,7 +35,15 @@ pub enum SpoolError {
 #[derive(Debug)]
 pub struct SpoolRoot {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for SpoolRoot {
+    fn drop(&mut self) {
+        // Closing is not enough: a child process that is being started has a copy of the descriptor until it runs its
+        // program. A lock that cannot be given up ends with the last of them.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl SpoolRoot {
@@ -49,7 +57,7 @@ impl SpoolRoot {
         let dir = dir.canonicalize().map_err(failed)?;
         let lock = File::open(&dir).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Ok(()) => Ok(Self { dir, lock }),
             Err(fs::TryLockError::WouldBlock) => Err(SpoolError::Taken { dir }),
             Err(fs::TryLockError::Error(source)) => Err(failed(source)),
         }

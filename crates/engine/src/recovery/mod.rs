@@ -14,6 +14,7 @@
 //!
 //! What a checkpoint speaks for is not read again.
 
+mod ahead;
 mod replay;
 mod report;
 mod resume;
@@ -178,11 +179,15 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
     }
 
     fn files<D: Disk<File = F>>(&mut self, disk: &D, identity: &Identity, numbers: &[u32]) -> Result<(), OpenError> {
-        for number in numbers.iter().copied() {
-            let owned = number >= identity.first_superblock();
-            let is_last = owned && numbers.last() == Some(&number);
-            self.file(disk, identity, number, is_last, AT_THE_FIRST_RECORD)?;
-        }
+        ahead::with_readers(disk, numbers, |readers| {
+            for (place, number) in numbers.iter().copied().enumerate() {
+                readers.reached(place);
+                let owned = number >= identity.first_superblock();
+                let is_last = owned && numbers.last() == Some(&number);
+                self.file(disk, identity, number, is_last, AT_THE_FIRST_RECORD)?;
+            }
+            Ok::<_, OpenError>(())
+        })?;
         self.reach(identity.first_superblock())
     }
 
