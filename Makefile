@@ -65,7 +65,7 @@ bench-engine: setup-bench web/dist/index.html ## Figures of a storage node besid
 
 soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 simulated histories, histories and kills of real processes, fuzzing
 	cargo test --release --locked -p vstack-model -- --ignored --nocapture
-	cargo test --release --locked -p vstack-engine --test campaign_of_faults --test every_fault_on_the_medium_is_found --test space_comes_back -- --ignored --nocapture
+	cargo test --release --locked -p vstack-engine --test campaign_of_faults --test every_fault_on_the_medium_is_found --test half_of_it_is_deleted -- --ignored --nocapture
 	cargo test --release --locked -p vstack-sim --test histories -- --ignored --nocapture
 	cargo build --release --locked -p vstack
 	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1

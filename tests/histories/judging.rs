@@ -160,6 +160,13 @@ fn explain(record: &Record, verdict: &Verdict<Option<Placement>>) -> String {
     for step in longest.iter().rev().take(6).rev() {
         text.push_str(&format!("  {:?}\n    -> {:?}\n", calls[step.call], step.state));
     }
-    text.push_str(&format!("and then there is no place for\n  {:?}", calls[*stuck]));
+    text.push_str(&format!("and then there is no place for\n  {:?}\n", calls[*stuck]));
+    text.push_str("everything that was recorded of it:\n");
+    let mut lines: Vec<_> = calls.iter().map(|call| (call.invoked, format!("{call:?}"))).collect();
+    lines.extend(record.sent.iter().map(|sent| (sent.first, format!("{sent:?}"))));
+    lines.sort();
+    for (at, line) in lines {
+        text.push_str(&format!("  {at:?} {line}\n"));
+    }
     text
 }
