@@ -59,6 +59,20 @@ impl<D: Disk> Engine<D> {
         &self,
         number: u32,
         bytes_per_second: u64,
+        told: impl FnMut(Compacted),
+    ) -> Result<Compacted, CompactError> {
+        let compacted = self.move_and_empty(number, bytes_per_second, told).await;
+        if matches!(compacted, Err(CompactError::Read(_))) {
+            // Others are not kept waiting for it.
+            self.reader().leave(number);
+        }
+        compacted
+    }
+
+    async fn move_and_empty(
+        &self,
+        number: u32,
+        bytes_per_second: u64,
         mut told: impl FnMut(Compacted),
     ) -> Result<Compacted, CompactError> {
         let wanted = self.look_aside(move |reader| reader.wanted_records(number)).await??;

@@ -259,7 +259,7 @@ impl DiskFile for DataFile {
     #[cfg(target_os = "linux")]
     fn preallocate(&self, len: u64) -> io::Result<()> {
         use rustix::{fs::FallocateFlags, io::Errno};
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+        match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len)) {
             Ok(()) => Ok(()),
             // tmpfs in old kernels, NFS before 4.2, FUSE: a sparse file does, only that it may run out of space later.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.file.set_len(len.max(self.size()?)),
@@ -276,7 +276,8 @@ impl DiskFile for DataFile {
     fn punch(&self, from: u64, to: u64) -> io::Result<()> {
         use rustix::{fs::FallocateFlags, io::Errno};
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, flags, from, to.saturating_sub(from)) {
+        let len = to.saturating_sub(from);
+        match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, flags, from, len)) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Err(io::ErrorKind::Unsupported.into()),
             Err(error) => Err(error.into()),

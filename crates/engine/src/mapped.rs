@@ -18,7 +18,7 @@
 use std::{fs::File, io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 use rustix::param::page_size;
 
 /// Pages that one call asks about.
@@ -45,7 +45,11 @@ impl Mapped {
     /// Of the system, as when the process may have no more mappings, or the filesystem cannot do it.
     pub(crate) fn new(file: &File) -> io::Result<Self> {
         // SAFETY: see the module.
-        unsafe { MmapOptions::new().map(file) }.map(Self)
+        let mapped = unsafe { MmapOptions::new().map(file) }?;
+        // A page that leaves the cache before it is sent comes back alone: read-ahead is as wrong here as it is for
+        // `read`. Nothing else depends on it.
+        let _ = mapped.advise(Advice::Random);
+        Ok(Self(mapped))
     }
 
     /// Whether all pages of `range`, which is within the mapping, are in the page cache now.

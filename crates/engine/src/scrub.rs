@@ -18,7 +18,7 @@ use crate::{
     disk::{Disk, DiskFile},
     engine::{Engine, EngineError},
     index::{ItemCell, Place, RegisterCell, State, StoredItem},
-    op::{Op, Outcome},
+    op::{Op, Outcome, WriteError},
     reader::Reader,
     record::{Body, Kind},
     scan::Scanner,
@@ -149,11 +149,18 @@ impl<D: Disk> Reader<D> {
         let mut expected = self.expected(number, end);
         let scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, end, 0);
         let mut batches = Batches::new(scanner, RECORDS_AT);
+        let mut all_given = true;
         while let Some(batch) = batches.next()? {
             survey.records += batch.records.len() as u64;
-            self.survey_batch(superblock, &batch, &mut expected, &mut survey);
+            all_given &= self.survey_batch(superblock, &batch, &mut expected, &mut survey);
         }
         survey.stretches += batches.gaps().len() as u64;
+        all_given &= batches.gaps().iter().all(|gap| !gap.unreadable);
+        if !all_given {
+            // What the disk does not give now it may give again: nothing that was not met is given up.
+            tracing::error!(superblock = number, "the disk does not give all of a superblock");
+            return Ok(survey);
+        }
         survey.unnamed = expected.left();
         let gone: Vec<ItemCell> = expected.items.into_values().flatten().collect();
         for cell in gone.iter().filter(|cell| !self.moved(cell)) {
@@ -182,13 +189,14 @@ impl<D: Disk> Reader<D> {
         !self.0.index.has_cell(cell)
     }
 
+    /// Says whether the disk gave its commit record's list.
     fn survey_batch(
         &self,
         superblock: &Superblock<D::File>,
         batch: &Batch,
         expected: &mut Expected,
         survey: &mut Survey,
-    ) {
+    ) -> bool {
         let mut registers = Vec::new();
         for scanned in &batch.records {
             expected.items.remove(&scanned.offset);
@@ -204,15 +212,19 @@ impl<D: Disk> Reader<D> {
                 registers.push(change.id.clone());
             }
         }
-        let list = batch.commit.as_ref().and_then(|commit| {
-            let list = list_of(&*superblock.file, commit).unwrap_or_default();
-            list.map(|list| (commit.offset, list))
-        });
+        let list = match &batch.commit {
+            Some(commit) => list_of(&*superblock.file, commit).map(|list| list.map(|list| (commit.offset, list))),
+            None => Ok(None),
+        };
+        let Ok(list) = list else {
+            survey.lists += 1;
+            return false;
+        };
         let Some((commit_at, list)) = list else {
             // The second copies are gone; where there is no commit record either, that is a stretch of its own.
             survey.lists += u64::from(batch.commit.is_some());
             survey.one_copy_left.extend(registers);
-            return;
+            return true;
         };
         let missing = batch.missing();
         let told = (batch.first..).zip(list).filter(|(lsn, _)| missing.contains(lsn));
@@ -223,6 +235,7 @@ impl<D: Disk> Reader<D> {
                 survey.one_copy_left.insert(change.id);
             }
         }
+        true
     }
 
     /// Reads an item from the medium and hashes it. Blocks on the disk.
@@ -293,8 +306,11 @@ impl<D: Disk> Engine<D> {
             ..Scrubbed::default()
         };
         for id in survey.one_copy_left {
-            if let Outcome::Mended(true) = self.submit(Op::Mend { id }).await? {
-                scrubbed.mended += 1;
+            match self.submit(Op::Mend { id }).await {
+                Ok(Outcome::Mended(true)) => scrubbed.mended += 1,
+                // One that the disk does not give keeps no other from being looked at.
+                Ok(_) | Err(EngineError::Write(WriteError::Unreadable { .. })) => {}
+                Err(error) => return Err(error),
             }
         }
         for offset in survey.items {
@@ -303,18 +319,23 @@ impl<D: Disk> Engine<D> {
             let read = self
                 .look_aside(move |reader| reader.scrub_item(number, offset, now))
                 .await;
-            let bytes = match read.flatten().map_err(failed)? {
-                Read::Good(bytes) => {
+            let bytes = match read.map_err(failed)? {
+                // Its head is not given now; the others are looked at.
+                Err(_) => {
+                    scrubbed.stretches += 1;
+                    0
+                }
+                Ok(Read::Good(bytes)) => {
                     scrubbed.items += 1;
                     bytes
                 }
-                Read::Damaged { id, sha256, lsn } => {
+                Ok(Read::Damaged { id, sha256, lsn }) => {
                     scrubbed.items += 1;
                     scrubbed.damaged.push((id.clone(), sha256));
                     self.submit(Op::Quarantine { id, sha256, lsn }).await?;
                     0
                 }
-                Read::NotHere => 0,
+                Ok(Read::NotHere) => 0,
             };
             scrubbed.bytes += bytes;
             told(&scrubbed);

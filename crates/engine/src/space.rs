@@ -14,13 +14,14 @@ use std::{
 use vstack_types::Digest;
 
 use crate::{
+    batches::{Batch, Batches, list_of},
     disk::{Disk, DiskFile},
     index::{Place, StoredItem, tag_of},
     op::Move,
     pins::Earlier,
     reader::{ReadError, Reader, Shared},
     record::{Body, Change, Kind},
-    scan::{Scanned, Scanner, Step},
+    scan::{Scanned, Scanner},
     superblock::{PAGE, RECORDS_AT},
     superblocks::Superblock,
 };
@@ -150,7 +151,7 @@ impl<D: Disk> Reader<D> {
         // Others go on freeing meanwhile.
         drop(space);
         let mut reclaimed = Reclaimed::default();
-        let mut early = Vec::new();
+        let (mut early, mut failed) = (Vec::new(), None);
         for freed in ranges {
             match self.0.punch(freed) {
                 Ok(Some(bytes)) => reclaimed.bytes += bytes,
@@ -161,7 +162,11 @@ impl<D: Disk> Reader<D> {
                     space.freed.clear();
                     return Ok(reclaimed);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // It is tried again, and so are those behind it.
+                    early.push(freed);
+                    failed = failed.or(Some(error));
+                }
             }
         }
         reclaimed.waiting = early.len() as u64;
@@ -170,7 +175,7 @@ impl<D: Disk> Reader<D> {
             .counters
             .reclaimed_bytes
             .fetch_add(reclaimed.bytes, Ordering::Relaxed);
-        Ok(reclaimed)
+        failed.map_or(Ok(reclaimed), Err)
     }
 
     /// What each superblock takes. Asks the filesystem.
@@ -224,22 +229,51 @@ impl<D: Disk> Reader<D> {
             return Ok(Vec::new());
         };
         let mut wanted = Vec::new();
-        let mut scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, superblock.end(), 0);
-        while let Some(step) = scanner.next()? {
-            let Step::Record(scanned) = step else { continue };
-            let Body::Change(change) = &scanned.record.body else {
-                continue;
-            };
-            let place = Place::new(number, scanned.offset);
-            if self.is_wanted(&superblock, &scanned, change, place) {
-                wanted.push(scanned.offset);
+        let scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, superblock.end(), 0);
+        let mut batches = Batches::new(scanner, RECORDS_AT);
+        let mut next_lsn = superblock.head.first_lsn;
+        while let Some(batch) = batches.next()? {
+            if batch.first > next_lsn || self.may_lack_a_deletion(&superblock, &batch)? {
+                return Err(io::Error::other("a deletion in it may be damaged"));
             }
-            if change.kind == Kind::Item && !self.0.index.points_at_item(&change.id, place, tag_of(change.sha256)) {
-                self.0
-                    .free(pages_of(number, scanned.payload_at(), change.size.into()).into_iter());
+            next_lsn = batch.last() + 1;
+            for scanned in &batch.records {
+                let Body::Change(change) = &scanned.record.body else {
+                    continue;
+                };
+                let place = Place::new(number, scanned.offset);
+                if self.is_wanted(&superblock, scanned, change, place) {
+                    wanted.push(scanned.offset);
+                }
+                if change.kind == Kind::Item && !self.0.index.points_at_item(&change.id, place, tag_of(change.sha256)) {
+                    self.0
+                        .free(pages_of(number, scanned.payload_at(), change.size.into()).into_iter());
+                }
             }
         }
+        if batches.gaps().iter().any(|gap| gap.unreadable) {
+            return Err(io::Error::other("the disk does not give all of it"));
+        }
         Ok(wanted)
+    }
+
+    /// Whether a record of the batch is damaged that keeps something deleted: nothing in the index tells of it, and
+    /// without it what was deleted would come back.
+    fn may_lack_a_deletion(&self, superblock: &Superblock<D::File>, batch: &Batch) -> io::Result<bool> {
+        let missing = batch.missing();
+        if missing.is_empty() {
+            return Ok(false);
+        }
+        let list = match &batch.commit {
+            Some(commit) => list_of(&*superblock.file, commit)?,
+            None => None,
+        };
+        let Some(list) = list else { return Ok(true) };
+        let number = superblock.head.number;
+        Ok((batch.first..)
+            .zip(list)
+            .any(|(lsn, change)| change.kind == Kind::Tombstone && missing.contains(&lsn))
+            && self.may_come_back(number, number))
     }
 
     fn is_wanted(&self, superblock: &Superblock<D::File>, scanned: &Scanned, change: &Change, place: Place) -> bool {

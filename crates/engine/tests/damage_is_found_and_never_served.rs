@@ -7,7 +7,9 @@ mod support;
 
 use support::*;
 use vstack_chunkpaxos::{Placement, Reply};
-use vstack_engine::{Damage, DeleteOutcome, Item, MemDisk, Missing, OpenError, Outcome, ReadError, Store, Which};
+use vstack_engine::{
+    Damage, DeleteOutcome, Disk as _, Item, MemDisk, Missing, OpenError, Outcome, ReadError, Store, Which,
+};
 
 const FIRST: &str = "superblock_000000.vsb";
 const RECORDS_AT: usize = 8192;
@@ -499,4 +501,17 @@ fn foreign_newer_and_nameless_directories_are_refused() {
     );
     let error = Store::open(newer, options(), at(0)).err().unwrap().to_string();
     assert!(error.contains("format 2") && error.contains("newer"), "{error}");
+}
+
+#[test]
+fn a_file_that_belongs_elsewhere_stops_the_start_with_its_name() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    one(&mut store, put("c", &item(1, 100))).unwrap();
+    drop(store);
+    disk.create("superblock_4294967295.vsb").unwrap();
+    let refused = Store::open(disk.clone(), options(), at(0));
+    assert!(matches!(refused, Err(OpenError::Missing { number: u32::MAX, .. })));
+    disk.remove("superblock_4294967295.vsb").unwrap();
+    assert!(served(&open(&disk).reader(), "c").is_some());
 }

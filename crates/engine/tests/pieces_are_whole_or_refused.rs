@@ -165,3 +165,35 @@ async fn an_item_that_is_deleted_is_read_to_its_end_and_its_space_waits_for_that
     assert!(engine.reader().reclaim().unwrap().bytes > 0);
     engine.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_is_hashed_where_it_is_now() {
+    let disk = MemDisk::default();
+    let engine = open(disk.clone());
+    let bytes = item(1, SIZE as usize);
+    let found = stored(&engine, &bytes).await;
+    drop(engine.read_pieces(&found, 0..1, buffer().await).await.unwrap());
+    let mut n = 0;
+    while engine.reader().superblock_numbers().len() < 2 {
+        n += 1;
+        let put = engine.put(id(&format!("n{n}")), item(100 + n, SIZE as usize), PutMode::Plain);
+        put.await.unwrap();
+    }
+    drop(found);
+    assert!(engine.compact(0, u64::MAX, |_| {}).await.unwrap().emptied);
+    let tail = &bytes.bytes()[49_000..];
+    let flipped = engine.reader().superblock_numbers().into_iter().any(|number| {
+        let name = format!("superblock_{number:06}.vsb");
+        let contents = disk.contents(&name);
+        let at = contents.windows(tail.len()).position(|window| window == tail);
+        at.is_some_and(|at| {
+            disk.flip(&name, at);
+            true
+        })
+    });
+    assert!(flipped, "it was moved");
+    let found = engine.reader().find(&id("c"), Which::Public).unwrap();
+    let refused = engine.read_pieces(&found, 0..100, buffer().await).await;
+    assert!(matches!(refused, Err(ReadError::Corrupt)));
+    engine.close().await;
+}

@@ -11,8 +11,11 @@ use std::{
 };
 
 use support::*;
-use vstack_chunkpaxos::Reply;
-use vstack_engine::{Disk, DiskFile, MemDisk, Missing, OpenError, Outcome, Store, StoreOptions, Usage, Which};
+use vstack_chunkpaxos::{Reply, Request};
+use vstack_engine::{
+    CompactError, Disk, DiskFile, Engine, MemDisk, Missing, OpenError, Outcome, Store, StoreOptions, Usage, Which,
+};
+use vstack_types::SystemClock;
 
 /// A part of a file that cannot be read.
 type Bad = Arc<Mutex<Option<(String, Range<u64>)>>>;
@@ -228,4 +231,56 @@ fn while_a_record_cannot_be_read_nothing_is_said_of_it() {
     assert!(promised_with_bytes(one(&mut store, prepare("c2", 4))));
     disk.heal();
     assert!(promised_with_bytes(one(&mut store, prepare("c0", 4))));
+}
+
+#[test]
+fn nothing_is_voted_over_registers_that_cannot_be_read() {
+    let disk = Spotted::default();
+    let bytes = item(0, 50_000);
+    let mut store = open(&disk);
+    one(&mut store, put_vote("c0", &bytes)).unwrap();
+    assert!(promised_with_bytes(one(&mut store, prepare("c0", 7))));
+    drop(store);
+    drop(filled(&disk));
+    disk.spoil(FIRST, 0..u64::MAX);
+    let mut store = open(&disk);
+    let decided = Request::Decided {
+        ballot: ballot(5),
+        placement: placement(&bytes, 1, &[me(), other()]),
+    };
+    let _ = one(&mut store, paxos("c0", decided));
+    drop(store);
+    disk.heal();
+    let mut store = open(&disk);
+    assert!(!store.reader().votes_lost());
+    let late = one(&mut store, accept("c0", 6, placement(&bytes, 1, &[me(), other()])));
+    assert!(
+        matches!(late, Ok(Outcome::Reply(Reply::Nack { .. }))),
+        "the promise still holds: {late:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_scrub_gives_nothing_up_that_the_disk_does_not_give() {
+    let disk = Spotted::default();
+    let store = filled(&disk);
+    let all = readable(&store);
+    store.reader().write_checkpoint().unwrap();
+    drop(store);
+    for bad in [8192..8200, 8192..u64::MAX, 60_000..70_000] {
+        let engine = Engine::open(disk.clone(), options(), Arc::new(SystemClock::start())).unwrap();
+        disk.spoil(FIRST, bad.clone());
+        let scrubbed = engine.scrub(0, u64::MAX, |_| {}).await.unwrap();
+        assert!(scrubbed.stretches > 0, "{bad:?}: it says so: {scrubbed:?}");
+        assert!(matches!(
+            engine.compact(0, u64::MAX, |_| {}).await,
+            Err(CompactError::Read(_))
+        ));
+        disk.heal();
+        engine.reader().write_checkpoint().unwrap();
+        engine.close().await;
+        drop(engine);
+        let store = open(&disk);
+        assert_eq!(readable(&store), all, "{bad:?}: {:?}", store.report());
+    }
 }

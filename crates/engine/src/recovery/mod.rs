@@ -46,6 +46,9 @@ use crate::{
 /// Most that a lost superblock may have held, in records, per byte of it: the smallest record has 128 bytes.
 const BYTES_PER_RECORD_MIN: u64 = 128;
 
+/// More superblocks than a disk loses: so many missing at once is a file that belongs elsewhere.
+const MISSING_MAX: u32 = 65_536;
+
 /// Read at once.
 const BLOCK_LEN: u64 = 1024 * 1024;
 
@@ -222,6 +225,10 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
 
     /// Comes to superblock `number`: those missing before it are lost, and names given up before it are over.
     fn reach(&mut self, number: u32) -> Result<(), OpenError> {
+        let missing = number.saturating_sub(self.next_number);
+        if missing > MISSING_MAX {
+            return Err(OpenError::Missing { number, missing });
+        }
         while self.next_number < number || self.retired.first().is_some_and(|life| life.next_superblock <= number) {
             match self.retired.first() {
                 Some(life) if life.next_superblock <= self.next_number => {

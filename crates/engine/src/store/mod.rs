@@ -212,6 +212,20 @@ impl<D: Disk> Store<D> {
         now: Now,
         position: usize,
     ) -> Result<(), WriteError> {
+        let without;
+        let change = if self.report.unreadable && change.register.is_some() {
+            // Its last state may be in what the disk does not give now, and would be forgotten for good.
+            if change.kind == Kind::Vote {
+                return Ok(());
+            }
+            without = Change {
+                register: None,
+                ..change.clone()
+            };
+            &without
+        } else {
+            change
+        };
         let (written, origin) = match comes {
             Comes::Now => (None, Origin::Arrived),
             Comes::Moved { written, state } => (Some(*written), Origin::Moved(*state)),

@@ -35,7 +35,7 @@ impl<D: Disk> Store<D> {
         let kind = match one.change.kind {
             Kind::Item => match here {
                 Some(item) if !item.is_corrupt() => {
-                    let (state, time) = (item.state, item.time);
+                    let time = item.time;
                     if !one.is_sound {
                         return self.move_damaged(one, &entry, now, position);
                     }
@@ -47,13 +47,10 @@ impl<D: Disk> Store<D> {
                         register,
                         ..one.change.clone()
                     };
+                    // It was hashed on its way, and nobody has read it where it is now.
                     let comes = Comes::Moved {
                         written,
-                        state: if state.is_verified() {
-                            state
-                        } else {
-                            State::checked(now.monotonic)
-                        },
+                        state: State::ARRIVED,
                     };
                     self.stage_as(&change, &one.payload, &comes, now, position)?;
                     let bytes = one.payload.len() as u64;
@@ -169,12 +166,12 @@ impl<D: Disk> Store<D> {
         if !registers.is_empty() || !only_lost {
             return Ok(false);
         }
-        for cell in &items {
-            self.shared.index.forget_lost(cell);
-        }
         let Some(last_lsn) = self.last_lsn_of(number) else {
             return Ok(false);
         };
+        for cell in &items {
+            self.shared.index.forget_lost(cell);
+        }
         let written = self.write_emptied(&superblock, last_lsn);
         written.map_err(|error| {
             self.failed = true;

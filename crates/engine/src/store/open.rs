@@ -137,6 +137,16 @@ pub enum OpenError {
         /// Which superblock.
         number: u32,
     },
+    /// Nearly everything before a superblock is missing.
+    #[error(
+        "superblock {number} is there and the {missing} before it are not: restore them, or move the file away if it does not belong here"
+    )]
+    Missing {
+        /// Which superblock.
+        number: u32,
+        /// How many.
+        missing: u32,
+    },
     /// The superblock size asked for is of no use.
     #[error("a superblock has at least {SUPERBLOCK_BYTES_MIN} bytes and at most 4 GiB")]
     SuperblockSize,
@@ -287,7 +297,12 @@ impl<D: Disk> Store<D> {
         if matches!(claim, Held::Unwritten(_)) {
             return Ok(store);
         }
-        store.finish_opening(now)?;
+        // A full disk has no room for them now; reads need none, and no write comes before them.
+        match store.finish_opening(now) {
+            Ok(()) => {}
+            Err(WriteError::DiskFull) => return Ok(store),
+            Err(error) => return Err(error.into()),
+        }
         match store.mark(now) {
             // The log is as good as it was before; the next write says the same.
             Ok(()) | Err(WriteError::DiskFull) => Ok(store),
@@ -318,7 +333,7 @@ impl<D: Disk> Store<D> {
         if self.report.unreadable {
             return Ok(());
         }
-        for id in std::mem::take(&mut self.second_hand) {
+        for id in self.second_hand.clone() {
             let stored = self.entry(&id)?.register;
             let Some(stored) = stored else { continue };
             if self.is_second_hand(&stored) {
@@ -328,7 +343,7 @@ impl<D: Disk> Store<D> {
         if planted!("lost bytes are vouched for") {
             return Ok(());
         }
-        for id in std::mem::take(&mut self.suspects) {
+        for id in self.suspects.clone() {
             let entry = self.entry(&id)?;
             let register = entry.register();
             if register.damaged {
@@ -349,6 +364,9 @@ impl<D: Disk> Store<D> {
             }
         }
         self.seal(now)?;
+        // Not before: what was refused is tried again.
+        self.second_hand.clear();
+        self.suspects.clear();
         Ok(())
     }
 

@@ -35,8 +35,11 @@ struct Flags {
 }
 
 /// Settings of a node in `dir` on a free port, with `more` flags.
+/// Without a scrub, unless it is asked for: what it reads counts as read back.
 pub fn settings(dir: &Path, more: &[&str]) -> Settings {
     let dir = dir.to_str().unwrap();
+    let scrubs = more.contains(&"--scrub-period");
+    let never: &[&str] = if scrubs { &[] } else { &["--scrub-period", "0"] };
     let fixed = [
         "node",
         "--port",
@@ -50,7 +53,7 @@ pub fn settings(dir: &Path, more: &[&str]) -> Settings {
         fixed
             .into_iter()
             .chain(["--cluster-secret", SECRET])
-            .chain(more.iter().copied()),
+            .chain(never.iter().chain(more).copied()),
     )
     .settings
 }
