@@ -3,11 +3,17 @@
 use std::sync::Arc;
 
 use vstack_chunkpaxos::Register;
-use vstack_engine::{Disk, Engine, Missing, OpenError, ReadError, Scrubbed, Which};
+use vstack_engine::{BufferPool, Disk, Engine, Found, Missing, OpenError, ReadError, Scrubbed, Which};
 use vstack_types::{Clock, Digest, Monotonic, Timestamp};
 
 use super::image::Truth;
-use crate::support::*;
+use crate::support::{
+    sending::{Sent, in_memory, send, send_in_all_ways},
+    *,
+};
+
+/// Bytes of a piece of what nobody asked to be there.
+const PIECE: usize = 16 * 1024;
 
 /// Where a fault was found first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +137,7 @@ impl Judge<'_> {
     async fn read<D: Disk>(&self, engine: &Engine<D>, excused: bool, known: bool) -> Result<Seen, String> {
         let mut seen = Seen::default();
         let reader = engine.reader();
-        for ((id, sha256), bytes) in &self.truth.items {
+        for (way, ((id, sha256), bytes)) in self.truth.items.iter().enumerate() {
             let found = match reader.find(id, Which::Exact(*sha256)) {
                 Ok(found) => found,
                 Err(Missing::Corrupt) => {
@@ -144,11 +150,9 @@ impl Judge<'_> {
                 }
                 Err(missing) => return Err(format!("{id} was acknowledged: {missing}")),
             };
-            match engine.read(&found, None).await {
-                Ok(read) if read == *bytes => {}
-                Ok(_) => return Err(format!("{id} is served with wrong bytes")),
-                Err(ReadError::Corrupt) => seen.damaged += 1,
-                Err(ReadError::Io(error)) => return Err(format!("{id} cannot be read: {error}")),
+            match served(engine, &found, way, bytes).await? {
+                Sent::Whole => {}
+                Sent::Refused => seen.damaged += 1,
             }
         }
         let listed = reader.list_items(0, usize::MAX, None);
@@ -161,11 +165,15 @@ impl Judge<'_> {
             if !excused {
                 return Err(format!("{} was deleted and is back", key.0));
             }
-            if let Ok(found) = reader.find(&key.0, Which::Exact(key.1))
-                && let Ok(bytes) = engine.read(&found, None).await
-                && Digest::of(&bytes) != key.1
-            {
-                return Err(format!("{} is served with bytes of another", key.0));
+            let Ok(found) = reader.find(&key.0, Which::Exact(key.1)) else {
+                continue;
+            };
+            let pool = BufferPool::new(PIECE, 1);
+            let sent = send(engine, &found, 0..found.size(), &pool).await;
+            for bytes in [sent, engine.read(&found, None).await].into_iter().flatten() {
+                if Digest::of(&bytes) != key.1 {
+                    return Err(format!("{} is served with bytes of another", key.0));
+                }
             }
         }
         for (id, told) in &self.truth.registers {
@@ -188,4 +196,30 @@ impl Judge<'_> {
         }
         Ok(seen)
     }
+}
+
+/// Reads an item whole and sends it in pieces, the one before the other or after it, as `way` says.
+async fn served<D: Disk>(engine: &Engine<D>, found: &Found, way: usize, bytes: &[u8]) -> Result<Sent, String> {
+    let is_right = |range: &std::ops::Range<u64>, sent: &[u8]| bytes.get(in_memory(range)) == Some(sent);
+    let id = found.id();
+    let sent_first = way % 3 > 0;
+    let sent = if sent_first {
+        Some(send_in_all_ways(engine, found, way, is_right).await?)
+    } else {
+        None
+    };
+    let read = match engine.read(found, None).await {
+        Ok(read) if read == *bytes => Sent::Whole,
+        Ok(_) => return Err(format!("{id} is served with wrong bytes")),
+        Err(ReadError::Corrupt) => Sent::Refused,
+        Err(ReadError::Io(error)) => return Err(format!("{id} cannot be read: {error}")),
+    };
+    let sent = match sent {
+        Some(sent) => sent,
+        None => send_in_all_ways(engine, found, way, is_right).await?,
+    };
+    if sent != read {
+        return Err(format!("{id}: sent in pieces it is {sent:?}, read whole {read:?}"));
+    }
+    Ok(sent)
 }

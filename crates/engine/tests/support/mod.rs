@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unreachable_pub, missing_docs, reason = "a test's own module")]
 
+pub mod sending;
+
 use std::time::Duration;
 
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply, Request};
