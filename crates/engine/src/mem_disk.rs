@@ -176,6 +176,11 @@ impl MemDisk {
         self.state().down
     }
 
+    /// Whether something was written to a file and not synced since, so that a crash may lose it.
+    pub fn has_unsynced(&self) -> bool {
+        self.state().files.values().any(|file| !file.dirty.is_empty())
+    }
+
     /// Whether preallocation gives no space, as where the filesystem cannot do it: writes find the disk full then.
     pub fn set_sparse(&self, sparse: bool) {
         self.state().sparse = sparse;
@@ -216,7 +221,8 @@ impl MemDisk {
         state.locked = false;
     }
 
-    /// Changes a byte of a file behind everybody's back, in the cache and on the medium.
+    /// Changes a byte of a file behind everybody's back, in the cache and, as far as the file reaches there, on the
+    /// medium.
     ///
     /// # Panics
     /// When there is no such byte.
@@ -225,7 +231,9 @@ impl MemDisk {
         let file = state.names[name];
         let file = state.files.get_mut(&file).expect("named files exist");
         file.cached[offset] ^= 0x55;
-        file.durable[offset] ^= 0x55;
+        if let Some(byte) = file.durable.get_mut(offset) {
+            *byte ^= 0x55;
+        }
     }
 
     /// What a reader of `name` sees.

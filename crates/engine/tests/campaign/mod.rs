@@ -5,6 +5,7 @@
 //! what was given up stays given up. One seed is one history.
 
 mod damage;
+mod sent;
 mod told;
 mod unreadable;
 
@@ -28,6 +29,14 @@ use crate::support::*;
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     pub power_cuts: usize,
+    /// Of them, those that found writes that were not synced.
+    pub cut_unsynced: usize,
+    /// Those inside a move of what is wanted of a superblock.
+    pub cut_moving: usize,
+    /// Those while a superblock was being emptied.
+    pub cut_emptying: usize,
+    /// Those while a checkpoint was being written.
+    pub cut_checkpoint: usize,
     pub torn: usize,
     pub damaged: usize,
     pub reported: usize,
@@ -40,11 +49,17 @@ pub struct Counts {
     pub resumed: usize,
     pub emptied: usize,
     pub answers: usize,
+    /// Items that were sent piece by piece.
+    pub sent: usize,
 }
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.power_cuts += other.power_cuts;
+        self.cut_unsynced += other.cut_unsynced;
+        self.cut_moving += other.cut_moving;
+        self.cut_emptying += other.cut_emptying;
+        self.cut_checkpoint += other.cut_checkpoint;
         self.torn += other.torn;
         self.damaged += other.damaged;
         self.reported += other.reported;
@@ -56,6 +71,7 @@ impl std::ops::AddAssign for Counts {
         self.resumed += other.resumed;
         self.emptied += other.emptied;
         self.answers += other.answers;
+        self.sent += other.sent;
     }
 }
 
@@ -63,6 +79,8 @@ impl std::ops::AddAssign for Counts {
 pub type Verdict<T = ()> = Result<T, String>;
 
 const NAMES: u64 = 6;
+/// Contents that are put under each name.
+const VARIANTS: u64 = 3;
 const STAGING_TTL: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -125,7 +143,7 @@ impl World {
 
     /// The only value of `round` under `name`: two values never share a ballot.
     fn value(&self, name: u64, round: u64) -> Placement {
-        let bytes = contents(name, round % 3);
+        let bytes = contents(name, round % VARIANTS);
         let here = Layout::Replicated {
             nodes: vec![self.me, other()],
         };
@@ -162,7 +180,7 @@ impl World {
         let name = self.rng.random_range(0..NAMES);
         let chunk = id(&format!("c{name}"));
         let round = self.rng.random_range(1..14);
-        let bytes = contents(name, self.rng.random_range(0..3));
+        let bytes = contents(name, self.rng.random_range(0..VARIANTS));
         match self.rng.random_range(0..16) {
             0..=2 => put(chunk.as_str(), &bytes),
             3..=5 => put_item(chunk.as_str(), &bytes),
@@ -234,8 +252,7 @@ impl World {
             Ended::Failed | Ended::Cut | Ended::Marked => {
                 let power = fault == Fault::PowerCut || self.rng.random_range(0..2) == 0;
                 if power {
-                    self.counts.power_cuts += 1;
-                    self.disk.crash(self.rng.random());
+                    self.power_goes();
                 } else {
                     self.disk.kill();
                 }
@@ -245,10 +262,30 @@ impl World {
                 self.told.check(&store, self.now(), Damaged::Nothing, true)?;
                 self.told.see(&store, self.now(), Damaged::Nothing)?;
                 drop(store);
+                self.sends()?;
                 self.reads_may_fail()?;
                 self.every_vote_stands_twice()
             }
         }
+    }
+
+    fn power_goes(&mut self) {
+        self.counts.power_cuts += 1;
+        self.counts.cut_unsynced += usize::from(self.disk.has_unsynced());
+        self.disk.crash(self.rng.random());
+    }
+
+    /// Whether power went while `work` was done, and what came of it.
+    fn cut_during<T>(&self, work: impl FnOnce() -> T) -> (bool, T) {
+        let was_down = self.disk.is_down();
+        let done = work();
+        (self.disk.is_down() && !was_down, done)
+    }
+
+    /// What a node sends of the disk as it is.
+    fn sends(&mut self) -> Verdict {
+        self.counts.sent += sent::sends_what_it_has(&self.disk, &self.options(), self.now())?;
+        Ok(())
     }
 
     /// A disk that could not be read for a while stands by everything when it can be again.
@@ -298,7 +335,8 @@ impl World {
                 }
                 4 if self.rng.random_range(0..12) == 0 => self.seal(store)?,
                 5 => {
-                    let written = store.reader().write_checkpoint();
+                    let (cut, written) = self.cut_during(|| store.reader().write_checkpoint());
+                    self.counts.cut_checkpoint += usize::from(cut);
                     self.counts.checkpoints += usize::from(matches!(written, Ok(Some(_))));
                 }
                 6 => self.compact(store)?,
@@ -390,15 +428,16 @@ impl World {
                 .iter()
                 .filter_map(|offset| read(offset).ok().flatten())
                 .collect();
-            let moved = one_at(store, Op::Move { moves }, self.now());
+            let (cut, moved) = self.cut_during(|| one_at(store, Op::Move { moves }, self.now()));
+            self.counts.cut_moving += usize::from(cut);
             self.told.reached(store);
             if moved.is_err() || self.rng.random_range(0..30) == 0 {
                 return Ok(());
             }
         }
-        if one_at(store, Op::Empty { superblock: number }, self.now()) == Ok(Outcome::Emptied(true)) {
-            self.counts.emptied += 1;
-        }
+        let (cut, emptied) = self.cut_during(|| one_at(store, Op::Empty { superblock: number }, self.now()));
+        self.counts.cut_emptying += usize::from(cut);
+        self.counts.emptied += usize::from(emptied == Ok(Outcome::Emptied(true)));
         Ok(())
     }
 
@@ -438,6 +477,7 @@ impl World {
     }
 
     fn look_again(&mut self, damaged: Damaged) -> Verdict {
+        self.sends()?;
         let store = match Store::open(self.disk.clone(), self.options(), self.now()) {
             Ok(store) => store,
             Err(error) if damaged.may_refuse(&error) => {
@@ -475,8 +515,7 @@ impl World {
             let adopted = Adoption::look(self.disk.clone(), self.options().superblock_bytes, self.now().wall)
                 .and_then(|found| found.adopt(new));
             if cut {
-                self.counts.power_cuts += 1;
-                self.disk.crash(self.rng.random());
+                self.power_goes();
             }
             match adopted {
                 Ok(_) => break,
