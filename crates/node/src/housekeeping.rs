@@ -1,22 +1,12 @@
 //! What is done now and then, beside everything else: letting go of bytes that nothing keeps, on the disk and in memory,
-//! giving their space back, writing the index down, and reading everything again.
+//! giving their space back, and writing the index down.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use vstack_engine::{Scrubbed, Stats};
 
 use crate::app::App;
-
-/// A scrub of little data does not go slower than this, in bytes a second.
-const SCRUB_RATE_MIN: u64 = 1 << 20;
-
-/// A look at what there is to scrub when there is nothing.
-const SCRUB_IDLE: Duration = Duration::from_secs(60);
-
-/// A superblock whose scrub failed is tried again after this time.
-const SCRUB_RETRY: Duration = Duration::from_secs(600);
 
 /// How often, and for how long things are kept.
 #[derive(Debug, Clone, Copy)]
@@ -140,98 +130,5 @@ async fn checkpoint(app: &App, records: u64) {
         Ok(Some(log_seq)) => tracing::info!(log_seq, "the index was written down"),
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the index could not be written down: the next start reads more"),
-    }
-}
-
-/// Reads everything again, over and over, until `shutdown`.
-pub(crate) async fn scrub(app: Arc<App>, period: Duration, shutdown: CancellationToken) {
-    tokio::select! {
-        biased;
-        () = shutdown.cancelled() => {}
-        () = scrub_for_ever(&app, period) => {}
-    }
-}
-
-async fn scrub_for_ever(app: &App, period: Duration) {
-    loop {
-        let mut round = Scrubbed::default();
-        let mut whole = true;
-        let numbers = app.engine.reader().superblock_numbers();
-        let began = app.clock.monotonic();
-        // Spread over the period: what is held may grow meanwhile, so it is looked at again for each superblock.
-        let share = period / u32::try_from(numbers.len().max(1)).unwrap_or(u32::MAX);
-        for number in numbers {
-            let at = app.clock.monotonic();
-            match app
-                .engine
-                .scrub(number, rate(app.engine.reader().stats(), period), |_| {})
-                .await
-            {
-                Ok(scrubbed) => {
-                    app.metrics.count_scrub(&scrubbed);
-                    report(number, &scrubbed);
-                    round.add(scrubbed);
-                    sleep(share.saturating_sub(app.clock.monotonic().since(at))).await;
-                }
-                Err(error) => {
-                    whole = false;
-                    tracing::warn!(superblock = number, %error, "the superblock could not be scrubbed");
-                    sleep(SCRUB_RETRY.min(period)).await;
-                }
-            }
-        }
-        let took = app.clock.monotonic().since(began);
-        if whole {
-            app.metrics.scrubbed_all(app.clock.wall());
-        }
-        tracing::info!(
-            items = round.items,
-            bytes = round.bytes,
-            damaged = round.damaged.len(),
-            ?took,
-            "a round of the scrub ended"
-        );
-        sleep(SCRUB_IDLE.min(period)).await;
-    }
-}
-
-fn rate(stats: Stats, period: Duration) -> u64 {
-    (stats.chunk_bytes / period.as_secs().max(1)).max(SCRUB_RATE_MIN)
-}
-
-fn report(superblock: u32, scrubbed: &Scrubbed) {
-    for (id, sha256) in &scrubbed.damaged {
-        tracing::error!(superblock, %id, %sha256, "found damaged by the scrub");
-    }
-    if scrubbed.mended + scrubbed.unnamed + scrubbed.stretches > 0 {
-        let Scrubbed {
-            mended,
-            unnamed,
-            stretches,
-            ..
-        } = scrubbed;
-        tracing::error!(
-            superblock,
-            mended,
-            unnamed,
-            stretches,
-            "records found damaged by the scrub"
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scrub_takes_the_period_and_no_longer() {
-        let stats = |chunk_bytes| Stats {
-            chunk_bytes,
-            ..Stats::default()
-        };
-        let week = Duration::from_secs(604_800);
-        assert_eq!(rate(stats(10 << 40), week), (10 << 40) / 604_800);
-        assert_eq!(rate(stats(1 << 30), week), SCRUB_RATE_MIN);
     }
 }

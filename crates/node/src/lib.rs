@@ -27,6 +27,7 @@ mod put;
 mod reply;
 mod routes;
 mod run;
+mod scrubbing;
 mod sending;
 mod settings;
 mod standing;

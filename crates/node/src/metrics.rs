@@ -103,7 +103,7 @@ impl NodeMetrics {
         );
         registry.register(
             "vstack_scrub_completed_seconds",
-            "When everything was last read again, in seconds since 1970; 0 when that was not since the start",
+            "When everything was last read again, in seconds since 1970; 0 when that is not known",
             self.scrubbed_all_at.clone(),
         );
         let queues = Box::new(queues);

@@ -26,7 +26,7 @@ use crate::{
     metrics::{Memory, NodeMetrics},
     open_files,
     openapi::Description,
-    routes, sending,
+    routes, scrubbing, sending,
     standing::{CurrentStanding, Standing},
     trace,
 };
@@ -402,7 +402,7 @@ impl OpenNode {
         let habits = settings.habits();
         tasks.spawn(housekeeping::keep(Arc::clone(&app), habits, ended.clone()));
         if let Some(period) = habits.scrub_period {
-            tasks.spawn(housekeeping::scrub(Arc::clone(&app), period, ended.clone()));
+            tasks.spawn(scrubbing::keep(Arc::clone(&app), period, ended.clone()));
         }
         if let Some(metadata) = settings.metadata_services() {
             let addresses = Addresses {

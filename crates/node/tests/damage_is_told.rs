@@ -103,6 +103,44 @@ async fn what_is_damaged_is_told_until_it_is_whole() {
     service.abort();
 }
 
+/// Nobody reads the chunk: the scrub comes upon it by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_scrub_finds_is_counted_and_told() {
+    const FOUND: &str = "vstack_scrub_findings_total{kind=\"item\"}";
+    let (url, mut told, service) = metadata().await;
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--metadata-service-url",
+        &url,
+        "--heartbeat-interval",
+        "1",
+        "--scrub-period",
+        "1",
+    ];
+    let node = TestNode::start(settings(dir.path(), &flags)).await;
+    let (rots, stays) = (bytes(50_000), vec![7; 40_000]);
+    node.put("/chunk/rots", &rots).await;
+    node.put("/chunk/stays", &stays).await;
+    let first = next(&mut told).await;
+    assert!(first.anew && first.damaged.is_empty(), "{first:?}");
+
+    damage(dir.path(), &rots);
+    let found = next(&mut told).await;
+    let [chunk] = &found.damaged[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        (chunk.chunk_id.as_str(), chunk.sha256),
+        ("rots", vstack_types::Digest::of(&rots))
+    );
+    until("what was found is counted", async || metric(&node, FOUND).await == 1).await;
+    assert_eq!(metric(&node, "vstack_engine_quarantined_total").await, 1);
+    assert_eq!(node.get("/chunk/stays").await.bytes().await.unwrap(), stays);
+    assert_ne!(node.get("/chunk/rots").await.status(), 200);
+    node.stop().await;
+    service.abort();
+}
+
 /// What one heartbeat cannot carry comes with the next ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn much_damage_is_told_little_by_little() {
