@@ -134,6 +134,7 @@ async fn open(
 ) -> Result<Engine<BoxedDisk>, RunError> {
     let mut options = StoreOptions {
         superblock_bytes: settings.max_superblock_size,
+        reverify_after: settings.reverify_after(),
         // Until it is accepted again it claims the log it was opened with, from start to start: see
         // [`crate::standing`].
         claims: settings.metadata_services().is_some(),

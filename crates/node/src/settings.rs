@@ -52,6 +52,10 @@ pub struct Settings {
     #[arg(long, env = "SCRUB_PERIOD", default_value_t = 604_800, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
     pub scrub_period: u64,
+    /// Seconds after which bytes that were hashed are hashed again before they are served.
+    #[arg(long, env = "REVERIFY_AFTER", default_value_t = 86_400, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub reverify_after: u64,
     /// Most bytes a second that are read and written so that superblocks can be emptied.
     #[arg(long, env = "COMPACT_RATE", default_value_t = 64 << 20, value_name = "BYTES",
           value_parser = clap::value_parser!(u64).range(1 << 16..=1 << 40))]
@@ -141,6 +145,10 @@ impl Settings {
 
     pub(crate) const fn gc_interval(&self) -> Duration {
         Duration::from_secs(self.gc_interval)
+    }
+
+    pub(crate) const fn reverify_after(&self) -> Duration {
+        Duration::from_secs(self.reverify_after)
     }
 
     pub(crate) const fn heartbeat_interval(&self) -> Duration {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{collections::BTreeSet, os::unix::fs::FileExt as _, path::Path};
+use std::collections::BTreeSet;
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use support::*;
@@ -50,17 +50,6 @@ async fn next(told: &mut Told) -> DamageTold {
         .await
         .expect("the node tells")
         .unwrap()
-}
-
-fn damage(directory: &Path, body: &[u8]) {
-    let path = directory.join("superblock_000000.vsb");
-    let contents = std::fs::read(&path).unwrap();
-    let at = contents
-        .windows(256)
-        .rposition(|here| here == &body[1000..1256])
-        .unwrap();
-    let file = std::fs::File::options().write(true).open(&path).unwrap();
-    file.write_all_at(&[!contents[at]], at as u64).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

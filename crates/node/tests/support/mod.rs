@@ -6,7 +6,7 @@
 pub mod claim_watch;
 pub mod registry;
 
-use std::{path::Path, time::Duration};
+use std::{os::unix::fs::FileExt as _, path::Path, time::Duration};
 
 use clap::Parser;
 use reqwest::{Method, RequestBuilder, Response};
@@ -229,4 +229,16 @@ pub fn bytes(len: usize) -> Vec<u8> {
     (0..len)
         .map(|n| u8::try_from((n * 7 + n / 251) % 256).unwrap())
         .collect()
+}
+
+/// Flips the bits of a byte of `body` where it is in the first superblock of a data directory.
+pub fn damage(directory: &Path, body: &[u8]) {
+    let path = directory.join("superblock_000000.vsb");
+    let contents = std::fs::read(&path).unwrap();
+    let at = contents
+        .windows(256)
+        .rposition(|here| here == &body[1000..1256])
+        .unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[!contents[at]], at as u64).unwrap();
 }
