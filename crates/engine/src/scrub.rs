@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep};
-use vstack_types::{ChunkId, Digest, Monotonic};
+use vstack_types::{ChunkId, Digest, Monotonic, planted};
 
 use crate::{
     aligned::Aligned,
@@ -259,6 +259,17 @@ impl<D: Disk> Reader<D> {
         };
         if !self.0.index.is_live_item(&change.id, place, change.sha256) {
             return Ok(Read::NotHere);
+        }
+        if planted!("the scrub leaves out what was verified")
+            && self
+                .0
+                .index
+                .cells_in(number)
+                .0
+                .iter()
+                .any(|cell| cell.place == place && cell.state().is_verified())
+        {
+            return Ok(Read::Good(change.size.into()));
         }
         let mut memory = Aligned::zeroed(usize::try_from(change.size).map_err(io::Error::other)?);
         let read = superblock.file.read_medium_at(memory.bytes_mut(), payload_at);

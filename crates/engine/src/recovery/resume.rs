@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use vstack_types::planted;
+
 use super::{AT_THE_FIRST_RECORD, Begin, Reading, Recovered, Recovery, finish_emptying, read_head};
 use crate::{
     checkpoint::{self, Checkpoint},
@@ -34,12 +36,13 @@ pub(super) fn resume<D: Disk>(
     let mut expected = checkpoint.superblocks.iter().map(|known| known.number).peekable();
     // Emptied ones too: without their heads it is not known what the numbers held that they speak for.
     let mut spoken_for = identity.first_superblock();
+    let hides = planted!("a checkpoint hides a superblock that is gone");
     for number in before {
         let Some(head) = recovery.head_behind_checkpoint(disk, identity, number)? else {
             return Ok(Err(format!("superblock {number} cannot be read")));
         };
         let first = head.first_number();
-        if first > spoken_for {
+        if first > spoken_for && !hides {
             return Ok(Err(format!("superblock {spoken_for} is gone")));
         }
         spoken_for = spoken_for.max(number + 1);
@@ -49,11 +52,11 @@ pub(super) fn resume<D: Disk>(
         {}
         if head.emptied.is_some() {
             let _ = expected.next_if_eq(&number);
-        } else if expected.next_if_eq(&number).is_none() {
+        } else if expected.next_if_eq(&number).is_none() && !hides {
             return Ok(Err(format!("it does not know superblock {number}")));
         }
     }
-    if expected.next_if(|known| *known < position.superblock).is_some() {
+    if expected.next_if(|known| *known < position.superblock).is_some() && !hides {
         return Ok(Err("a superblock that it knows is gone".to_owned()));
     }
     let file = match disk.open(&superblock::file_name(position.superblock)) {
@@ -80,7 +83,7 @@ pub(super) fn resume<D: Disk>(
             head,
             copies: Copies::Both,
         }) if head.number == position.superblock && head.uuid == identity.node.uuid && head.emptied.is_none() => {
-            if !checkpoint::is_at(&*file, &head, position) {
+            if !checkpoint::is_at(&*file, &head, position) && !planted!("a checkpoint of another log is used") {
                 return Ok(Err("the log has no such end".to_owned()));
             }
             recovery.into.next_lsn = position.lsn + 1;
@@ -89,8 +92,11 @@ pub(super) fn resume<D: Disk>(
         Err(error) => return Ok(Err(format!("the superblock it ends in cannot be read: {error}"))),
     }
     recovery.next_number = position.superblock;
-    let known =
-        |number: u32| (number == position.superblock && goes_on) || recovery.into.superblocks.get(number).is_some();
+    let known = |number: u32| {
+        (number == position.superblock && goes_on)
+            || recovery.into.superblocks.get(number).is_some()
+            || planted!("a checkpoint points into an emptied superblock")
+    };
     checkpoint.restore(&recovery.into.index, known);
     recovery.into.report.checkpoint = Some(position.lsn);
     recovery.resume_at(disk, identity, &behind, last, &checkpoint)?;

@@ -36,7 +36,7 @@ impl<D: Disk> Store<D> {
             Kind::Item => match here {
                 Some(item) if !item.is_corrupt() => {
                     let time = item.time;
-                    if !one.is_sound {
+                    if !one.is_sound && !planted!("a rotten item is moved as a whole one") {
                         return self.move_damaged(one, &entry, now, position);
                     }
                     let written = Written {
@@ -163,7 +163,7 @@ impl<D: Disk> Store<D> {
         };
         let (items, registers) = self.shared.index.cells_in(number);
         let only_lost = items.iter().all(|cell| cell.state().is_corrupt());
-        if !registers.is_empty() || !only_lost {
+        if (!registers.is_empty() || !only_lost) && !planted!("what still counts is emptied") {
             return Ok(false);
         }
         let Some(last_lsn) = self.last_lsn_of(number) else {
@@ -212,6 +212,9 @@ impl<D: Disk> Store<D> {
             ..superblock.head
         };
         self.shared.superblocks.remove(number);
+        if planted!("a superblock is cut before its heads say so") {
+            superblock.file.set_len(superblock::RECORDS_AT)?;
+        }
         write_head(&*superblock.file, &head)?;
         self.emptied.insert(number, head);
         superblock.file.set_len(superblock::RECORDS_AT)?;
@@ -254,7 +257,9 @@ fn write_head<F: DiskFile>(file: &F, head: &Head) -> std::io::Result<()> {
     let pages = head.encode();
     let (first, second) = pages.split_at(pages.len() / 2);
     file.write_at(second, first.len() as u64)?;
-    file.sync_data()?;
+    if !planted!("both heads are replaced at once") {
+        file.sync_data()?;
+    }
     file.write_at(first, 0)?;
     file.sync_data()
 }
