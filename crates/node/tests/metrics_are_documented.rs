@@ -75,3 +75,32 @@ async fn every_metric_of_a_node_is_documented() {
     assert!(named > 30, "{text}");
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_that_is_documented_of_the_engine_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    let (_, section) = DOCUMENT.split_once("## The storage engine of a node\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let names: Vec<_> = section
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.starts_with("vstack_"))
+        .map(|name| name.split('{').next().unwrap())
+        .collect();
+    assert!(names.len() > 25, "{names:?}");
+    // Findings of the scrub are there once it looked at something.
+    until("all that is documented is there", async || {
+        let text = node.get("/metrics").await.text().await.unwrap();
+        let is_there = |name: &&str| {
+            let name = name.strip_suffix("_total").unwrap_or(name);
+            text.contains(&format!("# TYPE {name} "))
+        };
+        let missing: Vec<_> = names.iter().filter(|name| !is_there(name)).collect();
+        println!("missing: {missing:?}");
+        missing.is_empty()
+    })
+    .await;
+    node.stop().await;
+}

@@ -1,6 +1,6 @@
 //! What a storage node measured since its start, read from its `/metrics`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::Table;
 use serde::Serialize;
@@ -26,6 +26,20 @@ pub struct Figures {
     get_first_byte: Option<Times>,
     get: Option<Times>,
     sync: Option<Times>,
+    paxos: Option<Times>,
+    collect: Option<Times>,
+    #[serde(rename = "move")]
+    moving: Option<Times>,
+    checkpoint: Option<Times>,
+    /// Bytes of items.
+    written_bytes: Option<u64>,
+    read_bytes: Option<u64>,
+    /// Looks at the index that memory answered, and that read the disk.
+    index_hits: Option<u64>,
+    index_misses: Option<u64>,
+    /// Pieces of chunks that were in the page cache, and that the disk was waited for.
+    pieces_cached: Option<u64>,
+    pieces_waited: Option<u64>,
     batch_operations_mean: Option<f64>,
     batch_bytes_mean: Option<f64>,
     queue_operations: Option<u64>,
@@ -34,12 +48,14 @@ pub struct Figures {
     space_live_bytes: Option<u64>,
     /// Log sequence numbers since the index was written down.
     checkpoint_age_records: Option<u64>,
-    /// Seconds since 1970; none when not everything was read again since the start.
+    /// Seconds since 1970; none when it is not known that everything was read again.
     scrub_completed_s: Option<u64>,
     /// Damage that the scrub found.
     scrub_findings: u64,
     /// Items found damaged, by whomever.
     quarantined: Option<u64>,
+    /// Everything that the node's `/metrics` says of its engine and its votes, but for the buckets of histograms.
+    series: BTreeMap<String, serde_json::Number>,
 }
 
 /// Asks a node; none when it does not answer.
@@ -65,6 +81,16 @@ impl Figures {
             get_first_byte: times("get_first_byte"),
             get: times("get"),
             sync: times("sync"),
+            paxos: times("paxos"),
+            collect: times("collect"),
+            moving: times("move"),
+            checkpoint: times("checkpoint"),
+            written_bytes: samples.whole("vstack_engine_written_bytes_total"),
+            read_bytes: samples.whole("vstack_engine_read_bytes_total"),
+            index_hits: samples.whole("vstack_index_hits_total"),
+            index_misses: samples.whole("vstack_index_misses_total"),
+            pieces_cached: samples.whole("vstack_engine_pieces_cached_total"),
+            pieces_waited: samples.whole("vstack_engine_pieces_waited_total"),
             batch_operations_mean: samples.mean("vstack_batch_operations"),
             batch_bytes_mean: samples.mean("vstack_batch_bytes"),
             queue_operations: samples.whole("vstack_queue_operations"),
@@ -77,6 +103,7 @@ impl Figures {
             scrub_completed_s: samples.whole("vstack_scrub_completed_seconds").filter(|at| *at > 0),
             scrub_findings: samples.sum("vstack_scrub_findings_total{"),
             quarantined: samples.whole("vstack_engine_quarantined_total"),
+            series: samples.all(),
         }
     }
 }
@@ -97,6 +124,21 @@ impl<'a> Samples<'a> {
     fn whole(&self, name: &str) -> Option<u64> {
         let (_, value) = self.lines().find(|(series, _)| *series == name)?;
         value.parse().ok()
+    }
+
+    fn all(&self) -> BTreeMap<String, serde_json::Number> {
+        let wanted = |series: &str| {
+            let name = series.split('{').next().unwrap_or_default();
+            name.starts_with("vstack_") && !name.starts_with("vstack_http_") && !name.ends_with("_bucket")
+        };
+        let number = |value: &str| match value.parse::<u64>() {
+            Ok(whole) => Some(whole.into()),
+            Err(_) => serde_json::Number::from_f64(value.parse().ok()?),
+        };
+        let series = self.lines().filter(|(series, _)| wanted(series));
+        series
+            .filter_map(|(series, value)| Some((series.to_owned(), number(value)?)))
+            .collect()
     }
 
     /// Of all series that begin like this.
@@ -194,6 +236,33 @@ pub fn table(nodes: &[(&str, &Figures)]) -> Table {
     table
 }
 
+/// What went in and out, a row for each node, and how much of it memory knew.
+pub fn traffic(nodes: &[(&str, &Figures)]) -> Table {
+    let mut table = output::table(&[
+        "NODE",
+        "WRITTEN",
+        "READ",
+        "INDEX HITS",
+        "INDEX MISSES",
+        "PIECES CACHED",
+        "PIECES WAITED",
+    ]);
+    let or_none = |shown: Option<String>| shown.unwrap_or_else(|| "-".to_owned());
+    let count = |number: Option<u64>| or_none(number.map(|number| number.to_string()));
+    for (name, figures) in nodes {
+        table.add_row([
+            plain(name),
+            or_none(figures.written_bytes.map(bytes)),
+            or_none(figures.read_bytes.map(bytes)),
+            count(figures.index_hits),
+            count(figures.index_misses),
+            count(figures.pieces_cached),
+            count(figures.pieces_waited),
+        ]);
+    }
+    table
+}
+
 /// Three figures.
 fn short(milliseconds: f64) -> String {
     match milliseconds {
@@ -236,6 +305,71 @@ mod tests {
         assert_eq!(found.checkpoint_age_records, Some(20));
         assert_eq!((found.scrub_completed_s, found.scrub_findings), (None, 3));
         assert!(table(&[("a", &found)]).to_string().contains("2.00 / 3.96 ms"));
+    }
+
+    /// Names of metrics that `docs/metrics.md` has from `begin` on, up to the next heading of the same rank, without
+    /// labels.
+    fn documented(begin: &str) -> Vec<&'static str> {
+        let document = include_str!("../../../../docs/metrics.md");
+        let (_, section) = document.split_once(begin).unwrap();
+        let rank = format!("\n{} ", begin.split(' ').next().unwrap());
+        let section = section.split(&rank).next().unwrap();
+        let names = section.split('`').skip(1).step_by(2);
+        names
+            .filter(|name| name.starts_with("vstack_"))
+            .map(|name| name.split('{').next().unwrap())
+            .collect()
+    }
+
+    /// `docs/metrics.md` says that `vstack status --json` has all of it, and lists what the tables show.
+    #[test]
+    fn everything_that_is_documented_of_a_node_is_shown() {
+        let names = [
+            documented("### Storage nodes"),
+            documented("## The storage engine of a node"),
+        ]
+        .concat();
+        assert!(names.len() > 30, "{names:?}");
+        let mut text = String::new();
+        for (at, name) in names.iter().enumerate() {
+            // Histograms have other series; they are in the other tests.
+            text += &format!("{name} {}\n", 1000 + at);
+        }
+        let found = Figures::read(&text);
+        let told = serde_json::to_value(&found).unwrap();
+        for name in &names {
+            assert!(told["series"][name].is_u64(), "{name} is not told");
+        }
+        let shown = traffic(&[("a", &found)]).to_string();
+        for (field, name) in [
+            ("written_bytes", "vstack_engine_written_bytes_total"),
+            ("read_bytes", "vstack_engine_read_bytes_total"),
+            ("index_hits", "vstack_index_hits_total"),
+            ("index_misses", "vstack_index_misses_total"),
+            ("pieces_cached", "vstack_engine_pieces_cached_total"),
+            ("pieces_waited", "vstack_engine_pieces_waited_total"),
+        ] {
+            let value = told["series"][name].as_u64().unwrap();
+            assert_eq!(told[field], value, "{field}");
+            let seen = if name.contains("bytes") {
+                bytes(value)
+            } else {
+                value.to_string()
+            };
+            assert!(shown.contains(&seen), "{field} is not in\n{shown}");
+        }
+    }
+
+    #[test]
+    fn series_are_told_as_they_are_and_buckets_are_not() {
+        let text = "vstack_http_requests_total{route=\"/\"} 3\nvstack_batch_bytes_sum 1.5\n\
+            vstack_batch_bytes_bucket{le=\"1\"} 4\nvstack_scrub_findings_total{kind=\"item\"} 2\n\
+            vstack_odd NaN\nother 1\n# EOF\n";
+        let told = serde_json::to_value(Figures::read(text).series).unwrap();
+        let expected = serde_json::json!({
+            "vstack_batch_bytes_sum": 1.5, "vstack_scrub_findings_total{kind=\"item\"}": 2,
+        });
+        assert_eq!(told, expected);
     }
 
     #[test]

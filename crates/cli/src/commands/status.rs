@@ -184,6 +184,7 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
     if !figures.is_empty() {
         out!("\nSince its start, each node:");
         out!("{}", figures::table(&figures));
+        out!("\n{}", figures::traffic(&figures));
     }
     Ok(())
 }
