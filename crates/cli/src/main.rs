@@ -5,6 +5,8 @@
 
 mod commands;
 mod config_file;
+#[cfg(test)]
+mod documented_settings;
 mod output;
 mod signals;
 mod up;
