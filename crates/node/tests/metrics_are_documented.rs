@@ -79,7 +79,7 @@ async fn every_metric_of_a_node_is_documented() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_that_is_documented_of_the_engine_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let node = TestNode::start(settings(dir.path(), &[])).await;
+    let node = TestNode::start(settings(dir.path(), &["--scrub-period", "604800"])).await;
     let (_, section) = DOCUMENT.split_once("## The storage engine of a node\n").unwrap();
     let section = section.split("\n## ").next().unwrap();
     let names: Vec<_> = section
