@@ -6,7 +6,9 @@ mod support;
 
 use support::*;
 use vstack_chunkpaxos::{Reply, Request};
-use vstack_engine::{Damage, Disk, MemDisk, Op, OpenReport, Outcome, Reader, Store, StoreOptions, Which};
+use vstack_engine::{
+    Damage, DeleteOutcome, Disk, MemDisk, Op, OpenReport, Outcome, Reader, Store, StoreOptions, Which,
+};
 use vstack_types::{NodeUuid, limits::DISK_PERCENT_FULL};
 
 const CHECKPOINT: &str = "checkpoint";
@@ -252,6 +254,35 @@ fn a_register_of_which_nothing_is_left_abstains() {
         promised_with_bytes(one(&mut store, prepare("b", 9))),
         "the others vote on"
     );
+}
+
+#[test]
+fn bytes_stay_when_the_vote_on_them_is_lost_behind_it() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let bytes = item(1, 700);
+    one(&mut store, put("a", &bytes)).unwrap();
+    assert_eq!(
+        one(&mut store, accept("a", 2, placement(&bytes, 1, &[me()]))),
+        accepted(2)
+    );
+    store.mark(at(2)).unwrap();
+    store.reader().write_checkpoint().unwrap();
+    drop(store);
+    // The vote's record and its batch's commit record: the third and the fourth page of records.
+    disk.flip("superblock_000000.vsb", 16_384);
+    disk.flip("superblock_000000.vsb", 20_480);
+    let mut store = open(&disk);
+    assert!(store.report().checkpoint.is_some());
+    assert!(store.reader().register(&id("a")).unwrap().votes_lost());
+    let refused = one(&mut store, Op::DeleteStaged { id: id("a") });
+    assert_eq!(refused, Ok(Outcome::Deleted(DeleteOutcome::Placed)));
+    let all = Op::Collect {
+        grace: DAY,
+        staging_ttl: DAY,
+    };
+    one_at(&mut store, all, at(30 * DAY.as_secs())).unwrap();
+    assert_eq!(served(&store.reader(), "a").unwrap(), *bytes.bytes());
 }
 
 #[test]

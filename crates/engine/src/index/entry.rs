@@ -225,11 +225,10 @@ impl Entry {
         vote.is_some_and(|vote| vote.placement.keeps(me, sha256))
     }
 
-    /// Whether no vote stands or ever stood on the items: they vouch for nothing.
+    /// Whether no vote stands or ever stood on the items: they vouch for nothing. Where votes were lost, one may stand.
     pub(crate) fn is_staging(&self) -> bool {
-        self.register
-            .as_ref()
-            .is_none_or(|stored| stored.register.accepted.is_none())
+        let unvoted = |register: &Register| register.accepted.is_none() && !register.votes_lost();
+        self.register.as_ref().is_none_or(|stored| unvoted(&stored.register))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
