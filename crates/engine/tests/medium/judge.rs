@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vstack_chunkpaxos::Register;
-use vstack_engine::{BufferPool, Disk, Engine, Found, Missing, OpenError, ReadError, Scrubbed, Which};
+use vstack_engine::{BufferPool, Disk, Engine, Found, Missing, ReadError, Scrubbed, Which};
 use vstack_types::{Clock, Digest, Monotonic, Timestamp};
 
 use super::image::Truth;
@@ -18,8 +18,6 @@ const PIECE: usize = 16 * 1024;
 /// Where a fault was found first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FoundBy {
-    /// The directory is not opened.
-    Refusal,
     /// The report of opening names it.
     Opening,
     /// The log ends before where others saw it: the directory is refused where it registers.
@@ -55,7 +53,7 @@ struct Seen {
 
 pub struct Judge<'a> {
     pub truth: &'a Truth,
-    /// One bit in one place: never a reason to refuse the directory, or to lose a vote.
+    /// One bit in one place: never a reason to lose a vote.
     pub is_small: bool,
 }
 
@@ -65,9 +63,8 @@ impl Judge<'_> {
         let open = || Engine::open(disk.clone(), options(), Arc::new(Still));
         let engine = match open() {
             Ok(engine) => engine,
-            Err(OpenError::Locked) => return Err("it is locked".to_owned()),
-            Err(error) if self.is_small => return Err(format!("refused for one bit: {error}")),
-            Err(_) => return Ok(FoundBy::Refusal),
+            // What can still be read is served, whatever one fault took: an identity is there, and superblocks are.
+            Err(error) => return Err(format!("refused for one fault: {error}")),
         };
         let report = engine.report().clone();
         let at_opening = !report.damage.is_empty() || report.checkpoint_refused.is_some();
@@ -202,7 +199,7 @@ impl Judge<'_> {
 async fn served<D: Disk>(engine: &Engine<D>, found: &Found, way: usize, bytes: &[u8]) -> Result<Sent, String> {
     let is_right = |range: &std::ops::Range<u64>, sent: &[u8]| bytes.get(in_memory(range)) == Some(sent);
     let id = found.id();
-    let sent_first = way % 3 > 0;
+    let sent_first = !way.is_multiple_of(3);
     let sent = if sent_first {
         Some(send_in_all_ways(engine, found, way, is_right).await?)
     } else {
