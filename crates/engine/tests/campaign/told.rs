@@ -294,12 +294,12 @@ impl Told {
             self.check_registers(&reader, report.checkpoint.is_some())?;
         }
         if reads {
-            self.check_items(&reader, now, damaged, report.checkpoint.is_some())?;
+            self.check_items(&reader, now, damaged)?;
         }
         Ok(())
     }
 
-    fn check_items(&self, reader: &Reader<MemDisk>, now: Now, damaged: Damaged, from_checkpoint: bool) -> Verdict {
+    fn check_items(&self, reader: &Reader<MemDisk>, now: Now, damaged: Damaged) -> Verdict {
         // Nothing is served but what was put.
         for listed in reader.list_items(0, usize::MAX, None).unwrap().entries {
             let found = read(reader, &listed.id, listed.sha256, now)?;
@@ -322,10 +322,7 @@ impl Told {
         for (id, sha256) in self.gone.iter().filter(|(id, _)| !unclear(id)) {
             let tombstone_lost = self.was_adopted && !matches!(damaged, Damaged::Nothing | Damaged::Byte);
             let found = read(reader, id, *sha256, now)?;
-            // A start from a checkpoint cannot tell whose record it was that is not there for its tombstone: nothing of it
-            // is served.
-            let not_told = found == Read::Damaged && from_checkpoint && damaged != Damaged::Nothing;
-            if !tombstone_lost && found != Read::Absent && !not_told {
+            if !tombstone_lost && found != Read::Absent {
                 return Err(format!("{id} {sha256} was deleted and is back: {found:?}"));
             }
         }
