@@ -214,8 +214,8 @@ impl<D: Disk> Adoption<D> {
 /// The identity that a directory must have had, by the heads of its superblocks: each name ends where the next begins.
 fn told_by_heads<D: Disk>(disk: &D, numbers: &[u32], at: Timestamp) -> Result<Identity, AdoptError> {
     let mut identity: Option<Identity> = None;
-    for number in numbers {
-        let Some(head) = head_of(disk, *number)? else { continue };
+    for head in numbers.iter().map(|number| head_of(disk, *number)) {
+        let Some(head) = head? else { continue };
         match &mut identity {
             None => {
                 identity = Some(Identity {
@@ -227,7 +227,8 @@ fn told_by_heads<D: Disk>(disk: &D, numbers: &[u32], at: Timestamp) -> Result<Id
                 identity.retired.push(Retired {
                     uuid: identity.node.uuid,
                     last_lsn: head.first_lsn.saturating_sub(1),
-                    next_superblock: *number,
+                    // One that was emptied may speak for those before it, too.
+                    next_superblock: head.first_number(),
                     at,
                 });
                 identity.node = NodeRef::first(head.uuid);

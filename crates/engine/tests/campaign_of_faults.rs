@@ -5,31 +5,43 @@
 mod campaign;
 mod support;
 
+use std::{ops::Range, panic::resume_unwind, thread::ScopedJoinHandle};
+
 use campaign::{Counts, history};
 
-fn run(seeds: std::ops::Range<u64>) -> Counts {
+/// Every history of `seeds`, on all processors; all that break a promise are told together.
+fn run(seeds: Range<u64>) -> Counts {
     let threads = u64::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap();
     let of_thread = |thread| {
-        let mut counts = Counts::default();
+        let (mut counts, mut wrong) = (Counts::default(), Vec::new());
         for seed in seeds.clone().filter(|seed| seed % threads == thread) {
-            counts += history(seed).unwrap_or_else(|wrong| panic!("{wrong}"));
+            match history(seed) {
+                Ok(of_seed) => counts += of_seed,
+                Err(verdict) => wrong.push(verdict),
+            }
         }
-        counts
+        (counts, wrong)
     };
-    let counts = std::thread::scope(|scope| {
+    let ended: Vec<(Counts, Vec<String>)> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|thread| scope.spawn(move || of_thread(thread)))
             .collect();
-        let ended = running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        ended.fold(Counts::default(), |mut all, counts| {
-            all += counts;
-            all
-        })
+        let join = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        running.into_iter().map(join).collect()
     });
-    println!("{} histories: {counts:?}", seeds.end - seeds.start);
-    counts
+    let (mut all, mut wrong) = (Counts::default(), Vec::new());
+    for (counts, verdicts) in ended {
+        all += counts;
+        wrong.extend(verdicts);
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} histories break a promise:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    println!("{} histories: {all:?}", seeds.end - seeds.start);
+    all
 }
 
 /// None of what the histories are about is missing in them, `times` over.
@@ -65,4 +77,21 @@ fn what_was_answered_is_kept_or_reported_lost() {
 #[ignore = "long: make soak"]
 fn what_was_answered_is_kept_or_reported_lost_in_many_more_histories() {
     check(&run(1_000_000..1_010_000), 10);
+}
+
+/// A deletion that left a damaged item behind, one that came back where its record was damaged, and a name that was given
+/// up in front of superblocks that one head speaks for.
+#[test]
+fn histories_that_broke_a_promise_once_hold() {
+    for seed in [1_000_629, 1_002_586, 1_003_809, 1_002_938, 1_006_374] {
+        history(seed).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "one history: VSTACK_SEED names it"]
+fn one_history() {
+    if let Ok(seed) = std::env::var("VSTACK_SEED") {
+        println!("{:?}", history(seed.parse().unwrap()).unwrap());
+    }
 }

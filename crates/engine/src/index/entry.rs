@@ -258,7 +258,11 @@ impl Entry {
                     },
                 });
             }
-            Kind::Tombstone => self.items.retain(|item| item.sha256 != change.sha256),
+            Kind::Tombstone => {
+                self.items.retain(|item| item.sha256 != change.sha256);
+                // Behind a checkpoint its bytes may be gone already: no loss, it was given up.
+                self.gone.retain(|tag| *tag != tag_of(change.sha256));
+            }
             Kind::Quarantine => {
                 if let Some(item) = self.item_mut(change.sha256) {
                     item.state = State::QUARANTINED;

@@ -162,18 +162,16 @@ impl Index {
                 *cell = ItemCell::new(fingerprint, item, wanted);
             } else {
                 let cell = ItemCell::new(fingerprint, item, wanted);
-                // The same one, of which nothing was left: whatever is left of one is among those that are there.
-                let is_lost = |there: &ItemCell| there.tag == cell.tag && !places.contains(&there.place);
-                if let Some(lost) = shard.items.remove(fingerprint, is_lost) {
-                    self.items.fetch_sub(1, Ordering::Relaxed);
-                    self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
-                    superblocks.add_live(lost.place, -lost.footprint());
-                }
+                self.remove_lost(shard, fingerprint, cell.tag, &places, superblocks);
                 shard.items.insert(cell);
                 self.items.fetch_add(1, Ordering::Relaxed);
                 self.item_bytes.fetch_add(u64::from(item.size), Ordering::Relaxed);
                 superblocks.add_live(item.place, cell.footprint());
             }
+        }
+        // Those of which nothing was left, and that are given up now.
+        for tag in old.gone.iter().filter(|tag| !new.gone.contains(tag)) {
+            self.remove_lost(shard, fingerprint, *tag, &places, superblocks);
         }
         let place_of = |entry: &Entry| entry.register.as_ref().map(|stored| stored.place);
         let (before, after) = (place_of(old), place_of(&new));
@@ -196,6 +194,23 @@ impl Index {
         }
         shard.change(id, (!new.is_empty()).then(|| Arc::new(new)));
         gone
+    }
+
+    /// Removes the item of which nothing is left: whatever is left of one is at one of `places`.
+    fn remove_lost<F: DiskFile>(
+        &self,
+        shard: &mut Shard,
+        fingerprint: u64,
+        tag: u32,
+        places: &[Place],
+        superblocks: &Superblocks<F>,
+    ) {
+        let is_lost = |there: &ItemCell| there.tag == tag && !places.contains(&there.place);
+        if let Some(lost) = shard.items.remove(fingerprint, is_lost) {
+            self.items.fetch_sub(1, Ordering::Relaxed);
+            self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
+            superblocks.add_live(lost.place, -lost.footprint());
+        }
     }
 
     fn remove_item(&self, shard: &mut Shard, fingerprint: u64, item: &StoredItem) -> Option<ItemCell> {

@@ -470,6 +470,7 @@ impl World {
             self.harmed = damage::changed(&self.disk, &before);
         }
         self.counts.damaged += 1;
+        self.told.deletions_harmed |= self.told.harmed || !matches!(damaged, Damaged::Byte | Damaged::Identity);
         self.told.harmed_before = self.told.harmed;
         self.told.harmed = true;
         self.look_again(damaged)

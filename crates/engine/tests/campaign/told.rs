@@ -38,6 +38,9 @@ pub struct Told {
     pub harmed: bool,
     /// And once before that.
     pub harmed_before: bool,
+    /// More than one byte of superblocks, once or together: both records of a deletion may be damaged, and while a
+    /// checkpoint speaks for them nobody notices.
+    pub deletions_harmed: bool,
     was_adopted: bool,
     pub log_seq: u64,
 }
@@ -71,6 +74,7 @@ impl Told {
             maybe_sealed: false,
             harmed: false,
             harmed_before: false,
+            deletions_harmed: false,
             was_adopted: false,
             log_seq: 0,
         }
@@ -320,7 +324,8 @@ impl Told {
             }
         }
         for (id, sha256) in self.gone.iter().filter(|(id, _)| !unclear(id)) {
-            let tombstone_lost = self.was_adopted && !matches!(damaged, Damaged::Nothing | Damaged::Byte);
+            // The name under which votes would be missed is given up.
+            let tombstone_lost = self.was_adopted && self.deletions_harmed;
             let found = read(reader, id, *sha256, now)?;
             if !tombstone_lost && found != Read::Absent {
                 return Err(format!("{id} {sha256} was deleted and is back: {found:?}"));
