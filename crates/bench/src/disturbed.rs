@@ -33,11 +33,6 @@ impl Signs {
     pub async fn sum(&self) -> anyhow::Result<Option<f64>> {
         metrics::sum(self.http.transport(), &self.url, self.names).await
     }
-
-    /// Which counters.
-    pub fn words(&self) -> String {
-        self.names.join(", ")
-    }
 }
 
 /// How long work is waited for.

@@ -7,11 +7,15 @@ pub const INDEX_BYTES: &str = "vstack_index_bytes";
 pub const RECLAIMED_BYTES: &str = "vstack_space_reclaimed_bytes_total";
 /// Counter: bytes of live records copied so that what they stood in can be given back.
 pub const COPIED_BYTES: &str = "vstack_space_moved_bytes_total";
+/// Counter: superblocks emptied.
+pub const EMPTIED: &str = "vstack_space_emptied_total";
 /// Counter: bytes that scrub has read.
 pub const SCRUBBED_BYTES: &str = "vstack_scrub_bytes_total";
 /// Setting: seconds in which scrub reads everything once.
 pub const SCRUB_PERIOD: &str = "SCRUB_PERIOD";
 /// Setting: bytes of a superblock file.
 pub const SUPERBLOCK_SIZE: &str = "MAX_SUPERBLOCK_SIZE";
+/// Setting: seconds between two looks for what can be deleted and emptied.
+pub const GC_INTERVAL: &str = "GC_INTERVAL";
 /// Names of checkpoint files begin like this.
 pub const CHECKPOINT_PREFIX: &str = "checkpoint";

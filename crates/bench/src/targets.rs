@@ -74,9 +74,9 @@ pub const RESTART_CHECKPOINT: Target = Target::new(
 pub const RESTART_SCAN: Target = Target::new("restart with 1,000,000 chunks, by scan", Bound::AtMost(30.0), "s");
 /// With 1,000,000 chunks, each with a vote.
 pub const INDEX_MEMORY: Target = Target::new("index memory of a chunk", Bound::AtMost(64.0), "bytes");
-/// Half of a node's chunks deleted and its space given back, beside the same node at rest.
+/// While superblocks of which half was deleted are emptied, beside the same node at rest.
 pub const RECLAIM_P99: Target = Target::new(
-    "GET p99 while space is reclaimed, to that of the same node at rest",
+    "GET p99 while superblocks are emptied, to that of the same node at rest",
     Bound::AtMost(2.0),
     "x",
 );

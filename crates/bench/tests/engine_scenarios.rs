@@ -134,7 +134,14 @@ fn starts_with_many_chunks_are_measured() {
 #[test]
 fn reclaiming_space_is_measured() {
     let section = smoke("reclaim");
-    has(&section, &["disk space of the data directory after an orderly end"]);
+    has(
+        &section,
+        &[
+            "moved in a round",
+            "emptied in a round",
+            "disk space of the data directory after an orderly end",
+        ],
+    );
     assert_eq!(
         line(&section, "p99")[0].as_array().unwrap().len(),
         3,

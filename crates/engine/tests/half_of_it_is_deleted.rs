@@ -52,17 +52,26 @@ fn of(superblock_bytes: u64) -> StoreOptions {
 const BETWEEN_LOOKS: usize = 25;
 
 /// As large as chunks are, and smaller ones, down to a page.
-fn sizes(rng: &mut StdRng) -> usize {
-    [4096, 20_000, 70_000, 300_000, 900_000, 2_000_000][rng.random_range(0..6)]
-}
+const MIXED: &[usize] = &[4096, 20_000, 70_000, 300_000, 900_000, 2_000_000];
+/// None is so large that its pages are given back where they are: its superblock has to be emptied.
+const SMALL: &[usize] = &[4096, 20_000, 60_000];
 
 async fn put_one<D: Disk>(engine: &Engine<D>, name: &str, item: &Item) -> Result<(), EngineError> {
     engine.submit(put(name, item)).await.map(|_| ())
 }
 
+/// What it took to keep house.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Superblocks.
+    emptied: u64,
+    /// Of items, written again for that.
+    moved_bytes: u64,
+}
+
 /// What a node does now and then: space is given back, and superblocks are emptied until none is worth it.
-async fn keep_house<D: Disk>(engine: &Engine<D>, superblock_bytes: u64) -> u64 {
-    let mut emptied = 0;
+async fn keep_house<D: Disk>(engine: &Engine<D>, superblock_bytes: u64) -> Kept {
+    let mut kept = Kept::default();
     loop {
         // What came last is kept until a mark says that it was synced.
         for _ in 0..2 {
@@ -74,11 +83,12 @@ async fn keep_house<D: Disk>(engine: &Engine<D>, superblock_bytes: u64) -> u64 {
         }
         let worth = engine.look_aside(move |reader| reader.most_wasteful(superblock_bytes));
         let Some(number) = worth.await.unwrap().unwrap() else {
-            return emptied;
+            return kept;
         };
         let done = engine.compact(number, u64::MAX, |_| {}).await.unwrap();
         assert!(done.emptied, "superblock {number}: {done:?}");
-        emptied += 1;
+        kept.emptied += 1;
+        kept.moved_bytes += done.moved_bytes;
     }
 }
 
@@ -98,7 +108,7 @@ fn taken(root: &Path) -> (u64, u64) {
     (all, all - rest.min(of(names.last().unwrap())))
 }
 
-async fn half_of(bytes: u64, superblock_bytes: u64) {
+async fn half_of(bytes: u64, superblock_bytes: u64, sizes: &[usize]) -> Kept {
     let directory = tempfile::tempdir().unwrap();
     let disk = FileDisk::new(directory.path()).unwrap();
     let clock = Arc::new(Hand::default());
@@ -107,7 +117,9 @@ async fn half_of(bytes: u64, superblock_bytes: u64) {
     let mut held = Vec::new();
     let mut put = 0;
     while put < bytes {
-        let (name, item) = (format!("c{}", held.len()), item(rng.random(), sizes(&mut rng)));
+        let seed = rng.random();
+        let size = sizes[rng.random_range(0..sizes.len())];
+        let (name, item) = (format!("c{}", held.len()), item(seed, size));
         put_one(&engine, &name, &item).await.unwrap();
         put += item.bytes().len() as u64;
         held.push((name, item.sha256(), item.bytes().len() as u64));
@@ -118,11 +130,11 @@ async fn half_of(bytes: u64, superblock_bytes: u64) {
     for (name, ..) in &gone {
         engine.delete_staged(id(name)).await.unwrap();
     }
-    let emptied = keep_house(&engine, superblock_bytes).await;
+    let kept = keep_house(&engine, superblock_bytes).await;
     let live: u64 = held.iter().map(|(.., size)| size).sum();
     let (all, without_rest) = taken(directory.path());
     println!(
-        "{put} bytes in {} superblock bytes, half deleted, {emptied} superblocks emptied: {without_rest} of the file \
+        "{put} bytes in {} superblock bytes, half deleted, {kept:?}: {without_rest} of the file \
          system for {live} live bytes, {:.3} of them; with the unwritten rest of the last superblock {all}, {:.3}",
         before.0,
         without_rest as f64 / live as f64,
@@ -136,17 +148,27 @@ async fn half_of(bytes: u64, superblock_bytes: u64) {
     let (_, after) = taken(directory.path());
     assert!(without_rest * 100 <= live * 115, "{without_rest} for {live} live bytes");
     assert!(after * 100 <= live * 115, "closed: {after} for {live} live bytes");
+    kept
 }
 
 #[tokio::test]
 async fn deleting_half_gives_its_space_back() {
-    half_of(96 << 20, 16 << 20).await;
+    half_of(96 << 20, 16 << 20, MIXED).await;
+}
+
+#[tokio::test]
+async fn deleting_half_of_small_records_moves_the_rest_and_empties_superblocks() {
+    let (bytes, superblock_bytes) = (24 << 20, 2 << 20);
+    let kept = half_of(bytes, superblock_bytes, SMALL).await;
+    // All but the last, which is written to: of each, half is wanted and moved.
+    assert!(kept.emptied * superblock_bytes * 10 >= bytes * 8, "{kept:?}");
+    assert!(kept.moved_bytes * 10 >= bytes * 4, "{kept:?}");
 }
 
 #[tokio::test]
 #[ignore = "long, and takes 10 GB of disk: make soak"]
 async fn deleting_half_of_ten_gigabytes_gives_its_space_back() {
-    half_of(10_000_000_000, 1 << 30).await;
+    half_of(10_000_000_000, 1 << 30, MIXED).await;
 }
 
 /// 98 % are in use: what is there is read, deleting and emptying superblocks go on, and PUTs come back by themselves.
@@ -190,7 +212,7 @@ async fn out_of_a_full_disk<D: Disk>(engine: &Engine<D>, clock: &Hand, superbloc
             let deleted = engine.delete_staged(id(name)).await;
             assert_eq!(deleted, Ok(vstack_engine::DeleteOutcome::Deleted), "{name}");
         }
-        emptied += keep_house(engine, superblock_bytes).await;
+        emptied += keep_house(engine, superblock_bytes).await.emptied;
     }
     clock.seconds(2);
     let usage = engine.reader().usage(clock.monotonic()).unwrap();

@@ -30,16 +30,9 @@ const FREE_BYTES: u64 = 16 << 30;
 pub struct Puts {
     connection: Connection,
     payload: Payload,
-    name: Name,
+    /// Of its chunks' ids.
+    prefix: String,
     sent: usize,
-}
-
-/// How chunks are called.
-enum Name {
-    /// By a prefix of the worker's own.
-    Prefixed(String),
-    /// By a number of their own, where so many workers share the numbers between them.
-    Numbered { workers: usize },
 }
 
 impl Puts {
@@ -51,18 +44,9 @@ impl Puts {
             workers.push(Self {
                 connection,
                 payload: payload.clone(),
-                name: Name::Prefixed(format!("{prefix}-{worker}")),
+                prefix: format!("{prefix}-{worker}"),
                 sent: worker,
             });
-        }
-        Ok(workers)
-    }
-
-    /// So many workers which together store `/chunk/0`, `/chunk/1` and so on.
-    pub async fn numbered(host: &str, payload: &Payload, count: usize) -> anyhow::Result<Vec<Self>> {
-        let mut workers = Self::workers(host, payload, count, "").await?;
-        for worker in &mut workers {
-            worker.name = Name::Numbered { workers: count };
         }
         Ok(workers)
     }
@@ -70,13 +54,10 @@ impl Puts {
 
 impl Worker for Puts {
     async fn once(&mut self) -> anyhow::Result<Duration> {
-        let (path, step) = match &self.name {
-            Name::Prefixed(prefix) => (format!("/chunk/{prefix}-{}", self.sent), 1),
-            Name::Numbered { workers } => (format!("/chunk/{}", self.sent), *workers),
-        };
+        let path = format!("/chunk/{}-{}", self.prefix, self.sent);
         let answer = self.connection.put(&path, &self.payload.chunk(self.sent).bytes).await?;
         ensure!(answer.status == 201, "PUT {path} answered {}", answer.status);
-        self.sent += step;
+        self.sent += 1;
         Ok(answer.first_byte)
     }
 }
