@@ -19,7 +19,7 @@ use crate::{
     claim::{self, Held},
     disk::{Disk, is_full},
     identity::{Identity, IdentityError},
-    index::{Entry, StoredRegister},
+    index::{Entry, Key, StoredRegister},
     instruments::Instruments,
     log::{self, Log},
     op::{Now, WriteError},
@@ -62,11 +62,19 @@ impl StoreOptions {
 }
 
 impl StoreOptions {
-    pub(crate) fn reading(&self) -> Reading {
+    fn index_key(&self) -> Key {
+        #[cfg(test)]
+        if self.secret == crate::index::collisions::SECRET {
+            return crate::index::collisions::KEY;
+        }
         let digest = Digest::of(&[&self.secret[..], b"index"].concat());
+        std::array::from_fn(|i| digest.as_bytes()[i])
+    }
+
+    pub(crate) fn reading(&self) -> Reading {
         Reading {
             superblock_bytes: self.superblock_bytes,
-            key: std::array::from_fn(|i| digest.as_bytes()[i]),
+            key: self.index_key(),
             everything: false,
             blind: self.blind,
         }
