@@ -1,7 +1,9 @@
 //! Directories of every format version there ever was are opened, and hold what they held.
 //!
-//! `fixtures/v1` was written by the first vstack whose format was frozen. It is never written again: a test that fails
-//! here says that old data can no longer be read. A new version of the format gets a directory of its own, written with
+//! `fixtures/v1` was written by the first vstack whose format was frozen, by [`used`]; `fixtures/v1-adopted` by a later
+//! one of the same format, by [`adopted`]: what the first does not have. Neither is ever written again: a test that fails
+//! here says that old data can no longer be read. A new version of the format gets directories of its own, named in
+//! [`Fixture`] and written with
 //! `VSTACK_WRITE_FIXTURE=v2 cargo test -p vstack-engine --test every_format_is_opened_for_ever -- --ignored`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -15,42 +17,114 @@ use std::{
 };
 
 use support::*;
-use vstack_chunkpaxos::{Layout, Shard};
-use vstack_engine::{Disk, MemDisk, Op, OpenError, Outcome, Reader, Store, StoreOptions, Which};
-use vstack_types::Digest;
+use vstack_chunkpaxos::{Layout, Placement, Shard};
+use vstack_engine::{
+    Adoption, BufferPool, Disk, FileDisk, Item, ItemBuilder, MemDisk, Op, OpenError, Outcome, Store, StoreOptions,
+    Which,
+};
+use vstack_types::{Digest, NodeRef, NodeUuid};
 
 const SUPERBLOCK_BYTES: u64 = 64 * 1024;
+/// Of the one with a record of more than 64 KiB.
+const LARGE_SUPERBLOCK_BYTES: u64 = 256 * 1024;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-fn small() -> StoreOptions {
-    StoreOptions {
-        superblock_bytes: SUPERBLOCK_BYTES,
+/// A directory that is kept.
+struct Fixture {
+    name: &'static str,
+    superblock_bytes: u64,
+    /// Writes what is in it, with this vstack.
+    write: fn() -> MemDisk,
+    describe: fn(&Store<MemDisk>) -> String,
+}
+
+/// What was written when the format was frozen.
+const V1: Fixture = Fixture {
+    name: "v1",
+    superblock_bytes: SUPERBLOCK_BYTES,
+    write: used,
+    describe: described,
+};
+
+/// A name given up, and the one after it sealed, with a claim and a scrub under way; a joint placement; a large record.
+const V1_ADOPTED: Fixture = Fixture {
+    name: "v1-adopted",
+    superblock_bytes: LARGE_SUPERBLOCK_BYTES,
+    write: adopted,
+    describe: described_with_names,
+};
+
+const ALL: [Fixture; 2] = [V1, V1_ADOPTED];
+
+fn opened<D: Disk + Clone>(disk: &D, superblock_bytes: u64) -> Store<D> {
+    let options = StoreOptions {
+        superblock_bytes,
         ..options()
+    };
+    Store::open(disk.clone(), options, at(0)).unwrap()
+}
+
+impl Fixture {
+    /// Its files, and what it says of them.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let entries = fs::read_dir(fixtures().join(self.name)).unwrap();
+        let read = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        };
+        let files = entries.map(|entry| read(entry.unwrap()));
+        files.filter(|(name, _)| name != "expected.txt").collect()
     }
-}
 
-fn opened(disk: &MemDisk) -> Store<MemDisk> {
-    Store::open(disk.clone(), small(), at(0)).unwrap()
-}
+    fn expected(&self) -> String {
+        fs::read_to_string(fixtures().join(self.name).join("expected.txt")).unwrap()
+    }
 
-/// The directory of a version, as a disk.
-fn directory(version: &str) -> MemDisk {
-    let disk = MemDisk::default();
-    for entry in fs::read_dir(fixtures().join(version)).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        if name != "expected.txt" {
-            disk.plant(&name, &fs::read(entry.path()).unwrap());
+    /// As a disk in memory.
+    fn in_memory(&self) -> MemDisk {
+        let disk = MemDisk::default();
+        for (name, bytes) in self.files() {
+            disk.plant(&name, &bytes);
         }
+        disk
     }
-    disk
+
+    /// As files of a directory.
+    fn in_files(&self) -> (tempfile::TempDir, FileDisk) {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, bytes) in self.files() {
+            fs::write(directory.path().join(name), bytes).unwrap();
+        }
+        let disk = FileDisk::new(directory.path()).unwrap();
+        (directory, disk)
+    }
+
+    fn check<D: Disk + Clone, K>(&self, make: impl Fn() -> (K, D), describe: fn(&Store<D>) -> String) {
+        let (version, expected) = (self.name, self.expected());
+        let (_kept, disk) = make();
+        let store = opened(&disk, self.superblock_bytes);
+        assert_eq!(store.report().damage, [], "{version}");
+        assert!(store.report().checkpoint.is_some(), "{version}: {:?}", store.report());
+        assert_eq!(describe(&store), expected, "{version}, from its checkpoint");
+        drop(store);
+        let (_kept, disk) = make();
+        disk.remove("checkpoint").unwrap();
+        let mut store = opened(&disk, self.superblock_bytes);
+        assert_eq!(store.report().damage, [], "{version}");
+        assert_eq!(describe(&store), expected, "{version}, by reading everything");
+        // And it goes on.
+        assert!(stored(one(&mut store, put("new", &item(99, 10)))));
+        drop(store);
+        assert!(served(&opened(&disk, self.superblock_bytes).reader(), "new").is_some());
+    }
 }
 
 /// Everything that a directory holds, in words that do not depend on how it is kept.
-fn described(reader: &Reader<MemDisk>) -> String {
+fn described<D: Disk>(store: &Store<D>) -> String {
+    let reader = store.reader();
     let mut text = String::new();
     let mut items = reader.list_items(0, 1000, None).unwrap().entries;
     items.sort_by_key(|listed| (listed.id.to_string(), listed.sha256));
@@ -77,11 +151,26 @@ fn described(reader: &Reader<MemDisk>) -> String {
     text
 }
 
+/// The same, with its names, its claim, and how far it was scrubbed.
+fn described_with_names<D: Disk>(store: &Store<D>) -> String {
+    let reader = store.reader();
+    let mut text = described(store);
+    writeln!(text, "me {}", store.me()).unwrap();
+    for retired in &store.report().retired {
+        writeln!(text, "retired {retired}").unwrap();
+    }
+    writeln!(text, "sealed {}", reader.is_sealed()).unwrap();
+    writeln!(text, "claim {:?}", reader.claim()).unwrap();
+    let numbers = reader.superblock_numbers();
+    writeln!(text, "to be scrubbed {:?}", reader.scrub_position().due(&numbers)).unwrap();
+    text
+}
+
 /// One of everything: items large and small, with and without votes, shards, decisions, promises, deletions, touches, a
 /// damaged item, an emptied superblock, a checkpoint, and a log behind it.
-fn written() -> MemDisk {
+fn used() -> MemDisk {
     let disk = MemDisk::default();
-    let mut store = opened(&disk);
+    let mut store = opened(&disk, SUPERBLOCK_BYTES);
     for n in 0..6 {
         one(&mut store, put_vote(&format!("voted-{n}"), &item(n, 9_000))).unwrap();
         one(&mut store, put(&format!("staged-{n}"), &item(10 + n, 300))).unwrap();
@@ -130,39 +219,85 @@ fn written() -> MemDisk {
     disk
 }
 
-fn check(version: &str) {
-    let expected = fs::read_to_string(fixtures().join(version).join("expected.txt")).unwrap();
-    let disk = directory(version);
-    let store = opened(&disk);
-    assert_eq!(store.report().damage, [], "{version}");
-    assert!(store.report().checkpoint.is_some(), "{version}: {:?}", store.report());
-    assert_eq!(described(&store.reader()), expected, "{version}, from its checkpoint");
+/// `len` bytes that repeat soon, so that the fixture takes little room where it is kept.
+fn repeating(len: usize) -> Item {
+    let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
+    let mut builder = ItemBuilder::new(BufferPool::new(len, 1).try_take().unwrap());
+    builder.push(&bytes).unwrap();
+    builder.finish()
+}
+
+/// A disk that gave up its name, with a record of more than 64 KiB under the old one, and a joint placement, a turned
+/// one and votes under the new one; sealed, with a claim, a scrub half done and a checkpoint with a log behind it.
+fn adopted() -> MemDisk {
+    let disk = MemDisk::default();
+    let mut store = opened(&disk, LARGE_SUPERBLOCK_BYTES);
+    let (large, small) = (repeating(100_000), item(60, 700));
+    one(&mut store, put_vote("large", &large)).unwrap();
+    one(&mut store, put_vote("small", &small)).unwrap();
+    one(&mut store, put("staged", &item(61, 300))).unwrap();
+    store.mark(at(10)).unwrap();
     drop(store);
-    let disk = directory(version);
-    disk.remove("checkpoint").unwrap();
-    let mut store = opened(&disk);
-    assert_eq!(store.report().damage, [], "{version}");
-    assert_eq!(described(&store.reader()), expected, "{version}, by reading everything");
-    // And it goes on.
-    assert!(stored(one(&mut store, put("new", &item(99, 10)))));
-    drop(store);
-    assert!(served(&opened(&disk).reader(), "new").is_some());
+    let adoption = Adoption::look(disk.clone(), LARGE_SUPERBLOCK_BYTES, at(20).wall).unwrap();
+    let new = adoption.adopt(NodeUuid::from_bytes([8; 16])).unwrap();
+
+    let mut store = opened(&disk, LARGE_SUPERBLOCK_BYTES);
+    let me = NodeRef::first(new);
+    let replicated = |nodes: &[NodeRef]| Layout::Replicated { nodes: nodes.to_vec() };
+    let joint = Placement {
+        prev: Some(replicated(&[other()])),
+        ..placement(&large, 2, &[me])
+    };
+    one(&mut store, accept("large", 4, joint.clone())).unwrap();
+    let turned = Placement {
+        version: 3,
+        back: true,
+        ..joint
+    };
+    one(&mut store, put_item("small", &small)).unwrap();
+    let turned = Placement {
+        size: small.bytes().len() as u64,
+        sha256: small.sha256(),
+        ..turned
+    };
+    one(&mut store, accept("small", 5, turned)).unwrap();
+    one(&mut store, prepare("promised", 6)).unwrap();
+    store.reader().set_claim(Some(store.reader().log_seq())).unwrap();
+    let mut position = store.reader().scrub_position();
+    position.begin(&store.reader().superblock_numbers());
+    position.passed(0, true);
+    store.reader().keep_scrub_position(&position).unwrap();
+    store.mark(at(30)).unwrap();
+    store.reader().write_checkpoint().unwrap().unwrap();
+    one(&mut store, put_item("behind", &item(62, 700))).unwrap();
+    one(&mut store, Op::Seal).unwrap();
+    store.mark(at(40)).unwrap();
+    disk
 }
 
 #[test]
 fn version_1() {
-    check("v1");
+    V1.check(|| ((), V1.in_memory()), described);
+    V1_ADOPTED.check(|| ((), V1_ADOPTED.in_memory()), described_with_names);
+}
+
+#[test]
+fn version_1_in_files() {
+    V1.check(|| V1.in_files(), described);
+    V1_ADOPTED.check(|| V1_ADOPTED.in_files(), described_with_names);
 }
 
 #[test]
 fn what_is_written_now_is_what_was_written_then() {
-    let now = described(&opened(&written()).reader());
-    assert_eq!(now, fs::read_to_string(fixtures().join("v1/expected.txt")).unwrap());
+    for fixture in ALL {
+        let now = opened(&(fixture.write)(), fixture.superblock_bytes);
+        assert_eq!((fixture.describe)(&now), fixture.expected(), "{}", fixture.name);
+    }
 }
 
 #[test]
 fn a_version_that_is_not_known_is_refused_by_its_number() {
-    let disk = directory("v1");
+    let disk = V1.in_memory();
     let name = disk
         .list()
         .unwrap()
@@ -177,7 +312,11 @@ fn a_version_that_is_not_known_is_refused_by_its_number() {
     }
     disk.plant(&name, &bytes);
     disk.remove("checkpoint").unwrap();
-    let refused = Store::open(disk.clone(), small(), at(0)).err().unwrap();
+    let options = StoreOptions {
+        superblock_bytes: SUPERBLOCK_BYTES,
+        ..options()
+    };
+    let refused = Store::open(disk.clone(), options, at(0)).err().unwrap();
     assert!(matches!(refused, OpenError::Newer { version: 2, .. }), "{refused}");
     assert!(
         refused.to_string().contains("format 2") && refused.to_string().contains("up to 1"),
@@ -198,14 +337,15 @@ fn crc_of(bytes: &[u8]) -> u32 {
 #[test]
 #[ignore = "writes a fixture: for a new version of the format alone"]
 fn write_a_fixture() {
-    let version = std::env::var("VSTACK_WRITE_FIXTURE").unwrap();
-    let directory = fixtures().join(&version);
+    let name = std::env::var("VSTACK_WRITE_FIXTURE").unwrap();
+    let fixture = ALL.into_iter().find(|fixture| fixture.name == name).unwrap();
+    let directory = fixtures().join(fixture.name);
     assert!(!directory.join("identity").exists(), "a fixture is never written again");
     fs::create_dir_all(&directory).unwrap();
-    let disk = written();
+    let disk = (fixture.write)();
     for name in disk.list().unwrap() {
         fs::write(directory.join(&name), disk.contents(&name)).unwrap();
     }
-    let expected = described(&opened(&disk).reader());
+    let expected = (fixture.describe)(&opened(&disk, fixture.superblock_bytes));
     fs::write(directory.join("expected.txt"), expected).unwrap();
 }
