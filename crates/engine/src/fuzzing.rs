@@ -3,6 +3,8 @@
 //! A checksum is no lock: where one would keep nearly all bytes out, it is made right first, so that what is behind it is
 //! tried as well.
 
+mod seeds;
+
 use std::{sync::OnceLock, time::Duration};
 
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Register};
@@ -21,6 +23,8 @@ use crate::{
     store::{Store, StoreOptions},
     superblock::{Head, HeadRead, PAGE},
 };
+
+pub use seeds::{Seed, seeds};
 
 /// As `docs/disk-format.md` has them.
 const RECORDS_AT: usize = 8192;
@@ -303,7 +307,54 @@ mod tests {
         log(&[0x1b, 0x10, 0x10, 0x10, 0x00, 0x30, 0x05, 0x00, 0x07, 0x28]);
     }
 
+    fn target(name: &str) -> fn(&[u8]) {
+        match name {
+            "engine_record" => record,
+            "engine_commit_list" => commit_list,
+            "engine_head" => head,
+            "engine_checkpoint" => checkpoint,
+            "engine_log" => log,
+            other => panic!("no target {other}"),
+        }
+    }
+
+    #[test]
+    fn seeds_are_parts_of_a_log_and_the_same_every_time() {
+        let all = seeds();
+        assert_eq!(all, seeds());
+        for (name, least) in [
+            ("engine_record", 5),
+            ("engine_commit_list", 3),
+            ("engine_head", 2),
+            ("engine_checkpoint", 2),
+            ("engine_log", 10),
+        ] {
+            let of = all.iter().filter(|seed| seed.target == name);
+            assert!(of.clone().count() >= least, "{name}");
+            of.for_each(|seed| target(name)(&seed.bytes));
+        }
+        let lists = all.iter().filter(|seed| seed.target == "engine_commit_list");
+        let changes = lists.map(|seed| record::decode_entries(&seed.bytes).map_or(0, |changes| changes.len()));
+        assert_eq!(changes.sum::<usize>(), 4, "two votes, an item, a deletion");
+        let head = all.iter().find(|seed| seed.target == "engine_head");
+        assert!(head.is_some_and(|seed| matches!(Head::decode(&seed.bytes, 0), HeadRead::Valid { .. })));
+    }
+
     proptest! {
+        #[test]
+        fn no_bytes_harm_a_seed(
+            seed in any::<prop::sample::Index>(),
+            patches in vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let all = seeds();
+            let seed = seed.get(&all);
+            let mut bytes = seed.bytes.clone();
+            for (at, byte) in patches.iter().filter(|_| !seed.bytes.is_empty()) {
+                *at.get_mut(&mut bytes) = *byte;
+            }
+            target(seed.target)(&bytes);
+        }
+
         #[test]
         fn no_bytes_harm_a_record(bytes in prop_oneof![vec(any::<u8>(), 0..1000), like_a_record()]) {
             record(&bytes);
