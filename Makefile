@@ -59,24 +59,27 @@ bench: setup-bench web/dist/index.html ## Figures beside their peers, with sprea
 	cargo build --release --locked -p vstack
 	cargo run --release --locked -p vstack-bench -- $(ARGS)
 
-bench-engine: setup-bench web/dist/index.html ## Figures of a storage node beside nginx and fio: ARGS='--quick'
+bench-engine: setup-bench web/dist/index.html ## Figures of a storage node beside nginx and fio, and as JSON: ARGS='--quick'
 	cargo build --release --locked -p vstack
-	cargo run --release --locked -p vstack-bench -- $(ARGS) $(ENGINE_SCENARIOS)
+	cargo run --release --locked -p vstack-bench -- --json target/bench-engine.json $(ARGS) $(ENGINE_SCENARIOS)
 
-soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 simulated histories, histories and kills of real processes, fuzzing
+soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 simulated histories, histories and kills of real processes, what a PUT costs, fuzzing
 	cargo test --release --locked -p vstack-model -- --ignored --nocapture
 	cargo test --release --locked -p vstack-engine --test campaign_of_faults --test every_fault_on_the_medium_is_found --test half_of_it_is_deleted -- --ignored --nocapture
 	cargo test --release --locked -p vstack-sim --test histories -- --ignored --nocapture
 	cargo build --release --locked -p vstack
+	VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --release --locked -p vstack-node --test the_cost_of_a_put -- --ignored --nocapture
 	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1
 	$(MAKE) fuzz
 
 fuzz: ## Every fuzz target, FUZZ_SECONDS each; installs nightly Rust and cargo-fuzz where they are missing
 	@cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	cargo run --locked -p vstack-engine --features fuzzing --example fuzz_seeds -- fuzz/corpus
 	@set -e; for target in $$(cargo +nightly fuzz list); do \
 		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -print_final_stats=1; \
+		words=; case $$target in engine_*) words=-dict=fuzz/engine.dict;; esac; \
+		cargo +nightly fuzz run $$target -- $$words -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -print_final_stats=1; \
 	done
 
 coverage: setup-test web/dist/index.html ## Line coverage of the unit and integration tests, in coverage/

@@ -34,6 +34,7 @@ mod tap;
 mod targets;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -64,8 +65,8 @@ const THREADS_TIMEOUT: Duration = Duration::from_secs(10);
 struct Options {
     #[command(subcommand)]
     node: Option<NodeProcess>,
-    /// Write what was found to this file.
-    #[arg(long, value_name = "FILE")]
+    /// Write what was found to this file. The last one named counts.
+    #[arg(long, value_name = "FILE", overrides_with = "json")]
     json: Option<PathBuf>,
     /// Shorter rounds and smaller files.
     #[arg(long)]
@@ -73,6 +74,9 @@ struct Options {
     /// End with exit code 3 unless every target was reached, undisturbed by other work.
     #[arg(long)]
     strict: bool,
+    /// Measure also where nginx or fio is not installed: what is held against them is not measured then.
+    #[arg(long)]
+    without_peers: bool,
     /// Next to nothing: shows that it works.
     #[arg(long, hide = true)]
     smoke: bool,
@@ -158,6 +162,14 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
         options.binary.display()
     );
     let binary = options.binary.canonicalize()?;
+    let scenarios = if options.scenarios.is_empty() {
+        Scenario::value_variants()
+    } else {
+        &options.scenarios
+    };
+    if !options.without_peers {
+        peers_are_there(scenarios, |program| process::find(program).is_some())?;
+    }
     let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let directory = tempfile::Builder::new().prefix("vstack-bench-").tempdir_in(&parent);
     let directory = directory.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
@@ -188,11 +200,6 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
         scenarios: Vec::new(),
         errors: Vec::new(),
     };
-    let scenarios = if options.scenarios.is_empty() {
-        Scenario::value_variants()
-    } else {
-        &options.scenarios
-    };
     tokio::select! {
         () = measure(scenarios, &bench, &mut report) => {}
         // What runs is dropped, which stops its processes and removes its files.
@@ -200,6 +207,19 @@ async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     report.interrupted = stop.is_cancelled();
     finish(&options, &report)
+}
+
+/// Fails when a program is missing that is to be measured beside.
+fn peers_are_there(scenarios: &[Scenario], is_there: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    let wanted: BTreeSet<_> = scenarios.iter().filter_map(|scenario| scenario.peer()).collect();
+    let missing: Vec<_> = wanted.into_iter().filter(|program| !is_there(program)).collect();
+    ensure!(
+        missing.is_empty(),
+        "not installed, and measured beside: {}; `make setup-bench` (scripts/setup.sh bench) installs what is missing, `apt-get install {}` by hand; --without-peers measures without",
+        missing.join(", "),
+        missing.join(" ")
+    );
+    Ok(())
 }
 
 async fn measure(scenarios: &[Scenario], bench: &Bench, report: &mut Report) {
@@ -234,7 +254,12 @@ fn finish(options: &Options, report: &Report) -> anyhow::Result<ExitCode> {
     if let Some(path) = &options.json {
         let mut json = serde_json::to_vec_pretty(report)?;
         json.push(b'\n');
-        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+        let write = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            std::fs::write(path, json)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+        println!("\nevery round, as JSON: {}", path.display());
     }
     let tally = Tally::of(&report.scenarios);
     println!(
@@ -268,4 +293,30 @@ fn cancel_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_missing_is_named_with_what_installs_it() {
+        let without = |scenarios: &[Scenario], missing: &str| peers_are_there(scenarios, |program| program != missing);
+        let error = without(&[Scenario::Get, Scenario::Put, Scenario::Cold], "nginx").unwrap_err();
+        let error = error.to_string();
+        assert!(error.starts_with("not installed, and measured beside: nginx;"), "{error}");
+        assert!(
+            error.contains("make setup-bench") && error.contains("--without-peers"),
+            "{error}"
+        );
+        assert!(without(&[Scenario::Put], "fio").is_err());
+        assert!(without(&[Scenario::Put], "nginx").is_ok(), "nobody asks for it");
+        assert!(without(&[Scenario::Scrub, Scenario::Restart], "nginx").is_ok());
+    }
+
+    #[test]
+    fn the_last_file_named_counts() {
+        let options = Options::parse_from(["vstack-bench", "--json", "a", "--json", "b", "get"]);
+        assert_eq!(options.json, Some(PathBuf::from("b")));
+    }
 }

@@ -14,7 +14,7 @@ fn smoke(scenario: &str) -> Value {
     let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
     let json = directory.path().join("found.json");
     let output = Command::new(program)
-        .args([scenario, "--smoke", "--binary"])
+        .args([scenario, "--smoke", "--without-peers", "--binary"])
         .arg(program)
         .arg("--dir")
         .arg(directory.path())

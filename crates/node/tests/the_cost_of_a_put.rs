@@ -1,7 +1,7 @@
 //! What a durable PUT of 2 MiB costs in processor time: of the node, and of who sends it.
 //!
 //! Measured on a node of its own process, the release build that `VSTACK_BIN` names; processor time and not time that
-//! passes, because machines are shared. Run it alone:
+//! passes, because machines are shared. `make soak` runs it; by itself:
 //! `VSTACK_BIN=target/release/vstack cargo test --release -p vstack-node --test the_cost_of_a_put -- --ignored --nocapture`
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

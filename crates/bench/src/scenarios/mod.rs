@@ -117,6 +117,23 @@ pub enum Scenario {
 }
 
 impl Scenario {
+    /// The program that has to be installed to be measured beside.
+    pub const fn peer(self) -> Option<&'static str> {
+        match self {
+            Self::Put => Some("fio"),
+            Self::Get | Self::Cold | Self::Range | Self::Paced | Self::Mixed => Some("nginx"),
+            Self::Idle
+            | Self::Restart
+            | Self::Reclaim
+            | Self::Scrub
+            | Self::Commit
+            | Self::Consensus
+            | Self::Startup
+            | Self::Failover
+            | Self::Ingest => None,
+        }
+    }
+
     /// Measures.
     ///
     /// # Errors

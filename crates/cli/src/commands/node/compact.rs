@@ -22,7 +22,8 @@ pub struct Options {
     /// Empty this superblock, however much of it is wanted; without it all that are worth it.
     #[arg(long, value_name = "N")]
     superblock: Option<u32>,
-    /// Most bytes a second that are written again.
+    /// Most bytes a second that are written again; as many as the disk takes when it is not given. The node itself keeps
+    /// to its COMPACT_RATE.
     #[arg(long, value_name = "BYTES", default_value_t = u64::MAX, hide_default_value = true,
           value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,

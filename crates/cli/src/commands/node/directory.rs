@@ -24,7 +24,8 @@ pub struct Directory {
     /// Report as JSON on stdout.
     #[arg(long)]
     pub json: bool,
-    /// Bytes of a superblock file, as the node is told.
+    /// Bytes of a superblock file, as the node is told: of those that are made, and by which it is judged whether one is
+    /// worth emptying.
     #[arg(long, env = "MAX_SUPERBLOCK_SIZE", default_value_t = 1 << 30, value_name = "BYTES",
           value_parser = clap::value_parser!(u64).range(8 << 20..=u64::from(u32::MAX)))]
     pub max_superblock_size: u64,

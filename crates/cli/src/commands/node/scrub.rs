@@ -18,7 +18,8 @@ use crate::output::{self, bytes, out, say};
 pub struct Options {
     #[command(flatten)]
     directory: Directory,
-    /// Most bytes a second.
+    /// Most bytes a second that are read; as many as the disk gives when it is not given. The node itself takes its
+    /// SCRUB_PERIOD for everything.
     #[arg(long, value_name = "BYTES", default_value_t = u64::MAX, hide_default_value = true,
           value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
