@@ -53,6 +53,67 @@ fn bytes_that_are_gone_are_a_hole_when_nobody_reads_them_any_more() {
 }
 
 #[test]
+fn a_hole_that_cannot_be_made_now_keeps_no_other_from_being_made() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    for (n, name) in ["a", "b", "c"].into_iter().enumerate() {
+        one(&mut store, put(name, &item(n as u64, 66_000))).unwrap();
+    }
+    for name in ["a", "b", "c"] {
+        one(&mut store, Op::DeleteStaged { id: id(name) }).unwrap();
+    }
+    store.mark(at(3)).unwrap();
+    let reader = store.reader();
+    let used = disk.usage().unwrap().used_bytes;
+    let hole = 16 * 4096;
+    disk.plan(disk.changes() + 2, Fault::Error);
+    assert!(reader.reclaim().is_err(), "and it is said");
+    assert_eq!(disk.usage().unwrap().used_bytes, used - 2 * hole, "before it and behind it");
+    let again = reader.reclaim().unwrap();
+    assert_eq!((again.bytes, again.waiting), (hole, 0), "it is tried again");
+    assert_eq!(disk.usage().unwrap().used_bytes, used - 3 * hole);
+}
+
+/// Without the record of a deletion nothing would tell that an older copy of the bytes is not to be found again.
+#[test]
+fn a_damaged_tombstone_keeps_its_superblock() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let fill = |store: &mut Store<MemDisk>, superblocks: usize| {
+        while store.reader().superblock_numbers().len() < superblocks {
+            let n = store.reader().log_seq();
+            one(store, put_vote(&format!("fill{n}"), &item(n, 60_000))).unwrap();
+        }
+    };
+    one(&mut store, put("x", &item(5, 30_000))).unwrap();
+    fill(&mut store, 2);
+    one(&mut store, Op::DeleteStaged { id: id("x") }).unwrap();
+    fill(&mut store, 3);
+    let file = "superblock_000001.vsb";
+    let contents = disk.contents(file);
+    let is_tombstone = |at: &usize| contents[*at..].starts_with(b"VSR1\x03");
+    let tombstone = (8192..contents.len()).step_by(64).find(is_tombstone).unwrap();
+    // While it runs: the index knows, and no look at the record is needed.
+    disk.flip(file, tombstone + 40);
+    assert!(store.reader().wanted_records(1).is_err(), "it is not emptied");
+    assert!(store.reader().wanted_records(0).is_ok(), "others are");
+    drop(store);
+    let mut store = open(&disk);
+    assert_eq!(served(&store.reader(), "x"), None, "what its batch says of it counts");
+    // Once no older superblock holds the bytes, nothing depends on it.
+    assert!(empty(&mut store, 0));
+    assert!(store.reader().wanted_records(1).is_ok());
+    assert!(empty(&mut store, 1));
+    let store = open_again(store, &disk);
+    assert_eq!(served(&store.reader(), "x"), None);
+}
+
+fn open_again(store: Store<MemDisk>, disk: &MemDisk) -> Store<MemDisk> {
+    drop(store);
+    open(disk)
+}
+
+#[test]
 fn what_was_put_and_deleted_in_one_batch_is_left_until_the_next() {
     let disk = MemDisk::default();
     let mut store = open(&disk);
