@@ -1,0 +1,237 @@
+//! How a node becomes known and trusted, over a real socket: registrations, proofs, heartbeats, and what they tell.
+
+mod cluster;
+
+use std::time::Duration;
+
+use cluster::{SECRET, Service, TestNode, eventually, memory};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use vstack_api::metadata::{DamageTold, DamagedChunk, Heartbeat, NodeStatus, TOLD_CHUNKS_MAX};
+use vstack_types::Digest;
+
+async fn node_states(service: &Service) -> Vec<(String, NodeStatus, bool)> {
+    let nodes = service.cluster().nodes().await.expect("the nodes");
+    nodes
+        .into_iter()
+        .map(|node| (node.node_id, node.status, node.trusted))
+        .collect()
+}
+
+#[tokio::test]
+async fn silence_degrades_a_node_and_a_heartbeat_brings_it_back() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(2).await;
+    let beat = json!({ "disk_usage_percent": 40.0, "chunk_count": 7 });
+    let summary = async || service.get("/nodes/health-summary").await.1;
+    assert_eq!(summary().await, json!({ "healthy": 2, "degraded": 0, "down": 0 }));
+    service.clock.advance(Duration::from_secs(20));
+    let unsigned = service.post("/nodes/node-1/heartbeat", beat.clone()).await.0;
+    assert_eq!(unsigned, StatusCode::OK);
+    assert_eq!(
+        summary().await,
+        json!({ "healthy": 0, "degraded": 2, "down": 0 }),
+        "a trusted node speaks for itself"
+    );
+    let nameless: Heartbeat = serde_json::from_value(beat.clone()).expect("a heartbeat");
+    let refused = service.cluster().heartbeat("node-1", &nameless).await;
+    assert_eq!(refused.expect_err("whose is it").status(), Some(404));
+    assert_eq!(summary().await["degraded"], 2, "and names its disk");
+    let signed = nodes[0].heartbeat(5);
+    let ack = service.cluster().heartbeat("node-1", &signed).await.expect("noted");
+    assert!(ack.trusted);
+    assert_eq!(summary().await, json!({ "healthy": 1, "degraded": 1, "down": 0 }));
+    service.clock.advance(Duration::from_secs(12));
+    assert_eq!(summary().await, json!({ "healthy": 1, "degraded": 0, "down": 1 }));
+    let (_, healthy) = service.get("/nodes/healthy").await;
+    let healthy = healthy.as_array().expect("a list");
+    assert_eq!(healthy.len(), 1);
+    assert_eq!(
+        (&healthy[0]["node_id"], &healthy[0]["chunk_count"]),
+        (&json!("node-1"), &json!(7))
+    );
+    assert_eq!(
+        service.post("/nodes/node-9/heartbeat", beat).await.0,
+        StatusCode::NOT_FOUND
+    );
+    let nonsense = json!({ "disk_usage_percent": 140.0, "chunk_count": 7 });
+    assert_eq!(
+        service.post("/nodes/node-1/heartbeat", nonsense).await.0,
+        StatusCode::BAD_REQUEST
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_is_trusted_once_it_proved_itself() {
+    let service = Service::on(memory(), &["--heartbeat-interval", "1"]).await;
+    let stranger = TestNode::start(7, "another secret altogether").await;
+    let ack = service
+        .cluster()
+        .register_node(&stranger.registration(1))
+        .await
+        .expect("registered");
+    assert!(!ack.trusted);
+    // Registered before it listens: asked again, and trusted then.
+    let mut late = TestNode::start(8, SECRET).await;
+    late.stop().await;
+    let ack = service
+        .cluster()
+        .register_node(&late.registration(1))
+        .await
+        .expect("registered");
+    assert!(!ack.trusted);
+    late.restart().await;
+    eventually("the late node is trusted", async || {
+        node_states(&service)
+            .await
+            .iter()
+            .any(|(label, _, trusted)| label == "node-8" && *trusted)
+            .then_some(())
+    })
+    .await;
+    assert!(
+        node_states(&service)
+            .await
+            .contains(&("node-7".into(), NodeStatus::Healthy, false))
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_registration_that_cannot_be_is_refused() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(2).await;
+    let refused = async |registration| {
+        let error = service
+            .cluster()
+            .register_node(&registration)
+            .await
+            .expect_err("refused");
+        error.status().expect("a status")
+    };
+    let mut back = nodes[0].registration(0);
+    assert_eq!(refused(back.clone()).await, 409, "its log went back");
+    back.log_seq = 5;
+    service
+        .cluster()
+        .register_node(&back)
+        .await
+        .expect("the same node again");
+    let mut thief = nodes[0].registration(9);
+    thief.node_id = "thief".into();
+    thief.disk_uuid = None;
+    assert_eq!(refused(thief.clone()).await, 409, "the URL is another node's");
+    thief.node_url = "http://127.0.0.1:1".into();
+    thief.node_id = "node-2".into();
+    assert_eq!(refused(thief.clone()).await, 409, "the label is another node's");
+    thief.node_id = "a b".into();
+    assert_eq!(refused(thief).await, 400);
+    let script = format!("/nodes/register?node_url={}&node_id=node-1&version=1.0", nodes[0].url);
+    let (status, ack) = service.call(Method::POST, &script, None).await;
+    assert_eq!(
+        (status, &ack["status"]),
+        (StatusCode::OK, &json!("registered")),
+        "{ack}"
+    );
+    assert!(
+        node_states(&service).await.iter().all(|(_, _, trusted)| *trusted),
+        "a script takes nobody's trust away"
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_without_the_secret_speaks_for_a_trusted_node() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(1).await;
+    let before = service.get("/nodes/all").await.1;
+    let far = u64::MAX / 4;
+    let beat = json!({ "disk_usage_percent": 100.0, "chunk_count": 9, "log_seq": far });
+    assert_eq!(service.post("/nodes/node-1/heartbeat", beat).await.0, StatusCode::OK);
+    for secret in [None, Some("another secret altogether")] {
+        let stranger = service.client_with(secret);
+        let mut claim = nodes[0].registration(far);
+        claim.zone = Some("elsewhere".into());
+        assert!(stranger.register_node(&claim).await.expect("repeated").trusted);
+        let beat = Heartbeat {
+            damage: None,
+            disk_usage_percent: 100.0,
+            chunk_count: 9,
+            ..nodes[0].heartbeat(far)
+        };
+        stranger.heartbeat("node-1", &beat).await.expect("answered");
+    }
+    assert_eq!(service.get("/nodes/all").await.1, before);
+    let own = service.cluster().register_node(&nodes[0].registration(1)).await;
+    assert!(own.expect("its log did not go back").trusted);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn damage_is_told_with_a_heartbeat_and_shown_with_the_node() {
+    let service = Service::start().await;
+    let cluster = service.cluster();
+    let node = TestNode::start(1, SECRET).await;
+    cluster.register_node(&node.registration(10)).await.expect("registered");
+    let chunk = |name: &str| DamagedChunk {
+        chunk_id: name.parse().expect("a chunk id"),
+        sha256: Digest::of(name.as_bytes()),
+    };
+    let beat = |damaged: Vec<DamagedChunk>, whole: Vec<DamagedChunk>| Heartbeat {
+        damage: Some(DamageTold {
+            anew: false,
+            damaged,
+            whole,
+        }),
+        ..node.heartbeat(11)
+    };
+    let shown = async || service.get("/nodes/all").await.1["nodes"][0]["damaged_chunks"].clone();
+    assert_eq!(shown().await, 0);
+    let two = beat(vec![chunk("a"), chunk("b")], vec![]);
+    cluster.heartbeat("node-1", &two).await.expect("noted");
+    assert_eq!(shown().await, 2);
+    // A stranger says nothing of it.
+    let stranger = service.client_with(None);
+    let _ = stranger.heartbeat("node-1", &beat(vec![chunk("c")], vec![])).await;
+    assert_eq!(shown().await, 2);
+    cluster
+        .heartbeat("node-1", &beat(vec![], vec![chunk("a")]))
+        .await
+        .expect("noted");
+    assert_eq!(shown().await, 1);
+    let many = (0..=TOLD_CHUNKS_MAX)
+        .map(|number| chunk(&format!("c{number}")))
+        .collect();
+    let refused = cluster.heartbeat("node-1", &beat(many, vec![])).await;
+    assert_eq!(refused.expect_err("too many").status(), Some(400));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn nodes_of_the_settings_are_looked_for() {
+    let node = TestNode::start(3, SECRET).await;
+    let args = ["--storage-nodes", &node.url, "--heartbeat-interval", "1"];
+    let service = Service::on(memory(), &args).await;
+    eventually("the node is found", async || {
+        let found = node_states(&service).await;
+        (found == [("node-3".to_owned(), NodeStatus::Healthy, true)]).then_some(())
+    })
+    .await;
+    let (_, all) = service.get("/nodes/all").await;
+    let disk = eventually("its figures", async || {
+        let (_, all) = service.get("/nodes/all").await;
+        all["nodes"][0]["disk_usage_percent"]
+            .as_f64()
+            .filter(|percent| *percent > 0.0)
+    })
+    .await;
+    assert!((disk - 12.5).abs() < 1e-9, "{all}");
+    // It sends no heartbeats; looking for it again stands in for them.
+    service.clock.advance(Duration::from_secs(40));
+    eventually("it is healthy again", async || {
+        (node_states(&service).await[0].1 == NodeStatus::Healthy).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
