@@ -304,7 +304,10 @@ mod tests {
         let without = |scenarios: &[Scenario], missing: &str| peers_are_there(scenarios, |program| program != missing);
         let error = without(&[Scenario::Get, Scenario::Put, Scenario::Cold], "nginx").unwrap_err();
         let error = error.to_string();
-        assert!(error.starts_with("not installed, and measured beside: nginx;"), "{error}");
+        assert!(
+            error.starts_with("not installed, and measured beside: nginx;"),
+            "{error}"
+        );
         assert!(
             error.contains("make setup-bench") && error.contains("--without-peers"),
             "{error}"

@@ -68,7 +68,11 @@ fn a_hole_that_cannot_be_made_now_keeps_no_other_from_being_made() {
     let hole = 16 * 4096;
     disk.plan(disk.changes() + 2, Fault::Error);
     assert!(reader.reclaim().is_err(), "and it is said");
-    assert_eq!(disk.usage().unwrap().used_bytes, used - 2 * hole, "before it and behind it");
+    assert_eq!(
+        disk.usage().unwrap().used_bytes,
+        used - 2 * hole,
+        "before it and behind it"
+    );
     let again = reader.reclaim().unwrap();
     assert_eq!((again.bytes, again.waiting), (hole, 0), "it is tried again");
     assert_eq!(disk.usage().unwrap().used_bytes, used - 3 * hole);

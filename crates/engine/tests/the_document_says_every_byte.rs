@@ -176,9 +176,20 @@ fn record(bytes: &[u8], at: usize) -> (Record, &[u8], usize) {
     assert!(id_len <= 200 && register_len <= 8192 && payload_at + payload_len <= record_len);
     let end = 128 + id_len + register_len;
     let (salt, superblock) = (&bytes[32..48], &bytes[12..16]);
-    let crc = crc32c(&[salt, superblock, &(at as u64).to_le_bytes(), &head[..124], &head[128..end]]);
+    let crc = crc32c(&[
+        salt,
+        superblock,
+        &(at as u64).to_le_bytes(),
+        &head[..124],
+        &head[128..end],
+    ]);
     assert_eq!(number(head, 124, 4), u64::from(crc));
-    assert!(head[92..124].iter().chain(&head[end..payload_at]).all(|byte| *byte == 0));
+    assert!(
+        head[92..124]
+            .iter()
+            .chain(&head[end..payload_at])
+            .all(|byte| *byte == 0)
+    );
     let record = Record {
         kind: number(head, 4, 2),
         lsn: number(head, 24, 8),
@@ -292,7 +303,10 @@ fn read(fixture: &str, count: u32, cells: (usize, usize)) -> Vec<Superblock> {
         .map(|number| superblock(&file(fixture, &format!("superblock_{number:06}.vsb"))))
         .collect();
     assert!(superblocks.iter().zip(0..).all(|(one, number)| one.number == number));
-    let uuid = lines(fixture, "identity")[1].strip_prefix("uuid ").unwrap().replace('-', "");
+    let uuid = lines(fixture, "identity")[1]
+        .strip_prefix("uuid ")
+        .unwrap()
+        .replace('-', "");
     let own = superblocks.iter().filter(|one| hex(&one.uuid) == uuid);
     // The last record about a register is its state.
     let mut registers = BTreeMap::new();
@@ -331,7 +345,10 @@ fn a_directory_under_its_second_name_is_read_by_the_document() {
     let superblocks = read("v1-adopted", 2, (3, 3));
     assert_ne!(superblocks[0].uuid, superblocks[1].uuid);
     assert!(superblocks[0].records.values().any(|record| record.size >= 64 * 1024));
-    let (old, new) = ("01010101-0101-0101-0101-010101010101", "08080808-0808-0808-0808-080808080808");
+    let (old, new) = (
+        "01010101-0101-0101-0101-010101010101",
+        "08080808-0808-0808-0808-080808080808",
+    );
     let identity = [
         "vstack-disk 1".to_owned(),
         format!("uuid {new}"),

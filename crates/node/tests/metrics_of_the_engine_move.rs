@@ -114,7 +114,9 @@ async fn reads_nothing(node: &TestNode) -> TcpStream {
 }
 
 async fn delete_half(node: &TestNode) {
-    let odd = (1..SMALL_COUNT).step_by(2).map(|number| format!("/chunk/small-{number}"));
+    let odd = (1..SMALL_COUNT)
+        .step_by(2)
+        .map(|number| format!("/chunk/small-{number}"));
     for path in odd.chain(["/chunk/large".to_owned()]) {
         let gone = node.request(Method::DELETE, &path).send().await.unwrap();
         assert_eq!(gone.status(), 204);
@@ -140,14 +142,7 @@ fn writers(node: &Arc<TestNode>) -> JoinSet<()> {
 async fn none_of_them_stays_at_zero() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path()).await;
-    let often = [
-        "--gc-interval",
-        "1",
-        "--scrub-period",
-        "1",
-        "--checkpoint-records",
-        "1",
-    ];
+    let often = ["--gc-interval", "1", "--scrub-period", "1", "--checkpoint-records", "1"];
     let path = dir.path().to_owned();
     // What is lent from the page cache takes no memory.
     let copied = move || FileDisk::new(path).map(FileDisk::that_lends_nothing);
@@ -193,7 +188,8 @@ async fn none_of_them_stays_at_zero() {
     seen.until(&node, &space).await;
 
     let mut writers = writers(&node);
-    seen.until(&node, &["vstack_queue_operations", "vstack_queue_bytes"]).await;
+    seen.until(&node, &["vstack_queue_operations", "vstack_queue_bytes"])
+        .await;
     writers.shutdown().await;
     assert_eq!(seen.still(), Vec::<&String>::new());
     Arc::into_inner(node).expect("nobody writes any more").stop().await;

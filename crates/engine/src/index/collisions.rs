@@ -95,7 +95,11 @@ fn check(store: &Store<MemDisk>, expected: &[Expected<'_>], when: &str) {
             assert_eq!(found.err(), Some(Missing::NotFound), "{when}: {name} is gone");
         }
         let register = reader.register(&id(name)).unwrap();
-        assert_eq!(register.promised.map(|ballot| ballot.round), *promised, "{when}: {name}");
+        assert_eq!(
+            register.promised.map(|ballot| ballot.round),
+            *promised,
+            "{when}: {name}"
+        );
         assert!(!register.votes_lost(), "{when}: {name}");
         let accepted = register.accepted.map(|vote| vote.placement.sha256);
         let theirs = promised.and(*item).map(Item::sha256);
@@ -161,7 +165,12 @@ fn never_mixed_up(items: &[Item; 3]) {
     let next = store.reader().space().unwrap().len();
     for n in 0.. {
         put(&mut store, &format!("more-{n}"), &item(100), PutMode::Plain);
-        one(&mut store, Op::DeleteStaged { id: id(&format!("more-{n}")) });
+        one(
+            &mut store,
+            Op::DeleteStaged {
+                id: id(&format!("more-{n}")),
+            },
+        );
         if store.reader().space().unwrap().len() > next {
             break;
         }
@@ -210,5 +219,8 @@ fn damage_of_one_is_not_damage_of_the_other() {
     assert!(read("b", b.sha256()).unwrap() == b.bytes()[..]);
     assert_eq!(reader.find(&id("a"), Which::Public).err(), Some(Missing::Corrupt));
     assert!(reader.find(&id("b"), Which::Public).is_ok());
-    assert_eq!(reader.find(&id("b"), Which::Exact(a.sha256())).err(), Some(Missing::NotFound));
+    assert_eq!(
+        reader.find(&id("b"), Which::Exact(a.sha256())).err(),
+        Some(Missing::NotFound)
+    );
 }
