@@ -9,6 +9,7 @@ use crate::{
     disk::Disk,
     engine::{Engine, EngineError},
     op::{Move, Op, Outcome},
+    pins::Earlier,
 };
 
 /// Bytes of one operation: one of the largest chunks, or many small records.
@@ -103,7 +104,7 @@ impl<D: Disk> Engine<D> {
             let least = Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
             sleep(least.saturating_sub(began.elapsed())).await;
         }
-        if self.readers_are_done().await {
+        if self.readers_are_done(number).await {
             let emptied = self.submit(Op::Empty { superblock: number }).await?;
             so_far.emptied = emptied == Outcome::Emptied(true);
             if !so_far.emptied {
@@ -114,16 +115,27 @@ impl<D: Disk> Engine<D> {
         Ok(so_far)
     }
 
-    /// Waits until those are done who read now; says whether they are.
-    async fn readers_are_done(&self) -> bool {
-        let earlier = self.reader().earlier_readers();
+    /// Waits until those are done who look something up now or read in superblock `number`; says whether they are.
+    async fn readers_are_done(&self, number: u32) -> bool {
+        let shared = &self.reader().0;
         let began = Instant::now();
-        while !earlier.are_done() {
-            if began.elapsed() > READERS_TIMEOUT {
-                return false;
-            }
-            sleep(READERS_POLL).await;
+        // In this order: whoever looks may yet become a reader of the superblock.
+        if !are_done(&shared.lookers.turn(), began).await {
+            return false;
         }
-        true
+        match shared.superblocks.get(number) {
+            Some(superblock) => are_done(&superblock.readers.turn(), began).await,
+            None => true,
+        }
     }
+}
+
+async fn are_done(earlier: &Earlier, began: Instant) -> bool {
+    while !earlier.are_done() {
+        if began.elapsed() > READERS_TIMEOUT {
+            return false;
+        }
+        sleep(READERS_POLL).await;
+    }
+    true
 }

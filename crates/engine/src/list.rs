@@ -105,7 +105,7 @@ impl<D: Disk> Reader<D> {
         show: impl Fn(Change, Place, u64) -> io::Result<Option<T>>,
     ) -> io::Result<Page<T>> {
         // Nothing found here is taken away while it is read.
-        let _pin = self.0.pins.pin();
+        let _pin = self.0.lookers.pin();
         let mut page = Page {
             entries: Vec::new(),
             next: None,

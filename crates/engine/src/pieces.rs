@@ -100,7 +100,7 @@ impl<D: Disk> Source<D> {
 /// Bytes lent from the page cache, which stay what they are as long as they are lent.
 struct Lent {
     bytes: Bytes,
-    _pin: Pin,
+    _pin: Option<Pin>,
 }
 
 impl AsRef<[u8]> for Lent {

@@ -1,4 +1,11 @@
 //! Who reads now: space is taken back only when nobody is left who may have found it before it was given up.
+//!
+//! There are two kinds of pins, so that a reader who takes its time keeps the space of one superblock and not of all.
+//! Whoever looks something up holds one of `Shared::lookers` while it looks, which is short. Before letting go of it,
+//! it takes one of the superblock in which it found something (`Superblock::readers`), and keeps that for as long as it
+//! reads. Who takes space back does it in this order: nothing in the index leads there any more; all who look now are
+//! done; all who read in the superblock then are done. Whoever found it before has its second pin by the time the first
+//! wait is over, so the second wait is for it; whoever began to look later does not find it.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -6,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 #[derive(Debug, Clone)]
 pub(crate) struct Pin(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
-/// Those who began to read before some moment.
-#[derive(Debug)]
+/// Those who began to read before some moment; by default nobody.
+#[derive(Debug, Default)]
 pub(crate) struct Earlier(Vec<Weak<()>>);
 
 impl Earlier {

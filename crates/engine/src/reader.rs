@@ -19,11 +19,11 @@ use crate::{
     checkpoint::{self, Position},
     claim::{self, Held},
     disk::{Disk, DiskFile, Usage},
+    holes::Holes,
     index::{Entry, Index, State, StoredItem},
     instruments::{Instruments, Timed},
     pins::{Pin, Pins},
     select::{self, Missing, Which},
-    space::Space,
     superblock::RECORDS_AT,
     superblocks::Superblocks,
 };
@@ -67,8 +67,9 @@ pub(crate) struct Shared<D: Disk> {
     pub me: NodeRef,
     pub index: Index,
     pub superblocks: Superblocks<D::File>,
-    pub pins: Pins,
-    pub space: Mutex<Space>,
+    /// Who looks something up, anywhere; who found it goes on as a reader of its superblock.
+    pub lookers: Pins,
+    pub holes: Mutex<Holes>,
     /// Superblocks that cannot be emptied.
     pub stuck: Mutex<BTreeSet<u32>>,
     /// How far the log is in the index.
@@ -102,8 +103,8 @@ impl<D: Disk> Shared<D> {
             me,
             index,
             superblocks,
-            pins: Pins::default(),
-            space: Mutex::default(),
+            lookers: Pins::default(),
+            holes: Mutex::default(),
             stuck: Mutex::default(),
             position: Mutex::new(position),
             checkpointed: AtomicU64::new(0),
@@ -188,7 +189,8 @@ impl<D: Disk> Shared<D> {
 pub struct Found {
     pub(crate) id: ChunkId,
     pub(crate) item: StoredItem,
-    pub(crate) pin: Pin,
+    /// Of its superblock. None where that is not there: then there is nothing to take back either.
+    pub(crate) pin: Option<Pin>,
 }
 
 impl Found {
@@ -316,11 +318,12 @@ impl<D: Disk> Reader<D> {
     /// # Errors
     /// Why there is nothing to serve.
     pub fn find(&self, id: &ChunkId, which: Which) -> Result<Found, Missing> {
-        let pin = self.0.pins.pin();
+        // Until the superblock of what is found is pinned, see `pins.rs`.
+        let _looks = self.0.lookers.pin();
         let found = |id: &ChunkId, item: &StoredItem| Found {
             id: id.clone(),
             item: item.clone(),
-            pin: pin.clone(),
+            pin: self.0.superblocks.pin(item.place.superblock()),
         };
         let entry = |id: &ChunkId| {
             self.0.entry(id).map_err(|error| {

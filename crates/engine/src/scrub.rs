@@ -240,11 +240,11 @@ impl<D: Disk> Reader<D> {
 
     /// Reads an item from the medium and hashes it. Blocks on the disk.
     pub(crate) fn scrub_item(&self, number: u32, offset: u64, now: Monotonic) -> io::Result<Read> {
-        // Its space is not given back meanwhile.
-        let _pin = self.0.pins.pin();
         let Some(superblock) = self.0.superblocks.get(number) else {
             return Ok(Read::NotHere);
         };
+        // Before it is looked whether the item counts: from there on its space is not given back.
+        let _pin = superblock.readers.pin();
         let place = Place::new(number, offset);
         let scanned = match superblock.record(offset) {
             Err(_) if self.is_emptied(number) => None,

@@ -1,10 +1,8 @@
-//! Taking space back: the bytes of items that are gone are given back to the filesystem where they are, and superblocks
-//! of which little is wanted are emptied.
+//! Which superblocks are worth emptying, and what of them has to be written again.
 //!
-//! A hole where bytes were changes nothing for whoever reads the log: heads stay, and the bytes of an item that is gone
-//! are looked at by nobody. That takes no room and moves nothing, so it works on a disk that is full. What is left of
-//! many small records, and what a process that was killed had no time for, is found by what a file takes beyond what is
-//! wanted of it; then the rest of it is written again behind the log, and the superblock is emptied.
+//! What holes (`holes.rs`) leave of many small records, and what a process that was killed had no time for, is found by
+//! what a file takes beyond what is wanted of it; then the rest of it is written again behind the log, and the superblock
+//! is emptied.
 
 use std::{
     io,
@@ -16,54 +14,21 @@ use vstack_types::{Digest, planted};
 use crate::{
     batches::{Batch, Batches, list_of},
     disk::{Disk, DiskFile},
-    index::{Place, StoredItem, tag_of},
+    holes::pages_of,
+    index::{Place, tag_of},
     op::Move,
-    pins::Earlier,
-    reader::{ReadError, Reader, Shared},
+    reader::{ReadError, Reader},
     record::{Body, Change, Kind},
     scan::{Scanned, Scanner},
-    superblock::{PAGE, RECORDS_AT},
+    superblock::RECORDS_AT,
     superblocks::Superblock,
 };
-
-/// Ranges remembered until they are given back; more are found when their superblock is emptied.
-const FREED_MAX: usize = 1 << 20;
-
-/// Payloads below this size share pages with other records.
-const HOLE_BYTES_MIN: u64 = 64 * 1024;
 
 /// A superblock is worth emptying from this part of waste on, in percent of what it takes.
 const WASTE_PERCENT: u64 = 30;
 
 /// And from this part of a whole superblock on.
 const WASTE_PART: u64 = 16;
-
-/// Pages of an item that is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Freed {
-    superblock: u32,
-    from: u64,
-    to: u64,
-}
-
-/// What waits to be given back.
-#[derive(Debug, Default)]
-pub(crate) struct Space {
-    freed: Vec<Freed>,
-    /// Given back when those who read before they were freed are done.
-    waiting: Option<(Earlier, Vec<Freed>)>,
-    /// The filesystem cannot do it.
-    unsupported: bool,
-}
-
-/// What came of taking space back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reclaimed {
-    /// Bytes given back to the filesystem.
-    pub bytes: u64,
-    /// Ranges that wait for readers to be done.
-    pub waiting: u64,
-}
 
 /// What a superblock takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,91 +58,7 @@ impl SuperblockSpace {
     }
 }
 
-fn pages_of(superblock: u32, payload_at: u64, size: u64) -> Option<Freed> {
-    let (from, to) = (payload_at.next_multiple_of(PAGE), (payload_at + size) / PAGE * PAGE);
-    (size >= HOLE_BYTES_MIN && from < to).then_some(Freed { superblock, from, to })
-}
-
-impl<D: Disk> Shared<D> {
-    /// Notes the bytes of items that nobody finds any more.
-    pub(crate) fn note_freed(&self, gone: &[StoredItem]) {
-        // An item without a record of its own has no bytes either.
-        let gone = gone.iter().filter(|item| item.record_len > 0);
-        self.free(gone.filter_map(|item| pages_of(item.place.superblock(), item.payload_at, item.size.into())));
-    }
-
-    fn free(&self, ranges: impl Iterator<Item = Freed>) {
-        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-        if !space.unsupported {
-            let room = FREED_MAX.saturating_sub(space.freed.len());
-            space.freed.extend(ranges.take(room));
-        }
-    }
-
-    /// Gives one range back; says how many bytes that was, or that it is too early.
-    fn punch(&self, freed: Freed) -> io::Result<Option<u64>> {
-        let Some(superblock) = self.superblocks.get(freed.superblock) else {
-            return Ok(Some(0));
-        };
-        // The last batch of the log is looked at again after a stop.
-        if freed.to > superblock.marked() {
-            return Ok(None);
-        }
-        superblock.file.punch(freed.from, freed.to)?;
-        Ok(Some(freed.to - freed.from))
-    }
-}
-
 impl<D: Disk> Reader<D> {
-    /// Gives the space of items that are gone back to the filesystem, as far as nobody reads them any more. Blocks on the
-    /// disk.
-    ///
-    /// # Errors
-    /// Of the disk. What was not given back is found again when its superblock is emptied.
-    pub fn reclaim(&self) -> io::Result<Reclaimed> {
-        let mut space = self.0.space.lock().unwrap_or_else(PoisonError::into_inner);
-        if space.waiting.is_none() && !space.freed.is_empty() {
-            let freed = std::mem::take(&mut space.freed);
-            space.waiting = Some((self.0.pins.turn(), freed));
-        }
-        let Some((earlier, ranges)) = space.waiting.take() else {
-            return Ok(Reclaimed::default());
-        };
-        if !earlier.are_done() && !planted!("a hole is made before readers are done") {
-            let waiting = ranges.len() as u64;
-            space.waiting = Some((earlier, ranges));
-            return Ok(Reclaimed { bytes: 0, waiting });
-        }
-        // Others go on freeing meanwhile.
-        drop(space);
-        let mut reclaimed = Reclaimed::default();
-        let (mut early, mut failed) = (Vec::new(), None);
-        for freed in ranges {
-            match self.0.punch(freed) {
-                Ok(Some(bytes)) => reclaimed.bytes += bytes,
-                Ok(None) => early.push(freed),
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    let mut space = self.0.space.lock().unwrap_or_else(PoisonError::into_inner);
-                    space.unsupported = true;
-                    space.freed.clear();
-                    return Ok(reclaimed);
-                }
-                Err(error) => {
-                    // It is tried again, and so are those behind it.
-                    early.push(freed);
-                    failed = failed.or(Some(error));
-                }
-            }
-        }
-        reclaimed.waiting = early.len() as u64;
-        self.0.free(early.into_iter());
-        self.0
-            .counters
-            .reclaimed_bytes
-            .fetch_add(reclaimed.bytes, Ordering::Relaxed);
-        failed.map_or(Ok(reclaimed), Err)
-    }
-
     /// What each superblock takes. Asks the filesystem.
     ///
     /// # Errors
@@ -342,11 +223,6 @@ impl<D: Disk> Reader<D> {
         let mut stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         stuck.remove(&number);
     }
-
-    /// Those who read now: a superblock is emptied only after them.
-    pub(crate) fn earlier_readers(&self) -> Earlier {
-        self.0.pins.turn()
-    }
 }
 
 impl From<ReadError> for io::Error {
@@ -361,20 +237,6 @@ impl From<ReadError> for io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whole_pages_of_large_payloads_are_given_back() {
-        assert_eq!(pages_of(1, 8192, 1000), None, "it shares its pages");
-        assert_eq!(
-            pages_of(1, 12288, 100_000),
-            Some(Freed {
-                superblock: 1,
-                from: 12288,
-                to: 12288 + 24 * 4096
-            }),
-            "the last page may hold the head of the next record"
-        );
-    }
 
     #[test]
     fn what_is_worth_emptying() {

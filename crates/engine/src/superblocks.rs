@@ -13,6 +13,7 @@ use std::{
 use crate::{
     disk::DiskFile,
     index::Place,
+    pins::{Pin, Pins},
     scan::{self, Scanned},
     superblock::{Head, RECORDS_AT},
 };
@@ -33,6 +34,8 @@ pub(crate) struct Milestone {
 pub(crate) struct Superblock<F> {
     pub head: Head,
     pub file: Arc<F>,
+    /// Who reads what was found in it.
+    pub readers: Pins,
     /// Everything of it below is durable, and may be read.
     end: AtomicU64,
     /// Everything of it below is known to be durable by a later record, too.
@@ -47,6 +50,7 @@ impl<F: DiskFile> Superblock<F> {
         Self {
             head,
             file,
+            readers: Pins::default(),
             end: AtomicU64::new(end),
             marked: AtomicU64::new(end),
             live: AtomicI64::new(0),
@@ -137,6 +141,12 @@ impl<F: DiskFile> Superblocks<F> {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&number)
             .cloned()
+    }
+
+    /// A reader of superblock `number`; none when there is no such one.
+    pub(crate) fn pin(&self, number: u32) -> Option<Pin> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(&number).map(|superblock| superblock.readers.pin())
     }
 
     pub(crate) fn insert(&self, superblock: Arc<Superblock<F>>) {
