@@ -259,15 +259,29 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Deletes what nothing keeps; see [`Op::Collect`].
+    /// Deletes what nothing keeps: items that a decision names no more, after `grace`, and items without a vote, after
+    /// `staging_ttl`. Looks for them beside the writer, which gets a few at a time.
     ///
     /// # Errors
-    /// As [`Engine::submit`].
+    /// As [`Engine::submit`]; what was deleted until then is.
     pub async fn collect(&self, grace: Duration, staging_ttl: Duration) -> Result<Collected, EngineError> {
-        match self.submit(Op::Collect { grace, staging_ttl }).await? {
-            Outcome::Collected(collected) => Ok(collected),
-            other => unreachable!("a collection is answered as one, not by {other:?}"),
+        let now = self.clock.wall();
+        let due = self.look_aside(move |reader| reader.due(grace, staging_ttl, now)).await;
+        let due = due.map_err(|error| EngineError::Read {
+            error: error.to_string(),
+        })?;
+        let mut all = Collected::default();
+        for due in due {
+            match self.submit(Op::Collect { due }).await? {
+                Outcome::Collected(some) => {
+                    all.items += some.items;
+                    all.bytes += some.bytes;
+                    all.more = some.more;
+                }
+                other => unreachable!("a collection is answered as one, not by {other:?}"),
+            }
         }
+        Ok(all)
     }
 
     /// Ends voting on this disk, for good. Every vote that was given is durable before, and none is given after.

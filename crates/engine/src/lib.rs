@@ -26,6 +26,7 @@ mod compaction;
 mod damaged;
 mod data_file;
 mod disk;
+mod due;
 mod engine;
 mod file_disk;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -77,7 +78,7 @@ pub use item::{Item, ItemBuilder};
 pub use list::{ListedItem, ListedRegister, Page};
 pub use look::{CheckpointSeen, Depth, Look, LookError, Verified, has_claim, holds_data};
 pub use mem_disk::{Fault, MemDisk};
-pub use op::{Collected, DeleteOutcome, Move, Now, Op, Outcome, PutMode, PutOutcome, WriteError};
+pub use op::{Collected, DeleteOutcome, Due, Move, Now, Op, Outcome, PutMode, PutOutcome, WriteError};
 pub use pieces::Pieces;
 pub use reader::{Found, ReadError, Reader, Stats, VoteState};
 pub use recovery::{Damage, OpenReport};

@@ -63,13 +63,10 @@ pub enum Op {
         /// Which.
         id: ChunkId,
     },
-    /// Deletes what nothing keeps: items that a decision names no more, after `grace`, and items without a vote,
-    /// after `staging_ttl`.
+    /// Deletes what nothing keeps, of what was found beside the writer ([`crate::Reader::due`]). Each is looked at again.
     Collect {
-        /// Since the decision was learnt.
-        grace: Duration,
-        /// Since the item came.
-        staging_ttl: Duration,
+        /// What may go.
+        due: Due,
     },
     /// A reader found an item damaged.
     Quarantine {
@@ -97,6 +94,19 @@ pub enum Op {
         /// Which.
         id: ChunkId,
     },
+}
+
+/// Items that nothing keeps, few enough for one operation: those that a decision names no more, after `grace`, and those
+/// without a vote, after `staging_ttl`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    pub(crate) items: Vec<(ChunkId, Digest)>,
+    /// Since the decision was learnt.
+    pub(crate) grace: Duration,
+    /// Since the item came.
+    pub(crate) staging_ttl: Duration,
+    /// There is more to delete than these.
+    pub(crate) more: bool,
 }
 
 /// A record that is to be written again behind the log.

@@ -7,7 +7,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -70,6 +70,8 @@ pub(crate) struct Shared<D: Disk> {
     /// Who looks something up, anywhere; who found it goes on as a reader of its superblock.
     pub lookers: Pins,
     pub holes: Mutex<Holes>,
+    /// The shard of the index at which collection goes on.
+    pub collect_from: AtomicUsize,
     /// Superblocks that cannot be emptied.
     pub stuck: Mutex<BTreeSet<u32>>,
     /// How far the log is in the index.
@@ -105,6 +107,7 @@ impl<D: Disk> Shared<D> {
             superblocks,
             lookers: Pins::default(),
             holes: Mutex::default(),
+            collect_from: AtomicUsize::new(0),
             stuck: Mutex::default(),
             position: Mutex::new(position),
             checkpointed: AtomicU64::new(0),

@@ -277,11 +277,7 @@ fn bytes_stay_when_the_vote_on_them_is_lost_behind_it() {
     assert!(store.reader().register(&id("a")).unwrap().votes_lost());
     let refused = one(&mut store, Op::DeleteStaged { id: id("a") });
     assert_eq!(refused, Ok(Outcome::Deleted(DeleteOutcome::Placed)));
-    let all = Op::Collect {
-        grace: DAY,
-        staging_ttl: DAY,
-    };
-    one_at(&mut store, all, at(30 * DAY.as_secs())).unwrap();
+    collect(&mut store, DAY, DAY, at(30 * DAY.as_secs())).unwrap();
     assert_eq!(served(&store.reader(), "a").unwrap(), *bytes.bytes());
 }
 

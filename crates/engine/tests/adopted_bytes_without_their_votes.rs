@@ -224,22 +224,11 @@ fn adopted_bytes_have_their_whole_staging_time() {
     for adoption in 0..2 {
         let mut store = open(&disk);
         let since = 30 * hour * (adoption + 1);
-        let collect = Op::Collect {
-            grace: Duration::ZERO,
-            staging_ttl: DAY,
-        };
-        let early = one_at(&mut store, collect.clone(), at(since + 23 * hour));
-        assert_eq!(
-            early,
-            Ok(Outcome::Collected(Collected::default())),
-            "adoption {adoption}"
-        );
+        let early = collect(&mut store, Duration::ZERO, DAY, at(since + 23 * hour));
+        assert_eq!(early, Ok(Collected::default()), "adoption {adoption}");
         if adoption == 1 {
-            let late = one_at(&mut store, collect, at(since + 25 * hour)).unwrap();
-            assert!(
-                matches!(late, Outcome::Collected(Collected { items: 4, .. })),
-                "{late:?}"
-            );
+            let late = collect(&mut store, Duration::ZERO, DAY, at(since + 25 * hour)).unwrap();
+            assert_eq!(late.items, 4, "{late:?}");
             assert_eq!(
                 store.reader().find(&id("voted"), Which::Public).unwrap_err(),
                 Missing::NotFound

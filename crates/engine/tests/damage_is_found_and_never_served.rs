@@ -349,12 +349,9 @@ fn when_both_copies_of_votes_are_gone_the_disk_votes_no_more() {
     );
     assert!(stored(one(&mut store, put("plain", &a))));
     // A vote that is lost may vouch for any of the bytes here: none of them may go.
-    let collect = vstack_engine::Op::Collect {
-        grace: std::time::Duration::ZERO,
-        staging_ttl: std::time::Duration::ZERO,
-    };
+    let zero = std::time::Duration::ZERO;
     let nothing = vstack_engine::Collected::default();
-    assert_eq!(one_at(&mut store, collect, at(1000)), Ok(Outcome::Collected(nothing)));
+    assert_eq!(collect(&mut store, zero, zero, at(1000)), Ok(nothing));
     let delete = |name: &str| vstack_engine::Op::DeleteStaged { id: id(name) };
     let answered = |outcome| Ok(Outcome::Deleted(outcome));
     assert_eq!(one(&mut store, delete("unclear")), answered(DeleteOutcome::Placed));

@@ -249,16 +249,12 @@ fn times_outlive_a_move() {
     }
     assert!(empty(&mut store, 0));
     store = restarted(store, &disk);
-    let collect = |store: &mut Store<MemDisk>, seconds| {
-        let op = Op::Collect {
-            grace: DAY,
-            staging_ttl: std::time::Duration::from_secs(100),
-        };
-        one_at(store, op, at(seconds))
+    let taken = |store: &mut Store<MemDisk>, seconds| {
+        let ttl = std::time::Duration::from_secs(100);
+        collect(store, DAY, ttl, at(seconds)).unwrap().items
     };
-    let taken = |outcome| matches!(outcome, Ok(Outcome::Collected(collected)) if collected.items == 1);
-    assert!(!taken(collect(&mut store, 109)));
-    assert!(taken(collect(&mut store, 112)), "moved or not, its time is over");
+    assert_eq!(taken(&mut store, 109), 0);
+    assert_eq!(taken(&mut store, 112), 1, "moved or not, its time is over");
 }
 
 #[test]

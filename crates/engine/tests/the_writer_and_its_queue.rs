@@ -7,114 +7,23 @@ mod support;
 
 use std::{
     future::Future,
-    io,
     pin::pin,
-    sync::{Arc, Condvar, Mutex},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use support::{id, item, options};
+use support::{
+    gated::{Gate, Gated},
+    id, item, options,
+};
 use vstack_engine::{
-    BufferPool, Disk, DiskFile, Engine, EngineError, Fault, ItemBuilder, MemDisk, PutMode, QUEUE_BYTES_MAX, Usage,
-    Which, WriteError,
+    BufferPool, Disk, Engine, EngineError, Fault, ItemBuilder, MemDisk, PutMode, QUEUE_BYTES_MAX, Which, WriteError,
 };
 use vstack_types::SystemClock;
 
 /// No wait is longer.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    Open,
-    Shut,
-    Panics,
-}
-
-/// A disk whose syncs wait at a gate.
-#[derive(Clone)]
-struct Gated {
-    disk: MemDisk,
-    gate: Arc<(Mutex<Gate>, Condvar)>,
-}
-
-struct GatedFile {
-    file: <MemDisk as Disk>::File,
-    gate: Arc<(Mutex<Gate>, Condvar)>,
-}
-
-impl Gated {
-    fn new() -> Self {
-        Self {
-            disk: MemDisk::default(),
-            gate: Arc::new((Mutex::new(Gate::Open), Condvar::new())),
-        }
-    }
-
-    fn set(&self, gate: Gate) {
-        *self.gate.0.lock().unwrap() = gate;
-        self.gate.1.notify_all();
-    }
-
-    fn file(&self, file: <MemDisk as Disk>::File) -> GatedFile {
-        let gate = Arc::clone(&self.gate);
-        GatedFile { file, gate }
-    }
-}
-
-impl Disk for Gated {
-    type File = GatedFile;
-    type Lock = <MemDisk as Disk>::Lock;
-
-    fn lock(&self) -> io::Result<Self::Lock> {
-        self.disk.lock()
-    }
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-    fn open(&self, name: &str) -> io::Result<GatedFile> {
-        self.disk.open(name).map(|file| self.file(file))
-    }
-    fn create(&self, name: &str) -> io::Result<GatedFile> {
-        self.disk.create(name).map(|file| self.file(file))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-    fn usage(&self) -> io::Result<Usage> {
-        self.disk.usage()
-    }
-}
-
-impl DiskFile for GatedFile {
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_at(buffer, offset)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(bytes, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn preallocate(&self, len: u64) -> io::Result<()> {
-        self.file.preallocate(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        let gate = self.gate.0.lock().unwrap();
-        let gate = *self.gate.1.wait_while(gate, |gate| *gate == Gate::Shut).unwrap();
-        assert_ne!(gate, Gate::Panics, "as the test wants it");
-        self.file.sync_data()
-    }
-}
 
 fn opened<D: Disk>(disk: D) -> Engine<D> {
     let options = vstack_engine::StoreOptions {
@@ -134,9 +43,9 @@ async fn fails<D: Disk>(engine: &Engine<D>) {
 #[tokio::test]
 async fn bytes_that_nobody_waits_for_still_count() {
     const LEN: usize = 1 << 20;
-    let disk = Gated::new();
+    let disk = Gated::default();
     let engine = opened(disk.clone());
-    disk.set(Gate::Shut);
+    disk.syncs.set(Gate::Shut);
     let mut context = Context::from_waker(Waker::noop());
     for n in 0..2 * QUEUE_BYTES_MAX / LEN {
         let put = engine.put(id(&format!("c{n}")), item(n as u64, LEN), PutMode::Item);
@@ -144,7 +53,7 @@ async fn bytes_that_nobody_waits_for_still_count() {
         assert!(matches!(pin!(put).poll(&mut context), Poll::Pending));
     }
     assert_eq!(engine.queued_bytes(), QUEUE_BYTES_MAX, "and not a byte more");
-    disk.set(Gate::Open);
+    disk.syncs.set(Gate::Open);
     // Behind all of them.
     engine.put(id("last"), item(0, 10), PutMode::Item).await.unwrap();
     let stored = u64::try_from(QUEUE_BYTES_MAX / LEN).unwrap();
@@ -158,9 +67,9 @@ async fn bytes_that_nobody_waits_for_still_count() {
 async fn memory_of_items_is_bounded_and_free_when_they_are_written_and_not_before() {
     const LEN: usize = 100_000;
     let pool = BufferPool::new(LEN, 3);
-    let disk = Gated::new();
+    let disk = Gated::default();
     let engine = opened(disk.clone());
-    disk.set(Gate::Shut);
+    disk.syncs.set(Gate::Shut);
     let mut context = Context::from_waker(Waker::noop());
     for n in 0..3_u8 {
         let mut builder = ItemBuilder::new(pool.take().await);
@@ -175,7 +84,7 @@ async fn memory_of_items_is_bounded_and_free_when_they_are_written_and_not_befor
         matches!(fourth.as_mut().poll(&mut context), Poll::Pending),
         "there is no more"
     );
-    disk.set(Gate::Open);
+    disk.syncs.set(Gate::Open);
     drop(tokio::time::timeout(PATIENCE, fourth).await.expect("they are written"));
     // Behind all of them.
     engine.put(id("last"), item(0, 10), PutMode::Item).await.unwrap();
@@ -200,9 +109,9 @@ async fn a_failed_sync_is_noticed() {
 
 #[tokio::test]
 async fn a_panic_of_the_thread_is_noticed() {
-    let disk = Gated::new();
+    let disk = Gated::default();
     let engine = opened(disk.clone());
-    disk.set(Gate::Panics);
+    disk.syncs.set(Gate::Panics);
     let put = engine.put(id("c"), item(1, 100), PutMode::Plain).await;
     assert_eq!(put, Err(EngineError::Write(WriteError::Closed)));
     fails(&engine).await;

@@ -16,15 +16,8 @@ fn only_what_nothing_keeps_is_collected() {
     let mut store = open(&disk);
     let (a, b) = (item(1, 100), item(2, 50));
     let hour = Duration::from_secs(3600);
-    let collect = |store: &mut Store<MemDisk>, seconds| match one_at(
-        store,
-        Op::Collect {
-            grace: hour,
-            staging_ttl: DAY,
-        },
-        at(seconds),
-    ) {
-        Ok(Outcome::Collected(Collected { items, more: false, .. })) => items,
+    let collect = |store: &mut Store<MemDisk>, seconds| match collect(store, hour, DAY, at(seconds)) {
+        Ok(Collected { items, more: false, .. }) => items,
         other => panic!("{other:?}"),
     };
     one(&mut store, put("staged", &a)).unwrap();
@@ -85,14 +78,8 @@ fn bytes_put_again_are_kept_as_long_as_fresh_ones() {
     let a = item(1, 100);
     let day = DAY.as_secs();
     let collected = |store: &mut Store<MemDisk>, seconds| {
-        let op = Op::Collect {
-            grace: Duration::ZERO,
-            staging_ttl: DAY,
-        };
-        match one_at(store, op, at(seconds)) {
-            Ok(Outcome::Collected(collected)) => collected.items,
-            other => panic!("{other:?}"),
-        }
+        let collected = collect(store, Duration::ZERO, DAY, at(seconds));
+        collected.unwrap().items
     };
     one_at(&mut store, put("again", &a), at(0)).unwrap();
     one_at(&mut store, put("once", &a), at(0)).unwrap();

@@ -70,8 +70,6 @@ pub struct Store<D: Disk> {
     unmarked: bool,
     /// Promises and acceptances of the batch.
     batch_votes: u64,
-    /// The shard of the index at which collection goes on.
-    collect_from: usize,
     /// Entries of which opening found that something of them is lost.
     suspects: BTreeSet<ChunkId>,
     /// Entries whose register is known from a commit record alone.
@@ -167,9 +165,7 @@ impl<D: Disk> Store<D> {
             Op::Paxos { id, request } => self.paxos(&id, &request, now, position).map(Outcome::Reply),
             Op::Decided { decisions } => self.decided(decisions, now, position).map(|()| Outcome::Noted),
             Op::DeleteStaged { id } => self.delete_staged(&id, now, position).map(Outcome::Deleted),
-            Op::Collect { grace, staging_ttl } => {
-                self.collect(grace, staging_ttl, now, position).map(Outcome::Collected)
-            }
+            Op::Collect { due } => self.collect(&due, now, position).map(Outcome::Collected),
             Op::Quarantine { id, sha256, lsn } => self
                 .quarantine_read(&id, sha256, lsn, now, position)
                 .map(|()| Outcome::Quarantined),

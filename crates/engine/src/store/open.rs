@@ -290,7 +290,6 @@ impl<D: Disk> Store<D> {
             failed: false,
             unmarked: had_records,
             batch_votes: 0,
-            collect_from: 0,
             suspects: found.suspects,
             second_hand: found.second_hand,
             emptied: found.emptied,

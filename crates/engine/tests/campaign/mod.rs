@@ -392,15 +392,14 @@ impl World {
             .ids()
             .map(|id| (id.clone(), store.reader().register(id).unwrap()))
             .collect();
-        let op = Op::Collect {
-            grace: GRACE,
-            staging_ttl: STAGING_TTL,
-        };
-        let result = one_at(store, op.clone(), self.now());
-        self.told.hear(&op, &result, self.now())?;
-        self.told.reached(store);
-        if result.is_ok() {
-            self.told.check_collected(&store.reader(), &registers, self.now())?;
+        for due in store.reader().due(GRACE, STAGING_TTL, self.now().wall) {
+            let op = Op::Collect { due };
+            let result = one_at(store, op.clone(), self.now());
+            self.told.hear(&op, &result, self.now())?;
+            self.told.reached(store);
+            if result.is_ok() {
+                self.told.check_collected(&store.reader(), &registers, self.now())?;
+            }
         }
         Ok(())
     }

@@ -4,14 +4,15 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unreachable_pub, missing_docs, reason = "a test's own module")]
 
+pub mod gated;
 pub mod sending;
 
 use std::time::Duration;
 
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply, Request};
 use vstack_engine::{
-    BufferPool, Disk, Item, ItemBuilder, MemDisk, Now, Op, Outcome, PutMode, PutOutcome, Reader, Store, StoreOptions,
-    Which, WriteError,
+    BufferPool, Collected, Disk, Item, ItemBuilder, MemDisk, Now, Op, Outcome, PutMode, PutOutcome, Reader, Store,
+    StoreOptions, Which, WriteError,
 };
 use vstack_types::{ChunkId, Monotonic, NodeRef, NodeUuid, ProcessUuid, Timestamp};
 
@@ -116,6 +117,27 @@ pub fn prepare(name: &str, round: u64) -> Op {
 pub fn accept(name: &str, round: u64, placement: Placement) -> Op {
     let ballot = ballot(round);
     paxos(name, Request::Accept { ballot, placement })
+}
+
+/// Deletes what is due.
+pub fn collect<D: Disk>(
+    store: &mut Store<D>,
+    grace: Duration,
+    staging_ttl: Duration,
+    now: Now,
+) -> Result<Collected, WriteError> {
+    let mut all = Collected::default();
+    for due in store.reader().due(grace, staging_ttl, now.wall) {
+        match one_at(store, Op::Collect { due }, now)? {
+            Outcome::Collected(some) => {
+                all.items += some.items;
+                all.bytes += some.bytes;
+                all.more = some.more;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    Ok(all)
 }
 
 /// What an acceptor answers.
