@@ -202,7 +202,17 @@ impl<D: Disk> Reader<D> {
             .counters
             .reclaimed_bytes
             .fetch_add(reclaimed.bytes, Ordering::Relaxed);
+        // Before anybody else takes what came back.
+        self.keep_reserve();
         failed.map_or(Ok(reclaimed), Err)
+    }
+
+    /// Keeps room for a disk that is full, as far as there is some.
+    pub(crate) fn keep_reserve(&self) {
+        let mut reserve = self.0.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = reserve.keep(&self.0.disk) {
+            tracing::warn!(%error, "no room could be kept for deletions on a full disk");
+        }
     }
 }
 

@@ -48,6 +48,7 @@ mod pins;
 mod reader;
 mod record;
 mod recovery;
+mod reserve;
 mod scan;
 mod scrub;
 mod scrub_position;

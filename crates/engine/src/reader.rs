@@ -23,6 +23,7 @@ use crate::{
     index::{Entry, Index, State, StoredItem},
     instruments::{Instruments, Timed},
     pins::{Pin, Pins},
+    reserve::Reserve,
     select::{self, Missing, Which},
     superblock::RECORDS_AT,
     superblocks::Superblocks,
@@ -70,6 +71,8 @@ pub(crate) struct Shared<D: Disk> {
     /// Who looks something up, anywhere; who found it goes on as a reader of its superblock.
     pub lookers: Pins,
     pub holes: Mutex<Holes>,
+    /// Room for when the disk is full.
+    pub reserve: Mutex<Reserve>,
     /// The shard of the index at which collection goes on.
     pub collect_from: AtomicUsize,
     /// Superblocks that cannot be emptied.
@@ -107,6 +110,7 @@ impl<D: Disk> Shared<D> {
             superblocks,
             lookers: Pins::default(),
             holes: Mutex::default(),
+            reserve: Mutex::new(Reserve::of(0)),
             collect_from: AtomicUsize::new(0),
             stuck: Mutex::default(),
             position: Mutex::new(position),

@@ -13,8 +13,7 @@ mod seal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    sync::atomic::Ordering,
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -44,6 +43,15 @@ struct Pending {
     new: Entry,
 }
 
+/// What a new superblock is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brings {
+    /// New bytes, which have to find room of their own, or what can wait.
+    Bytes,
+    /// What goes on also when the disk is full.
+    NoBytes,
+}
+
 /// How a change comes to the log.
 enum Comes {
     /// It is new.
@@ -58,6 +66,8 @@ pub struct Store<D: Disk> {
     identity: Identity,
     log: Log<D::File>,
     options: StoreOptions,
+    /// The superblock that was made, on a full disk, of what is kept for that: new bytes find room elsewhere or none.
+    reserved: Option<u32>,
     next_number: u32,
     /// Entries that the batch changes.
     pending: BTreeMap<ChunkId, Pending>,
@@ -153,7 +163,7 @@ impl<D: Disk> Store<D> {
             self.shared.set_position(self.log.position());
         } else {
             // That the next superblock exists says the same.
-            self.rotate(0)?;
+            self.rotate(0, Brings::Bytes)?;
         }
         self.unmarked = false;
         Ok(())
@@ -227,15 +237,25 @@ impl<D: Disk> Store<D> {
             Comes::Moved { written, state } => (Some(*written), Origin::Moved(*state)),
         };
         let superblock_bytes = self.options.superblock_bytes;
+        let brings = if change.kind == Kind::Item && matches!(comes, Comes::Now) {
+            Brings::Bytes
+        } else {
+            Brings::NoBytes
+        };
         // Before anything is planned: an entry that cannot be read leaves no trace.
         self.entry(&change.id)?;
-        let spot = match self.log.plan(change, payload, written, superblock_bytes) {
+        let planned = if self.reserved == Some(self.log.tail.number) && brings == Brings::Bytes {
+            Err(NoRoom::Rotate)
+        } else {
+            self.log.plan(change, payload, written, superblock_bytes)
+        };
+        let spot = match planned {
             Ok(spot) => spot,
             Err(NoRoom::TooLarge) => return Err(WriteError::TooLarge { len: payload.len() }),
             Err(NoRoom::Rotate) => {
                 self.seal(now)?;
                 self.durable_ops = position;
-                self.rotate(payload.len())?;
+                self.rotate(payload.len(), brings)?;
                 // Read again: what comes behind must not fail any more.
                 self.entry(&change.id)?;
                 match self.log.plan(change, payload, written, superblock_bytes) {
@@ -268,15 +288,19 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn rotate(&mut self, payload_len: usize) -> Result<(), WriteError> {
+    fn rotate(&mut self, payload_len: usize, brings: Brings) -> Result<(), WriteError> {
         // A record, its commit record and their pages, generously.
         let needed = payload_len as u64 * 2 + 64 * 1024;
-        let tail = match log::create_superblock(
-            &self.shared.disk,
-            &self.head(),
-            self.options.superblock_bytes,
-            needed.min(self.options.superblock_bytes),
-        ) {
+        let needed = needed.min(self.options.superblock_bytes);
+        let all = self.options.superblock_bytes;
+        let mut created = log::create_superblock(&self.shared.disk, &self.head(), all, needed);
+        if matches!(created, Err(WriteError::DiskFull)) && brings == Brings::NoBytes {
+            let head = self.head();
+            let mut reserve = self.shared.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+            created = reserve.superblock(&self.shared.disk, &head, needed);
+            self.reserved = Some(head.number);
+        }
+        let tail = match created {
             Ok(tail) => tail,
             Err(error) => {
                 self.failed |= matches!(error, WriteError::Failed { .. });

@@ -26,6 +26,7 @@ use crate::{
     reader::Shared,
     record::Body,
     recovery::{self, Reading},
+    reserve::{Reserve, SMALL_FILE_BYTES},
     superblock::{FORMAT_VERSION, Head, SUPERBLOCK_BYTES_MIN, file_number},
     superblocks::Superblock,
 };
@@ -206,12 +207,16 @@ pub(crate) fn identity<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Iden
 
 /// What the disk has to claim. Every start writes to the log, so a claim that is only made then comes before that.
 /// Where there is no room for it, the log stays as it is until there is: what is stored can be read meanwhile.
-fn claim<D: Disk>(disk: &D, options: &StoreOptions, log_seq: u64) -> Result<Held, OpenError> {
+fn claim<D: Disk>(disk: &D, options: &StoreOptions, reserve: &mut Reserve, log_seq: u64) -> Result<Held, OpenError> {
     let claim = claim::load(disk)?;
     if claim.is_some() || !options.claims {
         return Ok(Held::written(claim));
     }
-    match claim::save(disk, Some(log_seq)) {
+    let mut saved = claim::save(disk, Some(log_seq));
+    if saved.as_ref().is_err_and(is_full) && reserve.give(disk, SMALL_FILE_BYTES)? > 0 {
+        saved = claim::save(disk, Some(log_seq));
+    }
+    match saved {
         Ok(()) => Ok(Held::Written(log_seq)),
         Err(error) if is_full(&error) => {
             tracing::error!(%error, "no room to write down how far the log has to be known: nothing is written to it until there is");
@@ -243,13 +248,18 @@ impl<D: Disk> Store<D> {
             // What was found missing by reading everything has to be found again by the next start.
             checkpoint::remove(&disk)?;
         }
-        let claim = claim(&disk, &options, found.report.log_seq)?;
+        let mut reserve = Reserve::of(options.superblock_bytes);
+        let claim = claim(&disk, &options, &mut reserve, found.report.log_seq)?;
         let had_records = found.report.records > 0 || found.report.checkpoint.is_some();
         let tail = if let Some(tail) = found.tail {
             tail
         } else {
             let head = head(found.next_number, me.uuid, &options, found.next_lsn);
-            let tail = log::create_superblock(&disk, &head, options.superblock_bytes, SUPERBLOCK_BYTES_MIN)?;
+            let mut tail = log::create_superblock(&disk, &head, options.superblock_bytes, SUPERBLOCK_BYTES_MIN);
+            if matches!(tail, Err(WriteError::DiskFull)) {
+                tail = reserve.superblock(&disk, &head, SUPERBLOCK_BYTES_MIN);
+            }
+            let tail = tail?;
             let superblock = Superblock::new(head, Arc::clone(&tail.file), tail.end);
             found.superblocks.insert(Arc::new(superblock));
             found.next_number += 1;
@@ -275,6 +285,7 @@ impl<D: Disk> Store<D> {
             votes_lost: found.votes_lost,
             sealed: AtomicBool::new(identity.sealed),
             claim: Mutex::new(claim),
+            reserve: Mutex::new(reserve),
             unfinished: AtomicBool::new(true),
             ..Shared::new(disk, me, found.index, found.superblocks, position)
         });
@@ -283,6 +294,7 @@ impl<D: Disk> Store<D> {
             identity,
             log,
             options,
+            reserved: None,
             next_number: found.next_number,
             pending: BTreeMap::new(),
             durable_ops: 0,
@@ -301,6 +313,7 @@ impl<D: Disk> Store<D> {
             .counters
             .log_seq
             .store(store.log.last_lsn(), Ordering::Release);
+        store.reader().keep_reserve();
         if matches!(claim, Held::Unwritten(_)) {
             return Ok(store);
         }

@@ -6,6 +6,7 @@
 
 pub mod gated;
 pub mod sending;
+pub mod small_file_system;
 
 use std::time::Duration;
 
