@@ -21,6 +21,9 @@ use crate::{
 /// Idle for so long, the end of what is synced is written down.
 const MARK_AFTER_IDLE: Duration = Duration::from_secs(1);
 
+/// Where the disk was too full for that, it is tried again so much later.
+const MARK_AGAIN: Duration = Duration::from_secs(5);
+
 type Answer = oneshot::Sender<Result<Outcome, WriteError>>;
 
 pub(crate) enum Command {
@@ -107,21 +110,18 @@ impl<D: Disk> Works<D> {
     }
 
     fn on_a_thread(mut self, runtime: &tokio::runtime::Runtime) {
-        let mut idle = false;
+        let mut mark_after = Some(MARK_AFTER_IDLE);
         loop {
-            let first = if idle {
-                self.queue.blocking_recv()
+            let first = if let Some(wait) = mark_after {
+                let Ok(first) = runtime.block_on(async { timeout(wait, self.queue.recv()).await }) else {
+                    mark_after = self.mark();
+                    continue;
+                };
+                first
             } else {
-                match runtime.block_on(async { timeout(MARK_AFTER_IDLE, self.queue.recv()).await }) {
-                    Ok(first) => first,
-                    Err(_) => {
-                        idle = true;
-                        self.mark();
-                        continue;
-                    }
-                }
+                self.queue.blocking_recv()
             };
-            idle = false;
+            mark_after = Some(MARK_AFTER_IDLE);
             let Some(first) = first else { break };
             let batch = Batch::gather(first, &mut self.queue);
             let close = batch.close;
@@ -137,21 +137,18 @@ impl<D: Disk> Works<D> {
 
     /// The same steps, with simulated time where the thread waits for the disk.
     async fn in_a_task(mut self, pause: Arc<dyn Fn() -> Duration + Send + Sync>) {
-        let mut idle = false;
+        let mut mark_after = Some(MARK_AFTER_IDLE);
         loop {
-            let first = if idle {
-                self.queue.recv().await
+            let first = if let Some(wait) = mark_after {
+                let Ok(first) = timeout(wait, self.queue.recv()).await else {
+                    mark_after = self.mark();
+                    continue;
+                };
+                first
             } else {
-                match timeout(MARK_AFTER_IDLE, self.queue.recv()).await {
-                    Ok(first) => first,
-                    Err(_) => {
-                        idle = true;
-                        self.mark();
-                        continue;
-                    }
-                }
+                self.queue.recv().await
             };
-            idle = false;
+            mark_after = Some(MARK_AFTER_IDLE);
             let Some(first) = first else { break };
             sleep(pause()).await;
             let batch = Batch::gather(first, &mut self.queue);
@@ -168,7 +165,7 @@ impl<D: Disk> Works<D> {
     }
 
     fn end(mut self) {
-        self.mark();
+        let _ = self.mark();
         self.state.send_replace(Writer::Closed);
     }
 
@@ -179,13 +176,24 @@ impl<D: Disk> Works<D> {
         }
     }
 
-    fn mark(&mut self) {
-        if !self.store.is_failed()
-            && let Err(error) = self.try_to_mark()
-        {
-            tracing::error!(%error, "the end of the log could not be marked");
+    /// Says when it has to be tried again.
+    fn mark(&mut self) -> Option<Duration> {
+        if self.store.is_failed() {
+            return None;
         }
+        let marked = self.try_to_mark();
         self.tell();
+        match marked {
+            Ok(()) => None,
+            Err(WriteError::DiskFull) => {
+                tracing::debug!("no room to mark the end of the log");
+                Some(MARK_AGAIN)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the end of the log could not be marked");
+                None
+            }
+        }
     }
 
     fn try_to_mark(&mut self) -> Result<(), WriteError> {

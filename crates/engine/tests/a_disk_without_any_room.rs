@@ -152,3 +152,24 @@ fn a_power_cut_while_the_reserve_is_used_loses_nothing() {
         }
     }
 }
+
+/// Where the last superblock is lost, too, a new one is made of what was kept, and everything before it is served.
+#[test]
+fn a_lost_end_on_a_full_disk_keeps_nobody_from_reading() {
+    let disk = MemDisk::default();
+    let mut store = Store::open(disk.clone(), of_32_mib(false), at(0)).unwrap();
+    for n in 0..ITEMS + 2 {
+        one(&mut store, put_vote(&format!("c{n}"), &item(n, 100_000))).unwrap();
+    }
+    assert_eq!(store.reader().superblock_numbers(), [0, 1]);
+    drop(store);
+    disk.flip("superblock_000001.vsb", 20);
+    disk.flip("superblock_000001.vsb", 4096 + 20);
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes));
+    let store = Store::open(disk.clone(), of_32_mib(false), at(1)).unwrap();
+    assert!(store.reader().votes_lost());
+    assert_eq!(
+        served(&store.reader(), "c7").as_deref(),
+        Some(&item(7, 100_000).bytes()[..])
+    );
+}

@@ -116,3 +116,27 @@ async fn a_panic_of_the_thread_is_noticed() {
     assert_eq!(put, Err(EngineError::Write(WriteError::Closed)));
     fails(&engine).await;
 }
+
+#[tokio::test]
+async fn an_end_that_could_not_be_marked_is_marked_when_there_is_room() {
+    let disk = MemDisk::default();
+    // Where nothing can be preallocated.
+    disk.set_sparse(true);
+    let engine = opened(disk.clone());
+    engine.put(id("c"), item(1, 100), PutMode::Plain).await.unwrap();
+    let used = || disk.usage().unwrap().used_bytes;
+    disk.set_capacity(Some(used()));
+    let before = disk.changes();
+    let until = |condition: &dyn Fn() -> bool| {
+        let began = std::time::Instant::now();
+        while !condition() {
+            assert!(began.elapsed() < PATIENCE, "it is not tried again");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    until(&|| disk.changes() > before);
+    let full = used();
+    disk.set_capacity(None);
+    until(&|| used() > full);
+    engine.close().await;
+}
