@@ -10,13 +10,18 @@ use support::*;
 use vstack_engine::{Compacted, Disk, DiskFile, Engine, Fault, FileDisk, MemDisk, Op, Outcome, Reader, Store, Which};
 use vstack_types::SystemClock;
 
-/// Writes again what is wanted of a superblock, and empties it.
-fn empty(store: &mut Store<MemDisk>, number: u32) -> bool {
+/// Writes again what is wanted of a superblock.
+fn move_all(store: &mut Store<MemDisk>, number: u32) {
     let reader = store.reader();
     for offset in reader.wanted_records(number).unwrap() {
         let moves = reader.read_for_move(number, offset).unwrap().into_iter().collect();
         one(store, Op::Move { moves }).unwrap();
     }
+}
+
+/// The same, and empties it.
+fn empty(store: &mut Store<MemDisk>, number: u32) -> bool {
+    move_all(store, number);
     one(store, Op::Empty { superblock: number }) == Ok(Outcome::Emptied(true))
 }
 
@@ -236,6 +241,48 @@ fn an_item_that_rotted_is_not_written_again() {
         assert!(store.reader().register(&id("a")).unwrap().damaged, "it abstains");
         store = restarted(store, &disk);
     }
+}
+
+/// Writes until there is a superblock behind `number`.
+fn write_behind(store: &mut Store<MemDisk>, number: u32) {
+    while store.reader().superblock_numbers().last() <= Some(&number) {
+        let n = store.reader().log_seq();
+        one(store, put_vote(&format!("fill{n}"), &item(n, 60_000))).unwrap();
+    }
+}
+
+#[test]
+fn what_went_as_damaged_does_not_come_back_with_a_copy_on_the_way() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let bytes = item(5, 20_000);
+    one(&mut store, put("x", &bytes)).unwrap();
+    let at = |store: &Store<MemDisk>| store.reader().find(&id("x"), Which::Public).unwrap().superblock();
+    write_behind(&mut store, 0);
+    assert!(empty(&mut store, 0));
+    // Moved once more, and the process stopped before the superblock was emptied.
+    let on_the_way = at(&store);
+    write_behind(&mut store, on_the_way);
+    move_all(&mut store, on_the_way);
+    let there = at(&store);
+    assert!(there > on_the_way);
+    write_behind(&mut store, there);
+    let file = format!("superblock_{there:06}.vsb");
+    let contents = disk.contents(&file);
+    let part = &bytes.bytes()[9_000..9_100];
+    disk.flip(&file, contents.windows(100).position(|window| window == part).unwrap());
+    let first = *store.reader().superblock_numbers().last().unwrap();
+    assert!(empty(&mut store, there));
+    let last = *store.reader().superblock_numbers().last().unwrap();
+    write_behind(&mut store, last);
+    // With them what says that it is gone.
+    for number in first..=last {
+        assert!(empty(&mut store, number), "{number}");
+    }
+    assert!(store.reader().superblock_numbers().contains(&on_the_way));
+    assert!(served(&store.reader(), "x").is_none());
+    store = restarted(store, &disk);
+    assert!(served(&store.reader(), "x").is_none());
 }
 
 #[test]

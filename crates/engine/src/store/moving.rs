@@ -126,7 +126,13 @@ impl<D: Disk> Store<D> {
             register,
             ..one.change.clone()
         };
-        self.restage(one, change, now, position)?;
+        // The item may have been moved more than once: every superblock so far may hold a copy, not only those up to the
+        // one it came to first.
+        let deletion = Move {
+            origin: self.log.tail.number,
+            ..one.clone()
+        };
+        self.restage(&deletion, change, now, position)?;
         Ok(true)
     }
 
