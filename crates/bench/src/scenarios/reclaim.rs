@@ -35,8 +35,8 @@ const CONNECTIONS: usize = 32;
 const FOUND_AT: usize = 8;
 /// Rate of the GETs, as a share of that throughput.
 const RATE_SHARE: f64 = 0.5;
-/// Long enough for a p99, short enough that most of a window with work in it is at work.
-const WINDOW: Duration = Duration::from_secs(1);
+/// Short, so that most of a window with work in it is at work: the windows of a round make one p99.
+const WINDOW: Duration = Duration::from_millis(200);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Below what is given back where it is: emptying its superblock is the only way.
 const SMALL_BYTES: usize = 48 * 1024;
