@@ -11,6 +11,10 @@ use crate::{
     superblock::{Head, PAGE},
 };
 
+/// A disk that fails takes seconds for each page that it does not give. When so many were asked for in vain, only whole
+/// blocks are: what is between them and whole otherwise counts as not given, like the rest.
+const FAILED_PAGES_MAX: u32 = 64;
+
 /// Read at once while looking for the next record.
 const BLOCK_LEN: usize = 1024 * 1024;
 
@@ -151,12 +155,19 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
     /// As [`Self::search_block`], for a block that cannot be read as a whole.
     fn search_pages(&self, block: &mut [u8], offset: u64, search: &mut Search) {
         let mut at = offset;
-        while at < offset + block.len() as u64 && search.found.is_none() {
-            let until = ((at / PAGE + 1) * PAGE).min(offset + block.len() as u64);
+        let end = offset + block.len() as u64;
+        while at < end && search.found.is_none() {
+            if search.failed >= FAILED_PAGES_MAX {
+                search.unreadable = true;
+                search.rubbish_to = Some(end);
+                return;
+            }
+            let until = ((at / PAGE + 1) * PAGE).min(end);
             let page = &mut block[..usize::try_from(until - at).unwrap_or(0)];
             if self.file.read_at(page, at).is_ok() {
                 self.search_block(page, at, search);
             } else {
+                search.failed += 1;
                 search.unreadable = true;
                 search.rubbish_to = Some(until);
             }
@@ -188,6 +199,8 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
 #[derive(Default)]
 struct Search {
     found: Option<Scanned>,
+    /// Pages that could not be read.
+    failed: u32,
     /// Behind the last byte that is not zero, or not known to be.
     rubbish_to: Option<u64>,
     unreadable: bool,
@@ -227,4 +240,63 @@ pub(crate) fn read_record<F: DiskFile>(file: &F, head: &Head, offset: u64, size:
     let record = claimed.verify(&bytes[..head_len], at);
     let fits = |record: &Record| offset + u64::from(record.record_len) <= size;
     Ok(record.filter(fits).map(|record| Scanned { offset, record }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use vstack_types::NodeUuid;
+
+    use super::*;
+    use crate::superblock::RECORDS_AT;
+
+    const SIZE: u64 = 32 << 20;
+
+    /// Gives its head and nothing else, and counts how often it is asked for that.
+    #[derive(Default)]
+    struct Failing(AtomicU32);
+
+    impl DiskFile for Failing {
+        fn size(&self) -> io::Result<u64> {
+            Ok(SIZE)
+        }
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(io::Error::other("a bad sector"))
+        }
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn preallocate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_not_asked_for_every_page() {
+        let file = Failing::default();
+        let head = Head {
+            number: 0,
+            uuid: NodeUuid::from_bytes([1; 16]),
+            salt: [0; 16],
+            first_lsn: 1,
+            emptied: None,
+        };
+        let mut scanner = Scanner::new(&file, &head, RECORDS_AT, SIZE, 0);
+        let Some(Step::Gap(gap)) = scanner.next().unwrap() else {
+            panic!("nothing of it can be a record")
+        };
+        assert_eq!((gap.from, gap.to, gap.unreadable), (RECORDS_AT, SIZE, true));
+        assert!(scanner.next().unwrap().is_none());
+        let blocks = u32::try_from(SIZE / BLOCK_LEN as u64).unwrap();
+        let asked = file.0.into_inner();
+        assert!(asked <= 1 + blocks + FAILED_PAGES_MAX, "{asked}");
+    }
 }

@@ -4,7 +4,7 @@
 //! is quarantined; a register of which one copy is damaged is written again from the other one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     time::Duration,
 };
@@ -89,12 +89,33 @@ pub(crate) enum Read {
 }
 
 /// Cells that point into a superblock, and were not met yet.
+#[derive(Default)]
 struct Expected {
     items: BTreeMap<u64, Vec<ItemCell>>,
     registers: BTreeMap<u64, Vec<RegisterCell>>,
+    /// Where the cells with a fingerprint point to.
+    offsets: HashMap<u64, Vec<u64>>,
 }
 
 impl Expected {
+    fn item(&mut self, cell: ItemCell) {
+        let offset = cell.place.offset();
+        self.offsets.entry(cell.fingerprint).or_default().push(offset);
+        self.items.entry(offset).or_default().push(cell);
+    }
+
+    fn register(&mut self, cell: RegisterCell) {
+        let offset = cell.place.offset();
+        self.offsets.entry(cell.fingerprint).or_default().push(offset);
+        self.registers.entry(offset).or_default().push(cell);
+    }
+
+    /// The record at `offset` is there.
+    fn met(&mut self, offset: u64) {
+        self.items.remove(&offset);
+        self.registers.remove(&offset);
+    }
+
     fn left(&self) -> u64 {
         let items = self.items.values().map(Vec::len).sum::<usize>();
         let registers = self.registers.values().map(Vec::len).sum::<usize>();
@@ -103,14 +124,21 @@ impl Expected {
 
     /// Takes out those with this fingerprint that should have been met by `offset`; says whether there were any.
     fn take(&mut self, fingerprint: u64, offset: u64) -> bool {
-        let before = self.left();
-        for (_, cells) in self.items.range_mut(..=offset) {
-            cells.retain(|cell| cell.fingerprint != fingerprint);
+        let mut taken = false;
+        let offsets = self.offsets.get(&fingerprint).into_iter().flatten();
+        for at in offsets.filter(|at| **at <= offset) {
+            let mut take = |others: bool| {
+                taken |= !others;
+                others
+            };
+            if let Some(cells) = self.items.get_mut(at) {
+                cells.retain(|cell| take(cell.fingerprint != fingerprint));
+            }
+            if let Some(cells) = self.registers.get_mut(at) {
+                cells.retain(|cell| take(cell.fingerprint != fingerprint));
+            }
         }
-        for (_, cells) in self.registers.range_mut(..=offset) {
-            cells.retain(|cell| cell.fingerprint != fingerprint);
-        }
-        self.left() < before
+        taken
     }
 }
 
@@ -171,16 +199,11 @@ impl<D: Disk> Reader<D> {
 
     fn expected(&self, number: u32, end: u64) -> Expected {
         let (items, registers) = self.0.index.cells_in(number);
-        let mut expected = Expected {
-            items: BTreeMap::new(),
-            registers: BTreeMap::new(),
-        };
-        for cell in items.into_iter().filter(|cell| cell.place.offset() < end) {
-            expected.items.entry(cell.place.offset()).or_default().push(cell);
-        }
-        for cell in registers.into_iter().filter(|cell| cell.place.offset() < end) {
-            expected.registers.entry(cell.place.offset()).or_default().push(cell);
-        }
+        let mut expected = Expected::default();
+        let items = items.into_iter().filter(|cell| cell.place.offset() < end);
+        items.for_each(|cell| expected.item(cell));
+        let registers = registers.into_iter().filter(|cell| cell.place.offset() < end);
+        registers.for_each(|cell| expected.register(cell));
         expected
     }
 
@@ -199,8 +222,7 @@ impl<D: Disk> Reader<D> {
     ) -> bool {
         let mut registers = Vec::new();
         for scanned in &batch.records {
-            expected.items.remove(&scanned.offset);
-            expected.registers.remove(&scanned.offset);
+            expected.met(scanned.offset);
             let Body::Change(change) = &scanned.record.body else {
                 continue;
             };
@@ -355,5 +377,36 @@ impl<D: Disk> Engine<D> {
         }
         self.reader().try_again(number);
         Ok(scrubbed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_commit_record_tells_of_is_expected_no_more() {
+        let register = |fingerprint, offset| RegisterCell {
+            fingerprint,
+            place: Place::new(0, offset),
+        };
+        let cells = [
+            register(1, 8192),
+            register(2, 8192),
+            register(1, 12_288),
+            register(1, 20_480),
+        ];
+        let mut expected = Expected::default();
+        for cell in cells {
+            expected.register(cell);
+        }
+        assert!(!expected.take(3, u64::MAX), "never heard of");
+        assert!(expected.take(1, 16_384));
+        assert!(!expected.take(1, 16_384), "once");
+        assert_eq!(expected.left(), 2, "the other one, and what is behind");
+        expected.met(8192);
+        assert!(!expected.take(2, u64::MAX));
+        assert!(expected.take(1, u64::MAX));
+        assert_eq!(expected.left(), 0);
     }
 }

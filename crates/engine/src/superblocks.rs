@@ -98,6 +98,13 @@ impl<F: DiskFile> Superblock<F> {
         behind.checked_sub(1).map_or(RECORDS_AT, |last| milestones[last].offset)
     }
 
+    /// Where a batch begins, the last that is known to begin before `offset`.
+    pub(crate) fn batch_before(&self, offset: u64) -> u64 {
+        let milestones = self.milestones.read().unwrap_or_else(PoisonError::into_inner);
+        let behind = milestones.partition_point(|milestone| milestone.offset <= offset);
+        behind.checked_sub(1).map_or(RECORDS_AT, |last| milestones[last].offset)
+    }
+
     pub(crate) fn live_bytes(&self) -> u64 {
         u64::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(0)
     }

@@ -21,7 +21,6 @@ use crate::{
     disk::DiskFile,
     record::{Body, Change, Kind},
     scan::{Scanned, Scanner},
-    superblock::RECORDS_AT,
     superblocks::{Superblock, Superblocks},
 };
 
@@ -274,8 +273,9 @@ impl Index {
         sought: Sought,
         superblock: &Superblock<F>,
     ) -> io::Result<Option<Told>> {
-        let scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, superblock.end(), 0);
-        let mut batches = Batches::new(scanner, RECORDS_AT);
+        let from = superblock.batch_before(place.offset());
+        let scanner = Scanner::new(&*superblock.file, &superblock.head, from, superblock.end(), 0);
+        let mut batches = Batches::new(scanner, from);
         while let Some(batch) = batches.next()? {
             let Some(commit) = batch.commit.as_ref().filter(|commit| commit.offset > place.offset()) else {
                 continue;
