@@ -42,9 +42,9 @@ struct Loose {
 }
 
 /// Keeps the last batch of a superblock when it is whole, cuts what is behind, and makes sure that what is kept is
-/// durable. Everything up to `from`, where sequence numbers have come to `last_lsn`, is known to be.
-pub(crate) fn settle<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64) -> io::Result<Settled> {
-    let loose = loose(file, head, from, last_lsn)?;
+/// durable. Everything up to `mark` is known to be; `last_lsn` is the sequence number before `from`, where reading begins.
+pub(crate) fn settle<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64, mark: u64) -> io::Result<Settled> {
+    let loose = loose(file, head, from, last_lsn, mark)?;
     if loose.unreadable {
         return Ok(Settled::Unknown);
     }
@@ -76,9 +76,9 @@ pub(crate) fn settle<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u6
     })
 }
 
-fn loose<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64) -> io::Result<Loose> {
+fn loose<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64, mark: u64) -> io::Result<Loose> {
     let mut loose = Loose {
-        mark: from,
+        mark,
         records: Vec::new(),
         dirty_to: from,
         first_gap: None,
@@ -94,7 +94,9 @@ fn loose<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64) -> io::Re
                     loose.mark = scanned.record.frame.mark;
                     loose.records.retain(|kept| kept.offset >= loose.mark);
                 }
-                loose.records.push(scanned);
+                if scanned.offset >= loose.mark {
+                    loose.records.push(scanned);
+                }
             }
             Step::Gap(gap) => {
                 loose.dirty_to = gap.to;

@@ -7,7 +7,7 @@ mod support;
 use support::*;
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_engine::{
-    Damage, DeleteOutcome, Disk, MemDisk, Op, OpenReport, Outcome, Reader, Store, StoreOptions, Which,
+    Damage, DeleteOutcome, Disk, MemDisk, Missing, Op, OpenReport, Outcome, Reader, Store, StoreOptions, Which,
 };
 use vstack_types::{NodeUuid, limits::DISK_PERCENT_FULL};
 
@@ -173,6 +173,85 @@ fn one_that_is_ahead_of_the_log_is_not_used() {
     let (after, report) = opened(&copy);
     assert_eq!(after, before);
     assert!(report.checkpoint_refused.is_some(), "{report:?}");
+}
+
+/// Cut to a length, or zeros from there on, as no stop leaves it.
+fn ends_early(len: usize, zeros: bool) -> MemDisk {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    for n in 0..6 {
+        one(&mut store, put_vote(&format!("c{n}"), &item(n, 900))).unwrap();
+    }
+    store.reader().write_checkpoint().unwrap();
+    drop(store);
+    let copy = MemDisk::default();
+    for name in disk.list().unwrap() {
+        let mut bytes = disk.contents(&name);
+        if name == "superblock_000000.vsb" {
+            let whole = bytes.len();
+            bytes.truncate(len);
+            if zeros {
+                bytes.resize(whole, 0);
+            }
+        }
+        copy.plant(&name, &bytes);
+    }
+    copy
+}
+
+#[test]
+fn a_log_that_ends_before_its_checkpoint_has_lost_votes() {
+    // Batches have two pages each; the last one ends at 57344 bytes.
+    for len in [8192, 20_000, 40_960, 45_100, 49_152, 50_000, 53_000] {
+        for zeros in [false, true] {
+            if zeros && len > 49_152 {
+                // The record and its vote are there. Its bytes are found damaged when they are read.
+                continue;
+            }
+            let context = format!("{len}, zeros {zeros}");
+            let disk = ends_early(len, zeros);
+            for start in 0..3 {
+                let mut store = open(&disk);
+                let report = store.report().clone();
+                let told = report
+                    .damage
+                    .iter()
+                    .any(|damage| matches!(damage, Damage::Votes { .. }));
+                assert!(
+                    told && store.reader().votes_lost(),
+                    "{context}, start {start}: {report:?}"
+                );
+                assert_eq!(one(&mut store, prepare("c5", 1)), replied(Reply::Damaged), "{context}");
+            }
+        }
+    }
+}
+
+/// What is damaged before the end of a checkpoint is damage and no torn batch: its second copy tells what it was.
+#[test]
+fn a_last_batch_that_a_checkpoint_speaks_for_is_not_cut() {
+    let whole = ends_early(usize::MAX, false);
+    // The last batch's record, its bytes, its commit record.
+    for offset in [49_152 + 40, 49_152 + 700, 53_248 + 40] {
+        let disk = MemDisk::default();
+        for name in whole.list().unwrap() {
+            disk.plant(&name, &whole.contents(&name));
+        }
+        disk.flip("superblock_000000.vsb", offset);
+        let store = open(&disk);
+        let report = store.report();
+        assert_eq!(report.torn_bytes, 0, "{offset}");
+        assert!(!store.reader().votes_lost(), "{offset}: {report:?}");
+        let here = served(&store.reader(), "c5");
+        assert_eq!(here.is_some(), offset > 53_248, "{offset}");
+        if here.is_none() {
+            assert_eq!(
+                store.reader().find(&id("c5"), Which::Public).map(|_| ()),
+                Err(Missing::Corrupt),
+                "{offset}"
+            );
+        }
+    }
 }
 
 #[test]

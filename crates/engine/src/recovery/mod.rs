@@ -31,7 +31,7 @@ use self::replay::Replay;
 pub use self::report::{Damage, OpenReport};
 use crate::{
     batches::Batches,
-    checkpoint,
+    checkpoint::{self, Position},
     disk::{Disk, DiskFile},
     identity::{Identity, Retired},
     index::{Index, Key},
@@ -39,7 +39,7 @@ use crate::{
     scan::{Gap, Scanner},
     settle::{self, Settled},
     store::OpenError,
-    superblock::{self, Copies, Emptied, Head, HeadRead, RECORDS_AT},
+    superblock::{self, Copies, Emptied, Head, HeadRead, PAGE, RECORDS_AT},
     superblocks::{Superblock, Superblocks},
 };
 
@@ -62,6 +62,8 @@ pub(crate) struct Recovered<F> {
     pub next_number: u32,
     pub next_lsn: u64,
     pub votes_lost: bool,
+    /// The log ends before what its checkpoint speaks for, which alone tells of it until something is written behind.
+    pub ends_early: bool,
     /// Entries that may name an item which is not here any more.
     pub suspects: BTreeSet<ChunkId>,
     /// Entries whose register is known from a commit record alone.
@@ -88,6 +90,9 @@ struct Recovery<'a, F> {
     superblock_bytes: u64,
     /// Goes on behind an end of the log that cannot be read.
     blind: bool,
+    /// Where the log was synced up to, as a checkpoint says that cannot be gone on from.
+    synced: Option<Position>,
+    ends_early: bool,
     /// Names given up whose end is still ahead; the first one is that of the superblock being read.
     retired: &'a [Retired],
     /// Bytes behind the last superblock's last whole batch that may have held more, when they are not zeros or the
@@ -114,20 +119,26 @@ pub(crate) fn recover<D: Disk>(
     reading: Reading,
 ) -> Result<Recovered<D::File>, OpenError> {
     let numbers = crate::store::superblocks(disk)?;
-    let mut refused = None;
+    let (mut refused, mut synced) = (None, None);
     if !reading.everything {
         match checkpoint::load(disk, identity.node) {
             Ok(None) => {}
-            Ok(Some(checkpoint)) => match resume::resume(disk, identity, reading, &numbers, checkpoint)? {
-                Ok(recovered) => return Ok(recovered),
-                Err(why) => refused = Some(why),
-            },
+            Ok(Some(checkpoint)) => {
+                let position = checkpoint.position;
+                match resume::resume(disk, identity, reading, &numbers, checkpoint)? {
+                    Ok(recovered) => return Ok(recovered),
+                    Err(why) => refused = Some(why),
+                }
+                synced = Some(position).filter(|position| position.superblock >= identity.first_superblock());
+            }
             Err(error) => refused = Some(error.to_string()),
         }
     }
     let mut recovery = Recovery::new(identity, reading, Index::new(reading.key, identity.node));
     recovery.into.report.checkpoint_refused = refused;
+    recovery.synced = synced;
     recovery.files(disk, identity, &numbers)?;
+    recovery.reaches_its_checkpoint();
     recovery.finish(disk)
 }
 
@@ -176,6 +187,8 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             next_number: 0,
             superblock_bytes: reading.superblock_bytes,
             blind: reading.blind,
+            synced: None,
+            ends_early: false,
             retired: &identity.retired,
             open_end: None,
         }
@@ -192,6 +205,21 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             Ok::<_, OpenError>(())
         })?;
         self.reach(identity.first_superblock())
+    }
+
+    /// A checkpoint is written after everything it speaks for was synced. No stop takes that away: a log that ends before
+    /// it was cut short, or its end is damaged.
+    fn reaches_its_checkpoint(&mut self) {
+        if let Some(position) = self.synced {
+            self.ends_early = self.into.next_lsn <= position.lsn;
+            self.into.unknown_up_to(position.lsn + 1);
+        }
+    }
+
+    /// Everything of superblock `number`, whose file has `size` bytes, is known to be synced below.
+    fn synced_to(&self, number: u32, size: u64) -> u64 {
+        let synced = self.synced.filter(|position| position.superblock == number);
+        synced.map_or(0, |position| position.offset.min(size / PAGE * PAGE))
     }
 
     fn finish<D: Disk<File = F>>(self, disk: &D) -> Result<Recovered<F>, OpenError> {
@@ -217,6 +245,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             next_number: self.next_number,
             next_lsn,
             votes_lost,
+            ends_early: self.ends_early,
             suspects,
             second_hand,
             report,
@@ -394,7 +423,8 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         self.next_number = number + 1;
         let size = file.size()?;
         let end = if is_last {
-            match settle::settle(&*file, &head, begin.offset, begin.last_lsn)? {
+            let mark = self.synced_to(number, size).max(begin.offset);
+            match settle::settle(&*file, &head, begin.offset, begin.last_lsn, mark)? {
                 Settled::At { end, torn_bytes } => {
                     self.into.report.torn_bytes = torn_bytes;
                     Some(end)

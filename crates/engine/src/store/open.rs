@@ -244,7 +244,7 @@ impl<D: Disk> Store<D> {
         let reading = options.reading();
         let mut found = recovery::recover(&disk, &identity, reading)?;
         found.report.log_seq = found.next_lsn - 1;
-        if found.votes_lost {
+        if found.votes_lost && !found.ends_early {
             // What was found missing by reading everything has to be found again by the next start.
             checkpoint::remove(&disk)?;
         }
@@ -300,7 +300,7 @@ impl<D: Disk> Store<D> {
             durable_ops: 0,
             lost_batch: None,
             failed: false,
-            unmarked: had_records,
+            unmarked: had_records || found.ends_early,
             batch_votes: 0,
             suspects: found.suspects,
             second_hand: found.second_hand,
@@ -323,7 +323,13 @@ impl<D: Disk> Store<D> {
             Err(WriteError::DiskFull) => return Ok(store),
             Err(error) => return Err(error.into()),
         }
+        let ends_early = found.ends_early && store.shared.votes_lost;
         match store.mark(now) {
+            // Now the numbers say it that the log leaves out.
+            Ok(()) if ends_early => {
+                checkpoint::remove(&store.shared.disk)?;
+                Ok(store)
+            }
             // The log is as good as it was before; the next write says the same.
             Ok(()) | Err(WriteError::DiskFull) => Ok(store),
             Err(error) => Err(error.into()),
