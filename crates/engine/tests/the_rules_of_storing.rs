@@ -36,6 +36,43 @@ fn a_plain_put_never_changes_what_an_id_stands_for() {
 }
 
 #[test]
+fn a_damaged_item_keeps_its_name_for_its_own_bytes() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    let (a, b) = (item(1, 1000), item(2, 1000));
+    one(&mut store, put("staged", &a)).unwrap();
+    let found = store.reader().find(&id("staged"), Which::Public).unwrap();
+    let damaged = Op::Quarantine {
+        id: id("staged"),
+        sha256: a.sha256(),
+        lsn: found.lsn(),
+    };
+    one(&mut store, damaged).unwrap();
+    for _ in 0..2 {
+        assert_eq!(one(&mut store, put("staged", &b)), conflict());
+        store = open_again(store, &disk);
+    }
+    assert!(stored(one(&mut store, put("staged", &a))));
+    assert_eq!(served(&store.reader(), "staged").as_deref(), Some(&a.bytes()[..]));
+    assert_eq!(one(&mut store, put("staged", &b)), conflict());
+    // Nor does a damaged one keep the others from being there.
+    assert!(stored(one(&mut store, put_item("staged", &b))));
+    let found = store.reader().find(&id("staged"), Which::Exact(b.sha256())).unwrap();
+    let damaged = Op::Quarantine {
+        id: id("staged"),
+        sha256: b.sha256(),
+        lsn: found.lsn(),
+    };
+    one(&mut store, damaged).unwrap();
+    assert_eq!(one(&mut store, put("staged", &a)), already_there());
+}
+
+fn open_again(store: Store<MemDisk>, disk: &MemDisk) -> Store<MemDisk> {
+    drop(store);
+    open(disk)
+}
+
+#[test]
 fn a_vote_known_from_news_of_its_decision_still_takes_its_bytes() {
     let disk = MemDisk::default();
     let mut store = open(&disk);

@@ -199,7 +199,8 @@ impl<D: Disk> Store<D> {
 }
 
 /// Whether a plain PUT of bytes with this digest contradicts what stands under the id: the accepted placement
-/// where there is one, else what is staged. A deleted chunk takes no bytes at all.
+/// where there is one, else what is staged. A deleted chunk takes no bytes at all. What is staged and damaged keeps its
+/// name: whoever was told that it is here can bring it again.
 fn conflicts(entry: &Entry, sha256: Digest) -> bool {
     let accepted = entry
         .register
@@ -207,7 +208,11 @@ fn conflicts(entry: &Entry, sha256: Digest) -> bool {
         .and_then(|stored| stored.register.accepted.as_ref());
     match accepted {
         Some(vote) => vote.placement.layout.is_deleted() || vote.placement.sha256 != sha256,
-        None => entry.live().any(|item| item.sha256 != sha256),
+        None => {
+            let known = entry.item(sha256).is_some();
+            let mut others = entry.items.iter().filter(|item| item.sha256 != sha256);
+            others.any(|item| !known || !item.is_corrupt())
+        }
     }
 }
 
