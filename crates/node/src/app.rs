@@ -29,6 +29,8 @@ pub(crate) struct App {
     pub started: Instant,
     pub chunk_bytes_max: usize,
     pub body_timeout: Duration,
+    /// From one piece of a body to the next.
+    pub body_pause: Duration,
     /// Memory for chunks that arrive, until they are written.
     pub bodies: BufferPool,
     /// Places that bodies of anybody may take of it at once.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{HeaderMap, header},
 };
 use http_body_util::BodyExt;
@@ -77,6 +77,50 @@ pub(crate) fn announced_checksum(headers: &HeaderMap) -> ApiResult<Option<Digest
         .ok_or_else(|| ApiError::new(ErrorCode::Malformed, "X-Chunk-Checksum is not a hex SHA-256"))
 }
 
+/// A body of which the first bytes have come.
+pub(crate) struct Begun {
+    rest: Body,
+    first: Bytes,
+}
+
+/// Waits for the first bytes of a body. Before them it takes no place: whoever announces a chunk and sends none keeps
+/// nobody else out.
+pub(crate) async fn begin(app: &App, mut body: Body) -> ApiResult<Begun> {
+    let patience = app.body_pause.min(app.body_timeout);
+    let first = timeout(patience, next(&mut body)).await;
+    let first = first.map_err(|_| silent(patience))??.unwrap_or_default();
+    Ok(Begun { rest: body, first })
+}
+
+/// The next bytes; none at the end.
+async fn next(body: &mut Body) -> ApiResult<Option<Bytes>> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| ApiError::new(ErrorCode::Malformed, format!("the body could not be read: {error}")))?;
+        if let Ok(bytes) = frame.into_data()
+            && !bytes.is_empty()
+        {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
+fn silent(patience: Duration) -> ApiError {
+    let seconds = patience.as_secs();
+    ApiError::new(
+        ErrorCode::RequestTimeout,
+        format!("nothing of the chunk came for {seconds} s"),
+    )
+}
+
+impl Begun {
+    /// What was not taken in of it.
+    pub(crate) fn into_rest(self) -> Body {
+        self.rest
+    }
+}
+
 /// Waits for memory for a body.
 pub(crate) async fn place(app: &App, sender: Sender) -> ApiResult<Place> {
     let place = async {
@@ -99,8 +143,9 @@ pub(crate) async fn place(app: &App, sender: Sender) -> ApiResult<Place> {
 }
 
 /// Reads `len` bytes into `place` and hashes them on the way.
-pub(crate) async fn receive(app: &App, body: Body, len: usize, place: Buffer) -> ApiResult<Item> {
-    let item = timeout(app.body_timeout, collect(body, len, place))
+pub(crate) async fn receive(app: &App, body: Begun, len: usize, place: Buffer) -> ApiResult<Item> {
+    let patience = app.body_pause.min(app.body_timeout);
+    let item = timeout(app.body_timeout, collect(body, len, place, patience))
         .await
         .map_err(|_| {
             let seconds = app.body_timeout.as_secs();
@@ -119,24 +164,20 @@ pub(crate) async fn receive(app: &App, body: Body, len: usize, place: Buffer) ->
     Ok(item.finish())
 }
 
-async fn collect(mut body: Body, len: usize, place: Buffer) -> ApiResult<ItemBuilder> {
+async fn collect(body: Begun, len: usize, place: Buffer, patience: Duration) -> ApiResult<ItemBuilder> {
+    let Begun { mut rest, first } = body;
     let mut item = ItemBuilder::new(place);
-    while item.len() < len {
-        match body.frame().await {
-            Some(Ok(frame)) => {
-                if let Ok(bytes) = frame.into_data() {
-                    item.push(&bytes)
-                        .map_err(|error| ApiError::new(ErrorCode::TooLarge, error.to_string()))?;
-                }
-            }
-            Some(Err(error)) => {
-                return Err(ApiError::new(
-                    ErrorCode::Malformed,
-                    format!("the body could not be read: {error}"),
-                ));
-            }
-            None => break,
+    let mut bytes = first;
+    loop {
+        item.push(&bytes)
+            .map_err(|error| ApiError::new(ErrorCode::TooLarge, error.to_string()))?;
+        if item.len() >= len {
+            return Ok(item);
         }
+        let more = timeout(patience, next(&mut rest)).await;
+        let Some(more) = more.map_err(|_| silent(patience))?? else {
+            return Ok(item);
+        };
+        bytes = more;
     }
-    Ok(item)
 }

@@ -19,7 +19,7 @@ use vstack_types::{ChunkId, Digest};
 
 use crate::{
     app::{App, Shared, engine_error},
-    body::{self, Place, Sender},
+    body::{self, Begun, Place, Sender},
     reply,
     standing::Standing,
     trace::Asked,
@@ -83,26 +83,34 @@ pub(crate) async fn put_chunk(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let early = match consider(&app, &id, &query, &auth, &uri, &headers).await {
-        Ok((intent, len, checksum)) => match body::place(&app, intent.sender()).await {
-            Ok(place) => {
-                let arriving = Arriving {
-                    len,
-                    checksum,
-                    body,
-                    place,
-                };
-                let stored = store(&app, id, intent, arriving).await;
-                return stored.unwrap_or_else(IntoResponse::into_response);
+    let (intent, len, checksum) = match consider(&app, &id, &query, &auth, &uri, &headers).await {
+        Ok(considered) => considered,
+        Err(early) => {
+            if !waits_for_continue(&headers) {
+                drain(body).await;
             }
-            Err(busy) => busy.into_response(),
-        },
-        Err(early) => *early,
+            return *early;
+        }
     };
-    if !waits_for_continue(&headers) {
-        drain(body).await;
-    }
-    early
+    let body = match body::begin(&app, body).await {
+        Ok(body) => body,
+        Err(silent) => return silent.into_response(),
+    };
+    let place = match body::place(&app, intent.sender()).await {
+        Ok(place) => place,
+        Err(busy) => {
+            drain(body.into_rest()).await;
+            return busy.into_response();
+        }
+    };
+    let arriving = Arriving {
+        len,
+        checksum,
+        body,
+        place,
+    };
+    let stored = store(&app, id, intent, arriving).await;
+    stored.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Everything that can be said before the body.
@@ -228,7 +236,7 @@ fn check_size(placement: &Placement, len: usize) -> ApiResult<()> {
 struct Arriving {
     len: usize,
     checksum: Option<Digest>,
-    body: Body,
+    body: Begun,
     place: Place,
 }
 

@@ -331,6 +331,7 @@ impl OpenNode {
             started: Instant::now(),
             chunk_bytes_max: usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
             body_timeout: settings.body_timeout(),
+            body_pause: settings.body_pause(),
             bodies: BufferPool::new(
                 usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
                 settings.max_concurrent_bodies.into(),

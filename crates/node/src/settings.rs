@@ -72,6 +72,10 @@ pub struct Settings {
     #[arg(long, env = "BODY_TIMEOUT", default_value_t = 60, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub body_timeout: u64,
+    /// Seconds that a chunk's bytes may pause; BODY_TIMEOUT, where that is less.
+    #[arg(long, env = "BODY_PAUSE", default_value_t = 15, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub body_pause: u64,
     /// Chunks that may be arriving at once, each with MAX_CHUNK_SIZE of memory; more wait.
     #[arg(long, env = "MAX_CONCURRENT_BODIES", default_value_t = 32, value_name = "NUMBER",
           value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -153,6 +157,10 @@ impl Settings {
 
     pub(crate) const fn heartbeat_interval(&self) -> Duration {
         Duration::from_secs(self.heartbeat_interval)
+    }
+
+    pub(crate) const fn body_pause(&self) -> Duration {
+        Duration::from_secs(self.body_pause)
     }
 
     pub(crate) const fn body_timeout(&self) -> Duration {

@@ -124,13 +124,18 @@ async fn more_bodies_than_fit_wait_and_are_then_refused() {
     let head = b"PUT /chunk/slow HTTP/1.1\r\nHost: n\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
     slow.write_all(head).await.unwrap();
     let mut answer = [0; 25];
-    // Asked to go on, it has the only place.
     slow.read_exact(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 100 Continue"));
+    // With its first byte it has the only place.
+    slow.write_all(b"s").await.unwrap();
+    until("it is being received", async || {
+        metric(&node, "vstack_arriving_bytes").await > 0
+    })
+    .await;
     let refused = node.put("/chunk/a", &bytes(1 << 20)).await;
     assert_eq!(header(&refused, "retry-after"), "1");
     assert_eq!(refusal(refused).await, (503, ErrorCode::Unavailable));
-    slow.write_all(b"slow").await.unwrap();
+    slow.write_all(b"low").await.unwrap();
     let mut answer = [0; 12];
     slow.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 201");

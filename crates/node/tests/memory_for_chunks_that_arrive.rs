@@ -98,3 +98,49 @@ async fn votes_find_memory_however_many_strangers_send_slowly() {
     drop(slow);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_announces_a_chunk_and_sends_none_takes_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &["--max-concurrent-bodies", &AT_ONCE.to_string()])).await;
+    let mut silent = Vec::new();
+    for turn in 0..20 {
+        let mut stream = TcpStream::connect(node.address).await.unwrap();
+        let head = format!("PUT /chunk/silent-{turn} HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    // Whichever of them the node has seen by then.
+    for turn in 0..10 {
+        let (path, body) = (format!("/chunk/c{turn}"), bytes(1000));
+        let put = node.put(&path, &body);
+        let put = tokio::time::timeout(VOTE_TIME, put)
+            .await
+            .expect("nobody waits for them");
+        assert_eq!(put.status(), 201);
+    }
+    drop(silent);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_a_chunk_and_falls_silent_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--max-concurrent-bodies", "2", "--body-pause", "1"];
+    let node = TestNode::start(settings(dir.path(), &flags)).await;
+    let mut streams = Vec::new();
+    for begun in ["", "ab"] {
+        let mut stream = TcpStream::connect(node.address).await.unwrap();
+        let head = format!("PUT /chunk/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n{begun}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    for mut stream in streams {
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(VOTE_TIME, stream.read_exact(&mut answer)).await;
+        read.expect("long before a body is given up").unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 408");
+    }
+    assert_eq!(node.put("/chunk/x", &bytes(1000)).await.status(), 201);
+    node.stop().await;
+}
