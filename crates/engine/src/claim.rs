@@ -11,7 +11,7 @@ use crate::{
     small_file::{self, Small},
 };
 
-const NAME: &str = "claim";
+pub(crate) const NAME: &str = "claim";
 const FIELD: &str = "log_seq ";
 
 /// All that the file says once the disk is accepted. It stays: a removal that a power cut undoes could leave an empty

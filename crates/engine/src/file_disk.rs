@@ -58,6 +58,10 @@ fn make_durably(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
+    if dir.exists() {
+        let what = format!("{} is no directory", dir.display());
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
+    }
     let parent = match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -68,6 +72,21 @@ fn make_durably(dir: &Path) -> io::Result<()> {
         other => other?,
     }
     File::open(parent)?.sync_all()
+}
+
+/// A pipe or a device under a name of ours would be waited for, without end.
+fn open_regular(how: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    let file = how.custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        let name = path.display();
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{name} is no regular file"),
+        ));
+    }
+    Ok(file)
 }
 
 impl FileDisk {
@@ -100,9 +119,10 @@ impl FileDisk {
     /// others who only look.
     fn file_to_lock(&self, path: &Path) -> io::Result<File> {
         if !self.only_reads {
-            return OpenOptions::new().create(true).truncate(false).write(true).open(path);
+            let mut how = OpenOptions::new();
+            return open_regular(how.create(true).truncate(false).write(true), path);
         }
-        match File::open(path) {
+        match open_regular(OpenOptions::new().read(true), path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(&self.root),
             opened => opened,
         }
@@ -137,6 +157,11 @@ impl Disk for FileDisk {
 
     fn lock(&self) -> io::Result<Locked> {
         let path = self.root.join(LOCK_NAME);
+        if !self.only_reads {
+            // Superblocks and the checkpoint are made there, which may be long after a start.
+            use rustix::fs::Access;
+            rustix::fs::access(&self.root, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?;
+        }
         let file = self.file_to_lock(&path)?;
         file.try_lock()?;
         Ok(Locked(file))
@@ -160,7 +185,8 @@ impl Disk for FileDisk {
 
     fn open(&self, name: &str) -> io::Result<DataFile> {
         let path = self.root.join(name);
-        let file = OpenOptions::new().read(true).write(!self.only_reads).open(&path)?;
+        let mut how = OpenOptions::new();
+        let file = open_regular(how.read(true).write(!self.only_reads), &path)?;
         Ok(DataFile::new(file, path, self.lends))
     }
 
@@ -212,5 +238,21 @@ mod tests {
         drop(lock);
         let again = disk.lock().unwrap();
         drop((again, as_in_a_child));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        let (kind, mode) = (
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        );
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        for disk in [FileDisk::new(dir.path()).unwrap(), FileDisk::as_it_is(dir.path())] {
+            assert_eq!(disk.open("checkpoint").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        let beneath = FileDisk::new(path.join("data")).unwrap_err();
+        assert_eq!(beneath.kind(), io::ErrorKind::NotADirectory);
     }
 }

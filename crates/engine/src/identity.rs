@@ -17,7 +17,7 @@ use crate::{
     superblock::FORMAT_VERSION,
 };
 
-const NAME: &str = "identity";
+pub(crate) const NAME: &str = "identity";
 
 /// First word of the file; the format version follows.
 const MAGIC: &str = "vstack-disk";

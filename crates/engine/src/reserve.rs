@@ -14,7 +14,8 @@ use crate::{
     superblock::{Head, SUPERBLOCK_BYTES_MIN},
 };
 
-const NAME: &str = "reserve";
+/// Its name.
+pub(crate) const NAME: &str = "reserve";
 
 /// It is so small a part of a superblock: 8 MiB of one of 1 GiB, room for a thousand deletions one by one.
 const PART: u64 = 128;

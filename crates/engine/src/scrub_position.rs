@@ -14,7 +14,7 @@ use crate::{
     small_file::{self, Small},
 };
 
-const NAME: &str = "scrub";
+pub(crate) const NAME: &str = "scrub";
 
 /// What the file says. That of a disk that was never scrubbed is the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -20,11 +20,15 @@ use vstack_types::SystemClock;
 /// A part of a file that cannot be read.
 type Bad = Arc<Mutex<Option<(String, Range<u64>)>>>;
 
+/// A file that may not be opened for writing, and why.
+type Refused = Arc<Mutex<Option<(String, io::ErrorKind)>>>;
+
 /// A disk with a bad sector.
 #[derive(Debug, Clone, Default)]
 struct Spotted {
     disk: MemDisk,
     bad: Bad,
+    refused: Refused,
 }
 
 #[derive(Debug)]
@@ -65,6 +69,11 @@ impl Disk for Spotted {
     }
 
     fn open(&self, name: &str) -> io::Result<SpottedFile> {
+        if let Some((refused, why)) = &*self.refused.lock().unwrap()
+            && refused == name
+        {
+            return Err((*why).into());
+        }
         Ok(self.file(name, self.disk.open(name)?))
     }
 
@@ -282,5 +291,38 @@ async fn a_scrub_gives_nothing_up_that_the_disk_does_not_give() {
         drop(engine);
         let store = open(&disk);
         assert_eq!(readable(&store), all, "{bad:?}: {:?}", store.report());
+    }
+}
+
+#[test]
+fn what_may_not_be_written_to_is_refused_and_not_written_off() {
+    let disk = Spotted::default();
+    let store = filled(&disk);
+    let all = readable(&store);
+    store.reader().write_checkpoint().unwrap();
+    drop(store);
+    for (name, why) in [
+        (FIRST, io::ErrorKind::PermissionDenied),
+        ("superblock_000002.vsb", io::ErrorKind::PermissionDenied),
+        ("superblock_000002.vsb", io::ErrorKind::ReadOnlyFilesystem),
+        ("identity", io::ErrorKind::PermissionDenied),
+        ("checkpoint", io::ErrorKind::PermissionDenied),
+    ] {
+        *disk.refused.lock().unwrap() = Some((name.to_owned(), why));
+        for blind in [false, true] {
+            let options = StoreOptions { blind, ..options() };
+            let opened = Store::open(disk.clone(), options, at(0));
+            let Err(OpenError::NotWritable { name: named, .. }) = opened else {
+                panic!("{name}, {why}, blind {blind}: {:?}", opened.err());
+            };
+            assert_eq!(named, name);
+        }
+        *disk.refused.lock().unwrap() = None;
+        let store = open(&disk);
+        assert_eq!(readable(&store), all, "{name}, {why}");
+        assert!(
+            !store.reader().votes_lost() && store.report().damage.is_empty(),
+            "{name}, {why}"
+        );
     }
 }

@@ -113,7 +113,13 @@ pub struct Node {
 /// # Errors
 /// When the data directory, the secret or the port cannot be used.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
-    Node::start(settings).await?.serve(shutdown).await
+    let node = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        // What is being opened meanwhile changes nothing that the next start does not find.
+        node = Node::start(settings) => node?,
+    };
+    node.serve(shutdown).await
 }
 
 /// A URL by which this machine reaches `address`.

@@ -25,11 +25,17 @@ use crate::{
     op::{Now, WriteError},
     reader::Shared,
     record::Body,
-    recovery::{self, Reading},
-    reserve::{Reserve, SMALL_FILE_BYTES},
-    superblock::{FORMAT_VERSION, Head, SUPERBLOCK_BYTES_MIN, file_number},
+    recovery::{self, Damage, OpenReport, Reading},
+    reserve::{self, Reserve, SMALL_FILE_BYTES},
+    superblock::{FORMAT_VERSION, Head, HeadRead, SUPERBLOCK_BYTES_MIN, file_name, file_number},
     superblocks::Superblock,
 };
+
+/// What is in a data directory beside superblocks and is needed at a start.
+const OTHER_FILES: [&str; 3] = [crate::identity::NAME, claim::NAME, checkpoint::NAME];
+
+/// What nobody needs at a start: where a scrub was, and room that is kept.
+const SPARE_FILES: [&str; 2] = [crate::scrub_position::NAME, reserve::NAME];
 
 /// How a store is to be opened. Plain data.
 #[derive(Debug, Clone)]
@@ -97,6 +103,16 @@ pub enum OpenError {
     /// The disk fails.
     #[error("the data directory cannot be read or written")]
     Io(#[from] io::Error),
+    /// The process may not write to it. That is no damage: nothing is given up for it.
+    #[error(
+        "{name} in the data directory may not be written to: give the user that runs the node read and write permission, or mount the filesystem for writing"
+    )]
+    NotWritable {
+        /// Which file.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The end of the log cannot be read.
     #[error("superblock {number}, in which the log ends, cannot be read")]
     End {
@@ -112,6 +128,14 @@ pub enum OpenError {
     /// Its identity is of no use.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// It is somebody else's directory.
+    #[error(
+        "the data directory holds {name}, which is no file of a storage node, and no identity: name an empty directory, or the data directory of a node"
+    )]
+    NotEmpty {
+        /// One of the files.
+        name: String,
+    },
     /// There are superblocks, and nothing says whose.
     #[error(
         "the data directory has superblocks but no identity file: restore it, keep the chunks under a new identity with `vstack node adopt`, or start the node with an empty data directory"
@@ -184,8 +208,74 @@ pub(crate) fn superblocks<D: Disk>(disk: &D) -> io::Result<Vec<u32>> {
 pub(crate) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, OpenError> {
     disk.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked,
+        _ if is_not_permitted(&error) => OpenError::NotWritable {
+            name: "the lock".to_owned(),
+            source: error,
+        },
         _ => OpenError::Io(error),
     })
+}
+
+/// Whether the disk gives it, and the process may not have it.
+fn is_not_permitted(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// A node makes itself at home only where nobody is.
+fn is_nobody_elses<D: Disk>(disk: &D) -> Result<(), OpenError> {
+    let names = disk.list()?;
+    let ours = |name: &str| {
+        let old = name.strip_suffix(".new").unwrap_or(name);
+        OTHER_FILES.contains(&old) || SPARE_FILES.contains(&old) || file_number(name).is_some()
+    };
+    if names
+        .iter()
+        .any(|name| name == crate::identity::NAME || file_number(name).is_some())
+    {
+        return Ok(());
+    }
+    match names.into_iter().find(|name| !ours(name)) {
+        Some(name) => Err(OpenError::NotEmpty { name }),
+        None => Ok(()),
+    }
+}
+
+/// Before anything is read: a file that may not be opened looks like one that is lost, and with it votes.
+fn may_be_written<D: Disk>(disk: &D) -> Result<(), OpenError> {
+    for name in disk.list()? {
+        if file_number(&name).is_none() && !OTHER_FILES.contains(&name.as_str()) {
+            continue;
+        }
+        match disk.open(&name) {
+            Err(source) if is_not_permitted(&source) => return Err(OpenError::NotWritable { name, source }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A lost superblock may only stand under another one's name, and its own be somebody else's.
+fn name_swapped<D: Disk>(disk: &D, report: &OpenReport) {
+    for damage in &report.damage {
+        let Damage::Superblock { number } = damage else {
+            continue;
+        };
+        let name = file_name(*number);
+        if let Ok(file) = disk.open(&name)
+            && let Ok(HeadRead::Valid { head, .. }) = recovery::read_head(&file, *number)
+            && head.number != *number
+        {
+            let belongs = file_name(head.number);
+            tracing::error!(
+                name,
+                belongs,
+                "a superblock has another one's name: rename the files back and start again"
+            );
+        }
+    }
 }
 
 /// Who `disk` is; where nothing was ever stored, somebody new.
@@ -237,7 +327,9 @@ impl<D: Disk> Store<D> {
         if !(SUPERBLOCK_BYTES_MIN..=u64::from(u32::MAX)).contains(&options.superblock_bytes) {
             return Err(OpenError::SuperblockSize);
         }
+        is_nobody_elses(&disk)?;
         let lock = lock(&disk)?;
+        may_be_written(&disk)?;
         let mut identity = identity(&disk, &options)?;
         identity.sealed &= !planted!("a restart breaks the seal");
         let me = identity.node;
@@ -248,6 +340,7 @@ impl<D: Disk> Store<D> {
             // What was found missing by reading everything has to be found again by the next start.
             checkpoint::remove(&disk)?;
         }
+        name_swapped(&disk, &found.report);
         let mut reserve = Reserve::of(options.superblock_bytes);
         let claim = claim(&disk, &options, &mut reserve, found.report.log_seq)?;
         let had_records = found.report.records > 0 || found.report.checkpoint.is_some();
