@@ -91,6 +91,8 @@ codes! {
     Unavailable = "unavailable", 503;
     /// Too few storage nodes are up to place anything; nothing was changed.
     TooFewNodes = "too_few_nodes", 503;
+    /// Not found, where it may have been in what the node lost or cannot read: others may have it.
+    Incomplete = "incomplete", 503;
     /// The acceptor lost what it vouched for.
     Damaged = "damaged", 503;
     /// A service behind this one took too long.

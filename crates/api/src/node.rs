@@ -7,7 +7,8 @@ use vstack_types::{ChunkId, Digest, NodeUuid};
 /// `GET /health` of a storage node.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NodeHealth {
-    /// `healthy` below 85 % disk use, `warning` to 95, `critical` above (with 503).
+    /// `healthy` below 85 % disk use, `warning` to 95, `critical` above, or when nothing can be written (with 503);
+    /// `degraded` instead of `healthy` when superblocks are lost or cannot be read.
     pub status: DiskStatus,
     /// Share of the disk in use, in percent.
     pub disk_usage: f64,
@@ -20,16 +21,21 @@ pub struct NodeHealth {
     /// The disk.
     #[schema(value_type = String)]
     pub disk_uuid: NodeUuid,
+    /// Superblocks that are lost or could not be read when the node started: what it does not find may have been there.
+    #[serde(default)]
+    pub lost_superblocks: Vec<u32>,
     /// Of the service.
     pub version: String,
 }
 
-/// How full a node's disk is.
+/// How a node's disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskStatus {
-    /// Below 85 %.
+    /// Used below 85 %.
     Healthy,
+    /// The same, and a part of what it held is lost or cannot be read.
+    Degraded,
     /// 85 to 95 %.
     Warning,
     /// Above 95 %: writes are refused.

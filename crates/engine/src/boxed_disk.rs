@@ -119,6 +119,9 @@ impl DiskFile for BoxedFile {
     fn size(&self) -> io::Result<u64> {
         self.0.size()
     }
+    fn has_name(&self) -> io::Result<bool> {
+        self.0.has_name()
+    }
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_at(buffer, offset)
     }

@@ -198,6 +198,12 @@ impl DiskFile for DataFile {
         self.file.metadata().map(|metadata| metadata.len())
     }
 
+    #[cfg(unix)]
+    fn has_name(&self) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt as _;
+        self.file.metadata().map(|metadata| metadata.nlink() > 0)
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
     }

@@ -102,6 +102,14 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Of the disk.
     fn size(&self) -> io::Result<u64>;
 
+    /// Whether a directory still has it. Of one that was removed everything is gone when nobody has it open any more.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Fills `buffer` from `offset` on.
     ///
     /// # Errors

@@ -292,6 +292,15 @@ impl<D: Disk> Engine<D> {
         self.submit(Op::Seal).await.map(|_| ())
     }
 
+    /// Looks whether the data directory is still there and still this disk's. When it is not, nothing is written any more,
+    /// as after a failed write.
+    ///
+    /// # Errors
+    /// What is wrong with it, and as [`Engine::submit`].
+    pub async fn attend(&self) -> Result<(), EngineError> {
+        self.submit(Op::Attend).await.map(|_| ())
+    }
+
     /// The bytes of an item, or a part of them, verified. Damage found is written down before this returns.
     ///
     /// # Errors
@@ -306,7 +315,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Makes it durable that an item is damaged.
-    pub(crate) async fn write_down_damage(&self, found: &Found) {
+    pub async fn write_down_damage(&self, found: &Found) {
         let (id, sha256, lsn) = (found.id().clone(), found.sha256(), found.lsn());
         // Not served either way; without the record it is found again after a restart.
         if let Err(error) = self.submit(Op::Quarantine { id, sha256, lsn }).await {

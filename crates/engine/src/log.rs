@@ -36,6 +36,24 @@ pub(crate) struct Tail<F> {
     pub end: u64,
 }
 
+/// Whether what was synced to superblock `number`, up to `end`, can still be there. Behind a hole that somebody else cut
+/// nothing is written: it would look as if all before it were whole.
+///
+/// # Errors
+/// What is wrong with it, and of the disk.
+pub(crate) fn is_as_written<F: DiskFile>(file: &F, number: u32, end: u64) -> io::Result<()> {
+    let size = file.size()?;
+    if size < end {
+        let cut = format!("superblock {number} was cut to {size} bytes behind the node's back, it had {end}");
+        return Err(io::Error::other(cut));
+    }
+    if !file.has_name()? {
+        let gone = format!("superblock {number} was removed from the data directory behind the node's back");
+        return Err(io::Error::other(gone));
+    }
+    Ok(())
+}
+
 struct Planned {
     change: Change,
     register: Vec<u8>,
@@ -193,7 +211,10 @@ impl<F: DiskFile> Log<F> {
         let commit = self.commit_record(commit_at, time);
         let end = commit_at + commit.len() as u64;
         let records = self.batch.len() as u64 + 1;
-        let written = self.write_batch(commit_at, &commit, time).and_then(|()| self.sync());
+        let tail = &self.tail;
+        let written = is_as_written(&*tail.file, tail.number, tail.end)
+            .and_then(|()| self.write_batch(commit_at, &commit, time))
+            .and_then(|()| self.sync());
         let written = if planted!("a write error is swallowed") {
             Ok(())
         } else {

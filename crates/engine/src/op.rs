@@ -79,6 +79,8 @@ pub enum Op {
     },
     /// Ends voting on this disk, for good.
     Seal,
+    /// Looks whether the data directory is still there and still this disk's; when not, nothing is written any more.
+    Attend,
     /// Writes records again behind the log, as far as they still count.
     Move {
         /// As they were read.
@@ -198,6 +200,8 @@ pub enum Outcome {
     Quarantined,
     /// To [`Op::Seal`].
     Sealed,
+    /// To [`Op::Attend`].
+    Attended,
     /// To [`Op::Move`]: so many records were written.
     Moved(u64),
     /// To [`Op::Empty`]: whether it is empty.

@@ -120,8 +120,10 @@ pub struct Pieces<D: Disk> {
     reader: Reader<D>,
     source: Source<D>,
     waits: Waits,
-    /// All of it was hashed lately.
+    /// All of it was hashed, lately or to be read here.
     verified: bool,
+    /// All of it was hashed before.
+    lately: bool,
 }
 
 impl<D: Disk> Pieces<D> {
@@ -131,9 +133,11 @@ impl<D: Disk> Pieces<D> {
             reader: reader.clone(),
             waits,
             verified: false,
+            lately: false,
         };
-        let lately = pieces.state().was_read_back(now, reader.0.reverify_after);
-        pieces.verified = lately || planted!("bytes are served unverified") || planted!("pieces are sent unverified");
+        pieces.lately = reader.0.is_fresh(&found.item, pieces.state(), now);
+        pieces.verified =
+            pieces.lately || planted!("bytes are served unverified") || planted!("pieces are sent unverified");
         Ok(pieces)
     }
 
@@ -190,7 +194,8 @@ impl<D: Disk> Pieces<D> {
     pub fn cached(&self, part: Range<u64>) -> Result<Option<Bytes>, ReadError> {
         self.is_part(&part)?;
         self.intact()?;
-        if !self.verified {
+        // What is behind the end of a file is not lent: a page that is half there ends in zeros.
+        if !self.verified || !self.source.superblock.reaches_its_end() {
             return Ok(None);
         }
         let len = usize::try_from(part.end - part.start).map_err(io::Error::other)?;
@@ -208,10 +213,22 @@ impl<D: Disk> Pieces<D> {
     /// Reads the bytes `part` of the item into `buffer`, which then holds these and nothing else.
     ///
     /// # Errors
-    /// When they cannot be read, do not fit, or the item was found damaged meanwhile.
+    /// When they cannot be read, do not fit, or the item is or was found damaged meanwhile: then it is to be written down
+    /// ([`Engine::write_down_damage`]).
     pub async fn read(&mut self, buffer: Buffer, part: Range<u64>) -> Result<Buffer, ReadError> {
         self.is_part(&part)?;
-        let buffer = self.read_once(buffer, part).await?;
+        let buffer = match self.read_once(buffer, part).await {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let Found { id, item, .. } = &self.source.found;
+                self.reader.0.index.learn(id, item, State::CORRUPT);
+                return Err(ReadError::Corrupt);
+            }
+            read => read?,
+        };
+        if self.lately && !self.source.superblock.reaches_its_end() {
+            let cut = io::Error::other("its superblock was cut while it was read");
+            return Err(ReadError::Io(cut));
+        }
         self.intact()?;
         Ok(buffer)
     }

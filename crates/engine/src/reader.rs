@@ -164,6 +164,18 @@ impl<D: Disk> Shared<D> {
         Ok(usage)
     }
 
+    /// Whether `item`, which is in `state`, was hashed lately and its superblock was not cut since.
+    pub(crate) fn is_fresh(&self, item: &StoredItem, state: State, now: Monotonic) -> bool {
+        state.was_read_back(now, self.reverify_after) && self.is_within_its_file(item)
+    }
+
+    /// Whether the superblock of `item` is as long as what was written to it.
+    pub(crate) fn is_within_its_file(&self, item: &StoredItem) -> bool {
+        let superblock = self.superblocks.get(item.place.superblock());
+        // One that was emptied is read by those who found the item before.
+        superblock.is_none_or(|superblock| superblock.reaches_its_end())
+    }
+
     /// All bytes of `item`, hashed now. Notes what comes out.
     pub(crate) fn read_verified(&self, id: &ChunkId, item: &StoredItem, now: Monotonic) -> Result<Vec<u8>, ReadError> {
         let bytes = match self.read_raw(item, 0, u64::from(item.size)) {
@@ -352,7 +364,7 @@ impl<D: Disk> Reader<D> {
     /// Whether the bytes found may be served without hashing them first.
     pub fn is_fresh(&self, found: &Found, now: Monotonic) -> bool {
         let state = self.0.index.state(&found.id, &found.item);
-        state.is_some_and(|state| state.was_read_back(now, self.0.reverify_after))
+        state.is_some_and(|state| self.0.is_fresh(&found.item, state, now))
     }
 
     /// The bytes of an item, or the part of them that `range` names. Blocks on the disk.
@@ -370,7 +382,7 @@ impl<D: Disk> Reader<D> {
             return Err(ReadError::Corrupt);
         }
         let (start, len) = range.map_or((0, found.size()), |range| (range.start, range.len()));
-        if state.was_read_back(now, self.0.reverify_after) || planted!("bytes are served unverified") {
+        if self.0.is_fresh(item, state, now) || planted!("bytes are served unverified") {
             return Ok(self.0.read_raw(item, start, len)?);
         }
         let mut bytes = self.0.read_verified(&found.id, item, now)?;

@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Superblock<F> {
     marked: AtomicU64,
     /// Bytes of its records that are still wanted.
     live: AtomicI64,
+    /// It was seen shorter than what was written to it.
+    cut: AtomicBool,
     milestones: RwLock<Vec<Milestone>>,
 }
 
@@ -54,12 +56,26 @@ impl<F: DiskFile> Superblock<F> {
             end: AtomicU64::new(end),
             marked: AtomicU64::new(end),
             live: AtomicI64::new(0),
+            cut: AtomicBool::new(false),
             milestones: RwLock::default(),
         }
     }
 
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether it is as long as what was written to it, and was whenever that was asked. Of one that was cut, what was
+    /// hashed before says nothing: it may have been made long again, and what is missing reads as zeros.
+    pub(crate) fn reaches_its_end(&self) -> bool {
+        let shorter = || self.file.size().is_ok_and(|size| size < self.end());
+        if !self.cut.load(Ordering::Relaxed) && shorter() && !self.cut.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                superblock = self.head.number,
+                "a superblock was cut behind the node's back"
+            );
+        }
+        !self.cut.load(Ordering::Relaxed)
     }
 
     /// Everything below is durable and is known to be by a record behind it.

@@ -197,3 +197,25 @@ async fn what_was_moved_is_hashed_where_it_is_now() {
     assert!(matches!(refused, Err(ReadError::Corrupt)));
     engine.close().await;
 }
+
+#[tokio::test]
+async fn what_is_cut_off_under_its_reader_ends_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(FileDisk::new(dir.path()).unwrap());
+    let found = stored(&engine, &item(1, SIZE as usize)).await;
+    drop(engine.read_pieces(&found, 0..1, buffer().await).await.unwrap());
+    let (mut pieces, first) = engine.read_pieces(&found, 0..8192, buffer().await).await.unwrap();
+    let path = dir.path().join("superblock_000000.vsb");
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_len(8192 + 20_000).unwrap();
+    assert!(pieces.cached(0..8192).unwrap().is_none(), "nothing is lent of it");
+    assert!(engine.cached_pieces(&found, 0..8192).unwrap().is_none());
+    assert!(
+        matches!(rest(&mut pieces, first, 8192).await, Err(ReadError::Io(_))),
+        "it is not read on"
+    );
+    // As long as before, and hashed anew: what was cut off is zeros.
+    file.set_len(256 * 1024).unwrap();
+    let refused = engine.read_pieces(&found, 0..8192, buffer().await).await;
+    assert!(matches!(refused, Err(ReadError::Corrupt)), "it ends in zeros");
+}

@@ -12,6 +12,7 @@ use vstack_types::{ChunkId, Clock, Digest, NodeRef, ProcessUuid, limits::DISK_PE
 use vstack_api::ErrorCode;
 
 use crate::{
+    gaps::Gaps,
     metrics::NodeMetrics,
     standing::{CurrentStanding, Standing, Verdict},
     trace::Handled,
@@ -31,6 +32,8 @@ pub(crate) struct App {
     pub body_timeout: Duration,
     /// From one piece of a body to the next.
     pub body_pause: Duration,
+    /// What opening found missing.
+    pub gaps: Gaps,
     /// Memory for chunks that arrive, until they are written.
     pub bodies: BufferPool,
     /// Places that bodies of anybody may take of it at once.

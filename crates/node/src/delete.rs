@@ -27,6 +27,10 @@ pub(crate) async fn delete_chunk(State(app): State<Shared>, Path(id): Path<Chunk
     }
     match app.engine.delete_staged(id.clone()).await.map_err(engine_error)? {
         DeleteOutcome::Deleted => Ok(StatusCode::NO_CONTENT),
+        DeleteOutcome::Placed if app.engine.reader().votes_lost() => Err(ApiError::new(
+            ErrorCode::Placed,
+            "records of this disk are lost, votes perhaps: whether one was given on this chunk is not known, so it stays",
+        )),
         DeleteOutcome::Placed => Err(ApiError::new(
             ErrorCode::Placed,
             "a vote was given on this chunk: delete its video instead; what no decision names any more goes by itself",

@@ -12,10 +12,7 @@ use vstack_engine::{Found, Missing, ReadError, Which};
 use vstack_service::{ApiError, Path, Query};
 use vstack_types::{ByteRange, ChunkId, Digest, Monotonic, RangeOutcome};
 
-use crate::{
-    app::{App, Shared},
-    sending,
-};
+use crate::{app::Shared, sending};
 
 /// Query of a GET.
 #[derive(Debug, Deserialize)]
@@ -34,6 +31,13 @@ pub(crate) fn missing(id: &ChunkId, missing: Missing) -> ApiError {
         Missing::Corrupt => ErrorCode::Corrupt,
     };
     ApiError::new(code, format!("{missing}: {id}"))
+}
+
+/// Not found by a node that does not know all that it held, as an answer.
+fn not_known(id: &ChunkId) -> ApiError {
+    let detail =
+        format!("this node lost some of what it held, and does not know whether {id} was there: ask another one");
+    ApiError::new(ErrorCode::Incomplete, detail)
 }
 
 /// A failed read, as an answer.
@@ -67,6 +71,7 @@ pub(crate) async fn get_chunk(
             )
             .await
         }
+        Err(Missing::NotFound) if app.gaps.any() => not_known(&id).into_response(),
         Err(why) => missing(&id, why).into_response(),
     }
 }
@@ -78,7 +83,7 @@ struct Asked {
     at: Monotonic,
 }
 
-async fn serve(app: &App, id: &ChunkId, found: &Found, asked: &Asked) -> Response {
+async fn serve(app: &Shared, id: &ChunkId, found: &Found, asked: &Asked) -> Response {
     let etag = format!("\"{}\"", found.sha256());
     let text = |name: HeaderName| asked.headers.get(name).and_then(|value| value.to_str().ok());
     if text(header::IF_NONE_MATCH).is_some_and(|given| names(given, &etag)) {

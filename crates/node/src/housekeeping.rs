@@ -30,6 +30,7 @@ pub(crate) async fn keep(app: Arc<App>, habits: Habits, shutdown: CancellationTo
             () = shutdown.cancelled() => return,
             () = sleep(wait) => {}
         }
+        attend(&app).await;
         app.bodies.trim();
         app.sending.trim();
         let more = collect(&app, habits).await;
@@ -41,6 +42,18 @@ pub(crate) async fn keep(app: Arc<App>, habits: Habits, shutdown: CancellationTo
             () = compact(&app, habits) => {}
         }
         checkpoint(&app, habits.checkpoint_records).await;
+    }
+}
+
+/// A node whose directory was taken away under it ends with its writer.
+async fn attend(app: &App) {
+    // Looked at beside the writer: what waits for it is not held up by a look.
+    let out_of_place = app.engine.look_aside(vstack_engine::Reader::out_of_place).await;
+    if matches!(out_of_place, Ok(Some(_)))
+        && !app.engine.is_failed()
+        && let Err(error) = app.engine.attend().await
+    {
+        tracing::error!(%error, "the data directory is not what it was");
     }
 }
 

@@ -13,6 +13,7 @@ mod cluster;
 mod consensus;
 mod damage;
 mod delete;
+mod gaps;
 mod get;
 mod housekeeping;
 mod lender;

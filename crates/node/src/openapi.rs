@@ -69,11 +69,12 @@ described! {
         responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
             (status = 206, description = "a range"), (status = 304, description = "known already"),
             (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 416, body = ErrorBody),
-            (status = 500, body = ErrorBody)))]
+            (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
     get_chunk;
     /// The headers of GET.
     #[utoipa::path(head, path = "/chunk/{id}", params(("id" = String, Path)),
-        responses((status = 200, description = "here"), (status = 404, description = "not here")))]
+        responses((status = 200, description = "here"), (status = 404, description = "not here"),
+            (status = 503, description = "not known")))]
     head_chunk;
     /// Deletes what was staged and never placed.
     #[utoipa::path(delete, path = "/chunk/{id}", params(("id" = String, Path)),

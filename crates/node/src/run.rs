@@ -21,7 +21,9 @@ use vstack_types::{Clock, NodeRef, NodeUuid, ProcessUuid, SystemClock};
 use crate::{
     Settings,
     app::App,
-    body, housekeeping,
+    body,
+    gaps::Gaps,
+    housekeeping,
     membership::{self, Addresses},
     metrics::{Memory, NodeMetrics},
     open_files,
@@ -328,6 +330,7 @@ impl OpenNode {
             Standing::Votes
         };
         let trace = trace::ring(clock.wall());
+        let gaps = Gaps::of(engine.report());
         let app = Arc::new(App {
             engine,
             clock,
@@ -338,6 +341,7 @@ impl OpenNode {
             chunk_bytes_max: usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
             body_timeout: settings.body_timeout(),
             body_pause: settings.body_pause(),
+            gaps,
             bodies: BufferPool::new(
                 usize::try_from(settings.max_chunk_size).unwrap_or(usize::MAX),
                 settings.max_concurrent_bodies.into(),

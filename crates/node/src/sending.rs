@@ -58,7 +58,7 @@ impl SendError {
 
 /// Reads what is to be sent and was asked for at `asked`; says how many bytes it is.
 pub(crate) async fn read(
-    app: &App,
+    app: &Arc<App>,
     id: &ChunkId,
     found: &Found,
     range: Option<ByteRange>,
@@ -87,18 +87,26 @@ pub(crate) async fn read(
         memory,
         under_way,
     };
-    let id = id.clone();
+    let (app, found) = (Arc::clone(app), found.clone());
     let pieces = stream::try_unfold(sending, move |sending| {
-        let id = id.clone();
+        let (app, found) = (Arc::clone(&app), found.clone());
         async move {
             let next = sending.next().await;
             if let Err(error) = &next {
-                tracing::error!(%id, %error, cause = ?std::error::Error::source(error), "a chunk could not be sent to its end");
+                not_to_its_end(&app, &found, error).await;
             }
             next
         }
     });
     Ok((Body::from_stream(pieces), len))
+}
+
+/// Says so, and writes down what is damaged.
+async fn not_to_its_end(app: &App, found: &Found, error: &SendError) {
+    tracing::error!(id = %found.id(), %error, cause = ?std::error::Error::source(error), "a chunk could not be sent to its end");
+    if matches!(error, SendError::Read(ReadError::Corrupt)) {
+        app.engine.write_down_damage(found).await;
+    }
 }
 
 /// Its first piece.

@@ -40,7 +40,10 @@ pub(crate) async fn health(State(app): State<Shared>) -> Response {
     let status = if app.engine.is_failed() {
         DiskStatus::Critical
     } else {
-        DiskStatus::of(disk_usage)
+        match DiskStatus::of(disk_usage) {
+            DiskStatus::Healthy if app.gaps.any() => DiskStatus::Degraded,
+            full => full,
+        }
     };
     let health = NodeHealth {
         status,
@@ -49,6 +52,7 @@ pub(crate) async fn health(State(app): State<Shared>) -> Response {
         uptime: app.started.elapsed().as_secs_f64(),
         node_id: app.label.clone(),
         disk_uuid: app.me().uuid,
+        lost_superblocks: app.gaps.superblocks.clone(),
         version: VERSION.to_owned(),
     };
     let code = if status == DiskStatus::Critical {

@@ -167,7 +167,8 @@ async fn receive(
 fn failure(error: &ClientError) -> Failure {
     match (error.code(), error.status()) {
         (Some(ErrorCode::Corrupt), _) => Failure::Corrupt,
-        (_, Some(404 | 410)) => Failure::Missing,
+        // The node is well; it cannot tell whether it had this one.
+        (Some(ErrorCode::Incomplete), _) | (_, Some(404 | 410)) => Failure::Missing,
         (_, Some(_)) => Failure::Refused,
         _ => Failure::Unreachable,
     }

@@ -5,6 +5,7 @@
 //! they never do.
 
 mod acceptor;
+mod attend;
 mod collect;
 mod moving;
 mod open;
@@ -183,6 +184,7 @@ impl<D: Disk> Store<D> {
             Op::Empty { superblock } => self.empty(superblock, now, position).map(Outcome::Emptied),
             Op::Mend { id } => self.mend(&id, now, position).map(Outcome::Mended),
             Op::Seal => self.seal_disk(now, position).map(|()| Outcome::Sealed),
+            Op::Attend => self.attend().map(|()| Outcome::Attended),
         }
     }
 
@@ -383,7 +385,7 @@ impl<D: Disk> Store<D> {
         if self
             .entry(id)?
             .item(sha256)
-            .is_some_and(|item| item.state.is_verified())
+            .is_some_and(|item| item.state.is_verified() && self.shared.is_within_its_file(item))
         {
             return Ok(true);
         }
@@ -397,7 +399,7 @@ impl<D: Disk> Store<D> {
             self.own_up_to(id, &entry, sha256, now, position)?;
             return Ok(false);
         };
-        if item.state.was_read_back(now.monotonic, self.shared.reverify_after) {
+        if self.shared.is_fresh(item, item.state, now.monotonic) {
             return Ok(true);
         }
         // What this batch brings is not on the disk yet: what is read there now would condemn it.

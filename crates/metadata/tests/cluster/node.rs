@@ -285,6 +285,7 @@ async fn health(State(node): State<Arc<Node>>) -> axum::Json<NodeHealth> {
         uptime: 1.0,
         node_id: node.label.clone(),
         disk_uuid: node.me.uuid,
+        lost_superblocks: Vec::new(),
         version: "test".into(),
     })
 }
