@@ -328,9 +328,9 @@ fn ctrl_c_ends_it_without_loss() {
     filled(path, 9);
     deleted(path, (0..9).filter(|number| number % 3 != 0));
     for (tool, rate) in [("scrub", "30000"), ("compact", "30000")] {
-        let mut child = command(tool, path, &["--rate", rate])
+        let child = command(tool, path, &["--rate", rate])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let disk = FileDisk::new(path).unwrap();
@@ -342,11 +342,71 @@ fn ctrl_c_ends_it_without_loss() {
         }
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(130), "{tool}");
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{tool}");
+        assert!(said(&ended).contains("nothing is lost"), "{tool}: {}", said(&ended));
         let (code, seen) = report("verify", path);
         assert_eq!((code, &seen["chunks"]), (0, &3.into()), "{tool}: {seen}");
     }
     assert_eq!(report("compact", path).0, 0);
     let store = open(path, false);
     (0..9).for_each(|number| assert_eq!(holds(&store, number), number % 3 == 0, "{number}"));
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    filled(path, 3);
+    let checkpoint = path.join("checkpoint");
+    let _ = std::fs::remove_file(&checkpoint);
+    let (kind, mode) = (
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    );
+    rustix::fs::mknodat(rustix::fs::CWD, &checkpoint, kind, mode, 0).unwrap();
+    for tool in ["inspect", "verify"] {
+        let mut child = command(tool, path, &["--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("{tool} waits");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let output = child.wait_with_output().unwrap();
+        let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(seen["chunks"], 3, "{tool}: {seen}");
+    }
+}
+
+#[test]
+fn a_second_node_on_a_directory_says_why_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FileDisk::new(dir.path()).unwrap();
+    let node = || {
+        let mut node = Command::new(env!("CARGO_BIN_EXE_vstack"));
+        node.args(["storage-node", "--port", "0", "--scrub-period", "0", "--data-dir"])
+            .arg(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        node
+    };
+    let mut first = node().stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !dir.path().join(FIRST).exists() || disk.lock().is_ok() {
+        assert!(Instant::now() < deadline, "the first never began");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let second = node().output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said(&second).contains("in use by another process"), "{}", said(&second));
+    let pid = rustix::process::Pid::from_child(&first);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(first.wait().unwrap().success());
 }

@@ -11,6 +11,7 @@ use vstack_types::NodeUuid;
 use super::{
     aside, close,
     directory::{self, DAMAGE_FOUND, Directory},
+    say_interrupted,
 };
 use crate::output::{self, bytes, out, say};
 
@@ -72,6 +73,12 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     close(&engine).await;
     let complete = ended.is_some();
     ended.transpose()?;
+    if !complete {
+        let (superblocks, moved) = (done.emptied.len(), bytes(done.moved_bytes));
+        say_interrupted(&format!(
+            "after {superblocks} superblocks were emptied, {moved} written again"
+        ));
+    }
     let report = Report {
         data_dir: directory.data_dir,
         disk_uuid: engine.reader().me().uuid,

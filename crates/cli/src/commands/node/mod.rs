@@ -57,6 +57,11 @@ pub async fn run(command: Command, stop: CancellationToken) -> anyhow::Result<Ex
     }
 }
 
+/// What is said of work that was ended early. What was done of it stays, and what was not is as it was.
+fn say_interrupted(how_far: &str) {
+    say!("interrupted {how_far}: nothing is lost; run it again for the rest");
+}
+
 /// Blocking work that ends with the process when it is told to stop; none then.
 async fn aside<T: Send + 'static>(
     stop: &CancellationToken,
@@ -64,7 +69,10 @@ async fn aside<T: Send + 'static>(
 ) -> anyhow::Result<Option<T>> {
     tokio::select! {
         biased;
-        () = stop.cancelled() => Ok(None),
+        () = stop.cancelled() => {
+            say_interrupted("while the log was being read");
+            Ok(None)
+        }
         done = tokio::task::spawn_blocking(work) => done?.map(Some),
     }
 }

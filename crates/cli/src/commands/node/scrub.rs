@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use vstack_engine::{Engine, Scrubbed};
@@ -10,6 +11,7 @@ use vstack_types::NodeUuid;
 use super::{
     aside, close,
     directory::{self, DAMAGE_FOUND, Directory},
+    say_interrupted,
 };
 use crate::output::{self, bytes, out, say};
 
@@ -55,14 +57,21 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     let Some(engine) = engine else {
         return Ok(ExitCode::SUCCESS);
     };
+    let (mut all, bar) = (
+        Scrubbed::default(),
+        directory::bar("scrubbing", engine.reader().stats().chunk_bytes),
+    );
     let scrubbed = tokio::select! {
         biased;
         () = stop.cancelled() => None,
-        scrubbed = scrub(&engine, rate) => Some(scrubbed),
+        scrubbed = scrub(&engine, rate, &mut all, &bar) => Some(scrubbed),
     };
     close(&engine).await;
-    let complete = scrubbed.is_some();
-    let report = report(&engine, &directory, scrubbed.transpose()?.unwrap_or_default(), complete);
+    let complete = scrubbed.transpose()?.is_some();
+    if !complete {
+        say_interrupted(&format!("after {} of chunks", bytes(bar.position())));
+    }
+    let report = report(&engine, &directory, all, complete);
     if directory.json {
         output::json(&report)?;
     } else {
@@ -75,9 +84,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     })
 }
 
-async fn scrub(engine: &Engine, rate: u64) -> anyhow::Result<Scrubbed> {
-    let mut all = Scrubbed::default();
-    let bar = directory::bar("scrubbing", engine.reader().stats().chunk_bytes);
+/// Adds up what superblocks that were read to their end came to.
+async fn scrub(engine: &Engine, rate: u64, all: &mut Scrubbed, bar: &ProgressBar) -> anyhow::Result<()> {
     for number in engine.reader().superblock_numbers() {
         let before = all.bytes;
         let scrubbed = engine
@@ -86,7 +94,7 @@ async fn scrub(engine: &Engine, rate: u64) -> anyhow::Result<Scrubbed> {
         all.add(scrubbed);
     }
     bar.finish_and_clear();
-    Ok(all)
+    Ok(())
 }
 
 fn report(engine: &Engine, directory: &Directory, scrubbed: Scrubbed, complete: bool) -> Report {

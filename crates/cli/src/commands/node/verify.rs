@@ -10,6 +10,7 @@ use vstack_types::NodeUuid;
 use super::{
     aside,
     directory::{self, DAMAGE_FOUND, Directory},
+    say_interrupted,
 };
 use crate::output::{self, bytes, out, say};
 
@@ -51,6 +52,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     let look = aside(&stop, move || place.look(depth)).await?;
     let Some(look) = look else { return Ok(ExitCode::SUCCESS) };
     let report = tokio::task::spawn_blocking(move || verify(&directory, &look, &stop)).await??;
+    if !report.complete {
+        say_interrupted(&format!("after {} of chunks", bytes(report.chunk_bytes)));
+    }
     if json {
         output::json(&report)?;
     } else {
