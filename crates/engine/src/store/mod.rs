@@ -7,8 +7,10 @@
 mod acceptor;
 mod attend;
 mod collect;
+mod directory;
 mod moving;
 mod open;
+mod open_error;
 mod put;
 mod seal;
 
@@ -21,8 +23,10 @@ use bytes::Bytes;
 use vstack_chunkpaxos::Register;
 use vstack_types::{ChunkId, Digest, NodeRef, limits::DISK_PERCENT_FULL, planted};
 
-pub use open::{OpenError, StoreOptions};
-pub(crate) use open::{identity, lock, superblocks};
+pub(crate) use directory::{lock, superblocks};
+pub use open::StoreOptions;
+pub(crate) use open::identity;
+pub use open_error::OpenError;
 
 use crate::{
     disk::Disk,

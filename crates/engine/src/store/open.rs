@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,29 +12,26 @@ use std::{
 use vstack_chunkpaxos::Register;
 use vstack_types::{Digest, NodeRef, NodeUuid, ambient, planted};
 
-use super::Store;
+use super::{
+    OpenError, Store,
+    directory::{is_nobody_elses, lock, may_be_written, name_swapped, superblocks},
+};
 use crate::{
     checkpoint,
     claim::{self, Held},
     disk::{Disk, is_full},
-    identity::{Identity, IdentityError},
+    identity::Identity,
     index::{Entry, Key, StoredRegister},
     instruments::Instruments,
     log::{self, Log},
     op::{Now, WriteError},
     reader::Shared,
     record::Body,
-    recovery::{self, Damage, OpenReport, Reading},
-    reserve::{self, Reserve, SMALL_FILE_BYTES},
-    superblock::{FORMAT_VERSION, Head, HeadRead, SUPERBLOCK_BYTES_MIN, file_name, file_number},
+    recovery::{self, Reading},
+    reserve::{Reserve, SMALL_FILE_BYTES},
+    superblock::{Head, SUPERBLOCK_BYTES_MIN},
     superblocks::Superblock,
 };
-
-/// What is in a data directory beside superblocks and is needed at a start.
-const OTHER_FILES: [&str; 3] = [crate::identity::NAME, claim::NAME, checkpoint::NAME];
-
-/// What nobody needs at a start: where a scrub was, and room that is kept.
-const SPARE_FILES: [&str; 2] = [crate::scrub_position::NAME, reserve::NAME];
 
 /// How a store is to be opened. Plain data.
 #[derive(Debug, Clone)]
@@ -94,100 +90,6 @@ impl Default for StoreOptions {
     }
 }
 
-/// Why a data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("the data directory is in use by another process")]
-    Locked,
-    /// The disk fails.
-    #[error("the data directory cannot be read or written")]
-    Io(#[from] io::Error),
-    /// The process may not write to it. That is no damage: nothing is given up for it.
-    #[error(
-        "{name} in the data directory may not be written to: give the user that runs the node read and write permission, or mount the filesystem for writing"
-    )]
-    NotWritable {
-        /// Which file.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The end of the log cannot be read.
-    #[error("superblock {number}, in which the log ends, cannot be read")]
-    End {
-        /// Which superblock.
-        number: u32,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// What it claims where it registers cannot be written down. Without, a log that went back would outgrow the number
-    /// it is known by, start after start.
-    #[error("how far the log has to be known cannot be written to the data directory")]
-    Claim(#[source] io::Error),
-    /// Its identity is of no use.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// It is somebody else's directory.
-    #[error(
-        "the data directory holds {name}, which is no file of a storage node, and no identity: name an empty directory, or the data directory of a node"
-    )]
-    NotEmpty {
-        /// One of the files.
-        name: String,
-    },
-    /// There are superblocks, and nothing says whose.
-    #[error(
-        "the data directory has superblocks but no identity file: restore it, keep the chunks under a new identity with `vstack node adopt`, or start the node with an empty data directory"
-    )]
-    IdentityMissing,
-    /// There is an identity, and everything that was voted under it is gone.
-    #[error(
-        "the data directory has lost all its superblocks, and the votes in them: restore them, give up its identity with `vstack node adopt`, or start the node with an empty data directory"
-    )]
-    SuperblocksMissing,
-    /// A newer vstack wrote it.
-    #[error(
-        "superblock {number} has disk format {version}, this vstack knows up to {FORMAT_VERSION}: use a newer vstack"
-    )]
-    Newer {
-        /// Which superblock.
-        number: u32,
-        /// Its format.
-        version: u32,
-    },
-    /// A superblock of another disk.
-    #[error("superblock {number} belongs to disk {uuid}: it was copied here from another data directory")]
-    Foreign {
-        /// Which superblock.
-        number: u32,
-        /// Whose it is.
-        uuid: NodeUuid,
-    },
-    /// A superblock that cannot follow the one before it.
-    #[error("superblock {number} begins before the one before it ends: the data directory was put together from parts")]
-    OutOfOrder {
-        /// Which superblock.
-        number: u32,
-    },
-    /// Nearly everything before a superblock is missing.
-    #[error(
-        "superblock {number} is there and the {missing} before it are not: restore them, or move the file away if it does not belong here"
-    )]
-    Missing {
-        /// Which superblock.
-        number: u32,
-        /// How many.
-        missing: u32,
-    },
-    /// The superblock size asked for is of no use.
-    #[error("a superblock has at least {SUPERBLOCK_BYTES_MIN} bytes and at most 4 GiB")]
-    SuperblockSize,
-    /// What recovery found cannot be written down.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
 pub(super) fn head(number: u32, uuid: NodeUuid, options: &StoreOptions, first_lsn: u64) -> Head {
     Head {
         number,
@@ -195,86 +97,6 @@ pub(super) fn head(number: u32, uuid: NodeUuid, options: &StoreOptions, first_ls
         salt: log::salt(options.secret, uuid, number),
         first_lsn,
         emptied: None,
-    }
-}
-
-/// Numbers of the superblocks of `disk`, sorted.
-pub(crate) fn superblocks<D: Disk>(disk: &D) -> io::Result<Vec<u32>> {
-    let mut numbers: Vec<u32> = disk.list()?.iter().filter_map(|name| file_number(name)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-pub(crate) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, OpenError> {
-    disk.lock().map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => OpenError::Locked,
-        _ if is_not_permitted(&error) => OpenError::NotWritable {
-            name: "the lock".to_owned(),
-            source: error,
-        },
-        _ => OpenError::Io(error),
-    })
-}
-
-/// Whether the disk gives it, and the process may not have it.
-fn is_not_permitted(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-    )
-}
-
-/// A node makes itself at home only where nobody is.
-fn is_nobody_elses<D: Disk>(disk: &D) -> Result<(), OpenError> {
-    let names = disk.list()?;
-    let ours = |name: &str| {
-        let old = name.strip_suffix(".new").unwrap_or(name);
-        OTHER_FILES.contains(&old) || SPARE_FILES.contains(&old) || file_number(name).is_some()
-    };
-    if names
-        .iter()
-        .any(|name| name == crate::identity::NAME || file_number(name).is_some())
-    {
-        return Ok(());
-    }
-    match names.into_iter().find(|name| !ours(name)) {
-        Some(name) => Err(OpenError::NotEmpty { name }),
-        None => Ok(()),
-    }
-}
-
-/// Before anything is read: a file that may not be opened looks like one that is lost, and with it votes.
-fn may_be_written<D: Disk>(disk: &D) -> Result<(), OpenError> {
-    for name in disk.list()? {
-        if file_number(&name).is_none() && !OTHER_FILES.contains(&name.as_str()) {
-            continue;
-        }
-        match disk.open(&name) {
-            Err(source) if is_not_permitted(&source) => return Err(OpenError::NotWritable { name, source }),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A lost superblock may only stand under another one's name, and its own be somebody else's.
-fn name_swapped<D: Disk>(disk: &D, report: &OpenReport) {
-    for damage in &report.damage {
-        let Damage::Superblock { number } = damage else {
-            continue;
-        };
-        let name = file_name(*number);
-        if let Ok(file) = disk.open(&name)
-            && let Ok(HeadRead::Valid { head, .. }) = recovery::read_head(&file, *number)
-            && head.number != *number
-        {
-            let belongs = file_name(head.number);
-            tracing::error!(
-                name,
-                belongs,
-                "a superblock has another one's name: rename the files back and start again"
-            );
-        }
     }
 }
 
