@@ -382,3 +382,28 @@ fn where_there_is_no_room_for_it_the_one_before_stays() {
     assert_eq!(opened(&disk).0, before);
     assert!(open(&disk).reader().write_checkpoint().unwrap().is_some());
 }
+
+/// Zeros over a record, and over all of its batch, in the middle of a superblock: what the checkpoint knew of is damaged.
+#[test]
+fn what_is_under_a_hole_is_damaged_and_not_absent() {
+    let whole = ends_early(usize::MAX, false);
+    for hole in [16_384..20_480, 16_384..24_576] {
+        let disk = MemDisk::default();
+        for name in whole.list().unwrap() {
+            let mut bytes = whole.contents(&name);
+            if name == "superblock_000000.vsb" {
+                bytes[hole.clone()].fill(0);
+            }
+            disk.plant(&name, &bytes);
+        }
+        let store = open(&disk);
+        assert!(store.report().checkpoint.is_some());
+        let reader = store.reader();
+        let found = reader.find(&id("c1"), Which::Public);
+        let served = found.map(|found| reader.read(&found, None, at(3).monotonic).is_ok());
+        assert!(
+            matches!(served, Err(Missing::Corrupt) | Ok(false)),
+            "{hole:?}: {served:?}"
+        );
+    }
+}
