@@ -149,4 +149,17 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn the_help_of_scrub_and_compact_says_how_fast_and_of_what() {
+        let mut all = Cli::command();
+        let node = all.find_subcommand_mut("node").expect("tools of a directory");
+        for name in ["scrub", "compact"] {
+            let tool = node.find_subcommand_mut(name).expect("a tool");
+            let help = tool.render_long_help().to_string();
+            for word in ["--rate <BYTES>", "--max-superblock-size <BYTES>"] {
+                assert!(help.contains(word), "{name}: {help}");
+            }
+        }
+    }
 }
