@@ -207,6 +207,11 @@ async fn an_answer_that_cannot_be_read_to_its_end_is_broken_off() {
     let body = bytes(2 << 20);
     assert_eq!(node.put("/chunk/c", &body).await.status(), 201);
     assert_eq!(node.get("/chunk/c").await.status(), 200, "it is verified");
+    // Its superblock is not written to any more: a node ends whose log is cut.
+    for filler in 0..8 {
+        assert_eq!(node.put(&format!("/chunk/filler-{filler}"), &body).await.status(), 201);
+    }
+    assert!(dir.path().join("superblock_000001.vsb").exists());
     // A large piece and a small one each, so that most likely it is behind the large one that they wait; and each a
     // little longer than the one before, so that not all of them wait behind a small one.
     let lens = [1_u64, 2, 3, 4].map(|n| (1 << 20) + n * 50_000);

@@ -40,20 +40,18 @@ pub fn settings(dir: &Path, more: &[&str]) -> Settings {
     let dir = dir.to_str().unwrap();
     let scrubs = more.contains(&"--scrub-period");
     let never: &[&str] = if scrubs { &[] } else { &["--scrub-period", "0"] };
-    let fixed = [
-        "node",
-        "--port",
-        "0",
-        "--data-dir",
-        dir,
-        "--max-superblock-size",
-        "16777216",
-    ];
+    let sized = more.contains(&"--max-superblock-size");
+    let small: &[&str] = if sized {
+        &[]
+    } else {
+        &["--max-superblock-size", "16777216"]
+    };
+    let fixed = ["node", "--port", "0", "--data-dir", dir];
     Flags::parse_from(
         fixed
             .into_iter()
             .chain(["--cluster-secret", SECRET])
-            .chain(never.iter().chain(more).copied()),
+            .chain(never.iter().chain(small).chain(more).copied()),
     )
     .settings
 }
