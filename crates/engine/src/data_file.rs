@@ -38,6 +38,8 @@ const PIECES_MAX: usize = 1024;
 pub struct DataFile {
     file: File,
     path: PathBuf,
+    /// The filesystem said, when it was opened, that it has a name.
+    had_name: bool,
     /// The same file past the page cache, opened when it is first written to like that.
     direct: OnceLock<Option<File>>,
     /// The filesystem opened it and then refused a write.
@@ -77,6 +79,12 @@ impl Map {
     }
 }
 
+/// By how many names a file is found.
+fn names(file: &File) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    file.metadata().map(|metadata| metadata.nlink())
+}
+
 impl DataFile {
     /// `file` stands under `path`; `lends` what the page cache has of it, or nothing.
     pub(crate) fn new(file: File, path: PathBuf, lends: bool) -> Self {
@@ -84,6 +92,7 @@ impl DataFile {
         #[cfg(not(target_os = "linux"))]
         let _ = lends;
         Self {
+            had_name: names(&file).is_ok_and(|names| names > 0),
             file,
             path,
             direct: OnceLock::new(),
@@ -198,10 +207,9 @@ impl DiskFile for DataFile {
         self.file.metadata().map(|metadata| metadata.len())
     }
 
-    #[cfg(unix)]
     fn has_name(&self) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt as _;
-        self.file.metadata().map(|metadata| metadata.nlink() > 0)
+        // Some network filesystems count no names at all.
+        Ok(!self.had_name || names(&self.file)? > 0)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -274,6 +274,11 @@ impl<F: DiskFile> Log<F> {
         }
     }
 
+    /// Where the next record would begin.
+    pub(crate) const fn planned_to(&self) -> u64 {
+        self.next_offset
+    }
+
     fn frame(&self, index: usize, time: Timestamp, written: Option<Written>) -> Frame {
         let batch_first = self.next_lsn;
         let here = Written {

@@ -18,12 +18,12 @@ use vstack_types::{ByteRange, ChunkId, Digest, Monotonic, NodeRef, planted};
 use crate::{
     checkpoint::{self, Position},
     claim::{self, Held},
-    disk::{Disk, DiskFile, Usage},
+    disk::{Disk, DiskFile, Usage, is_full},
     holes::Holes,
     index::{Entry, Index, State, StoredItem},
     instruments::{Instruments, Timed},
     pins::{Pin, Pins},
-    reserve::Reserve,
+    reserve::{Reserve, SMALL_FILE_BYTES},
     select::{self, Missing, Which},
     superblock::RECORDS_AT,
     superblocks::Superblocks,
@@ -484,7 +484,14 @@ impl<D: Disk> Reader<D> {
     /// # Errors
     /// Of the disk. What it has to claim is then as it was, and after a restart may be the new one.
     pub fn set_claim(&self, log_seq: Option<u64>) -> io::Result<()> {
-        claim::save(&self.0.disk, log_seq)?;
+        let mut saved = claim::save(&self.0.disk, log_seq);
+        if saved.as_ref().is_err_and(is_full) {
+            let mut reserve = self.0.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+            if reserve.give(&self.0.disk, SMALL_FILE_BYTES)? > 0 {
+                saved = claim::save(&self.0.disk, log_seq);
+            }
+        }
+        saved?;
         *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner) = Held::written(log_seq);
         Ok(())
     }

@@ -20,6 +20,11 @@ pub(crate) const NAME: &str = "reserve";
 /// It is so small a part of a superblock: 8 MiB of one of 1 GiB, room for a thousand deletions one by one.
 const PART: u64 = 128;
 
+/// Whether a superblock with room for `capacity` bytes, where others have `superblock_bytes`, may have been made of it.
+pub(crate) const fn may_have_made(capacity: u64, superblock_bytes: u64) -> bool {
+    capacity <= superblock_bytes / PART
+}
+
 /// Room for one of the small files of a data directory, and for its name.
 pub(crate) const SMALL_FILE_BYTES: u64 = 64 * 1024;
 

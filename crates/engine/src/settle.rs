@@ -84,12 +84,14 @@ fn loose<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64, mark: u64
         first_gap: None,
         unreadable: false,
     };
-    let mut unreadable_to = 0;
+    // By marks of records alone: what cannot be read at the end may be read at the next try.
+    let (mut unreadable_to, mut marked) = (0, from);
     let mut scanner = Scanner::new(file, head, from, file.size()?, last_lsn);
     while let Some(step) = scanner.next()? {
         match step {
             Step::Record(scanned) => {
                 loose.dirty_to = scanned.end();
+                marked = marked.max(scanned.record.frame.mark);
                 if scanned.record.frame.mark > loose.mark {
                     loose.mark = scanned.record.frame.mark;
                     loose.records.retain(|kept| kept.offset >= loose.mark);
@@ -105,7 +107,7 @@ fn loose<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u64, mark: u64
             }
         }
     }
-    loose.unreadable = unreadable_to > loose.mark;
+    loose.unreadable = unreadable_to > marked;
     Ok(loose)
 }
 

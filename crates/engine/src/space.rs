@@ -35,6 +35,10 @@ const WASTE_PART: u64 = 16;
 pub struct SuperblockSpace {
     /// Its number.
     pub number: u32,
+    /// Length of its file, holes too.
+    pub size: u64,
+    /// Bytes of it that were written.
+    pub end: u64,
     /// Bytes of the filesystem that it takes.
     pub allocated: u64,
     /// Bytes of its records that are wanted, about.
@@ -44,6 +48,11 @@ pub struct SuperblockSpace {
 }
 
 impl SuperblockSpace {
+    /// What was not written yet of the last one, about.
+    fn unwritten(&self) -> u64 {
+        self.size.saturating_sub(self.end)
+    }
+
     fn waste(&self) -> u64 {
         self.allocated.saturating_sub(self.live.max(RECORDS_AT))
     }
@@ -54,7 +63,8 @@ impl SuperblockSpace {
         let waste = self.waste();
         !self.is_tail
             && (nothing_wanted
-                || (waste * 100 >= self.allocated * WASTE_PERCENT && waste >= superblock_bytes / WASTE_PART))
+                || (waste * 100 >= self.allocated * WASTE_PERCENT
+                    && waste >= superblock_bytes.min(self.size) / WASTE_PART))
     }
 }
 
@@ -72,6 +82,8 @@ impl<D: Disk> Reader<D> {
             .map(|superblock| {
                 Ok(SuperblockSpace {
                     number: superblock.head.number,
+                    size: superblock.file.size()?,
+                    end: superblock.end(),
                     allocated: superblock.file.allocated()?,
                     live: superblock.live_bytes(),
                     is_tail: superblock.head.number >= tail,
@@ -90,9 +102,18 @@ impl<D: Disk> Reader<D> {
         }
         let stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let all = self.space()?;
-        let worth = all
-            .iter()
-            .filter(|space| space.is_wasteful(superblock_bytes) && !stuck.contains(&space.number));
+        let usage = self.0.disk.usage()?;
+        // What is left of it has to find room first, or it was written again in vain.
+        let free = usage.total_bytes.saturating_sub(usage.used_bytes);
+        let room = free
+            + all
+                .iter()
+                .filter(|space| space.is_tail)
+                .map(SuperblockSpace::unwritten)
+                .sum::<u64>();
+        let worth = all.iter().filter(|space| {
+            space.is_wasteful(superblock_bytes) && space.live <= room && !stuck.contains(&space.number)
+        });
         Ok(worth
             .max_by_key(|space| (space.waste() * 1000).checked_div(space.allocated).unwrap_or(0))
             .map(|space| space.number))
@@ -242,6 +263,8 @@ mod tests {
     fn what_is_worth_emptying() {
         let space = |allocated, live, is_tail| SuperblockSpace {
             number: 0,
+            size: 1 << 30,
+            end: 1 << 30,
             allocated,
             live,
             is_tail,
@@ -257,5 +280,10 @@ mod tests {
         ] {
             assert_eq!(space.is_wasteful(bytes), expected, "{space:?}");
         }
+        let small = SuperblockSpace {
+            size: bytes / 128,
+            ..space(bytes / 128, bytes / 1024, false)
+        };
+        assert!(small.is_wasteful(bytes), "one made of the room kept for a full disk");
     }
 }

@@ -68,7 +68,11 @@ impl<F: DiskFile> Superblock<F> {
     /// Whether it is as long as what was written to it, and was whenever that was asked. Of one that was cut, what was
     /// hashed before says nothing: it may have been made long again, and what is missing reads as zeros.
     pub(crate) fn reaches_its_end(&self) -> bool {
-        let shorter = || self.file.size().is_ok_and(|size| size < self.end());
+        // The end first: it only grows, and the file is as long before it does.
+        let shorter = || {
+            let end = self.end();
+            self.file.size().is_ok_and(|size| size < end)
+        };
         if !self.cut.load(Ordering::Relaxed) && shorter() && !self.cut.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 superblock = self.head.number,
@@ -88,6 +92,12 @@ impl<F: DiskFile> Superblock<F> {
         self.milestone(lsn, offset);
         self.marked.store(offset, Ordering::Release);
         self.end.store(end, Ordering::Release);
+    }
+
+    /// It is written to from here on.
+    pub(crate) fn ends_at(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+        self.marked.store(end, Ordering::Release);
     }
 
     /// There is a superblock behind it: all of it is known to be durable.

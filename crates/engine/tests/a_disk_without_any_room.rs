@@ -105,6 +105,72 @@ fn on_a_real_file_system_too() {
     }
 }
 
+fn delete(store: &mut Store<MemDisk>, n: u64) -> Result<Outcome, WriteError> {
+    one(
+        store,
+        Op::DeleteStaged {
+            id: id(&format!("c{n}")),
+        },
+    )
+}
+
+/// Votes go on, and leave as much room as deletions need.
+#[test]
+fn votes_leave_room_for_deletions() {
+    let disk = MemDisk::default();
+    filled(disk.clone());
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes));
+    let mut store = Store::open(disk.clone(), of_32_mib(false), at(1)).unwrap();
+    let voted = (0..200)
+        .take_while(|n| one(&mut store, prepare(&format!("v{n}"), 1)).is_ok())
+        .count();
+    assert!((5..100).contains(&voted), "{voted}");
+    for n in 0..10 {
+        assert!(delete(&mut store, n).is_ok(), "c{n}");
+    }
+    assert_eq!(one(&mut store, prepare("vote", 1)), Err(WriteError::DiskFull));
+    store.reader().reclaim().unwrap();
+}
+
+/// A node is accepted by its cluster also when its disk is full: what it had to claim is written over.
+#[test]
+fn a_claim_is_given_up_on_a_full_disk() {
+    let disk = MemDisk::default();
+    filled(disk.clone());
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes));
+    let store = Store::open(disk.clone(), of_32_mib(true), at(1)).unwrap();
+    // Others take every byte that was left over.
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes));
+    assert!(store.reader().claim().is_some());
+    store.reader().set_claim(None).unwrap();
+    store.reader().set_claim(Some(7)).unwrap();
+    drop(store);
+    let store = Store::open(disk, of_32_mib(true), at(2)).unwrap();
+    assert_eq!(store.reader().claim(), Some(7));
+}
+
+/// Where even the room that is kept is used up, what is made when there is room again is a superblock like others.
+#[test]
+fn a_superblock_that_could_not_be_made_of_it_is_one_like_others_later() {
+    let disk = MemDisk::default();
+    filled(disk.clone());
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes));
+    let mut store = Store::open(disk.clone(), of_32_mib(false), at(1)).unwrap();
+    let mut n = 0;
+    while delete(&mut store, n).is_ok() {
+        n += 1;
+    }
+    assert!(n > 20, "{n}");
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes + (34 << 20)));
+    for n in 0..100 {
+        assert!(
+            one(&mut store, put(&format!("d{n}"), &item(n, 100_000))).is_ok(),
+            "d{n}"
+        );
+    }
+    assert!(disk.usage().unwrap().used_bytes < 100 << 20);
+}
+
 /// Where the power is cut while the reserve becomes a superblock, nothing is lost, and the next start gets as far.
 #[test]
 fn a_power_cut_while_the_reserve_is_used_loses_nothing() {

@@ -6,7 +6,7 @@ mod support;
 
 use support::*;
 use vstack_chunkpaxos::{Layout, Placement, Register, Reply, Request, Shard};
-use vstack_engine::{DeleteOutcome, MemDisk, Missing, Op, Outcome, PutMode, Store, Which, WriteError};
+use vstack_engine::{DeleteOutcome, Disk as _, MemDisk, Missing, Op, Outcome, PutMode, Store, Which, WriteError};
 use vstack_types::{Digest, limits::CHUNK_BYTES_MAX};
 
 #[test]
@@ -439,4 +439,23 @@ fn a_store_answers_reads_of_what_is_not_there() {
         Missing::NotFound
     );
     assert!(!store.reader().has_item(&id("nothing"), Digest::of(b"")).unwrap());
+}
+
+/// Nobody is told that something is stored which a look at the directory kept from being written.
+#[test]
+fn what_comes_before_a_look_that_fails_is_refused_with_it() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    one(&mut store, put("kept", &item(1, 500))).unwrap();
+    disk.remove("identity").unwrap();
+    let ops = vec![
+        put_vote("a", &item(2, 900)),
+        prepare("b", 3),
+        Op::Attend,
+        prepare("c", 3),
+    ];
+    let results = store.commit(ops, at(1));
+    assert!(results.iter().all(Result::is_err), "{results:?}");
+    assert!(store.is_failed());
+    assert!(served(&store.reader(), "a").is_none());
 }

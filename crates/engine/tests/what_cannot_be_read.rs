@@ -225,6 +225,27 @@ fn an_end_that_cannot_be_read_is_given_up_only_when_that_is_asked() {
     assert_eq!(served(&store.reader(), "new").unwrap(), *item(900, 100).bytes());
 }
 
+/// Also where a checkpoint says how far it went: it may be given at the next try.
+#[test]
+fn an_end_that_a_checkpoint_names_and_cannot_be_read_is_waited_for() {
+    let disk = Spotted::default();
+    let store = filled(&disk);
+    store.reader().write_checkpoint().unwrap();
+    drop(store);
+    let name = "superblock_000002.vsb";
+    let written = disk.disk.contents(name).iter().rposition(|byte| *byte != 0).unwrap() as u64;
+    disk.spoil(name, 8192..written + 1);
+    let opened = Store::open(disk.clone(), options(), at(0));
+    assert!(
+        matches!(opened, Err(OpenError::End { number: 2, .. })),
+        "{:?}",
+        opened.err()
+    );
+    disk.heal();
+    let store = open(&disk);
+    assert!(!store.reader().votes_lost() && store.report().damage.is_empty());
+}
+
 #[test]
 fn while_a_record_cannot_be_read_nothing_is_said_of_it() {
     let disk = Spotted::default();

@@ -93,6 +93,8 @@ struct Recovery<'a, F> {
     /// Where the log was synced up to, as a checkpoint says that cannot be gone on from.
     synced: Option<Position>,
     ends_early: bool,
+    /// Up to where something damaged stands behind the last whole batch of a superblock.
+    ends_damaged_at: Option<(u32, u64)>,
     /// Names given up whose end is still ahead; the first one is that of the superblock being read.
     retired: &'a [Retired],
     /// Bytes behind the last superblock's last whole batch that may have held more, when they are not zeros or the
@@ -189,6 +191,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             blind: reading.blind,
             synced: None,
             ends_early: false,
+            ends_damaged_at: None,
             retired: &identity.retired,
             open_end: None,
         }
@@ -210,19 +213,38 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
     /// A checkpoint is written after everything it speaks for was synced. No stop takes that away: a log that ends before
     /// it was cut short, or its end is damaged.
     fn reaches_its_checkpoint(&mut self) {
-        if let Some(position) = self.synced {
-            self.ends_early = self.into.next_lsn <= position.lsn;
-            self.into.unknown_up_to(position.lsn + 1);
+        let Some(position) = self.synced else { return };
+        self.ends_early = self.into.next_lsn <= position.lsn;
+        while self.next_number <= position.superblock {
+            self.ends_early = true;
+            self.lost_superblock(self.next_number, self.superblock_bytes);
         }
+        // Where something damaged still stands, nothing was cut off: it is the commit record that the checkpoint names.
+        let is_there = self.ends_damaged_at == Some((position.superblock, position.offset));
+        if self.into.next_lsn <= position.lsn && !is_there {
+            // What came behind the checkpoint went with it.
+            self.into.ends_before(position.lsn);
+        }
+        self.into.unknown_up_to(position.lsn + 1);
     }
 
     /// Everything of superblock `number`, whose file has `size` bytes, is known to be synced below.
     fn synced_to(&self, number: u32, size: u64) -> u64 {
-        let synced = self.synced.filter(|position| position.superblock == number);
-        synced.map_or(0, |position| position.offset.min(size / PAGE * PAGE))
+        let whole = size / PAGE * PAGE;
+        match self.synced {
+            Some(position) if position.superblock == number => position.offset.min(whole),
+            // The one behind it was made when all of it was synced.
+            Some(position) if position.superblock > number => whole,
+            _ => 0,
+        }
     }
 
     fn finish<D: Disk<File = F>>(self, disk: &D) -> Result<Recovered<F>, OpenError> {
+        if let Some(tail) = &self.tail
+            && let Some(superblock) = self.into.superblocks.get(tail.number)
+        {
+            superblock.ends_at(tail.end);
+        }
         // A process that was killed may have left names that are not durable yet.
         disk.sync_dir()?;
         self.into.index.count_live(&self.into.superblocks);
@@ -459,7 +481,9 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
                 to: *to,
             });
         }
-        let trailing = batches.gaps().last().is_some_and(|gap| gap.from >= found_end);
+        let behind = batches.gaps().last().filter(|gap| gap.from >= found_end);
+        self.ends_damaged_at = behind.map(|gap| (number, gap.to.next_multiple_of(PAGE)));
+        let trailing = behind.is_some();
         self.into.report.superblocks += 1;
         self.open_end = (trailing || !ended).then_some(capacity.saturating_sub(found_end));
         self.tail = Some(Tail {

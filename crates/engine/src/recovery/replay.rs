@@ -53,6 +53,13 @@ impl<F: DiskFile> Replay<F> {
         self.next_lsn = lsn;
     }
 
+    /// The log ends before `lsn`, which it had reached, and nobody knows how far it went beyond. More than one number is
+    /// left out, so that no later start takes what is missing for a commit record alone.
+    pub(super) fn ends_before(&mut self, lsn: u64) {
+        self.votes_unknown(self.next_lsn, lsn + 1);
+        self.next_lsn = lsn + 2;
+    }
+
     fn votes_unknown(&mut self, first_lsn: u64, last_lsn: u64) {
         if self.retired_at.is_some() || planted!("lost votes go unnoticed") || self.already_lost(last_lsn) {
             return;

@@ -45,13 +45,26 @@ fn is_as_written<F: DiskFile>(superblock: &Superblock<F>) -> std::io::Result<()>
 }
 
 impl<D: Disk> Store<D> {
+    /// Whether the directory is still this disk's; nothing is planned then.
+    pub(super) fn is_at_home(&mut self) -> Result<(), WriteError> {
+        let Some(error) = self.reader().is_another() else {
+            return Ok(());
+        };
+        self.failed = true;
+        Err(WriteError::Failed { error })
+    }
+
     /// What is wrong with the directory ends writing, as a failed write does: what would be acknowledged from here on could
     /// not be found again.
     pub(super) fn attend(&mut self) -> Result<(), WriteError> {
         let Some(error) = self.reader().out_of_place() else {
             return Ok(());
         };
+        let error = WriteError::Failed { error };
         self.failed = true;
-        Err(WriteError::Failed { error })
+        // What the batch has so far is not written any more, so nobody is told that it is.
+        self.pending.clear();
+        self.lost_batch = Some(error.clone());
+        Err(error)
     }
 }

@@ -48,13 +48,25 @@ struct Pending {
     new: Entry,
 }
 
-/// What a new superblock is needed for.
+/// What is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Brings {
     /// New bytes, which have to find room of their own, or what can wait.
     Bytes,
-    /// What goes on also when the disk is full.
+    /// What goes on also when the disk is full, as long as there is more room than deletions may need.
     NoBytes,
+    /// What makes room.
+    Deletion,
+}
+
+impl Brings {
+    const fn of(kind: Kind, comes: &Comes) -> Self {
+        match (kind, comes) {
+            (Kind::Item, Comes::Now) => Self::Bytes,
+            (Kind::Tombstone, _) => Self::Deletion,
+            _ => Self::NoBytes,
+        }
+    }
 }
 
 /// How a change comes to the log.
@@ -243,14 +255,10 @@ impl<D: Disk> Store<D> {
             Comes::Moved { written, state } => (Some(*written), Origin::Moved(*state)),
         };
         let superblock_bytes = self.options.superblock_bytes;
-        let brings = if change.kind == Kind::Item && matches!(comes, Comes::Now) {
-            Brings::Bytes
-        } else {
-            Brings::NoBytes
-        };
+        let brings = Brings::of(change.kind, comes);
         // Before anything is planned: an entry that cannot be read leaves no trace.
         self.entry(&change.id)?;
-        let planned = if self.reserved == Some(self.log.tail.number) && brings == Brings::Bytes {
+        let planned = if self.is_kept_from(brings) {
             Err(NoRoom::Rotate)
         } else {
             self.log.plan(change, payload, written, superblock_bytes)
@@ -294,17 +302,34 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
+    /// Whether the last superblock was made of what is kept for a full disk, and has no room for this: half of it is for
+    /// deletions alone.
+    fn is_kept_from(&self, brings: Brings) -> bool {
+        let half_used = || self.log.planned_to() > self.log.tail.capacity / 2;
+        self.reserved == Some(self.log.tail.number)
+            && match brings {
+                Brings::Bytes => true,
+                Brings::NoBytes => half_used(),
+                Brings::Deletion => false,
+            }
+    }
+
     fn rotate(&mut self, payload_len: usize, brings: Brings) -> Result<(), WriteError> {
         // A record, its commit record and their pages, generously.
         let needed = payload_len as u64 * 2 + 64 * 1024;
         let needed = needed.min(self.options.superblock_bytes);
         let all = self.options.superblock_bytes;
+        // It is made by its name, wherever that leads now.
+        self.is_at_home()?;
         let mut created = log::create_superblock(&self.shared.disk, &self.head(), all, needed);
-        if matches!(created, Err(WriteError::DiskFull)) && brings == Brings::NoBytes {
+        let already = self.reserved == Some(self.log.tail.number) && brings != Brings::Deletion;
+        if matches!(created, Err(WriteError::DiskFull)) && brings != Brings::Bytes && !already {
             let head = self.head();
             let mut reserve = self.shared.reserve.lock().unwrap_or_else(PoisonError::into_inner);
             created = reserve.superblock(&self.shared.disk, &head, needed);
-            self.reserved = Some(head.number);
+            if created.is_ok() {
+                self.reserved = Some(head.number);
+            }
         }
         let tail = match created {
             Ok(tail) => tail,

@@ -28,7 +28,7 @@ use crate::{
     reader::Shared,
     record::Body,
     recovery::{self, Reading},
-    reserve::{Reserve, SMALL_FILE_BYTES},
+    reserve::{self, Reserve, SMALL_FILE_BYTES},
     superblock::{Head, SUPERBLOCK_BYTES_MIN},
     superblocks::Superblock,
 };
@@ -166,6 +166,7 @@ impl<D: Disk> Store<D> {
         let mut reserve = Reserve::of(options.superblock_bytes);
         let claim = claim(&disk, &options, &mut reserve, found.report.log_seq)?;
         let had_records = found.report.records > 0 || found.report.checkpoint.is_some();
+        let mut reserved = None;
         let tail = if let Some(tail) = found.tail {
             tail
         } else {
@@ -173,6 +174,7 @@ impl<D: Disk> Store<D> {
             let mut tail = log::create_superblock(&disk, &head, options.superblock_bytes, SUPERBLOCK_BYTES_MIN);
             if matches!(tail, Err(WriteError::DiskFull)) {
                 tail = reserve.superblock(&disk, &head, SUPERBLOCK_BYTES_MIN);
+                reserved = Some(head.number);
             }
             let tail = tail?;
             let superblock = Superblock::new(head, Arc::clone(&tail.file), tail.end);
@@ -180,6 +182,9 @@ impl<D: Disk> Store<D> {
             found.next_number += 1;
             tail
         };
+        if reserve::may_have_made(tail.capacity, options.superblock_bytes) {
+            reserved = Some(tail.number);
+        }
         if !identity.begun {
             // After the superblock, durably, and before anything is in it.
             identity.begun = true;
@@ -209,7 +214,7 @@ impl<D: Disk> Store<D> {
             identity,
             log,
             options,
-            reserved: None,
+            reserved,
             next_number: found.next_number,
             pending: BTreeMap::new(),
             durable_ops: 0,
