@@ -5,6 +5,9 @@ import { after, before, test } from 'node:test';
 import { launch, open, play, playToEnd, seek, state } from './browser.mjs';
 import { Cluster, clip, codecs, shared, waitFor } from './cluster.mjs';
 
+// PARALLEL_MAX of the page's segment store.
+const FETCHED_AT_ONCE = 4;
+
 let browser;
 before(async () => {
   browser = await launch();
@@ -56,10 +59,10 @@ test('upload through the page, watch, kill a node: it plays on', async () => {
     assert.equal(end.vstack.stalls, 0, 'no stall');
     assert.equal(end.ranges.length, 1);
     const later = Object.entries(end.vstack.chunks).filter(([id]) => !atDeath.has(id));
-    assert.ok(later.length >= 3, `chunks were still to be fetched: ${later.length}`);
-    // One may have been on its way at that moment.
+    // As many as are fetched at once may have arrived by then, and been looked at a little later.
     const fromTheDead = later.filter(([, from]) => from === busiest).length;
-    assert.ok(fromTheDead <= 1, `${fromTheDead} of ${later.length} chunks from a dead node`);
+    assert.ok(fromTheDead <= FETCHED_AT_ONCE, `${fromTheDead} of ${later.length} chunks from a dead node`);
+    assert.ok(later.length > 2 * FETCHED_AT_ONCE, `chunks were still to be fetched: ${later.length}`);
     assert.deepEqual(page.problems, []);
     const video = page.url().split('/').pop();
     await waitFor('the view to be counted', async () => (await cluster.json('metadata', `/video/${video}/popularity`)).view_count === 1);
