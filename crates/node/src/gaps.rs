@@ -1,6 +1,7 @@
 //! What this node may have held and cannot tell: superblocks that were lost, or could not be read when it started.
 //!
-//! "Not here" would be a guess then, and whoever hears it may think the chunk gone for good.
+//! "Not here" would be a guess then, and whoever hears it may think the chunk gone for good. Of superblocks from before
+//! the directory was adopted it is none: what they held was placed on a disk that is no more, and not on this one.
 
 use vstack_engine::{Damage, OpenReport};
 
@@ -20,7 +21,8 @@ impl Gaps {
             Damage::Stretch { superblock, .. } if report.unreadable => Some(*superblock),
             _ => None,
         };
-        let mut superblocks: Vec<u32> = report.damage.iter().filter_map(number).collect();
+        let own = |number: &u32| *number >= report.first_superblock;
+        let mut superblocks: Vec<u32> = report.damage.iter().filter_map(number).filter(own).collect();
         superblocks.sort_unstable();
         superblocks.dedup();
         Self {
@@ -54,5 +56,21 @@ mod tests {
         report.unreadable = true;
         assert_eq!(Gaps::of(&report).superblocks, [2, 4]);
         assert!(Gaps::of(&report).any() && !Gaps::of(&OpenReport::default()).any());
+    }
+
+    #[test]
+    fn a_superblock_of_a_name_given_up_is_none() {
+        let of = |first_superblock, unreadable| {
+            Gaps::of(&OpenReport {
+                damage: vec![Damage::Superblock { number: 2 }, Damage::Superblock { number: 3 }],
+                first_superblock,
+                unreadable,
+                ..OpenReport::default()
+            })
+        };
+        assert_eq!(of(2, false).superblocks, [2, 3]);
+        assert_eq!(of(3, false).superblocks, [3]);
+        assert!(of(3, false).any() && !of(4, false).any());
+        assert!(of(4, true).any(), "the disk may still give it");
     }
 }

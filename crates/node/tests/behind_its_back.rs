@@ -11,8 +11,13 @@ use reqwest::{Client, StatusCode};
 use support::*;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vstack_api::{ErrorBody, ErrorCode, node::NodeHealth};
+use vstack_api::{
+    ErrorBody, ErrorCode,
+    node::{DiskStatus, NodeHealth},
+};
+use vstack_engine::{Adoption, FileDisk};
 use vstack_node::{Node, RunError};
+use vstack_types::{Clock as _, NodeUuid, SystemClock};
 
 const CHUNK: usize = 2 << 20;
 
@@ -173,6 +178,42 @@ async fn what_may_be_in_a_superblock_that_is_missing_is_not_called_unknown() {
     let kept = node.request(reqwest::Method::DELETE, "/chunk/c8").send().await.unwrap();
     assert_eq!(kept.status(), 409);
     assert!(kept.text().await.unwrap().contains("is not known"));
+    node.stop().await;
+}
+
+async fn health_of(node: &TestNode) -> NodeHealth {
+    node.get("/health").await.json().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_under_a_name_given_up_is_of_no_more_concern() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    fill(&node).await;
+    node.stop().await;
+    std::fs::remove_file(superblock(dir.path(), 0)).unwrap();
+    let disk = FileDisk::new(dir.path()).unwrap();
+    let adoption = Adoption::look(disk, 16 << 20, SystemClock::start().wall()).unwrap();
+    adoption.adopt(NodeUuid::random()).unwrap();
+
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    let never_here = (StatusCode::NOT_FOUND, ErrorCode::NotFound);
+    assert_eq!(refusal(&node, "/chunk/c0").await, never_here);
+    assert_eq!(node.get("/chunk/c8").await.bytes().await.unwrap(), chunk(8));
+    let health = health_of(&node).await;
+    assert_eq!((health.status, health.lost_superblocks), (DiskStatus::Healthy, vec![]));
+    for number in 10..19 {
+        let stored = node.put(&format!("/chunk/c{number}"), &chunk(number)).await;
+        assert_eq!(stored.status(), 201);
+    }
+    node.stop().await;
+
+    std::fs::remove_file(superblock(dir.path(), 2)).unwrap();
+    let node = TestNode::start(settings(dir.path(), &[])).await;
+    let unknown = (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Incomplete);
+    assert_eq!(refusal(&node, "/chunk/c10").await, unknown);
+    let health = health_of(&node).await;
+    assert_eq!((health.status, health.lost_superblocks), (DiskStatus::Degraded, vec![2]));
     node.stop().await;
 }
 

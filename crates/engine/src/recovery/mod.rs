@@ -180,6 +180,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
                 second_hand: BTreeSet::new(),
                 report: OpenReport {
                     retired: identity.retired.iter().map(|retired| retired.uuid).collect(),
+                    first_superblock: identity.first_superblock(),
                     ..OpenReport::default()
                 },
                 me: identity.node,

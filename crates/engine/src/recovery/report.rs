@@ -55,6 +55,9 @@ pub struct OpenReport {
     pub log_seq: u64,
     /// Names that the directory had before it was adopted, oldest first.
     pub retired: Vec<NodeUuid>,
+    /// Number of the first superblock under the disk's own name: what was lost of those before it was lost to a name that
+    /// was given up.
+    pub first_superblock: u32,
     /// The disk did not give something. It may the next time, so nothing that is missing was written off; meanwhile this
     /// disk does not vote.
     pub unreadable: bool,
