@@ -16,6 +16,8 @@ pub const CHUNK_COUNT: &str = "x-chunk-count";
 pub const RESPONSE_TIME: &str = "x-response-time";
 /// Names a request through all services.
 pub const REQUEST_ID: &str = "x-request-id";
+/// The stable word of an error's body: for who asked with HEAD, or does not read the body.
+pub const ERROR_CODE: &str = "x-error-code";
 /// Total of a paged list.
 pub const TOTAL_COUNT: &str = "x-total-count";
 /// `<disk uuid>/<incarnation>` a cluster call is meant for; in a reply, who answered.

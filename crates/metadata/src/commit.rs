@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use futures_util::future::join_all;
 use vstack_api::{
-    ErrorCode,
+    ErrorCode, headers,
     metadata::{CommitChunk, Committed, RedundancyMode, VideoStatus},
 };
 use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
@@ -128,6 +129,14 @@ fn check(chunk: &ChunkId, request: &CommitChunk) -> ApiResult<()> {
         )));
     }
     Ok(())
+}
+
+/// Whether a node that fails says so of these bytes alone: that it cannot tell whether it had them, or that its copy is
+/// damaged. It has answered then, and is none to copy them from.
+fn is_about_the_bytes(answer: &HeaderMap) -> bool {
+    let about = [ErrorCode::Incomplete, ErrorCode::Corrupt];
+    let code = answer.get(headers::ERROR_CODE);
+    code.is_some_and(|code| about.iter().any(|about| code == about.as_str()))
 }
 
 impl Commit<'_> {
@@ -275,7 +284,7 @@ impl Commit<'_> {
         let look = http.transport().head(&url).timeout(LOOK_TIMEOUT);
         let answer = http.execute(&url, look).await;
         let Ok(answer) = answer else { return Holding::Silent };
-        if answer.status().is_server_error() {
+        if answer.status().is_server_error() && !is_about_the_bytes(answer.headers()) {
             return Holding::Silent;
         }
         let tag = answer

@@ -5,6 +5,7 @@ mod cluster;
 use cluster::{Service, TestNode, eventually};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use vstack_api::ErrorCode;
 use vstack_chunkpaxos::Change;
 use vstack_client::{HttpClient, NodeClient, NodeUrls, Timeouts, propose};
 use vstack_types::{ChunkId, Digest, ProcessUuid, VideoId};
@@ -265,6 +266,30 @@ async fn bytes_nobody_has_cannot_be_committed() {
         "none",
         "and nothing was decided"
     );
+    script.service.stop().await;
+}
+
+#[tokio::test]
+async fn who_cannot_vouch_for_the_bytes_is_not_silent() {
+    let script = Script::with_nodes(3).await;
+    let all = [0, 1, 2];
+    for (sequence, code) in [(0, ErrorCode::Incomplete), (1, ErrorCode::Corrupt)] {
+        for node in &script.nodes {
+            node.lacks_as(code);
+        }
+        let (status, refused) = script.commit(sequence, &all, b"bytes").await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "to be PUT first: {refused}");
+        script.put(&[0], &script.chunk(sequence), b"bytes").await;
+        let (status, committed) = script.commit(sequence, &all, b"bytes").await;
+        assert_eq!(status, StatusCode::OK, "two of three are {code:?}: {committed}");
+    }
+    // A node that fails in any other way says nothing about the bytes.
+    script.put(&[0], &script.chunk(2), b"bytes").await;
+    for node in &script.nodes {
+        node.lacks_as(ErrorCode::Unavailable);
+    }
+    let (status, refused) = script.commit(2, &all, b"bytes").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{refused}");
     script.service.stop().await;
 }
 

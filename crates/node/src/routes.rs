@@ -41,6 +41,7 @@ pub(crate) fn cors(origins: Vec<String>) -> Cors {
         headers::CHUNK_COUNT,
         headers::RESPONSE_TIME,
         headers::REQUEST_ID,
+        headers::ERROR_CODE,
     ];
     let standard = [
         header::ETAG,

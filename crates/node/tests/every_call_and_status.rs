@@ -439,7 +439,9 @@ async fn pages_of_configured_origins_may_read_and_measure() {
     assert_eq!(header(&allowed, "access-control-allow-origin"), "http://page.example");
     assert_eq!(header(&allowed, "timing-allow-origin"), "http://page.example");
     let exposed = header(&allowed, "access-control-expose-headers").to_lowercase();
-    assert!(exposed.contains("etag") && exposed.contains("x-chunk-size") && exposed.contains("x-disk-usage-percent"));
+    for name in ["etag", "x-chunk-size", "x-disk-usage-percent", "x-error-code"] {
+        assert!(exposed.contains(name), "{name}: {exposed}");
+    }
     let other = from("http://other.example").await.unwrap();
     assert!(other.headers().get("access-control-allow-origin").is_none());
     node.stop().await;

@@ -9,7 +9,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use vstack_api::{ErrorBody, ErrorCode};
+use vstack_api::{ErrorBody, ErrorCode, headers};
 
 /// A handler's failure: a stable code with its status, and a sentence that says what is wrong and what to do.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -64,7 +64,8 @@ impl IntoResponse for ApiError {
             detail: self.detail,
             code: self.code,
         };
-        let mut response = (status, axum::Json(body)).into_response();
+        let code = [(headers::ERROR_CODE, self.code.as_str())];
+        let mut response = (status, code, axum::Json(body)).into_response();
         if status == StatusCode::REQUEST_TIMEOUT {
             // Who was not waited for may still send: nothing after it can be told from the rest.
             response

@@ -18,13 +18,14 @@ use serde::Deserialize;
 use tokio::{sync::Barrier, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use vstack_api::{
+    ErrorCode,
     auth::header_bytes,
     metadata::{Heartbeat, RegisterNode},
     node::{ChunkPage, HeldItem, NodeHealth, RegisterEntry, RegisterPage},
 };
 use vstack_chunkpaxos::{Layout, Placement, Register, Reply, Request, acceptor};
 use vstack_client::{HttpClient, NodeClient, Timeouts};
-use vstack_service::{ClusterCall, Path, Query, Service, serve};
+use vstack_service::{ApiError, ClusterCall, Path, Query, Service, serve};
 use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ProcessUuid, VideoId};
 
 #[derive(Default)]
@@ -51,6 +52,8 @@ struct Faults {
     answers_with: Option<Arc<Barrier>>,
     /// Lists what it holds of every video, whichever it is asked for.
     lists_everything: bool,
+    /// What it says of bytes that it does not have; else that it does not have them.
+    lacks_as: Option<ErrorCode>,
     /// Never answers what it is asked about this video.
     stalled: Option<VideoId>,
     /// How often it was asked about that one.
@@ -206,6 +209,11 @@ impl TestNode {
         self.node.faults.lock().expect("no panic before").lists_everything = true;
     }
 
+    /// What it says from now on of bytes that it does not have.
+    pub fn lacks_as(&self, code: ErrorCode) {
+        self.node.faults.lock().expect("no panic before").lacks_as = Some(code);
+    }
+
     pub fn stall(&self, video: VideoId) {
         self.node.faults.lock().expect("no panic before").stalled = Some(video);
     }
@@ -308,7 +316,8 @@ async fn fetch(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, Query(whi
         .iter()
         .filter(|((chunk, digest), _)| *chunk == id && which.sha256.is_none_or(|wanted| wanted == *digest));
     let Some(((_, digest), bytes)) = found.next() else {
-        return StatusCode::NOT_FOUND.into_response();
+        let lacks_as = node.faults.lock().expect("no panic before").lacks_as;
+        return ApiError::new(lacks_as.unwrap_or(ErrorCode::NotFound), "not given").into_response();
     };
     let headers = [
         ("etag", format!("\"{digest}\"")),
