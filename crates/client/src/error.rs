@@ -67,8 +67,32 @@ impl ClientError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } => true,
+            // What a node lost, or could not read when it started, it lacks until it is started again.
+            Self::Refused { body, .. } if matches!(body.code, ErrorCode::Incomplete) => false,
             Self::Refused { status, .. } => matches!(*status, 429 | 502..=504),
             Self::BadAnswer { .. } | Self::Unauthentic { .. } | Self::NoSecret => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_try_does_not_bring_back_what_a_node_lost() {
+        let refused = |code: ErrorCode| ClientError::Refused {
+            status: code.status(),
+            body: ErrorBody {
+                detail: String::new(),
+                code,
+            },
+        };
+        for code in [ErrorCode::Unavailable, ErrorCode::TooMany, ErrorCode::UpstreamTimeout] {
+            assert!(refused(code).is_transient(), "{code:?}");
+        }
+        for code in [ErrorCode::Incomplete, ErrorCode::NotFound, ErrorCode::Corrupt] {
+            assert!(!refused(code).is_transient(), "{code:?}");
         }
     }
 }

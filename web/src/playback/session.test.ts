@@ -123,6 +123,24 @@ describe('a session', () => {
     expect(view.reliability).toBe(0);
   });
 
+  it('goes on asking a node that cannot tell whether it had a chunk for the others', async () => {
+    for (const { code, isLeftAlone } of [
+      { code: 'incomplete', isLeftAlone: false },
+      { code: 'unavailable', isLeftAlone: true },
+    ]) {
+      const lost = (url: string) => url.startsWith(NODES[2]!) && Number(url.slice(-3)) < 10;
+      const world = worldWith((url) => (lost(url) ? { kind: 'status', status: 503, code } : undefined));
+      const session = sessionIn(world, [10, 10]);
+      await session.load(0, never, () => {});
+      const view = session.nodes().find((node) => node.id === 'node-c')!;
+      expect(session.totals.failovers).toBeGreaterThan(0);
+      expect({ code, isLeftAlone: view.state === 'backing_off' }).toEqual({ code, isLeftAlone });
+      const loaded = await session.load(1, never, () => {});
+      expect(Buffer.from(loaded.data).equals(whole(10, 11, 12, 13, 14, 15, 16, 17, 18, 19))).toBe(true);
+      expect({ code, isAsked: session.cells.some((cell) => cell.from === 'node-c') }).toEqual({ code, isAsked: !isLeftAlone });
+    }
+  });
+
   it('falls back to the gateway when every replica fails, and verifies that too', async () => {
     const world = worldWith((url) => (nodeOf(url) ? { kind: 'unreachable' } : undefined));
     const session = sessionIn(world, [2]);

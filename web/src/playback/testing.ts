@@ -9,7 +9,7 @@ export const sha256Hex = (bytes: Uint8Array) => createHash('sha256').update(byte
 /** How an address answers a GET. */
 export type Behaviour =
   | { kind: 'bytes'; bytes: Uint8Array }
-  | { kind: 'status'; status: number }
+  | { kind: 'status'; status: number; code?: string }
   /** The connection is refused. */
   | { kind: 'unreachable' }
   /** Takes the request and says nothing. */
@@ -98,7 +98,10 @@ export class World implements Environment {
         await new Promise((done) => setImmediate(done));
         return new Response(behaviour.bytes.slice());
       case 'status':
-        return new Response('{"detail":"no"}', { status: behaviour.status });
+        return new Response('{"detail":"no"}', {
+          status: behaviour.status,
+          headers: behaviour.code ? { 'X-Error-Code': behaviour.code } : {},
+        });
       case 'unreachable':
         throw new TypeError('Failed to fetch');
       case 'silent':

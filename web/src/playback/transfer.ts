@@ -80,10 +80,13 @@ function watchdog(env: Environment, controller: AbortController, patience: numbe
   return { pet: () => arm(patience), stop: () => cancel(), barked: () => barked };
 }
 
-/** What a status other than 200 says: about the copy (it is not there, or the node knows it to be damaged), or more. */
-function refusal(status: number): TransferError {
-  const kind = (status >= 400 && status < 429) || status === 500 ? 'missing' : 'busy';
-  return new TransferError(kind, `answered ${status}`);
+/**
+ * What a status other than 200 says: about the copy (it is not there, the node knows it to be damaged, or cannot tell
+ * whether it had it), or more.
+ */
+function refusal({ status, headers }: Response): TransferError {
+  const isOfThisCopy = (status >= 400 && status < 429) || status === 500 || headers.get('x-error-code') === 'incomplete';
+  return new TransferError(isOfThisCopy ? 'missing' : 'busy', `answered ${status}`);
 }
 
 async function readBody(
@@ -143,7 +146,7 @@ export async function transfer(
     });
     if (response.status !== 200) {
       await response.body?.cancel().catch(() => {});
-      throw refusal(response.status);
+      throw refusal(response);
     }
     const bytes = await readBody(response, expected.sizeBytes, (count) => {
       firstByteAt ||= env.now();
