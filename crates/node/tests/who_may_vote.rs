@@ -260,16 +260,16 @@ async fn claimed_meanwhile(watch: &ClaimWatch, metadata: &Metadata) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_served_and_votes_once_there_is_room_for_its_claim() {
-    // So small that no room is kept for it.
-    const SUPERBLOCK: [&str; 2] = ["--max-superblock-size", "4194304"];
     let (metadata, url, service) = serve(200).await;
     let watch = ClaimWatch::default();
     let disk = &watch.disk;
     let dir = tempfile::tempdir().unwrap();
-    let start = async |more: &[&str]| start_on(&watch, settings(dir.path(), &[&SUPERBLOCK, more].concat())).await;
+    let start = async |more: &[&str]| start_on(&watch, settings(dir.path(), more)).await;
     let node = start(&[]).await;
     assert_eq!(node.put("/chunk/kept", b"x").await.status(), 201);
     node.stop().await;
+    // What is kept for that is used up.
+    disk.remove("reserve").unwrap();
     disk.set_capacity(Some(disk.usage().unwrap().used_bytes));
     let node = start(&["--metadata-service-url", &url, "--node-id", "n"]).await;
     assert_eq!(node.get("/chunk/kept").await.status(), 200);

@@ -51,7 +51,7 @@ pub fn settings(dir: &Path, more: &[&str]) -> Settings {
         fixed
             .into_iter()
             .chain(["--cluster-secret", SECRET])
-            .chain(never.iter().chain(small).chain(more).copied()),
+            .chain(never.iter().chain(more).copied()),
     )
     .settings
 }
