@@ -177,12 +177,15 @@ impl<D: Disk> Reader<D> {
         let mut expected = self.expected(number, end);
         let scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, end, 0);
         let mut batches = Batches::new(scanner, RECORDS_AT);
-        let mut all_given = true;
+        let (mut all_given, mut last_lsn) = (true, 0);
         while let Some(batch) = batches.next()? {
+            last_lsn = batch.last();
             survey.records += batch.records.len() as u64;
             all_given &= self.survey_batch(superblock, &batch, &mut expected, &mut survey);
         }
         survey.stretches += batches.gaps().len() as u64;
+        // Zeros at its end look as if nothing had ever been there.
+        survey.stretches += u64::from(last_lsn < superblock.last_lsn());
         all_given &= batches.gaps().iter().all(|gap| !gap.unreadable);
         if !all_given {
             // What the disk does not give now it may give again: nothing that was not met is given up.
@@ -249,6 +252,8 @@ impl<D: Disk> Reader<D> {
             return true;
         };
         let missing = batch.missing();
+        // Whatever they said: they are gone, and zeros may stand there, which are no stretch of their own.
+        survey.lists += u64::from(!missing.is_empty());
         let told = (batch.first..).zip(list).filter(|(lsn, _)| missing.contains(lsn));
         for (_, change) in told {
             if expected.take(self.0.index.fingerprint(&change.id), commit_at) {

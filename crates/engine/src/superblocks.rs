@@ -42,6 +42,8 @@ pub(crate) struct Superblock<F> {
     marked: AtomicU64,
     /// Bytes of its records that are still wanted.
     live: AtomicI64,
+    /// Its last sequence number, as the next one says; 0 as long as that is not known.
+    last_lsn: AtomicU64,
     /// It was seen shorter than what was written to it.
     cut: AtomicBool,
     milestones: RwLock<Vec<Milestone>>,
@@ -56,6 +58,7 @@ impl<F: DiskFile> Superblock<F> {
             end: AtomicU64::new(end),
             marked: AtomicU64::new(end),
             live: AtomicI64::new(0),
+            last_lsn: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             milestones: RwLock::default(),
         }
@@ -103,6 +106,16 @@ impl<F: DiskFile> Superblock<F> {
     /// There is a superblock behind it: all of it is known to be durable.
     pub(crate) fn set_marked(&self) {
         self.marked.store(self.end(), Ordering::Release);
+    }
+
+    /// The one behind it begins after this sequence number.
+    pub(crate) fn ended_with(&self, last_lsn: u64) {
+        self.last_lsn.store(last_lsn, Ordering::Release);
+    }
+
+    /// Its last sequence number; 0 when that is not known.
+    pub(crate) fn last_lsn(&self) -> u64 {
+        self.last_lsn.load(Ordering::Acquire)
     }
 
     /// A batch that begins at `offset` with `lsn`.

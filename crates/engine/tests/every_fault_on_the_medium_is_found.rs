@@ -104,6 +104,15 @@ fn each_of_three_hundred_is_found() {
     until_found(1, 330, 5);
 }
 
+/// Zeros in place of the last record of a superblock, which look as if nothing had ever been there.
+#[test]
+fn those_that_were_found_by_nothing_once_are_found() {
+    for number in [411, 433, 939, 1929, 4437, 9423] {
+        let (_, wrong) = plant(100, &(number..number + 1));
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
+
 #[test]
 fn one_scrub_finds_every_flip_in_a_running_store() {
     let image = Image::new(3);

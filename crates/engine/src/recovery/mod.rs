@@ -328,6 +328,9 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
             _ => number,
         };
         self.reach(first.max(self.next_number.min(number)))?;
+        if let HeadRead::Valid { head, .. } = &read {
+            self.follows(head);
+        }
         match read {
             HeadRead::Newer { version } => Err(OpenError::Newer { number, version }),
             HeadRead::Valid { head, .. } if head.uuid != identity.owner(number) => Err(OpenError::Foreign {
@@ -359,6 +362,14 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
                 self.lost_superblock(number, file.size()?);
                 Ok(())
             }
+        }
+    }
+
+    /// With `head` it is known where the superblock before it ends.
+    fn follows(&self, head: &Head) {
+        let before = head.first_number().checked_sub(1);
+        if let Some(before) = before.and_then(|number| self.into.superblocks.get(number)) {
+            before.ended_with(head.first_lsn.saturating_sub(1));
         }
     }
 

@@ -119,6 +119,7 @@ impl<F: DiskFile> Recovery<'_, F> {
         };
         match read {
             HeadRead::Valid { head, copies } if head.number == number && head.uuid == identity.owner(number) => {
+                self.follows(&head);
                 if head.emptied.is_some() {
                     if copies == Copies::One {
                         return Ok(None);

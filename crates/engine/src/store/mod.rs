@@ -340,6 +340,7 @@ impl<D: Disk> Store<D> {
         };
         if let Some(ended) = self.shared.superblocks.get(self.log.tail.number) {
             ended.set_marked();
+            ended.ended_with(self.log.last_lsn());
         }
         let superblock = Superblock::new(self.head(), Arc::clone(&tail.file), tail.end);
         self.shared.superblocks.insert(Arc::new(superblock));
