@@ -178,8 +178,13 @@ impl<D: Disk> Reader<D> {
         let scanner = Scanner::new(&*superblock.file, &superblock.head, RECORDS_AT, end, 0);
         let mut batches = Batches::new(scanner, RECORDS_AT);
         let (mut all_given, mut last_lsn) = (true, 0);
+        let mut stretches = 0;
         while let Some(batch) = batches.next()? {
             last_lsn = batch.last();
+            // Zeros in the place of a record are no stretch: that it is gone is seen by its number alone.
+            let is_told = batches.gaps().len() > stretches;
+            stretches = batches.gaps().len();
+            survey.stretches += u64::from(!is_told && !batch.missing().is_empty());
             survey.records += batch.records.len() as u64;
             all_given &= self.survey_batch(superblock, &batch, &mut expected, &mut survey);
         }
@@ -252,8 +257,6 @@ impl<D: Disk> Reader<D> {
             return true;
         };
         let missing = batch.missing();
-        // Whatever they said: they are gone, and zeros may stand there, which are no stretch of their own.
-        survey.lists += u64::from(!missing.is_empty());
         let told = (batch.first..).zip(list).filter(|(lsn, _)| missing.contains(lsn));
         for (_, change) in told {
             if expected.take(self.0.index.fingerprint(&change.id), commit_at) {

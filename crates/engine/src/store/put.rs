@@ -132,6 +132,8 @@ impl<D: Disk> Store<D> {
             if brings && !here_already && matches!(outcome.reply, Reply::Accepted { .. }) {
                 let restored = self.restored_by(id, item.sha256(), now, position)?;
                 self.stage_item(id, item, restored, now, position)?;
+                // It is answered as a vote, and only now vouches for bytes.
+                self.batch_votes += 1;
                 return Ok(PutOutcome::Voted {
                     reply: outcome.reply,
                     stored: true,

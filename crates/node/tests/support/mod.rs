@@ -40,13 +40,15 @@ pub fn settings(dir: &Path, more: &[&str]) -> Settings {
     let dir = dir.to_str().unwrap();
     let scrubs = more.contains(&"--scrub-period");
     let never: &[&str] = if scrubs { &[] } else { &["--scrub-period", "0"] };
-    let sized = more.contains(&"--max-superblock-size");
-    let small: &[&str] = if sized {
-        &[]
-    } else {
-        &["--max-superblock-size", "16777216"]
-    };
-    let fixed = ["node", "--port", "0", "--data-dir", dir];
+    let fixed = [
+        "node",
+        "--port",
+        "0",
+        "--data-dir",
+        dir,
+        "--max-superblock-size",
+        "16777216",
+    ];
     Flags::parse_from(
         fixed
             .into_iter()
