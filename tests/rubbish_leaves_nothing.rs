@@ -130,7 +130,7 @@ fn a_deleted_video_gives_its_chunks_back() {
         status["total_chunks"].as_u64().unwrap() + 1,
     );
     wait_for("three copies", || cluster.each_holds(chunks).then_some(()));
-    cluster.ok(&["rm", &video]);
+    cluster.ok(&["rm", "--purge", &video]);
     assert_eq!(cluster.ok(&["ls", "--json"]).trim(), "[]");
     assert_eq!(
         harness::get(&format!("{}/manifest/{video}", cluster.url("metadata"))).status,

@@ -175,7 +175,7 @@ test('rubbish is refused with a reason, and nodes and health are shown live', as
 test('pages fit a phone, can be used by keyboard, and load nothing from elsewhere', async () => {
   await withCluster(async (cluster) => {
     const video = cluster.upload(clip(cluster.media, 'film.mp4', 10));
-    for (const path of ['/', `/watch/${video}`, '/nodes']) {
+    for (const path of ['/', `/watch/${video}`, '/nodes', '/census']) {
       const page = await open(browser, 'about:blank', { viewport: { width: 375, height: 720 } });
       const hosts = new Set();
       page.on('request', (request) => hosts.add(new URL(request.url()).hostname));

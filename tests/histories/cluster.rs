@@ -60,6 +60,8 @@ impl Cluster {
             ("PORT", port.as_str()),
             ("DATABASE_URL", database.to_str().expect("UTF-8")),
             ("BIND_ADDRESS", bind_address(net.as_ref())),
+            // What it moved by itself would be missing in the record.
+            ("REPAIRS", "false"),
         ];
         let within = within(net.as_ref(), nodes);
         let log = directory.path().join("metadata.log");

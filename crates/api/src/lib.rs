@@ -4,9 +4,11 @@
 //! Field names and status codes are a contract with scripts that already exist; changing one is breaking them.
 
 pub mod auth;
+pub mod census;
 pub mod consensus;
 mod error;
 pub mod headers;
+pub mod holdings;
 pub mod metadata;
 pub mod node;
 pub mod redundancy;

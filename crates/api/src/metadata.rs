@@ -329,6 +329,60 @@ pub enum NodeStatus {
     Down,
 }
 
+/// What part a node's disk takes in the cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// It takes chunks.
+    #[default]
+    Active,
+    /// It is being emptied, or empty: nothing new goes there.
+    Draining,
+    /// It is being emptied, and is taken out then.
+    Removing,
+    /// It is empty, and its disk is sealed: it votes no more, and is about to be taken out.
+    Sealed,
+    /// It was taken out, for good.
+    Removed,
+}
+
+impl NodeRole {
+    /// The word in JSON and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Removing => "removing",
+            Self::Sealed => "sealed",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Whether it is emptied.
+    pub const fn is_leaving(self) -> bool {
+        !matches!(self, Self::Active)
+    }
+}
+
+impl std::str::FromStr for NodeRole {
+    type Err = UnknownRole;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [
+            Self::Active,
+            Self::Draining,
+            Self::Removing,
+            Self::Sealed,
+            Self::Removed,
+        ];
+        all.into_iter().find(|role| role.as_str() == text).ok_or(UnknownRole)
+    }
+}
+
+/// The text names no role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a role is active, draining, removing, sealed or removed")]
+pub struct UnknownRole;
+
 /// One node of `GET /nodes/healthy` and `GET /nodes/all`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NodeInfo {
@@ -360,6 +414,9 @@ pub struct NodeInfo {
     /// Chunks of which it has no good bytes any more, as it told.
     #[serde(default)]
     pub damaged_chunks: u64,
+    /// What part it takes.
+    #[serde(default)]
+    pub role: NodeRole,
 }
 
 /// `GET /nodes/all`.

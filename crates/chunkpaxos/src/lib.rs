@@ -9,6 +9,7 @@
 //! metadata service, the simulation and the model checker all run this code.
 
 pub mod acceptor;
+mod brief;
 mod choose;
 mod codec;
 mod message;
@@ -18,6 +19,7 @@ mod proposer;
 mod rename;
 
 pub use acceptor::Register;
+pub use brief::Brief;
 pub use codec::DecodeError;
 pub use message::{Reply, Request, Stage, Vote};
 pub use placement::{Ballot, Layout, LayoutError, Placement, Shard};

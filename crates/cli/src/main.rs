@@ -39,6 +39,18 @@ enum Command {
     Ls(commands::ls::Options),
     /// Show how services and nodes are doing.
     Status(commands::status::Options),
+    /// Show how whole everything is that is stored, and name what is not.
+    Census(commands::census::Options),
+    /// Show what is being mended, and was.
+    Repairs(commands::repairs::Options),
+    /// Empty a node: what it holds is moved to others, and nothing new goes there.
+    Drain(commands::membership::Options),
+    /// Let a node take chunks again that was being emptied or taken out.
+    Activate(commands::membership::Options),
+    /// Take a node out of the cluster: empty it, seal its disk, forget it. Of a dead one, what it held is made anew.
+    Remove(commands::membership::Options),
+    /// Even out what nodes hold, as fast as chunks are repaired; slowly, it is done without a command.
+    Rebalance(commands::membership::RebalanceOptions),
     /// Take videos out.
     Rm(commands::rm::Options),
     /// Play a video with the smart client, or save it.
@@ -86,6 +98,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Upload(options) => tool(|stop| commands::upload::run(options, stop)),
         Command::Ls(options) => tool(|_stop| commands::ls::run(options)),
         Command::Status(options) => tool(|stop| commands::status::run(options, stop)),
+        Command::Census(options) => tool(|stop| commands::census::run(options, stop)),
+        Command::Repairs(options) => tool(|stop| commands::repairs::run(options, stop)),
+        Command::Drain(options) => tool(|stop| commands::membership::drain(options, stop)),
+        Command::Activate(options) => tool(|_stop| commands::membership::activate(options)),
+        Command::Remove(options) => tool(|stop| commands::membership::remove(options, stop)),
+        Command::Rebalance(options) => tool(|stop| commands::membership::rebalance(options, stop)),
         Command::Rm(options) => tool(|_stop| commands::rm::run(options)),
         Command::Logs(options) => tool(|stop| commands::logs::run(options, stop)),
         Command::Node(commands::node::Command::Adopt(options)) => commands::node::adopt(&options),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use vstack_api::{
+    census::{Census, Repairs},
     headers,
     metadata::{
         CompleteVideo, ConsensusState, CreateVideo, DecidedBatch, FailVideo, Group, Heartbeat, Manifest,
@@ -123,6 +124,57 @@ impl MetadataClient {
         self.get("/redundancy/config", &[]).await
     }
 
+    /// The last count of everything that is stored.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn census(&self) -> Result<Census, ClientError> {
+        self.get("/census", &[]).await
+    }
+
+    /// Empties a node.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn drain_node(&self, label: &str) -> Result<NodeInfo, ClientError> {
+        let path = format!("/nodes/{label}/drain");
+        self.call(Method::POST, &path, &[], None::<&()>).await
+    }
+
+    /// Lets a node take chunks again.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn activate_node(&self, label: &str) -> Result<NodeInfo, ClientError> {
+        let path = format!("/nodes/{label}/activate");
+        self.call(Method::POST, &path, &[], None::<&()>).await
+    }
+
+    /// Takes a node out.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn remove_node(&self, label: &str) -> Result<NodeInfo, ClientError> {
+        let path = format!("/nodes/{label}");
+        self.call(Method::DELETE, &path, &[], None::<&()>).await
+    }
+
+    /// Has nodes evened out as fast as chunks are repaired.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn rebalance(&self) -> Result<Repairs, ClientError> {
+        self.call(Method::POST, "/rebalance", &[], None::<&()>).await
+    }
+
+    /// What is being mended, and was.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn repairs(&self) -> Result<Repairs, ClientError> {
+        self.get("/repairs", &[]).await
+    }
+
     /// `GET /stats`.
     ///
     /// # Errors
@@ -170,6 +222,25 @@ impl MetadataClient {
     /// As any call.
     pub async fn delete_video(&self, video: VideoId) -> Result<StatusSet, ClientError> {
         self.call(Method::DELETE, &format!("/video/{video}"), &[], None::<&()>)
+            .await
+    }
+
+    /// `DELETE /video/{id}?purge=true`: without a way back.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn purge_video(&self, video: VideoId) -> Result<StatusSet, ClientError> {
+        let purge = [("purge", "true".to_owned())];
+        self.call(Method::DELETE, &format!("/video/{video}"), &purge, None::<&()>)
+            .await
+    }
+
+    /// `POST /video/{id}/restore`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn restore_video(&self, video: VideoId) -> Result<StatusSet, ClientError> {
+        self.call(Method::POST, &format!("/video/{video}/restore"), &[], None::<&()>)
             .await
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use vstack_api::{
     auth::header_bytes,
     consensus::RegisterView,
-    headers,
+    headers, holdings,
     node::{ChunkPage, NodeHealth, RegisterPage},
 };
 use vstack_chunkpaxos::{Reply, Request};
@@ -315,6 +315,57 @@ impl NodeClient {
         Ok(Proved {
             node: answer.node.parse().map_err(|_| unreadable())?,
             process: process.map(ProcessUuid::from_bytes),
+        })
+    }
+
+    /// Everything that a node holds, as it is now: what was there before the call, and perhaps more.
+    ///
+    /// # Errors
+    /// When a part of it is not told.
+    pub async fn holdings(&self, of: &Holder) -> Result<holdings::Page, ClientError> {
+        let mut all = self.holdings_from(of, 0).await?;
+        while let Some(next) = all.next {
+            let page = self.holdings_from(of, next).await?;
+            // The node began anew in between, or it would go on for ever.
+            if page.process != all.process || page.key != all.key || page.next.is_some_and(|then| then <= next) {
+                return Err(ClientError::BadAnswer {
+                    url: of.url.clone(),
+                    reason: "the pages of its holdings do not go together".to_owned(),
+                });
+            }
+            all.holdings.extend(page.holdings);
+            all.next = page.next;
+        }
+        all.holdings.sort();
+        Ok(all)
+    }
+
+    /// Seals a node's disk: it votes no more, for good.
+    ///
+    /// # Errors
+    /// When it is not known to be sealed.
+    pub async fn seal(&self, node: &Holder) -> Result<(), ClientError> {
+        let answer = self.post(node, "/seal", Vec::new()).await?;
+        answer.verify(&self.http, &answer.body)?;
+        expect_success(&answer)
+    }
+
+    /// Which process a node is, and the version of what it holds.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn held_version(&self, of: &Holder) -> Result<(ProcessUuid, u64), ClientError> {
+        let page = self.holdings_from(of, holdings::PARTS).await?;
+        Ok((page.process, page.version))
+    }
+
+    async fn holdings_from(&self, of: &Holder, from: u16) -> Result<holdings::Page, ClientError> {
+        let answer = self.post(of, "/holdings", holdings::encode_request(from)).await?;
+        answer.verify(&self.http, &answer.body)?;
+        expect_success(&answer)?;
+        holdings::Page::decode(&answer.body).map_err(|error| ClientError::BadAnswer {
+            url: answer.url.clone(),
+            reason: error.to_string(),
         })
     }
 

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, io};
 
+use vstack_chunkpaxos::Brief;
 use vstack_types::{NodeRef, NodeUuid, planted};
 
 use crate::{
@@ -22,10 +23,13 @@ pub(crate) const NAME: &str = "checkpoint";
 const NEW_NAME: &str = "checkpoint.new";
 
 const MAGIC: [u8; 8] = *b"VSTACKCK";
-/// Of this file alone: one of another version is not used.
-const VERSION: u32 = 1;
+/// Of this file alone: one of a version that is not known is not used.
+const VERSION: u32 = 2;
+/// Its registers have no briefs: it says only how far the log was synced.
+const VERSION_WITHOUT_BRIEFS: u32 = 1;
 const ITEM_LEN: usize = 32;
-const REGISTER_LEN: usize = 16;
+const REGISTER_LEN: usize = 20;
+const REGISTER_LEN_WITHOUT_BRIEF: usize = 16;
 /// Length and CRC-32C before each block.
 const BLOCK_HEAD_LEN: usize = 8;
 /// Most of one block: cells of a shard of four billion chunks.
@@ -57,6 +61,8 @@ pub(crate) struct Checkpoint {
     pub position: Position,
     /// The superblocks there were.
     pub superblocks: Vec<Known>,
+    /// What its registers come to is in it; without, the index cannot be taken from it.
+    pub has_briefs: bool,
     shards: Vec<(Vec<ItemCell>, Vec<RegisterCell>)>,
 }
 
@@ -179,13 +185,19 @@ fn encode_shard(items: &[ItemCell], registers: &[RegisterCell]) -> Vec<u8> {
     }
     bytes.extend_from_slice(&count(registers.len()));
     for cell in registers {
-        bytes.extend_from_slice(&cell.fingerprint.to_le_bytes());
-        bytes.extend_from_slice(&cell.place.packed().to_le_bytes());
+        let RegisterCell {
+            fingerprint,
+            place,
+            brief,
+        } = *cell;
+        bytes.extend_from_slice(&fingerprint.to_le_bytes());
+        bytes.extend_from_slice(&place.packed().to_le_bytes());
+        bytes.extend_from_slice(&brief.code().to_le_bytes());
     }
     bytes
 }
 
-fn decode_shard(bytes: &[u8]) -> Result<(Vec<ItemCell>, Vec<RegisterCell>), Refused> {
+fn decode_shard(bytes: &[u8], has_briefs: bool) -> Result<(Vec<ItemCell>, Vec<RegisterCell>), Refused> {
     let mut parts = Parts(bytes);
     let place = |packed| Place::from_packed(packed).ok_or(Refused::Damaged);
     let items = (0..parts.count(ITEM_LEN)?)
@@ -197,11 +209,21 @@ fn decode_shard(bytes: &[u8]) -> Result<(Vec<ItemCell>, Vec<RegisterCell>), Refu
             ))
         })
         .collect::<Result<_, Refused>>()?;
-    let registers = (0..parts.count(REGISTER_LEN)?)
+    let register_len = if has_briefs {
+        REGISTER_LEN
+    } else {
+        REGISTER_LEN_WITHOUT_BRIEF
+    };
+    let registers = (0..parts.count(register_len)?)
         .map(|_| {
             Ok(RegisterCell {
                 fingerprint: parts.u64()?,
                 place: place(parts.u64()?)?,
+                brief: if has_briefs {
+                    Brief::from_code(parts.u32()?)
+                } else {
+                    Brief::NOTHING
+                },
             })
         })
         .collect::<Result<_, Refused>>()?;
@@ -340,12 +362,14 @@ fn decode<F: DiskFile>(file: F, node: NodeRef) -> Result<Checkpoint, Refused> {
     if begin[..8] != MAGIC {
         return Err(Refused::Damaged);
     }
-    if begin[8..] != VERSION.to_le_bytes() {
-        return Err(Refused::Version);
-    }
+    let has_briefs = match u32::from_le_bytes([begin[8], begin[9], begin[10], begin[11]]) {
+        VERSION => true,
+        VERSION_WITHOUT_BRIEFS => false,
+        _ => return Err(Refused::Version),
+    };
     let (key, position, superblocks) = decode_start(&reading.block()?, node)?;
     let shards = (0..SHARDS)
-        .map(|_| decode_shard(&reading.block()?))
+        .map(|_| decode_shard(&reading.block()?, has_briefs))
         .collect::<Result<_, _>>()?;
     if reading.at != size {
         return Err(Refused::Damaged);
@@ -354,6 +378,7 @@ fn decode<F: DiskFile>(file: F, node: NodeRef) -> Result<Checkpoint, Refused> {
         key,
         position,
         superblocks,
+        has_briefs,
         shards,
     })
 }
@@ -416,10 +441,10 @@ mod of_any_bytes {
 
     /// A shard that is read is written the same.
     pub(crate) fn read_back_shard(bytes: &[u8]) {
-        if let Ok((items, registers)) = decode_shard(bytes) {
+        if let Ok((items, registers)) = decode_shard(bytes, true) {
             let again = encode_shard(&items, &registers);
             assert_eq!(again.len(), bytes.len());
-            assert!(decode_shard(&again).is_ok());
+            assert!(decode_shard(&again, true).is_ok());
         }
     }
 

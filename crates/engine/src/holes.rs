@@ -23,7 +23,7 @@ use crate::{
 const FREED_MAX: usize = 1 << 20;
 
 /// Payloads below this size share pages with other records.
-const HOLE_BYTES_MIN: u64 = 64 * 1024;
+pub(crate) const HOLE_BYTES_MIN: u64 = 64 * 1024;
 
 /// Pages of an item that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,7 @@ mod engine;
 mod file_disk;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod held;
 mod holes;
 mod identity;
 mod index;
@@ -72,8 +73,10 @@ pub use data_file::DataFile;
 pub use disk::{Disk, DiskFile, Usage, is_full};
 pub use engine::{BATCH_BYTES_MAX, Engine, EngineError, QUEUE_BYTES_MAX, QUEUE_OPS_MAX};
 pub use file_disk::{FileDisk, Locked};
+pub use held::HELD_PARTS;
 pub use holes::Reclaimed;
 pub use identity::{Identity, IdentityError, Retired};
+pub use index::{HeldPart, Wanted};
 pub use instruments::{Distribution, Histogram, Instruments, Timed};
 pub use item::{Item, ItemBuilder};
 pub use list::{ListedItem, ListedRegister, Page};

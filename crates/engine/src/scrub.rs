@@ -397,6 +397,7 @@ mod tests {
         let register = |fingerprint, offset| RegisterCell {
             fingerprint,
             place: Place::new(0, offset),
+            brief: vstack_chunkpaxos::Brief::NOTHING,
         };
         let cells = [
             register(1, 8192),

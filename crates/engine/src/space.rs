@@ -14,7 +14,7 @@ use vstack_types::{Digest, planted};
 use crate::{
     batches::{Batch, Batches, list_of},
     disk::{Disk, DiskFile},
-    holes::pages_of,
+    holes::{HOLE_BYTES_MIN, pages_of},
     index::{Place, tag_of},
     op::Move,
     reader::{ReadError, Reader},
@@ -103,7 +103,8 @@ impl<D: Disk> Reader<D> {
         let stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let all = self.space()?;
         let usage = self.0.disk.usage()?;
-        // What is left of it has to find room first, or it was written again in vain.
+        // What gives no page back when it is written again has to find room, or it was written again in vain. What
+        // does makes room for the next: on a nearly full disk a superblock of large items goes in several rounds.
         let free = usage.total_bytes.saturating_sub(usage.used_bytes);
         let room = free
             + all
@@ -112,7 +113,8 @@ impl<D: Disk> Reader<D> {
                 .map(SuperblockSpace::unwritten)
                 .sum::<u64>();
         let worth = all.iter().filter(|space| {
-            space.is_wasteful(superblock_bytes) && space.live <= room && !stuck.contains(&space.number)
+            let has_room = || space.live <= room || self.0.index.bytes_in(space.number, HOLE_BYTES_MIN) <= room;
+            space.is_wasteful(superblock_bytes) && !stuck.contains(&space.number) && has_room()
         });
         Ok(worth
             .max_by_key(|space| (space.waste() * 1000).checked_div(space.allocated).unwrap_or(0))

@@ -1,8 +1,8 @@
 //! A compact hash table: cells in one array, ordered by fingerprint, without a word of overhead each.
 //!
 //! Linear probing in which every run of cells is sorted. The home of a cell rises with its fingerprint, so the whole
-//! array is sorted too, and a search for what is not there ends as soon as it has passed the place. It grows by an
-//! eighth, so that it is always at least four fifths full: what a cell takes is known, and no growth doubles the memory.
+//! array is sorted too, and a search for what is not there ends as soon as it has passed the place. It grows by a
+//! sixteenth, so that it is always at least four fifths full: what a cell takes is known, and no growth doubles the memory.
 //! Knows nothing of what cells mean; several may have one fingerprint.
 
 /// Something with an evenly spread fingerprint.
@@ -96,7 +96,7 @@ impl<C: Cell> Table<C> {
     /// Adds a cell, beside others with its fingerprint.
     pub(crate) fn insert(&mut self, cell: C) {
         if (self.len + 1) * 10 > self.homes * 9 {
-            self.rebuild(self.homes + self.homes / 8 + HOMES_MIN);
+            self.rebuild(self.homes + self.homes / 16 + HOMES_MIN);
         }
         let mut at = self.position(cell.fingerprint());
         let mut carried = Some(cell);

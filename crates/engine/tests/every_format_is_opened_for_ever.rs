@@ -1,7 +1,9 @@
 //! Directories of every format version there ever was are opened, and hold what they held.
 //!
 //! `fixtures/v1` was written by the first vstack whose format was frozen, by [`used`]; `fixtures/v1-adopted` by a later
-//! one of the same format, by [`adopted`]: what the first does not have. Neither is ever written again: a test that fails
+//! one of the same format, by [`adopted`]: what the first does not have. `fixtures/v1-briefs` is [`used`] with a
+//! checkpoint of version 2; those of the others have version 1, which only says how far their logs were synced. None is
+//! ever written again: a test that fails
 //! here says that old data can no longer be read. A new version of the format gets directories of its own, named in
 //! [`Fixture`] and written with
 //! `VSTACK_WRITE_FIXTURE=v2 cargo test -p vstack-engine --test every_format_is_opened_for_ever -- --ignored`.
@@ -36,6 +38,8 @@ fn fixtures() -> PathBuf {
 struct Fixture {
     name: &'static str,
     superblock_bytes: u64,
+    /// A start goes on from its checkpoint.
+    resumes: bool,
     /// Writes what is in it, with this vstack.
     write: fn() -> MemDisk,
     describe: fn(&Store<MemDisk>) -> String,
@@ -45,6 +49,7 @@ struct Fixture {
 const V1: Fixture = Fixture {
     name: "v1",
     superblock_bytes: SUPERBLOCK_BYTES,
+    resumes: false,
     write: used,
     describe: described,
 };
@@ -53,11 +58,19 @@ const V1: Fixture = Fixture {
 const V1_ADOPTED: Fixture = Fixture {
     name: "v1-adopted",
     superblock_bytes: LARGE_SUPERBLOCK_BYTES,
+    resumes: false,
     write: adopted,
     describe: described_with_names,
 };
 
-const ALL: [Fixture; 2] = [V1, V1_ADOPTED];
+/// The first one again, with what its registers come to in the checkpoint.
+const V1_BRIEFS: Fixture = Fixture {
+    name: "v1-briefs",
+    resumes: true,
+    ..V1
+};
+
+const ALL: [Fixture; 3] = [V1, V1_ADOPTED, V1_BRIEFS];
 
 fn opened<D: Disk + Clone>(disk: &D, superblock_bytes: u64) -> Store<D> {
     let options = StoreOptions {
@@ -107,8 +120,9 @@ impl Fixture {
         let (_kept, disk) = make();
         let store = opened(&disk, self.superblock_bytes);
         assert_eq!(store.report().damage, [], "{version}");
-        assert!(store.report().checkpoint.is_some(), "{version}: {:?}", store.report());
-        assert_eq!(describe(&store), expected, "{version}, from its checkpoint");
+        let resumes = store.report().checkpoint.is_some();
+        assert_eq!(resumes, self.resumes, "{version}: {:?}", store.report());
+        assert_eq!(describe(&store), expected, "{version}, as it is");
         drop(store);
         let (_kept, disk) = make();
         disk.remove("checkpoint").unwrap();
@@ -285,6 +299,29 @@ fn version_1() {
 fn version_1_in_files() {
     V1.check(|| V1.in_files(), described);
     V1_ADOPTED.check(|| V1_ADOPTED.in_files(), described_with_names);
+}
+
+/// What an earlier checkpoint still says is how far the log was synced.
+#[test]
+fn a_log_that_ends_before_a_checkpoint_of_an_earlier_version_is_none_that_was_torn() {
+    let disk = V1.in_memory();
+    assert!(!opened(&disk, SUPERBLOCK_BYTES).reader().votes_lost());
+    let disk = V1.in_memory();
+    // Its position: behind version, block head, disk and key.
+    let checkpoint = disk.contents("checkpoint");
+    let ends_in = u32::from_le_bytes(checkpoint[56..60].try_into().unwrap());
+    let name = |number: u32| format!("superblock_{number:06}.vsb");
+    let mut bytes = disk.contents(&name(ends_in));
+    bytes[8192..].fill(0);
+    disk.plant(&name(ends_in), &bytes);
+    for behind in (ends_in + 1..)
+        .map(name)
+        .take_while(|name| disk.list().unwrap().contains(name))
+    {
+        disk.remove(&behind).unwrap();
+    }
+    let with_checkpoint = opened(&disk, SUPERBLOCK_BYTES);
+    assert!(with_checkpoint.reader().votes_lost());
 }
 
 #[test]

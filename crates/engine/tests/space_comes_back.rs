@@ -7,7 +7,9 @@ mod support;
 use std::sync::Arc;
 
 use support::*;
-use vstack_engine::{Compacted, Disk, DiskFile, Engine, Fault, FileDisk, MemDisk, Op, Outcome, Reader, Store, Which};
+use vstack_engine::{
+    Compacted, Disk, DiskFile, Engine, Fault, FileDisk, MemDisk, Op, Outcome, Reader, Store, StoreOptions, Which,
+};
 use vstack_types::SystemClock;
 
 /// Writes again what is wanted of a superblock.
@@ -405,4 +407,34 @@ async fn a_running_store_on_a_real_disk_empties_what_is_wasteful() {
         let here = served(&store.reader(), &format!("c{n}")).unwrap();
         assert_eq!(here, *item(n, 500_000).bytes());
     }
+}
+
+/// On a nearly full disk, large items that stay are moved a few at a time, and give their pages back: what has to find
+/// room at once is small records alone.
+#[test]
+fn a_superblock_of_large_items_is_worth_emptying_on_a_nearly_full_disk() {
+    const SUPERBLOCK: u64 = 8 << 20;
+    let disk = MemDisk::default();
+    let options = StoreOptions {
+        superblock_bytes: SUPERBLOCK,
+        ..options()
+    };
+    let mut store = Store::open(disk.clone(), options, at(0)).unwrap();
+    let mut staged = |name: String, len| one(&mut store, put(&name, &item(len as u64, len))).unwrap();
+    (0..700).for_each(|n| drop(staged(format!("small{n}"), 3000)));
+    (0..40).for_each(|n| drop(staged(format!("large{n}"), 70_000 + n)));
+    // The next one is nearly full, too.
+    (0..70).for_each(|n| drop(staged(format!("next{n}"), 90_000 + n)));
+    assert_eq!(store.reader().superblock_numbers(), [0, 1]);
+    // Together: one batch.
+    let deletions = (0..700).map(|n| Op::DeleteStaged {
+        id: id(&format!("small{n}")),
+    });
+    let deleted = store.commit(deletions.collect(), at(1));
+    assert!(deleted.iter().all(Result::is_ok));
+    assert_eq!(store.reader().superblock_numbers().last(), Some(&1), "no room was made");
+    disk.set_capacity(Some(disk.usage().unwrap().used_bytes + (64 << 10)));
+    let space = store.reader().space().unwrap();
+    assert!(space[1].size - space[1].end < space[0].live, "{space:?}");
+    assert_eq!(store.reader().most_wasteful(SUPERBLOCK).unwrap(), Some(0), "{space:?}");
 }

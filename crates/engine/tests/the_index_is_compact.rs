@@ -7,7 +7,8 @@ mod support;
 use support::*;
 use vstack_engine::{MemDisk, Store, StoreOptions};
 
-const CHUNKS: u64 = 50_000;
+/// So many that the room which every part of the index has from the first cell on hardly counts.
+const CHUNKS: u64 = 200_000;
 const BYTES_PER_CHUNK_MAX: u64 = 64;
 
 /// Operations committed at once.

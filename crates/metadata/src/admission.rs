@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use vstack_api::metadata::{NodeStatus, RegisterNode};
+use vstack_api::metadata::{NodeRole, NodeStatus, RegisterNode};
 use vstack_types::{Incarnation, NodeRef, ProcessUuid, Timestamp};
 
 use crate::{
@@ -114,6 +114,11 @@ pub enum Refusal {
         /// What it said before.
         known: u64,
     },
+    /// The disk was taken out of the cluster.
+    #[error(
+        "this disk was taken out of the cluster and votes no more: start the node on an empty data directory, or keep its chunks under a new identity with `vstack node adopt`"
+    )]
+    Removed,
     /// Too many nodes.
     #[error("{NODES_MAX} nodes are registered, or {UNPROVED_MAX} without the cluster secret; no more can be")]
     TooMany,
@@ -234,6 +239,9 @@ pub fn admit(known: Known<'_>, claim: Claim<'_>, now: Timestamp, node_timeout: D
         let registered = before.map_or(&request.node_url, |before| &before.url);
         return Err(Refusal::Twin(registered.clone()));
     }
+    if disk.is_some_and(|log| log.role == NodeRole::Removed) {
+        return Err(Refusal::Removed);
+    }
     if let Some(log) = disk {
         if signed && request.log_seq < log.log_seq && !vstack_types::planted!("a disk that went back is accepted") {
             let (given, known) = (request.log_seq, log.log_seq);
@@ -288,6 +296,10 @@ pub fn admit(known: Known<'_>, claim: Claim<'_>, now: Timestamp, node_timeout: D
         chunk_count: before.map_or(0, |before| before.chunk_count),
         trusted,
         went_back: false,
+        role: before
+            .map(|before| before.role)
+            .or(disk.map(|log| log.role))
+            .unwrap_or_default(),
     })
 }
 

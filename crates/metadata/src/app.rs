@@ -19,6 +19,7 @@ use crate::{
     registry,
     store::{Group, Node, Store, StoreError, Video},
     trace::TraceHub,
+    upkeep::Upkeep,
 };
 
 /// State of the service: nothing but ways to it.
@@ -33,6 +34,8 @@ pub(crate) struct App {
     pub(crate) costs: CommitCosts,
     /// What acceptors everywhere do, while somebody watches.
     pub(crate) trace: TraceHub,
+    /// Counts and mends.
+    pub(crate) upkeep: Upkeep,
     /// Wakes the reaper before its next look.
     pub(crate) reap_now: tokio::sync::Notify,
     pub(crate) shutdown: CancellationToken,

@@ -25,6 +25,7 @@ mod silence;
 pub mod store;
 mod trace;
 mod unheard;
+mod upkeep;
 mod watch;
 
 pub use reaper::{CHUNKS_AT_ONCE as REAPED_CHUNKS_AT_ONCE, ReaperPace, VIDEOS_AT_ONCE as REAPED_VIDEOS_AT_ONCE};

@@ -176,6 +176,7 @@ mod tests {
             chunk_count: 0,
             trusted: true,
             went_back: false,
+            role: vstack_api::metadata::NodeRole::Active,
         }
     }
 

@@ -42,6 +42,7 @@ pub fn info(node: &Node, now: Timestamp, node_timeout: Duration) -> NodeInfo {
         trusted: node.trusted,
         zone: node.zone.clone(),
         damaged_chunks: 0,
+        role: node.role,
     }
 }
 
@@ -72,6 +73,7 @@ pub fn candidates(nodes: &[Node], now: Timestamp, node_timeout: Duration) -> Vec
                 NodeStatus::Down => Liveness::Down,
             },
             trusted: node.trusted,
+            leaving: node.role.is_leaving(),
         })
     };
     nodes.iter().filter_map(candidate).collect()
@@ -136,6 +138,7 @@ mod tests {
             chunk_count: 0,
             trusted: false,
             went_back: false,
+            role: vstack_api::metadata::NodeRole::Active,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     silence,
     store::{DatabaseUrl, OpenError, SqliteStore, Store},
     trace::TraceHub,
+    upkeep::{self, Upkeep},
     watch,
 };
 
@@ -133,11 +134,13 @@ pub async fn serve_at(
         pace: backing.pace,
         costs: CommitCosts::default(),
         trace,
+        upkeep: Upkeep::default(),
         reap_now: Notify::new(),
         shutdown: shutdown.clone(),
     });
     let mut service = Service::new("metadata-service");
     app.costs.register(service.registry());
+    app.upkeep.register(service.registry());
     let router = service
         .secret(secret)
         .openapi(crate::http::openapi())
@@ -145,6 +148,7 @@ pub async fn serve_at(
     let workers = [
         tokio::spawn(reaper::run(Arc::clone(&app))),
         tokio::spawn(silence::run(Arc::clone(&app))),
+        tokio::spawn(upkeep::run(Arc::clone(&app))),
         tokio::spawn(watch::run(app)),
     ];
     entrance.serve(router, shutdown).await;

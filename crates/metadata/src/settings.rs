@@ -34,6 +34,21 @@ pub struct Settings {
     /// Copies of a replicated chunk.
     #[arg(long, env = "REPLICATION_FACTOR", default_value_t = 3, value_name = "COPIES", value_parser = replication_factor)]
     pub replication_factor: usize,
+    /// Whether chunks are mended and evened out; they are counted in any case.
+    #[arg(long, env = "REPAIRS", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub repairs: bool,
+    /// Seconds of silence after which a storage node counts as lost, and what it held is made anew on others.
+    #[arg(long, env = "REPAIR_GRACE", default_value_t = 900, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    pub repair_grace: u32,
+    /// Bytes a second that repairs may move from node to node.
+    #[arg(long, env = "REPAIR_RATE", default_value_t = 100_000_000, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(100_000..=100_000_000_000))]
+    pub repair_rate: u64,
+    /// Bytes a second that may be moved so that nodes hold their share, when nothing else is to be done.
+    #[arg(long, env = "REBALANCE_RATE", default_value_t = 20_000_000, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(100_000..=100_000_000_000))]
+    pub rebalance_rate: u64,
+    /// Seconds for which a deleted video can be restored, before its bytes go; 0 for not at all.
+    #[arg(long, env = "TRASH_TIME", default_value_t = 86_400, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=31_536_000))]
+    pub trash_time: u32,
     /// URLs of nodes to look for besides those that register, separated by commas.
     #[arg(long, env = "STORAGE_NODES", value_parser = vstack_service::settings::url, value_delimiter = ',', value_name = "URL,...")]
     pub storage_nodes: Vec<String>,
@@ -55,6 +70,16 @@ impl Settings {
     /// After so much silence the uploads of a process have failed.
     pub fn owner_timeout(&self) -> Duration {
         Duration::from_secs(self.owner_timeout.into())
+    }
+
+    /// After so much silence what a node held is made anew on others.
+    pub fn repair_grace(&self) -> Duration {
+        Duration::from_secs(self.repair_grace.into())
+    }
+
+    /// For so long a deleted video can be restored.
+    pub fn trash_time(&self) -> Duration {
+        Duration::from_secs(self.trash_time.into())
     }
 
     /// Between looks after the nodes.

@@ -78,6 +78,7 @@ async fn fail_silent(app: &App, now: Timestamp) -> Result<(), StoreError> {
             reason: Some(OWNER_SILENT.to_owned()),
             // Its owner may have been heard since the list was made.
             owner_silent_since: Some(before),
+            trash_until: None,
             at: now,
         };
         if app.store.change_status(video, change).await? {

@@ -76,6 +76,7 @@ fn refused(refusal: &Refusal) -> ApiError {
         | Refusal::UrlTaken(_)
         | Refusal::DiskTaken(_)
         | Refusal::DiskUnsigned
+        | Refusal::Removed
         | Refusal::Twin(_)
         | Refusal::Outdated { .. }
         | Refusal::WentBack { .. } => ErrorCode::Conflict,

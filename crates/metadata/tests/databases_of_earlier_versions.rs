@@ -15,7 +15,7 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 use tempfile::TempDir;
-use vstack_api::metadata::{ChunkPlace, VideoStatus};
+use vstack_api::metadata::{ChunkPlace, NodeRole, VideoStatus};
 use vstack_chunkpaxos::{Layout, Placement};
 use vstack_metadata::{
     admission::Refusal,
@@ -30,12 +30,15 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The versions there were, each by how the checksum of its migration begins. What was released is never edited: a
 /// database that has it would be refused.
-const VERSIONS: [(i64, &str); 5] = [
+const VERSIONS: [(i64, &str); 8] = [
     (1, "5d930956"),
     (2, "89110456"),
     (3, "c96bc1f8"),
     (4, "09097c3a"),
     (5, "048c441c"),
+    (6, "e51de7cc"),
+    (7, "fee44e3c"),
+    (8, "6e2c7667"),
 ];
 
 /// A node; `log_seq` stood beside it before version 4.
@@ -202,6 +205,7 @@ fn nodes(went_back_known: bool) -> [Node; 4] {
         chunk_count: 0,
         trusted: false,
         went_back: false,
+        role: NodeRole::Active,
     };
     [
         Node {
@@ -261,7 +265,13 @@ async fn its_disks_are_remembered_whoever_takes_their_place() {
             .map(|node| node.label)
             .collect();
         assert_eq!(labels, ["b", "c", "d"], "version {version}");
-        let log = |log_seq, went_back| Some(DiskLog { log_seq, went_back });
+        let log = |log_seq, went_back| {
+            Some(DiskLog {
+                log_seq,
+                went_back,
+                role: NodeRole::Active,
+            })
+        };
         assert_eq!(remembered(&store, disk(1)).await, log(70, false), "version {version}");
         assert_eq!(
             remembered(&store, disk(2)).await,

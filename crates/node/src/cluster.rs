@@ -131,6 +131,21 @@ pub(crate) async fn item(
     Ok(response)
 }
 
+/// `POST /seal`: from now on this disk votes no more, for good. Again: the same.
+pub(crate) async fn seal(
+    State(app): State<Shared>,
+    ClusterCall { call, .. }: ClusterCall<VOTE_BYTES_MAX>,
+) -> ApiResult<Response> {
+    if call.node != app.me_text {
+        return Err(reply::wrong_node(&app));
+    }
+    if !app.engine.reader().is_sealed() {
+        tracing::warn!("this disk is sealed: it was taken out of the cluster, and votes no more");
+    }
+    app.engine.seal().await.map_err(engine_error)?;
+    Ok(call.answer(StatusCode::OK, &app.me_text, Vec::new()))
+}
+
 /// `POST /paxos-challenge`: shows that this node has the secret, which disk it is, and which process.
 pub(crate) async fn challenge(
     State(app): State<Shared>,

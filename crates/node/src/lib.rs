@@ -15,6 +15,7 @@ mod damage;
 mod delete;
 mod gaps;
 mod get;
+mod holdings;
 mod housekeeping;
 mod lender;
 mod lists;

@@ -47,7 +47,6 @@ impl NodeMetrics {
     }
 
     pub(crate) fn count_scrub(&self, scrubbed: &Scrubbed) {
-        self.scrubbed_bytes.inc_by(scrubbed.bytes);
         for (kind, count) in [
             ("item", scrubbed.damaged.len() as u64),
             ("mended", scrubbed.mended),
@@ -56,6 +55,11 @@ impl NodeMetrics {
         ] {
             self.scrub_findings.get_or_create(&[("kind", kind)]).inc_by(count);
         }
+    }
+
+    /// Counts what the scrub reads, while it does.
+    pub(crate) fn scrubbed_bytes(&self, bytes: u64) {
+        self.scrubbed_bytes.inc_by(bytes);
     }
 
     /// Counts connections whose peer took nothing of what it was sent for too long.

@@ -8,7 +8,7 @@ use axum::{
 use vstack_api::headers;
 use vstack_service::Cors;
 
-use crate::{app::Shared, cluster, consensus, delete, get, lists, pull, put, status};
+use crate::{app::Shared, cluster, consensus, delete, get, holdings, lists, pull, put, status};
 
 pub(crate) fn routes(app: Shared) -> Router {
     let chunk = get(get::get_chunk)
@@ -27,6 +27,8 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/paxos/{id}", post(cluster::message))
         .route("/paxos/{id}/pull", post(pull::pull))
         .route("/paxos/{id}/item/{sha256}", get(cluster::item))
+        .route("/holdings", post(holdings::page))
+        .route("/seal", post(cluster::seal))
         .route("/paxos-challenge", post(cluster::challenge))
         .with_state(app)
 }

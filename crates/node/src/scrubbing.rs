@@ -70,7 +70,12 @@ async fn next(app: &App, period: Duration, position: &mut ScrubPosition) -> Opti
     let number = position.due(&numbers)?;
     let began = app.clock.monotonic();
     let rate = rate(app.engine.reader().stats(), period);
-    let scrubbed = app.engine.scrub(number, rate, |_| {}).await;
+    let mut counted = 0;
+    let count = |so_far: &Scrubbed| {
+        app.metrics.scrubbed_bytes(so_far.bytes - counted);
+        counted = so_far.bytes;
+    };
+    let scrubbed = app.engine.scrub(number, rate, count).await;
     position.passed(number, scrubbed.is_ok());
     Some(Step {
         number,

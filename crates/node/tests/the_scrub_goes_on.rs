@@ -32,9 +32,12 @@ async fn two_superblocks(dir: &Path) {
 /// A process that scrubs one superblock, and waits for half a day then: how many bytes it read, and when everything was
 /// read.
 async fn one_process(dir: &Path, ends_the_round: bool) -> (usize, u64) {
+    let position = || std::fs::read(dir.join("scrub")).ok();
+    let before = position();
     let node = TestNode::start(settings(dir, &["--scrub-period", "86400", "--gc-interval", "86400"])).await;
     let read = async || metric(&node, "vstack_scrub_bytes_total").await;
     until("a superblock is scrubbed", async || read().await > 0).await;
+    until("that is kept", async || position() != before).await;
     let completed = async || metric(&node, "vstack_scrub_completed_seconds").await;
     if ends_the_round {
         until("the round ended", async || completed().await > 0).await;
@@ -57,6 +60,27 @@ async fn a_restart_in_the_middle_begins_with_what_was_scrubbed_longest_ago() {
         "the next round"
     );
     assert_eq!(one_process(dir.path(), false).await.0, SECOND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_counted_while_they_are_read() {
+    const ITEM: usize = 300_000;
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(settings(dir.path(), &["--scrub-period", "0"])).await;
+    for n in 0..10 {
+        assert_eq!(node.put(&format!("/chunk/c{n}"), &bytes(ITEM + n)).await.status(), 201);
+    }
+    node.stop().await;
+    // One superblock: at least three seconds.
+    let node = TestNode::start(settings(dir.path(), &["--scrub-period", "86400"])).await;
+    let mut first = 0;
+    until("some of it is read", async || {
+        first = metric(&node, "vstack_scrub_bytes_total").await;
+        first > 0
+    })
+    .await;
+    assert!(first < 10 * ITEM as u64, "{first}: only when all was read");
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,8 @@ pub struct Candidate {
     pub liveness: Liveness,
     /// It proved that it knows the cluster secret.
     pub trusted: bool,
+    /// It is being emptied: nothing new goes there.
+    pub leaving: bool,
 }
 
 /// What a group is wanted for.
@@ -55,7 +57,7 @@ pub struct NoMajority {
 
 /// The members of a group, in the order its placements name them.
 ///
-/// - An untrusted node is never a member, and one whose disk is too full to take bytes only when every node that is
+/// - An untrusted node is never a member, nor is one that is being emptied while others are up, and one whose disk is too full to take bytes only when every node that is
 ///   up is.
 /// - Nodes that are down or avoided are left out when `replication_factor` others can be had. With fewer, they fill
 ///   the group up: trouble that passes never makes a group smaller, and with it the copies a decision takes. A chunk
@@ -69,7 +71,7 @@ pub fn choose_group(candidates: &[Candidate], request: GroupRequest<'_>) -> Resu
     let ranked = ranked(candidates, request.video);
     let up =
         |candidate: &Candidate| candidate.liveness != Liveness::Down && !request.avoid.contains(&candidate.node.uuid);
-    let roomy = |candidate: &Candidate| candidate.disk_percent <= DISK_PERCENT_FULL;
+    let roomy = |candidate: &Candidate| candidate.disk_percent <= DISK_PERCENT_FULL && !candidate.leaving;
     let any_room = ranked.iter().any(|candidate| up(candidate) && roomy(candidate));
     let subset = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<&Candidate> {
         let eligible = ranked.iter().copied().filter(|candidate| roomy(candidate) || !any_room);
@@ -95,7 +97,7 @@ pub fn choose_group(candidates: &[Candidate], request: GroupRequest<'_>) -> Resu
 }
 
 /// The trusted candidates, each disk once in its latest life, highest draw first.
-fn ranked(candidates: &[Candidate], video: VideoId) -> Vec<&Candidate> {
+pub(crate) fn ranked(candidates: &[Candidate], video: VideoId) -> Vec<&Candidate> {
     let mut by_disk = BTreeMap::<NodeUuid, &Candidate>::new();
     for candidate in candidates.iter().filter(|candidate| candidate.trusted) {
         let latest = by_disk.entry(candidate.node.uuid).or_insert(candidate);
@@ -118,11 +120,16 @@ fn ranked(candidates: &[Candidate], video: VideoId) -> Vec<&Candidate> {
 
 /// How many members each zone has so far.
 #[derive(Default)]
-struct ZoneSpread<'a>(BTreeMap<&'a str, usize>);
+pub(crate) struct ZoneSpread<'a>(BTreeMap<&'a str, usize>);
 
 impl<'a> ZoneSpread<'a> {
+    /// Counts a member that there is already.
+    pub(crate) fn note(&mut self, candidate: &'a Candidate) {
+        *self.0.entry(candidate.zone.as_str()).or_default() += 1;
+    }
+
     /// Up to `count` of `ranked`, one after the other from the zone with the fewest members, by rank within it.
-    fn pick(&mut self, ranked: &[&'a Candidate], count: usize) -> Vec<NodeRef> {
+    pub(crate) fn pick(&mut self, ranked: &[&'a Candidate], count: usize) -> Vec<NodeRef> {
         let mut left = ranked.to_vec();
         let mut picked = Vec::with_capacity(count.min(left.len()));
         while picked.len() < count && !left.is_empty() {
@@ -152,6 +159,7 @@ mod tests {
             disk_percent: 10.0,
             liveness: Liveness::Healthy,
             trusted: true,
+            leaving: false,
         }
     }
 

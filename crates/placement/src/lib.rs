@@ -5,6 +5,8 @@
 //! are those its group names, never those this function would choose today.
 
 mod group;
+mod members;
 mod rendezvous;
 
 pub use group::{Candidate, GroupRequest, Liveness, NoMajority, choose_group};
+pub use members::{MembersRequest, choose_members};

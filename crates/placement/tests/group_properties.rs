@@ -26,6 +26,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
                 disk_percent,
                 liveness,
                 trusted,
+                leaving: false,
             })
             .collect()
     })
@@ -105,6 +106,7 @@ proptest! {
             disk_percent: 20.0,
             liveness: Liveness::Healthy,
             trusted: true,
+            leaving: false,
         }).collect();
         let request = GroupRequest { video: VideoId::from_bytes(video), replication_factor: 3, avoid: &[] };
         let group = choose_group(&candidates, request).expect("all are up");
@@ -125,6 +127,7 @@ fn videos_are_spread_over_equal_nodes() {
             disk_percent: 30.0,
             liveness: Liveness::Healthy,
             trusted: true,
+            leaving: false,
         })
         .collect();
     let mut chosen = [0_u32; 6];

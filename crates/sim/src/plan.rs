@@ -22,6 +22,8 @@ pub(crate) struct Pace {
     /// In which a node reads everything again.
     pub scrub_period: Duration,
     pub reaper: ReaperPace,
+    /// After so much silence what a node held is made anew.
+    pub repair_grace: Duration,
 }
 
 /// See the module.
@@ -128,6 +130,8 @@ impl Plan {
                 checkpoint_records: [5, 50, 1_000_000][Dice::of(seed, "checkpoint").index(3)],
                 scrub_period: Duration::from_secs([10, 604_800][Dice::of(seed, "scrub").index(2)]),
                 reaper: ReaperPace::default(),
+                // Some clusters replace who is away soon, others wait for all the trouble to be over.
+                repair_grace: Duration::from_secs([15, 45, 900][Dice::of(seed, "repairs").index(3)]),
             },
         }
     }

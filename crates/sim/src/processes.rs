@@ -157,6 +157,9 @@ pub(crate) fn start_metadata(world: &Arc<World>) {
     let pace = &world.plan.pace;
     settings.heartbeat_interval = u32::try_from(pace.heartbeat.as_secs()).unwrap_or(10);
     settings.replication_factor = world.plan.copies;
+    // Who deletes means it, and who is away for long is replaced while there is trouble.
+    settings.trash_time = 0;
+    settings.repair_grace = u32::try_from(pace.repair_grace.as_secs()).unwrap_or(u32::MAX);
     let backing = Backing {
         store: Arc::clone(&world.store),
         clock: SimClock::start(world.begun, world.hosts().metadata.skew.clone()),

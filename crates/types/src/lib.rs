@@ -6,6 +6,7 @@
 pub mod ambient;
 mod clock;
 mod digest;
+mod fingerprint;
 mod ids;
 pub mod limits;
 pub mod planted;
@@ -13,5 +14,6 @@ mod range;
 
 pub use clock::{Clock, Monotonic, SystemClock, Timestamp};
 pub use digest::{Digest, DigestBuilder, ParseDigestError};
+pub use fingerprint::FingerprintKey;
 pub use ids::{ChunkId, Incarnation, NodeRef, NodeUuid, ParseIdError, ProcessUuid, VideoId};
 pub use range::{ByteRange, RangeError, RangeOutcome};

@@ -46,7 +46,7 @@ impl Drop for Planted {
     }
 }
 
-/// Whether the named fault is planted; see [`crate::planted`].
+/// Whether the named fault is planted; see [`mod@crate::planted`].
 #[macro_export]
 macro_rules! planted {
     ($name:literal) => {

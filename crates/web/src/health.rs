@@ -135,6 +135,7 @@ mod tests {
             incarnation: 0,
             trusted: true,
             damaged_chunks: 0,
+            role: vstack_api::metadata::NodeRole::Active,
             zone: String::new(),
         }
     }

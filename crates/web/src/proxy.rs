@@ -11,6 +11,7 @@ use axum::{
 use serde::Deserialize;
 use vstack_api::{
     ErrorBody,
+    census::{Census, Repairs},
     metadata::{ConsensusState, Manifest, StatusSet, VideoInfo, ViewCounted},
     redundancy::EfficiencyReport,
     uploader::UploadStatus,
@@ -110,6 +111,18 @@ pub(crate) async fn consensus(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     pass(&app.metadata, Method::GET, &format!("/consensus/{chunk}"), &headers).await
+}
+
+/// How whole everything is that is stored.
+#[utoipa::path(get, path = "/api/census", responses((status = 200, body = Census), (status = 503, body = ErrorBody)))]
+pub(crate) async fn census(State(app): State<App>, headers: HeaderMap) -> ApiResult<Response> {
+    pass(&app.metadata, Method::GET, "/census", &headers).await
+}
+
+/// What is being mended, and was.
+#[utoipa::path(get, path = "/api/repairs", responses((status = 200, body = Repairs), (status = 503, body = ErrorBody)))]
+pub(crate) async fn repairs(State(app): State<App>, headers: HeaderMap) -> ApiResult<Response> {
+    pass(&app.metadata, Method::GET, "/repairs", &headers).await
 }
 
 /// What storing takes.

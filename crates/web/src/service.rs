@@ -129,6 +129,8 @@ fn routes(app: App) -> Router {
         .route("/api/consensus/events", get(consensus::events))
         .route("/api/consensus/costs", get(consensus::costs))
         .route("/api/consensus/{chunk}", get(proxy::consensus))
+        .route("/api/census", get(proxy::census))
+        .route("/api/repairs", get(proxy::repairs))
         .route("/api/redundancy/efficiency", get(proxy::efficiency))
         .route("/api/upload", post(upload::upload))
         .route("/api/upload/{session}", delete(proxy::cancel_upload))

@@ -1,10 +1,12 @@
 /** The calls the pages make, one function each. */
 import { getJson, send } from './http';
 import type {
+  Census,
   ConsensusCosts,
   ConsensusState,
   Efficiency,
   Manifest,
+  Repairs,
   SystemHealth,
   SystemStats,
   UploadStatus,
@@ -30,6 +32,8 @@ export async function videos(limit: number, query: string): Promise<VideoPage> {
 export const manifest = async (id: string) => (await getJson<Manifest>(`/api/manifest/${part(id)}`)).body;
 export const health = async () => (await getJson<SystemHealth>('/api/health')).body;
 export const stats = async () => (await getJson<SystemStats>('/api/stats')).body;
+export const census = async () => (await getJson<Census>('/api/census')).body;
+export const repairs = async () => (await getJson<Repairs>('/api/repairs')).body;
 export const efficiency = async () => (await getJson<Efficiency>('/api/redundancy/efficiency')).body;
 export const consensus = async (chunk: string) =>
   (await getJson<ConsensusState>(`/api/consensus/${part(chunk)}`)).body;

@@ -60,6 +60,7 @@ export interface NodeInfo {
   public_url: string;
   zone: string;
   trusted: boolean;
+  role: 'active' | 'draining' | 'removing' | 'sealed' | 'removed';
 }
 
 export interface ServiceHealth {
@@ -219,4 +220,75 @@ export interface Efficiency {
     erasure_coding_overhead_factor: number;
   };
   mode_comparison: { replication: ModeFigures; erasure_coding: ModeFigures };
+}
+
+export type Health = 'healthy' | 'counting' | 'under_replicated' | 'endangered' | 'out_of_reach' | 'lost';
+
+export interface Tally {
+  chunks: number;
+  whole: number;
+  uncounted: number;
+  under_replicated: number;
+  endangered: number;
+  out_of_reach: number;
+  lost: number;
+}
+
+export interface ChunkStanding {
+  chunk_id: string;
+  standing: string;
+  sequence_num: number | null;
+  start_sec: number | null;
+  end_sec: number | null;
+}
+
+export interface VideoStanding {
+  video_id: string;
+  title: string;
+  tally: Tally;
+  chunks: ChunkStanding[];
+}
+
+export interface NodeCounted {
+  node: string;
+  counted_at: string | null;
+  items: number;
+  placed: number | null;
+  placed_bytes: number;
+  orphans: number;
+  trouble: string | null;
+}
+
+export interface Census {
+  health: Health;
+  complete: boolean;
+  at: string;
+  tally: Tally;
+  videos: VideoStanding[];
+  videos_not_whole: number;
+  nodes: NodeCounted[];
+  processor_percent: number;
+}
+
+export interface Repair {
+  chunk_id: string;
+  video_id: string;
+  what: string;
+  why: string;
+  began: string;
+  took_sec: number | null;
+  bytes: number;
+  failed: string | null;
+}
+
+export interface Repairs {
+  waiting: number;
+  running: Repair[];
+  recent: Repair[];
+  done: number;
+  done_bytes: number;
+  failures: number;
+  rate_bytes_per_second: number;
+  uneven: number;
+  hurried: boolean;
 }

@@ -4,6 +4,7 @@ export type Route =
   | { page: 'library' }
   | { page: 'watch'; id: string }
   | { page: 'nodes' }
+  | { page: 'census' }
   | { page: 'consensus'; chunk: string | null }
   | { page: 'efficiency' }
   | { page: 'unknown'; path: string };
@@ -15,6 +16,8 @@ export function parseRoute(pathname: string, search: string): Route {
       return { page: 'library' };
     case '/nodes':
       return { page: 'nodes' };
+    case '/census':
+      return { page: 'census' };
     case '/consensus':
       return { page: 'consensus', chunk: new URLSearchParams(search).get('chunk') };
     case '/storage-efficiency':

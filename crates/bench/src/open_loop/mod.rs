@@ -9,6 +9,7 @@
 mod schedule;
 
 use std::{
+    collections::VecDeque,
     ops::ControlFlow,
     sync::{
         Arc,
@@ -123,7 +124,7 @@ async fn with_backlog<W: Worker>(workers: Vec<W>, plan: Plan, backlog: usize) ->
     let mut paced = std::mem::take(&mut sending.paced);
     paced.unsent = unsent;
     ensure!(sending.free.len() == count, "a worker was lost");
-    Ok((paced, sending.free))
+    Ok((paced, sending.free.into()))
 }
 
 /// A thread that wakes when a request is due: finer than the runtime's timers, and never held up by what runs there.
@@ -179,7 +180,8 @@ struct Done<W> {
 }
 
 struct Sending<W> {
-    free: Vec<W>,
+    /// The one that is free for longest is taken first: a connection that nobody uses for long is closed.
+    free: VecDeque<W>,
     busy: JoinSet<anyhow::Result<Done<W>>>,
     paced: Paced,
     /// When a request last had to wait for a worker: what was due before that was late for the server's sake.
@@ -189,7 +191,7 @@ struct Sending<W> {
 impl<W: Worker> Sending<W> {
     fn new(workers: Vec<W>) -> Self {
         Self {
-            free: workers,
+            free: workers.into(),
             busy: JoinSet::new(),
             paced: Paced::default(),
             starved: None,
@@ -225,7 +227,7 @@ impl<W: Worker> Sending<W> {
         while let Some(done) = self.busy.try_join_next() {
             self.take_back(done)?;
         }
-        if let Some(worker) = self.free.pop() {
+        if let Some(worker) = self.free.pop_front() {
             if self.starved.is_none_or(|starved| due > starved) {
                 self.paced.own_delay.record(due.elapsed());
             }
@@ -234,7 +236,7 @@ impl<W: Worker> Sending<W> {
         self.paced.waited += 1;
         loop {
             ensure!(self.finish_one().await?, "there is no worker");
-            if let Some(worker) = self.free.pop() {
+            if let Some(worker) = self.free.pop_front() {
                 self.starved = Some(Instant::now());
                 return Ok(worker);
             }
@@ -265,7 +267,7 @@ impl<W: Worker> Sending<W> {
         self.paced
             .latency
             .record(done.ended.saturating_duration_since(done.due));
-        self.free.push(done.worker);
+        self.free.push_back(done.worker);
         Ok(())
     }
 }
@@ -331,6 +333,15 @@ mod tests {
         assert_eq!(workers.len(), 100);
         assert!(paced.latency.summary().unwrap().p50 >= 30.0);
         assert_eq!((paced.waited, paced.unsent), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn no_connection_is_left_unused_for_long() {
+        let workers = (0..100).map(|_| Server::steady(Duration::from_millis(1))).collect();
+        let (paced, workers) = open_loop(workers, PLAN).await.unwrap();
+        assert_eq!(paced.latency.count(), 199);
+        // One after the other, though a few would do.
+        assert!(workers.iter().all(|worker| (1..=3).contains(&worker.asked)));
     }
 
     #[tokio::test]

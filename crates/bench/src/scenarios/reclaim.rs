@@ -214,9 +214,11 @@ async fn rounds(bench: &Bench, section: &mut Section, node: &LoneNode, size: Siz
             ..plan
         };
         let workers = Gets::of_every(&node.host, 2, size.read(), CONNECTIONS).await?;
-        let (quiet, workers) = open_loop(workers, plan).await?;
+        let (quiet, _) = open_loop(workers, plan).await?;
         let before = look().await?;
         delete(&node.host, size.groups_of(round)).await?;
+        // Deleting takes longer than a node keeps connections that nobody uses.
+        let workers = Gets::of_every(&node.host, 2, size.read(), CONNECTIONS).await?;
         let plan = Plan {
             duration: WINDOW.min(bench.round()),
             ..plan

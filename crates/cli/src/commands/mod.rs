@@ -1,9 +1,12 @@
 //! The tools for a cluster, one file each.
 
+pub mod census;
 mod figures;
 pub mod logs;
 pub mod ls;
+pub mod membership;
 pub mod node;
+pub mod repairs;
 pub mod rm;
 pub mod status;
 pub mod upload;

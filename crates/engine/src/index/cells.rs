@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, mem, sync::Arc};
 
+use vstack_chunkpaxos::Brief;
 use vstack_types::ChunkId;
 
 use super::entry::{Entry, Place, State, StoredItem};
@@ -25,7 +26,7 @@ const WANTED_BITS: u32 = 30;
 
 /// Who wants an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
     /// The accepted placement names it for this node.
     Placed = 0,
     /// Nothing was ever accepted: it waits for a vote.
@@ -113,11 +114,21 @@ impl Cell for ItemCell {
     }
 }
 
-/// Where a register is.
+/// Where a register is, and what it comes to. Without packing it took 24 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, packed(4))]
 pub(crate) struct RegisterCell {
     pub fingerprint: u64,
     pub place: Place,
+    pub brief: Brief,
+}
+
+impl RegisterCell {
+    /// A field of a packed struct cannot be borrowed, as comparing does.
+    pub(crate) fn is_at(&self, place: Place) -> bool {
+        let here = self.place;
+        here == place
+    }
 }
 
 impl Cell for RegisterCell {
@@ -257,10 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_keeps_state_and_want_apart_in_32_bytes() {
+    fn cells_are_small_and_keep_state_and_want_apart() {
         assert_eq!(
             (size_of::<Option<ItemCell>>(), size_of::<Option<RegisterCell>>()),
-            (32, 16)
+            (32, 20)
         );
         let checked = State::checked(Monotonic::from_start(Duration::from_secs(1_000_000)));
         for wanted in [Wanted::Placed, Wanted::Staged, Wanted::Left] {

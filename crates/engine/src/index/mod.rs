@@ -1,6 +1,6 @@
 //! What is where: for every chunk id its items and its register.
 //!
-//! Memory holds a cell of 32 bytes for an item and one of 16 for a register, found by a keyed fingerprint of the id; the
+//! Memory holds a cell of 32 bytes for an item and one of 20 for a register, found by a keyed fingerprint of the id; the
 //! ids themselves, digests and registers are read from the records that cells point to, and the id there is compared.
 //! What was used lately is kept as it was read. Holds only what is durable: the writer changes copies of entries and
 //! puts them here after the sync.
@@ -21,10 +21,12 @@ use std::{
     },
 };
 
-use vstack_types::{ChunkId, Digest, DigestBuilder, NodeRef, planted};
+use vstack_chunkpaxos::Brief;
+use vstack_types::{ChunkId, Digest, FingerprintKey, NodeRef, planted};
 
+pub use self::cells::Wanted;
 pub(crate) use self::{
-    cells::{ItemCell, RegisterCell, Wanted},
+    cells::{ItemCell, RegisterCell},
     entry::{Entry, Logged, Origin, Place, State, StoredItem, StoredRegister, tag_of},
 };
 use crate::{disk::DiskFile, superblocks::Superblocks, table::Table};
@@ -47,6 +49,8 @@ pub(crate) struct Index {
     registers: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Rises with every change of what is held, but not with what is learnt of bytes that are well.
+    held_version: AtomicU64,
 }
 
 impl Index {
@@ -60,6 +64,7 @@ impl Index {
             registers: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            held_version: AtomicU64::new(0),
         }
     }
 
@@ -67,16 +72,16 @@ impl Index {
         self.key
     }
 
+    pub(crate) const fn fingerprint_key(&self) -> FingerprintKey {
+        FingerprintKey::from_bytes(self.key)
+    }
+
     pub(crate) fn fingerprint(&self, id: &ChunkId) -> u64 {
         #[cfg(test)]
         if self.key == collisions::KEY {
             return collisions::FINGERPRINT;
         }
-        let mut digest = DigestBuilder::default();
-        digest.update(&self.key);
-        digest.update(id.as_str().as_bytes());
-        let digest = digest.finish();
-        u64::from_le_bytes(std::array::from_fn(|i| digest.as_bytes()[i]))
+        self.fingerprint_key().of(id)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the lowest bits")]
@@ -183,22 +188,24 @@ impl Index {
         let (before, after) = (place_of(old), place_of(&new));
         if before != after {
             if let Some(place) = before {
-                if shard
-                    .registers
-                    .remove(fingerprint, |cell| cell.place == place)
-                    .is_some()
-                {
+                if shard.registers.remove(fingerprint, |cell| cell.is_at(place)).is_some() {
                     self.registers.fetch_sub(1, Ordering::Relaxed);
                 }
                 superblocks.add_live(place, -REGISTER_BYTES);
             }
-            if let Some(place) = after {
-                shard.registers.insert(RegisterCell { fingerprint, place });
+            if let (Some(place), Some(stored)) = (after, &new.register) {
+                let brief = stored.register.brief(self.me);
+                shard.registers.insert(RegisterCell {
+                    fingerprint,
+                    place,
+                    brief,
+                });
                 self.registers.fetch_add(1, Ordering::Relaxed);
                 superblocks.add_live(place, REGISTER_BYTES);
             }
         }
         shard.change(id, (!new.is_empty()).then(|| Arc::new(new)));
+        self.held_changed();
         gone
     }
 
@@ -272,6 +279,18 @@ impl Index {
         (found, from)
     }
 
+    /// What a superblock has of registers, and of items smaller than `below` bytes, about.
+    pub(crate) fn bytes_in(&self, number: u32, below: u64) -> u64 {
+        let sums = self.each_shard(|shard| {
+            let small = shard.items.iter();
+            let small = small.filter(|cell| cell.place.superblock() == number && u64::from(cell.size) < below);
+            let registers = shard.registers.iter();
+            let registers = registers.filter(|cell| cell.place.superblock() == number).count();
+            small.map(ItemCell::footprint).sum::<i64>() + REGISTER_BYTES * i64::try_from(registers).unwrap_or(0)
+        });
+        u64::try_from(sums.sum::<i64>()).unwrap_or(0)
+    }
+
     /// The cells that point into a superblock.
     pub(crate) fn cells_in(&self, number: u32) -> (Vec<ItemCell>, Vec<RegisterCell>) {
         let mut all = (Vec::new(), Vec::new());
@@ -304,6 +323,9 @@ impl Index {
     pub(crate) fn learn(&self, id: &ChunkId, item: &StoredItem, learnt: State) {
         let fingerprint = self.fingerprint(id);
         self.write(fingerprint).learn(id, fingerprint, item, learnt);
+        if learnt.is_corrupt() {
+            self.held_changed();
+        }
     }
 
     /// Whether the item with this digest, whose record is at `place`, is the one that counts, and not corrupt.
@@ -347,13 +369,14 @@ impl Index {
             self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
         }
         shard.forget_all();
+        self.held_changed();
     }
 
     /// Whether the register in the record at `place` is the one that counts.
     pub(crate) fn is_live_register(&self, id: &ChunkId, place: Place) -> bool {
         let fingerprint = self.fingerprint(id);
         let shard = self.read(fingerprint);
-        shard.registers.find(fingerprint).any(|cell| cell.place == place)
+        shard.registers.find(fingerprint).any(|cell| cell.is_at(place))
     }
 
     /// Takes a shard as a checkpoint has it.
@@ -369,6 +392,40 @@ impl Index {
         for cell in registers.iter() {
             shard.registers.insert(*cell);
             self.registers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the index holds of one shard, as others are told.
+#[derive(Debug, Clone, Default)]
+pub struct HeldPart {
+    /// Items: fingerprint, tag, whether the bytes are damaged, who wants them.
+    pub items: Vec<(u64, u32, bool, Wanted)>,
+    /// Registers: fingerprint, and what they come to.
+    pub registers: Vec<(u64, Brief)>,
+}
+
+impl Index {
+    fn held_changed(&self) {
+        self.held_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Of everything that is held; read it before what it is of.
+    pub(crate) fn held_version(&self) -> u64 {
+        self.held_version.load(Ordering::Acquire)
+    }
+
+    /// What shard `number` holds.
+    pub(crate) fn held(&self, number: usize) -> HeldPart {
+        let shard = self.shards[number].read().unwrap_or_else(PoisonError::into_inner);
+        let item = |cell: &ItemCell| (cell.fingerprint, cell.tag, cell.state().is_corrupt(), cell.wanted());
+        HeldPart {
+            items: shard.items.iter().map(item).collect(),
+            registers: shard
+                .registers
+                .iter()
+                .map(|cell| (cell.fingerprint, cell.brief))
+                .collect(),
         }
     }
 }

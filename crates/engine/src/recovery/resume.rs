@@ -29,6 +29,11 @@ pub(super) fn resume<D: Disk>(
     if position.superblock < identity.first_superblock() {
         return Ok(Err("it is older than the disk's name".to_owned()));
     }
+    if !checkpoint.has_briefs {
+        return Ok(Err(
+            "it is of an earlier version; the next one is written in this one's".to_owned(),
+        ));
+    }
     recovery.retired = &[];
     recovery.into.retired_at = None;
     let last = numbers.last().copied();

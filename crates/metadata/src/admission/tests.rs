@@ -63,6 +63,7 @@ fn decide(nodes: &[Node], claim: Claim<'_>, now: Timestamp) -> Result<Node, Refu
     let disk = nodes.iter().find(same).map(|node| DiskLog {
         log_seq: node.log_seq,
         went_back: node.went_back,
+        role: node.role,
     });
     super::admit(Known { nodes, disk }, claim, now, TIMEOUT)
 }
@@ -193,6 +194,7 @@ fn what_is_known_of_a_disk_outlives_its_place() {
         disk: Some(DiskLog {
             log_seq: 1_000,
             went_back: false,
+            role: NodeRole::Active,
         }),
     };
     let claim = |signed, request| {
@@ -359,4 +361,32 @@ fn what_is_given_is_checked_and_brought_to_one_form() {
             "{label}"
         );
     }
+}
+
+#[test]
+fn a_disk_that_was_taken_out_does_not_come_back() {
+    let removed = DiskLog {
+        log_seq: 5,
+        went_back: false,
+        role: NodeRole::Removed,
+    };
+    let request = request("node-a", 1, Some(1), 5);
+    let claim = Claim {
+        request: &request,
+        signed: true,
+        proof: given(1),
+        asked: None,
+    };
+    let known = |disk| Known { nodes: &[], disk };
+    assert_eq!(
+        super::admit(known(Some(removed)), claim, NOW, TIMEOUT),
+        Err(Refusal::Removed)
+    );
+    let draining = DiskLog {
+        role: NodeRole::Draining,
+        ..removed
+    };
+    // Whatever part it had it keeps.
+    let again = super::admit(known(Some(draining)), claim, NOW, TIMEOUT).map(|node| node.role);
+    assert_eq!(again, Ok(NodeRole::Draining));
 }

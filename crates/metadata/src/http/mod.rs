@@ -1,5 +1,6 @@
 //! The service over HTTP: routes, and handlers that read a request, call what decides, and put the answer together.
 
+mod census;
 mod chunks;
 mod cluster;
 mod manifests;
@@ -26,6 +27,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/video", post(videos::create))
         .route("/videos", get(videos::list))
         .route("/video/{id}", axum::routing::delete(videos::delete))
+        .route("/video/{id}/restore", post(videos::restore))
         .route("/video/{id}/status", patch(videos::set_status))
         .route("/video/{id}/popularity", get(videos::popularity))
         .route("/video/{id}/view", post(videos::count_view))
@@ -39,6 +41,9 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/nodes/health-summary", get(nodes::health_summary))
         .route("/nodes/register", post(nodes::register))
         .route("/nodes/{id}/heartbeat", post(nodes::heartbeat))
+        .route("/nodes/{id}", axum::routing::delete(nodes::remove))
+        .route("/nodes/{id}/drain", post(nodes::drain))
+        .route("/nodes/{id}/activate", post(nodes::activate))
         .route("/redundancy/recommend/{id}", get(redundancy::recommend))
         .route("/redundancy/config", get(redundancy::config))
         .route(
@@ -47,6 +52,9 @@ pub(crate) fn routes(app: Shared) -> Router {
         )
         .route("/redundancy/efficiency", get(redundancy::efficiency))
         .route("/storage/overhead", get(redundancy::overhead))
+        .route("/census", get(census::census))
+        .route("/repairs", get(census::repairs))
+        .route("/rebalance", post(census::rebalance))
         .route("/events", get(stream::events))
         .route("/video/{id}/group", post(cluster::group))
         .route("/video/{id}/decided", post(cluster::decided))
@@ -69,6 +77,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         videos::create,
         videos::list,
         videos::delete,
+        videos::restore,
         videos::set_status,
         videos::popularity,
         videos::count_view,
@@ -81,12 +90,18 @@ pub(crate) fn routes(app: Shared) -> Router {
         nodes::health_summary,
         nodes::register,
         nodes::heartbeat,
+        nodes::drain,
+        nodes::activate,
+        nodes::remove,
         redundancy::recommend,
         redundancy::config,
         redundancy::set_override,
         redundancy::clear_override,
         redundancy::efficiency,
         redundancy::overhead,
+        census::census,
+        census::repairs,
+        census::rebalance,
         stream::events,
         stream::messages,
         cluster::group,

@@ -7,7 +7,9 @@ use axum::{
 };
 use vstack_api::{
     ErrorCode,
-    metadata::{Heartbeat, NodeAck, NodeInfo, NodeList, NodeStatus, NodeSummary, RegisterNode, TOLD_CHUNKS_MAX},
+    metadata::{
+        Heartbeat, NodeAck, NodeInfo, NodeList, NodeRole, NodeStatus, NodeSummary, RegisterNode, TOLD_CHUNKS_MAX,
+    },
 };
 use vstack_service::{ApiError, ApiResult, ClusterAuth, Json, Path, Query, Whole};
 
@@ -82,6 +84,66 @@ pub(super) async fn register(
         node_id: node.label,
         trusted: node.trusted,
     }))
+}
+
+/// Gives a node's disk its part in the cluster. Again: the same.
+async fn set_role(app: &App, label: String, role: NodeRole) -> ApiResult<Json<NodeInfo>> {
+    let unknown = || ApiError::new(ErrorCode::NotFound, format!("there is no node {label}"));
+    let node = app.store.node(label.clone()).await.map_err(store_error)?;
+    let node = node.ok_or_else(unknown)?;
+    let conflict = |detail: &str| ApiError::new(ErrorCode::Conflict, detail);
+    let disk = node
+        .acceptor
+        .ok_or_else(|| conflict("this node takes no votes, and holds nothing"))?;
+    if node.role == NodeRole::Removing && role == NodeRole::Draining {
+        return Err(conflict(
+            "this node is being taken out, which empties it; activate it first to keep it",
+        ));
+    }
+    if node.role == NodeRole::Sealed {
+        // Taking it out goes on by itself.
+        return if role == NodeRole::Removing {
+            Ok(Json(registry::info(&node, app.now(), app.settings.node_timeout())))
+        } else {
+            Err(conflict(
+                "its disk is sealed: it is empty, votes no more, and is taken out in a moment",
+            ))
+        };
+    }
+    let set = app.store.set_role(disk.uuid, role).await.map_err(store_error)?;
+    let set = set.ok_or_else(unknown)?;
+    if set.role != role {
+        return Err(conflict(
+            "this node never registered under the cluster secret: it holds nothing that counts",
+        ));
+    }
+    tracing::info!(
+        node = label,
+        role = role.as_str(),
+        "a node's part in the cluster was set"
+    );
+    app.tell_node(&set);
+    app.upkeep.count_now.notify_one();
+    Ok(Json(registry::info(&set, app.now(), app.settings.node_timeout())))
+}
+
+/// Empties a node: nothing new goes there, and what it holds is moved to others. It goes on serving meanwhile.
+#[utoipa::path(post, path = "/nodes/{id}/drain", params(("id" = String, Path)), responses((status = 200, body = NodeInfo), (status = 404, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
+pub(super) async fn drain(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<NodeInfo>> {
+    set_role(&app, id, NodeRole::Draining).await
+}
+
+/// Lets a node that was being emptied, or taken out, take chunks again.
+#[utoipa::path(post, path = "/nodes/{id}/activate", params(("id" = String, Path)), responses((status = 200, body = NodeInfo), (status = 404, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
+pub(super) async fn activate(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<NodeInfo>> {
+    set_role(&app, id, NodeRole::Active).await
+}
+
+/// Takes a node out: empties it, seals its disk, forgets it. Of one that does not answer, what it held is made anew on
+/// others at once.
+#[utoipa::path(delete, path = "/nodes/{id}", params(("id" = String, Path)), responses((status = 200, body = NodeInfo), (status = 404, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
+pub(super) async fn remove(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<NodeInfo>> {
+    set_role(&app, id, NodeRole::Removing).await
 }
 
 /// A sign of life; 404 asks the node to register again, also when its label is another disk's by now, or its disk

@@ -11,7 +11,7 @@ use vstack_api::{
     metadata::{CreateVideo, Popularity, SetStatus, StatusSet, VideoCreated, VideoInfo, VideoStatus, ViewCounted},
 };
 use vstack_service::{ApiError, ApiResult, Json, Path, Query};
-use vstack_types::{VideoId, limits::TITLE_CHARS_MAX};
+use vstack_types::{Timestamp, VideoId, limits::TITLE_CHARS_MAX};
 
 use crate::{
     app::{App, Shared, no_such_video, store_error},
@@ -140,10 +140,49 @@ pub(super) async fn set_status(
     change_status(&app, id, status, None).await.map(Json)
 }
 
-/// Takes a video out; its bytes go in the background.
-#[utoipa::path(delete, path = "/video/{id}", params(("id" = String, Path)), responses((status = 200, body = StatusSet), (status = 404, body = vstack_api::ErrorBody)))]
-pub(super) async fn delete(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<StatusSet>> {
-    change_status(&app, id, VideoStatus::Deleted, None).await.map(Json)
+/// How a video is taken out.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeleteQuery {
+    /// It cannot be restored; its bytes go at once.
+    #[serde(default)]
+    purge: bool,
+}
+
+/// Takes a video out. It can be restored for a while; then its bytes go, in the background.
+#[utoipa::path(delete, path = "/video/{id}", params(("id" = String, Path), DeleteQuery), responses((status = 200, body = StatusSet), (status = 404, body = vstack_api::ErrorBody)))]
+pub(super) async fn delete(
+    State(app): State<Shared>,
+    Path(id): Path<VideoId>,
+    Query(DeleteQuery { purge }): Query<DeleteQuery>,
+) -> ApiResult<Json<StatusSet>> {
+    let set = change_status(&app, id, VideoStatus::Deleted, None).await?;
+    if purge && app.store.empty_trash(app.now(), Some(id)).await.map_err(store_error)? > 0 {
+        app.reap_now.notify_one();
+    }
+    Ok(Json(set))
+}
+
+/// Restores a deleted video, as long as its bytes are kept.
+#[utoipa::path(post, path = "/video/{id}/restore", params(("id" = String, Path)), responses((status = 200, body = StatusSet), (status = 404, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
+pub(super) async fn restore(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<StatusSet>> {
+    let set = StatusSet {
+        video_id: id,
+        status: VideoStatus::Active,
+    };
+    if app.store.restore(id).await.map_err(store_error)? {
+        app.tell_status(id, VideoStatus::Active, None);
+        return Ok(Json(set));
+    }
+    let video = app.video(id).await?;
+    if video.status == VideoStatus::Active {
+        return Ok(Json(set));
+    }
+    let detail = match video.status {
+        VideoStatus::Deleted => "its bytes are gone, or were on their way out: upload it again".to_owned(),
+        status => format!("the video is {}, and was not deleted", status.as_str()),
+    };
+    Err(ApiError::new(ErrorCode::Conflict, detail))
 }
 
 /// Steps to `to` if that is a legal step from where the video stands; standing there already is success.
@@ -180,6 +219,7 @@ pub(super) async fn change_status(
             to,
             reason: reason.clone(),
             owner_silent_since: None,
+            trash_until: trash_until(app, from, to),
             at: app.now(),
         };
         if vstack_types::planted!("a deletion is acknowledged and not written down") && to == VideoStatus::Deleted {
@@ -191,6 +231,12 @@ pub(super) async fn change_status(
         }
         // Somebody was faster. Statuses only go forward, so this ends.
     }
+}
+
+/// Until when a video that steps so is kept; what was never whole is not.
+fn trash_until(app: &App, from: VideoStatus, to: VideoStatus) -> Option<Timestamp> {
+    let kept = from == VideoStatus::Active && to == VideoStatus::Deleted && !app.settings.trash_time().is_zero();
+    kept.then(|| app.now().plus(app.settings.trash_time()))
 }
 
 /// A script's video may have any number of chunks, but none may be missing between them.

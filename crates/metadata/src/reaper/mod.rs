@@ -49,6 +49,10 @@ pub struct ReaperPace {
     /// A node that has been silent for so long is no longer waited for; what it still has should it return stays
     /// there.
     pub give_up_nodes_after: Duration,
+    /// Between counts of everything that is stored, at least.
+    pub count_every: Duration,
+    /// What is missing of a chunk that was learned later than so long ago may only be late.
+    pub settled_after: Duration,
 }
 
 impl Default for ReaperPace {
@@ -60,6 +64,8 @@ impl Default for ReaperPace {
             retry_max: Duration::from_secs(120),
             chunk_deadline: Duration::from_secs(15),
             give_up_nodes_after: Duration::from_secs(24 * 3_600),
+            count_every: Duration::from_secs(5),
+            settled_after: Duration::from_secs(30),
         }
     }
 }
@@ -83,6 +89,9 @@ pub(crate) async fn run(app: Shared) {
     loop {
         if next_look <= Instant::now() {
             next_look = Instant::now() + app.pace.look_every;
+            if let Err(error) = app.store.empty_trash(app.now(), None).await {
+                tracing::warn!(%error, "the trash could not be emptied; it is tried again");
+            }
             match app.store.due_reaps(app.now(), JOBS_PER_LOOK).await {
                 Ok(jobs) => waiting = jobs.into(),
                 Err(error) => tracing::warn!(%error, "the reaper could not look for work; it tries again"),

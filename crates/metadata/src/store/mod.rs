@@ -6,6 +6,7 @@
 //! Each call is atomic and, once answered, durable. Every list is bounded by its caller or by a limit named here.
 //! A store knows nothing of HTTP, of time (moments are arguments) or of policy (who may do what, and when).
 
+mod changes;
 mod chunk;
 mod memory;
 mod node;
@@ -14,6 +15,7 @@ mod video;
 
 use futures_util::future::BoxFuture;
 
+pub use changes::{Changes, Feed};
 pub use chunk::{Chunk, Chunks, Footprint, LEARN_CHUNKS_MAX, Learned, ModeTotals, StoredMode, Totals};
 pub use memory::MemoryStore;
 pub use node::{DAMAGED_MAX, Decide, DiskLog, Known, NODES_MAX, Node, NodeBeat, Nodes};
@@ -27,7 +29,7 @@ pub use video::{
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Everything the service needs of its database.
-pub trait Store: Videos + Chunks + Nodes {
+pub trait Store: Videos + Chunks + Nodes + Feed {
     /// Whether the database answers.
     fn ping(&self) -> Answer<'_, ()>;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vstack_api::metadata::{DamageTold, DamagedChunk};
+use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
 use vstack_types::{NodeRef, NodeUuid, ProcessUuid, Timestamp};
 
 use super::Answer;
@@ -43,6 +43,8 @@ pub struct Node {
     pub trusted: bool,
     /// Its disk last registered with a shorter log than before. It is not trusted until it registers with one as long.
     pub went_back: bool,
+    /// What part its disk takes; of a registration, it is what it was.
+    pub role: NodeRole,
 }
 
 /// What is remembered of a disk for good, whoever takes its label or URL: a disk that comes back must not have
@@ -53,6 +55,8 @@ pub struct DiskLog {
     pub log_seq: u64,
     /// It last registered with less.
     pub went_back: bool,
+    /// What part it takes.
+    pub role: NodeRole,
 }
 
 /// What a registration is decided by.
@@ -100,6 +104,9 @@ pub trait Nodes: Send + Sync + 'static {
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool>;
     /// Notes that a disk that is remembered went back in time, and trusts it no more; gives its node as it stands now, if it has one.
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>>;
+    /// Gives a disk that is remembered, or trusted, its part in the cluster; gives its node as it stands now, if it has one. Only one that
+    /// is removing can be sealed, and one that is sealed only be removed; one that was removed stays so, and its node is registered no more.
+    fn set_role(&self, disk: NodeUuid, role: NodeRole) -> Answer<'_, Option<Node>>;
     /// Notes what a disk told of its damaged chunks; what is beyond [`DAMAGED_MAX`] is not kept. Telling it twice changes
     /// nothing.
     fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()>;

@@ -22,6 +22,11 @@ pub struct Owner {
 pub enum Reap {
     /// No: it lives.
     NotDue,
+    /// Not yet: it was deleted, and may be restored until then.
+    Trashed {
+        /// Due from then on.
+        until: Timestamp,
+    },
     /// Yes, from a moment on.
     Due {
         /// Passes made.
@@ -172,6 +177,8 @@ pub struct StatusChange {
     pub from: VideoStatus,
     /// Where it shall stand. A video that fails or is deleted becomes due for reaping.
     pub to: VideoStatus,
+    /// A video that is deleted becomes due only then, and may be restored until it is.
+    pub trash_until: Option<Timestamp>,
     /// Why it failed; kept.
     pub reason: Option<String>,
     /// Only when its owner was last seen before this.
@@ -272,7 +279,13 @@ pub trait Videos: Send + Sync + 'static {
     fn due_reaps(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ReapJob>>;
     /// Sets how reaping stands after a pass, if it still stands as `job` says; says whether it did.
     fn set_reap(&self, job: ReapJob, reap: Reap) -> Answer<'_, bool>;
-    /// Has the reaping of a failed or deleted video begin anew at `at`, however far it came; says whether it is one.
+    /// Restores a deleted video of which the reaping did not begin; says whether it is active now.
+    fn restore(&self, id: VideoId) -> Answer<'_, bool>;
+    /// Has the reaping of deleted videos begin that could be restored until `now`, or of `purged` whether or not; gives how
+    /// many there were.
+    fn empty_trash(&self, now: Timestamp, purged: Option<VideoId>) -> Answer<'_, u64>;
+    /// Has the reaping of a failed or deleted video begin anew at `at`, however far it came; says whether it is one. One
+    /// that may be restored is none.
     fn reap_again(&self, id: VideoId, at: Timestamp) -> Answer<'_, bool>;
     /// Inserts a group, unless one for the same `from_seq` is there: then that one stands.
     fn insert_group(&self, video: VideoId, group: Group) -> Answer<'_, GroupOutcome>;

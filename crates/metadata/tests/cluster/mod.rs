@@ -12,7 +12,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -37,13 +37,19 @@ const START_MS: i64 = 1_700_000_000_000;
 
 pub const SECRET: &str = "a secret of the test cluster";
 
-/// A wall clock that stands still until it is moved, and a monotonic one that moves with it.
+/// A wall clock that stands still until it is moved, and a monotonic one that moves with it, and goes on by itself unless
+/// it is told to stand still, too.
 pub struct ManualClock {
     wall_ms: AtomicI64,
     system: SystemClock,
+    stands: AtomicBool,
 }
 
 impl ManualClock {
+    pub fn stand_still(&self) {
+        self.stands.store(true, Ordering::SeqCst);
+    }
+
     pub fn advance(&self, by: Duration) {
         self.wall_ms
             .fetch_add(i64::try_from(by.as_millis()).expect("a test's step"), Ordering::SeqCst);
@@ -53,7 +59,12 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn monotonic(&self) -> Monotonic {
         let moved = self.wall_ms.load(Ordering::SeqCst) - START_MS;
-        self.system.monotonic() + Duration::from_millis(u64::try_from(moved).unwrap_or(0))
+        let moved = Duration::from_millis(u64::try_from(moved).unwrap_or(0));
+        if self.stands.load(Ordering::SeqCst) {
+            Monotonic::from_start(moved)
+        } else {
+            self.system.monotonic() + moved
+        }
     }
 
     fn wall(&self) -> Timestamp {
@@ -97,6 +108,23 @@ impl Service {
     }
 
     pub async fn on(store: Arc<dyn Store>, args: &[&str]) -> Self {
+        let pace = ReaperPace {
+            look_every: Duration::from_millis(20),
+            confirm_after: Duration::ZERO,
+            retry_first: Duration::ZERO,
+            retry_max: Duration::ZERO,
+            chunk_deadline: Duration::from_secs(5),
+            give_up_nodes_after: Duration::from_secs(3_600),
+            // Who tests something else is not helped.
+            count_every: Duration::from_secs(3_600),
+            ..ReaperPace::default()
+        };
+        // Who deletes means it.
+        let args = [&["--trash-time", "0"], args].concat();
+        Self::at_pace(store, &args, pace).await
+    }
+
+    pub async fn at_pace(store: Arc<dyn Store>, args: &[&str], pace: ReaperPace) -> Self {
         let base = ["metadata", "--cluster-secret", SECRET];
         let settings = Command::try_parse_from(base.iter().chain(args))
             .expect("settings")
@@ -105,15 +133,8 @@ impl Service {
         let clock = Arc::new(ManualClock {
             wall_ms: AtomicI64::new(START_MS),
             system: SystemClock::start(),
+            stands: AtomicBool::new(false),
         });
-        let pace = ReaperPace {
-            look_every: Duration::from_millis(20),
-            confirm_after: Duration::ZERO,
-            retry_first: Duration::ZERO,
-            retry_max: Duration::ZERO,
-            chunk_deadline: Duration::from_secs(5),
-            give_up_nodes_after: Duration::from_secs(3_600),
-        };
         let stop = CancellationToken::new();
         let parts = Parts {
             listener,
@@ -190,7 +211,7 @@ impl Service {
 
 /// Waits until `condition` gives something; fails the test when it does not in time.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(value) = condition().await {
             return value;

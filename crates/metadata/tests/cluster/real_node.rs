@@ -40,6 +40,8 @@ impl RealNode {
             "0",
             "--gc-interval",
             "1",
+            "--heartbeat-interval",
+            "1",
         ];
         let settings = Command::try_parse_from(args).expect("settings").settings;
         let node = vstack_node::Node::start(settings).await.expect("a node");

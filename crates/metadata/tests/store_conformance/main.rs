@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure of the store fails the test")]
 
+mod changes;
 mod chunks;
 mod groups;
 mod nodes;
@@ -62,7 +63,8 @@ conformance! {
     reaping:
         ending_a_video_makes_its_chunks_due
         reaping_is_taken_up_in_order_and_ends
-        what_comes_after_the_end_is_reaped_too;
+        what_comes_after_the_end_is_reaped_too
+        a_deleted_video_can_be_restored_until_its_time;
     groups:
         the_first_group_stands
         a_group_never_changes_acceptors_of_chunks_before_it
@@ -74,6 +76,9 @@ conformance! {
         chunks_come_in_playing_order_page_by_page
         chunks_are_forgotten_only_once_the_video_ended
         totals_are_those_of_the_placements;
+    changes:
+        news_are_told_once_and_in_order
+        a_video_that_ends_is_nobodys_concern_any_more;
     nodes:
         a_node_stands_for_its_label_its_url_and_its_disk
         a_heartbeat_refreshes_and_never_goes_back
@@ -81,6 +86,7 @@ conformance! {
         what_is_known_of_a_disk_outlives_its_place
         a_registration_sees_what_it_replaces
         trust_belongs_to_the_disk
+        a_role_belongs_to_the_disk_and_the_last_one_is_for_good
         damage_is_known_by_disk_until_it_is_whole;
 }
 

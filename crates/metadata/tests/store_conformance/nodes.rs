@@ -1,6 +1,6 @@
 //! The registry of nodes, and what is remembered of disks.
 
-use vstack_api::metadata::{DamageTold, DamagedChunk};
+use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
 use vstack_metadata::admission::Refusal;
 use vstack_metadata::store::{DAMAGED_MAX, DiskLog, Known, Node, NodeBeat};
 use vstack_types::{Digest, ProcessUuid};
@@ -25,6 +25,7 @@ pub(crate) fn node(label: &str, port: u16, disk: Option<u8>) -> Node {
         chunk_count: 3,
         trusted: disk.is_some(),
         went_back: false,
+        role: NodeRole::Active,
     }
 }
 
@@ -170,6 +171,7 @@ pub(crate) async fn what_is_known_of_a_disk_outlives_its_place(store: Shared) {
     let log = Some(DiskLog {
         log_seq: 10,
         went_back: true,
+        role: NodeRole::Active,
     });
     // Another disk at its URL, another under its label.
     put(&store, node("node-b", 1, Some(2))).await;
@@ -282,4 +284,47 @@ pub(crate) async fn damage_is_known_by_disk_until_it_is_whole(store: Shared) {
     assert_eq!(store.damaged_counts().await.unwrap()[&one], DAMAGED_MAX);
     store.note_damage(one, told(true, &[], &[])).await.unwrap();
     assert_eq!(store.damaged_counts().await.unwrap(), [(two, 1)].into());
+}
+
+pub(crate) async fn a_role_belongs_to_the_disk_and_the_last_one_is_for_good(store: Shared) {
+    let log = |node: Node| Node { log_seq: 5, ..node };
+    put(&store, log(node("node-a", 1, Some(1)))).await;
+    let stranger = Node {
+        log_seq: 0,
+        trusted: false,
+        ..node("node-b", 2, Some(2))
+    };
+    put(&store, stranger).await;
+    let role = async |label: &str| store.node(label.into()).await.unwrap().map(|node| node.role);
+    assert_eq!(role("node-a").await, Some(NodeRole::Active));
+    let set = async |disk, role| store.set_role(acceptor(disk).uuid, role).await.unwrap();
+    assert_eq!(set(1, NodeRole::Draining).await.unwrap().role, NodeRole::Draining);
+    // Whatever place it takes.
+    put(&store, log(node("node-c", 3, Some(1)))).await;
+    assert_eq!(
+        (role("node-a").await, role("node-c").await),
+        (None, Some(NodeRole::Draining))
+    );
+    assert_eq!(set(1, NodeRole::Active).await.unwrap().role, NodeRole::Active);
+    // A stranger takes no part but the usual one; who is trusted may not have told of his log yet.
+    assert_eq!(set(2, NodeRole::Draining).await.unwrap().role, NodeRole::Active);
+    let young = Node {
+        log_seq: 0,
+        trusted: true,
+        ..node("node-d", 4, Some(4))
+    };
+    put(&store, young).await;
+    assert_eq!(set(4, NodeRole::Draining).await.unwrap().role, NodeRole::Draining);
+    assert_eq!(set(9, NodeRole::Draining).await, None);
+    // Who is to stay is not sealed, and who votes no more cannot be kept.
+    assert_eq!(set(1, NodeRole::Sealed).await.unwrap().role, NodeRole::Active);
+    assert_eq!(set(1, NodeRole::Removing).await.unwrap().role, NodeRole::Removing);
+    assert_eq!(set(1, NodeRole::Sealed).await.unwrap().role, NodeRole::Sealed);
+    for kept in [NodeRole::Active, NodeRole::Draining, NodeRole::Removing] {
+        assert_eq!(set(1, kept).await.unwrap().role, NodeRole::Sealed);
+    }
+    assert_eq!(set(1, NodeRole::Removed).await.unwrap().label, "node-c");
+    assert_eq!(role("node-c").await, None);
+    assert_eq!(set(1, NodeRole::Active).await, None);
+    assert_eq!(remembered(&store, 1).await.unwrap().role, NodeRole::Removed);
 }

@@ -6,7 +6,7 @@ use vstack_types::VideoId;
 
 use crate::{
     Shared,
-    records::{at, change, chunk, create, learn},
+    records::{at, change, chunk, create, learn, placement},
 };
 
 pub(crate) async fn ending_a_video_makes_its_chunks_due(store: Shared) {
@@ -112,4 +112,53 @@ pub(crate) async fn reaping_is_taken_up_in_order_and_ends(store: Shared) {
     );
     assert_eq!(due(100, 10).await, [(first, 0), (second, 1)]);
     assert_eq!(due(59, 10).await, [(first, 0)]);
+}
+
+pub(crate) async fn a_deleted_video_can_be_restored_until_its_time(store: Shared) {
+    let id = create(&store, "one").await;
+    learn(&store, id, vec![chunk(id, 0)]).await;
+    assert!(
+        store
+            .change_status(id, change(VideoStatus::Uploading, VideoStatus::Active))
+            .await
+            .unwrap()
+    );
+    assert!(!store.restore(id).await.unwrap(), "it is there");
+    let trashed = StatusChange {
+        trash_until: Some(at(100)),
+        ..change(VideoStatus::Active, VideoStatus::Deleted)
+    };
+    let reap = async || store.video(id).await.unwrap().unwrap().reap;
+    assert!(store.change_status(id, trashed.clone()).await.unwrap());
+    assert_eq!(reap().await, Reap::Trashed { until: at(100) });
+    // Told of it as of any other, and by nothing put to an end.
+    assert!(!store.reap_again(id, at(1)).await.unwrap());
+    let mut moved = chunk(id, 0);
+    moved.placement = placement(2, 1_000, &[1, 2, 4]);
+    assert_eq!(learn(&store, id, vec![moved]).await, Learned::Known { changed: 1 });
+    assert_eq!(store.changes(0, 10).await.unwrap().chunks.len(), 1);
+    assert_eq!(store.empty_trash(at(99), None).await.unwrap(), 0);
+    assert!(store.restore(id).await.unwrap());
+    let video = store.video(id).await.unwrap().unwrap();
+    assert_eq!((video.status, video.reap), (VideoStatus::Active, Reap::NotDue));
+    for purged in [None, Some(id)] {
+        let id = create(&store, "other").await;
+        assert!(
+            store
+                .change_status(id, change(VideoStatus::Uploading, VideoStatus::Active))
+                .await
+                .unwrap()
+        );
+        assert!(store.change_status(id, trashed.clone()).await.unwrap());
+        let (now, purged) = if purged.is_some() {
+            (at(60), Some(id))
+        } else {
+            (at(100), None)
+        };
+        assert_eq!(store.empty_trash(now, purged).await.unwrap(), 1);
+        let due = store.due_reaps(now, 10).await.unwrap();
+        assert!(due.iter().any(|job| job.video == id), "{due:?}");
+        assert!(store.changes(0, 10).await.unwrap().gone.contains(&id));
+        assert!(!store.restore(id).await.unwrap(), "too late");
+    }
 }

@@ -80,6 +80,7 @@ pub(crate) fn change(from: VideoStatus, to: VideoStatus) -> StatusChange {
         to,
         reason: None,
         owner_silent_since: None,
+        trash_until: None,
         at: at(50),
     }
 }

@@ -78,6 +78,7 @@ impl Cluster {
             retry_max: Duration::from_millis(200),
             chunk_deadline: Duration::from_secs(5),
             give_up_nodes_after: Duration::from_secs(3600),
+            ..ReaperPace::default()
         };
         let clock = Arc::new(SystemClock::start());
         let parts = Parts {

@@ -46,7 +46,7 @@ pub enum Command {
     Adopt(adopt::Adopt),
 }
 
-/// Runs it until it is done or told to stop. What asks a person is run outside of any runtime: see [`adopt`].
+/// Runs it until it is done or told to stop. What asks a person is run outside of any runtime: see [`adopt()`].
 pub async fn run(command: Command, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     match command {
         Command::Inspect(options) => inspect::run(options, stop).await,

@@ -27,6 +27,7 @@ impl Chunks for MemoryStore {
             ..placement
         };
         let video = *video;
+        tables.news.of_chunk(&chunk);
         tables.bump(video, true);
         ready(Ok(true))
     }

@@ -3,6 +3,7 @@
 //! The rules are those of the database, written a second time in the plainest form; the conformance suite holds the
 //! two to each other.
 
+mod changes;
 mod chunks;
 mod nodes;
 
@@ -36,6 +37,7 @@ struct Tables {
     /// Never taken from.
     disks: BTreeMap<NodeUuid, DiskLog>,
     damaged: BTreeMap<NodeUuid, BTreeSet<DamagedChunk>>,
+    news: changes::News,
 }
 
 fn ready<T: Send + 'static>(answer: Result<T, StoreError>) -> Answer<'static, T> {
@@ -141,10 +143,12 @@ impl Tables {
     }
 
     fn learn(&mut self, id: VideoId, chunks: Vec<Chunk>) -> Learned {
-        let Some(status) = self.videos.get(&id).map(|video| video.status) else {
+        let Some((status, reap)) = self.videos.get(&id).map(|video| (video.status, video.reap)) else {
             return Learned::Unknown;
         };
-        if !matches!(status, VideoStatus::Uploading | VideoStatus::Active) {
+        // What is in the trash is looked after like anything else.
+        let trashed = matches!(reap, Reap::Trashed { .. });
+        if !matches!(status, VideoStatus::Uploading | VideoStatus::Active) && !trashed {
             self.restart_reap(id, Timestamp(0));
             return Learned::Closed(status);
         }
@@ -190,6 +194,7 @@ impl Tables {
         }
         for (chunk_id, chunk) in news {
             self.places.insert((id, place_key(&chunk)), chunk_id.clone());
+            self.news.of_chunk(&chunk_id);
             self.chunks.insert(chunk_id, (id, chunk));
         }
         self.bump(id, changed > 0);
@@ -197,7 +202,10 @@ impl Tables {
     }
 
     fn restart_reap(&mut self, id: VideoId, at: Timestamp) -> bool {
-        let ended = |video: &&mut Video| matches!(video.status, VideoStatus::Failed | VideoStatus::Deleted);
+        let ended = |video: &&mut Video| {
+            let trashed = matches!(video.reap, Reap::Trashed { .. });
+            matches!(video.status, VideoStatus::Failed | VideoStatus::Deleted) && !trashed
+        };
         let video = self.videos.get_mut(&id).filter(ended);
         video.map(|video| video.reap = due(at)).is_some()
     }
@@ -269,7 +277,12 @@ impl Videos for MemoryStore {
         }
         let ends = matches!(change.to, VideoStatus::Failed | VideoStatus::Deleted);
         if ends && video.reap == Reap::NotDue {
-            video.reap = due(change.at);
+            if let Some(until) = change.trash_until {
+                video.reap = Reap::Trashed { until };
+            } else {
+                video.reap = due(change.at);
+                tables.news.gone(id);
+            }
         }
         ready(Ok(true))
     }
@@ -338,7 +351,7 @@ impl Videos for MemoryStore {
                 Reap::NotDue if vstack_types::planted!("videos that are whole are reaped") => {
                     (video.status == VideoStatus::Active).then_some((now, video.id, 0, false))
                 }
-                Reap::Due { .. } | Reap::NotDue | Reap::Done => None,
+                Reap::Due { .. } | Reap::NotDue | Reap::Trashed { .. } | Reap::Done => None,
             })
             .collect();
         due.sort_unstable();
@@ -361,6 +374,37 @@ impl Videos for MemoryStore {
         };
         let video = tables.videos.get_mut(&job.video).filter(stands);
         ready(Ok(video.map(|video| video.reap = reap).is_some()))
+    }
+
+    fn restore(&self, id: VideoId) -> Answer<'_, bool> {
+        let mut tables = self.tables();
+        let trashed = |video: &&mut Video| matches!(video.reap, Reap::Trashed { .. });
+        let video = tables.videos.get_mut(&id).filter(trashed);
+        let restored = video.map(|video| {
+            video.status = VideoStatus::Active;
+            video.version += 1;
+            video.reap = Reap::NotDue;
+        });
+        ready(Ok(restored.is_some()))
+    }
+
+    fn empty_trash(&self, now: Timestamp, purged: Option<VideoId>) -> Answer<'_, u64> {
+        let mut tables = self.tables();
+        let is_due = |video: &&mut Video| match video.reap {
+            Reap::Trashed { until } => until <= now || purged == Some(video.id),
+            Reap::NotDue | Reap::Due { .. } | Reap::Done => false,
+        };
+        let ended: Vec<VideoId> = tables
+            .videos
+            .values_mut()
+            .filter(is_due)
+            .map(|video| {
+                video.reap = due(now);
+                video.id
+            })
+            .collect();
+        ended.iter().for_each(|video| tables.news.gone(*video));
+        ready(Ok(ended.len() as u64))
     }
 
     fn reap_again(&self, id: VideoId, at: Timestamp) -> Answer<'_, bool> {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use vstack_api::metadata::{DamageTold, DamagedChunk};
+use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
 use vstack_types::NodeUuid;
 
 use super::{MemoryStore, Tables, ready};
 use crate::{
     admission::Refusal,
-    store::{Answer, DAMAGED_MAX, Decide, Known, Node, NodeBeat, Nodes},
+    store::{Answer, DAMAGED_MAX, Decide, DiskLog, Known, Node, NodeBeat, Nodes},
 };
 
 fn disk(node: &Node) -> Option<NodeUuid> {
@@ -23,6 +23,7 @@ impl Tables {
         Node {
             log_seq: log.log_seq,
             went_back: log.went_back,
+            role: log.role,
             ..node.clone()
         }
     }
@@ -107,6 +108,34 @@ impl Nodes for MemoryStore {
             node.clone()
         });
         ready(Ok(node.map(|node| tables.whole(&node))))
+    }
+
+    fn set_role(&self, disk: NodeUuid, role: NodeRole) -> Answer<'_, Option<Node>> {
+        let mut tables = self.tables();
+        if tables
+            .nodes
+            .values()
+            .any(|node| node.trusted && self::disk(node) == Some(disk))
+        {
+            tables.disks.entry(disk).or_default();
+        }
+        let may_change = |log: &&mut DiskLog| match log.role {
+            NodeRole::Removed => false,
+            NodeRole::Sealed => role == NodeRole::Removed,
+            NodeRole::Removing => true,
+            NodeRole::Active | NodeRole::Draining => role != NodeRole::Sealed,
+        };
+        if let Some(log) = tables.disks.get_mut(&disk).filter(may_change) {
+            log.role = role;
+        }
+        let this = |node: &&Node| self::disk(node) == Some(disk);
+        let node = tables.nodes.values().find(this).cloned();
+        let node = node.map(|node| tables.whole(&node));
+        if role == NodeRole::Removed {
+            tables.nodes.retain(|_, node| self::disk(node) != Some(disk));
+            tables.damaged.remove(&disk);
+        }
+        ready(Ok(node))
     }
 
     fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()> {

@@ -8,7 +8,7 @@ use vstack_types::{ChunkId, Timestamp, VideoId};
 use super::{
     SqliteStore,
     rows::{self, integer, sql_integer},
-    videos::{restart_reap, status_of},
+    videos::{restart_reap, standing_of},
 };
 use crate::store::{Answer, Chunk, Chunks, Footprint, Learned, ModeTotals, StoreError, StoredMode, Totals};
 
@@ -109,10 +109,11 @@ async fn learn_one(transaction: &mut Write, video: VideoId, chunk: &Chunk) -> Re
 impl SqliteStore {
     async fn learn_all(&self, video: VideoId, chunks: Vec<Chunk>) -> Result<Learned, StoreError> {
         let mut transaction = self.write().await?;
-        match status_of(&mut transaction, video).await? {
+        match standing_of(&mut transaction, video).await? {
             None => return Ok(Learned::Unknown),
-            Some(VideoStatus::Uploading | VideoStatus::Active) => {}
-            Some(status) => {
+            // What is in the trash is looked after like anything else.
+            Some((VideoStatus::Uploading | VideoStatus::Active, _) | (_, true)) => {}
+            Some((status, false)) => {
                 restart_reap(&mut transaction, video, Timestamp(0)).await?;
                 transaction.commit().await?;
                 return Ok(Learned::Closed(status));

@@ -3,6 +3,7 @@
 //! One connection writes, in transactions that take the write lock at their start: a transaction that read first and
 //! then found the lock taken could only fail. Others read, each seeing one consistent state.
 
+mod changes;
 mod chunks;
 mod damaged;
 mod location;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::{Sqlite, SqliteConnection, Transaction};
-use vstack_api::metadata::{DamageTold, DamagedChunk};
+use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
 use vstack_types::NodeUuid;
 
 use super::{
@@ -19,8 +19,8 @@ use crate::{
 macro_rules! nodes_where {
     ($condition:literal) => {
         concat!(
-            "SELECT nodes.*, COALESCE(disks.log_seq, 0) AS log_seq, COALESCE(disks.went_back, 0) AS went_back \
-             FROM nodes LEFT JOIN disks ON disks.disk_uuid = nodes.disk_uuid ",
+            "SELECT nodes.*, COALESCE(disks.log_seq, 0) AS log_seq, COALESCE(disks.went_back, 0) AS went_back, \
+             COALESCE(disks.role, 'active') AS role FROM nodes LEFT JOIN disks ON disks.disk_uuid = nodes.disk_uuid ",
             $condition
         )
     };
@@ -43,7 +43,7 @@ async fn all_nodes(connection: &mut SqliteConnection) -> Result<Vec<Node>, Store
 }
 
 async fn disk_log(connection: &mut SqliteConnection, disk: NodeUuid) -> Result<Option<DiskLog>, StoreError> {
-    let row = sqlx::query("SELECT log_seq, went_back FROM disks WHERE disk_uuid = ?")
+    let row = sqlx::query("SELECT log_seq, went_back, role FROM disks WHERE disk_uuid = ?")
         .bind(disk.to_string())
         .fetch_optional(connection)
         .await?;
@@ -148,6 +148,44 @@ impl SqliteStore {
         Ok(node)
     }
 
+    async fn note_role(&self, disk: NodeUuid, role: NodeRole) -> Result<Option<Node>, StoreError> {
+        let mut transaction = self.write().await?;
+        let disk = disk.to_string();
+        // One that is trusted may not have told of its log yet.
+        sqlx::query(
+            "INSERT INTO disks (disk_uuid, log_seq, went_back) SELECT disk_uuid, 0, 0 FROM nodes \
+             WHERE disk_uuid = ? AND trusted ON CONFLICT DO NOTHING",
+        )
+        .bind(&disk)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "UPDATE disks SET role = ?1 WHERE disk_uuid = ?2 AND role <> 'removed' \
+             AND (role <> 'sealed' OR ?1 = 'removed') AND (?1 <> 'sealed' OR role = 'removing')",
+        )
+        .bind(role.as_str())
+        .bind(&disk)
+        .execute(&mut *transaction)
+        .await?;
+        let row = sqlx::query(nodes_where!("WHERE nodes.disk_uuid = ?"))
+            .bind(&disk)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let node = row.as_ref().map(rows::node).transpose()?;
+        if role == NodeRole::Removed {
+            sqlx::query("DELETE FROM nodes WHERE disk_uuid = ?")
+                .bind(&disk)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query("DELETE FROM damaged WHERE disk_uuid = ?")
+                .bind(&disk)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(node)
+    }
+
     async fn note_distrust(&self, disk: NodeUuid) -> Result<Option<Node>, StoreError> {
         let mut transaction = self.write().await?;
         let disk = disk.to_string();
@@ -201,6 +239,10 @@ impl Nodes for SqliteStore {
 
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>> {
         Box::pin(self.note_distrust(disk))
+    }
+
+    fn set_role(&self, disk: NodeUuid, role: NodeRole) -> Answer<'_, Option<Node>> {
+        Box::pin(self.note_role(disk, role))
     }
 
     fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()> {

@@ -12,7 +12,7 @@ use crate::store::{Chunk, DiskLog, Node, Owner, Reap, StoreError, Video};
 /// Every column of a video, in the order of [`video`].
 pub(super) const VIDEO_COLUMNS: &str = "video_id, title, duration_sec, status, owner, owner_last_seen, version, \
      codecs, width, height, created_at, view_count, override_mode, fail_reason, reap_state, reap_attempts, reap_confirms, \
-     reap_next_at";
+     reap_next_at, trash_until";
 
 fn unreadable(what: &'static str, found: impl Display) -> StoreError {
     StoreError::Unreadable {
@@ -50,8 +50,11 @@ pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
     let owner = parsed_option(row, "owner")?;
     let owner_last_seen: Option<i64> = row.try_get("owner_last_seen")?;
     let reap_state: String = row.try_get("reap_state")?;
+    let trash_until: Option<i64> = row.try_get("trash_until")?;
     let reap = match reap_state.as_str() {
-        "not_due" => Reap::NotDue,
+        "not_due" => trash_until.map_or(Reap::NotDue, |until| Reap::Trashed {
+            until: Timestamp(until),
+        }),
         "due" => Reap::Due {
             attempts: integer(row, "reap_attempts")?,
             confirms: row.try_get("reap_confirms")?,
@@ -84,7 +87,7 @@ pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
 /// Reap state as columns: state, attempts, confirms, next_at.
 pub(super) fn reap_columns(reap: Reap) -> (&'static str, i64, bool, i64) {
     match reap {
-        Reap::NotDue => ("not_due", 0, false, 0),
+        Reap::NotDue | Reap::Trashed { .. } => ("not_due", 0, false, 0),
         Reap::Due {
             attempts,
             confirms,
@@ -145,6 +148,7 @@ pub(super) fn node(row: &SqliteRow) -> Result<Node, StoreError> {
         chunk_count: integer(row, "chunk_count")?,
         trusted: row.try_get("trusted")?,
         went_back: row.try_get("went_back")?,
+        role: parsed(row, "role")?,
     })
 }
 
@@ -152,5 +156,6 @@ pub(super) fn disk_log(row: &SqliteRow) -> Result<DiskLog, StoreError> {
     Ok(DiskLog {
         log_seq: integer(row, "log_seq")?,
         went_back: row.try_get("went_back")?,
+        role: parsed(row, "role")?,
     })
 }

@@ -14,6 +14,19 @@ use crate::store::{
 };
 
 /// Where a video stands; none when there is no such video.
+/// How a video stands, and whether it is in the trash.
+pub(super) async fn standing_of(
+    transaction: &mut Transaction<'static, Sqlite>,
+    id: VideoId,
+) -> Result<Option<(VideoStatus, bool)>, StoreError> {
+    let row = sqlx::query("SELECT status, trash_until IS NOT NULL AS trashed FROM videos WHERE video_id = ?")
+        .bind(id.to_string())
+        .fetch_optional(&mut **transaction)
+        .await?;
+    row.map(|row| Ok((rows::parsed(&row, "status")?, row.try_get("trashed")?)))
+        .transpose()
+}
+
 pub(super) async fn status_of(
     transaction: &mut Transaction<'static, Sqlite>,
     id: VideoId,
@@ -33,7 +46,7 @@ pub(super) async fn restart_reap(
 ) -> Result<bool, StoreError> {
     let updated = sqlx::query(
         "UPDATE videos SET reap_state = 'due', reap_attempts = 0, reap_confirms = 0, reap_next_at = ? \
-         WHERE video_id = ? AND status IN ('failed', 'deleted')",
+         WHERE video_id = ? AND status IN ('failed', 'deleted') AND trash_until IS NULL",
     )
     .bind(at.0)
     .bind(id.to_string())
@@ -122,7 +135,8 @@ impl SqliteStore {
         let updated = sqlx::query(
             "UPDATE videos SET status = ?3, version = version + 1, fail_reason = COALESCE(?4, fail_reason), \
              reap_next_at = CASE WHEN ?5 AND reap_state = 'not_due' THEN ?6 ELSE reap_next_at END, \
-             reap_state = CASE WHEN ?5 AND reap_state = 'not_due' THEN 'due' ELSE reap_state END \
+             trash_until = CASE WHEN ?5 AND reap_state = 'not_due' THEN ?8 ELSE trash_until END, \
+             reap_state = CASE WHEN ?5 AND reap_state = 'not_due' AND ?8 IS NULL THEN 'due' ELSE reap_state END \
              WHERE video_id = ?1 AND status = ?2 AND (?7 IS NULL OR owner_last_seen < ?7)",
         )
         .bind(id.to_string())
@@ -132,6 +146,7 @@ impl SqliteStore {
         .bind(ends)
         .bind(change.at.0)
         .bind(change.owner_silent_since.map(|before| before.0))
+        .bind(change.trash_until.map(|until| until.0))
         .execute(&self.writer)
         .await?;
         Ok(updated.rows_affected() > 0)
@@ -342,6 +357,33 @@ impl Videos for SqliteStore {
             .execute(&self.writer)
             .await?;
             Ok(updated.rows_affected() > 0)
+        })
+    }
+
+    fn restore(&self, id: VideoId) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let updated = sqlx::query(
+                "UPDATE videos SET status = 'active', version = version + 1, trash_until = NULL \
+                 WHERE video_id = ? AND status = 'deleted' AND trash_until IS NOT NULL",
+            )
+            .bind(id.to_string())
+            .execute(&self.writer)
+            .await?;
+            Ok(updated.rows_affected() > 0)
+        })
+    }
+
+    fn empty_trash(&self, now: Timestamp, purged: Option<VideoId>) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let updated = sqlx::query(
+                "UPDATE videos SET reap_state = 'due', reap_attempts = 0, reap_confirms = 0, reap_next_at = ?1, \
+                 trash_until = NULL WHERE trash_until IS NOT NULL AND (trash_until <= ?1 OR video_id IS ?2)",
+            )
+            .bind(now.0)
+            .bind(purged.map(|video| video.to_string()))
+            .execute(&self.writer)
+            .await?;
+            Ok(updated.rows_affected())
         })
     }
 

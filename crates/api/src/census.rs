@@ -1,0 +1,161 @@
+//! `GET /census` and `GET /repairs`: how whole what is stored is, and what is being done about it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vstack_types::{ChunkId, VideoId};
+
+use crate::WallTime;
+
+/// How everything stands, in one word. The worst of what is known, and never `healthy` while something is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Everything was counted, and is as it should be.
+    Healthy,
+    /// Nothing is known to be wrong, and not everything was counted.
+    Counting,
+    /// Some chunks survive fewer losses of nodes than they should.
+    UnderReplicated,
+    /// Some chunks do not survive the next loss of a node.
+    Endangered,
+    /// Some chunks cannot be read now, and may be when silent nodes return.
+    OutOfReach,
+    /// Some chunks cannot be read any more.
+    Lost,
+}
+
+/// How many chunks stand how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tally {
+    /// All of them, init segments too.
+    pub chunks: u64,
+    /// As many copies as wanted, each counted.
+    pub whole: u64,
+    /// As many as wanted as far as is known, and not each counted yet.
+    pub uncounted: u64,
+    /// Fewer losses of nodes survived than wanted.
+    pub under_replicated: u64,
+    /// Not readable any more after the next loss of a node.
+    pub endangered: u64,
+    /// Not readable now, and may be when silent nodes return.
+    pub out_of_reach: u64,
+    /// Not readable any more.
+    pub lost: u64,
+}
+
+/// A chunk that is not whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChunkStanding {
+    /// Which.
+    #[schema(value_type = String)]
+    pub chunk_id: ChunkId,
+    /// How it stands: `lost`, `out_of_reach`, `endangered`, `under_replicated` or `uncounted`.
+    pub standing: String,
+    /// Its place in the video; none for the init segment, without which nothing of it plays.
+    pub sequence_num: Option<u32>,
+    /// When its first frame is shown, in seconds.
+    pub start_sec: Option<f64>,
+    /// When its last frame ends, in seconds.
+    pub end_sec: Option<f64>,
+}
+
+/// A video of which not everything is whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VideoStanding {
+    /// Which.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// For people.
+    pub title: String,
+    /// Its chunks.
+    pub tally: Tally,
+    /// Those that are not whole, worst first; of very many, the first thousand.
+    pub chunks: Vec<ChunkStanding>,
+}
+
+/// What was counted of one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeCounted {
+    /// Its label; its disk where it is not registered any more.
+    pub node: String,
+    /// When; none when it never was, since this service started.
+    pub counted_at: Option<WallTime>,
+    /// Items it holds.
+    pub items: u64,
+    /// Items that decided placements name for it; none before everything was learned.
+    pub placed: Option<u64>,
+    /// Bytes of them.
+    pub placed_bytes: u64,
+    /// Items and registers placed there by nothing that is known: of a video that is gone, or decided by somebody who
+    /// told nobody yet.
+    pub orphans: u64,
+    /// Why it could not be counted lately.
+    pub trouble: Option<String>,
+}
+
+/// `GET /census`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Census {
+    /// In one word.
+    pub health: Health,
+    /// Everything that was learned was compared with what every node holds that should have some of it.
+    pub complete: bool,
+    /// When this was made.
+    pub at: WallTime,
+    /// All chunks.
+    pub tally: Tally,
+    /// Of each video of which not everything is whole, at most a hundred, worst first.
+    pub videos: Vec<VideoStanding>,
+    /// How many such videos there are.
+    pub videos_not_whole: u64,
+    /// Every node.
+    pub nodes: Vec<NodeCounted>,
+    /// Share of one processor that counting takes, in percent.
+    pub processor_percent: f64,
+}
+
+/// Something that was mended, is being mended, or could not be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Repair {
+    /// Which chunk.
+    #[schema(value_type = String)]
+    pub chunk_id: ChunkId,
+    /// Whose.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// `restore_copy`, `move`, `even_out`, `end_move`, `read_registers` or `salvage`.
+    pub what: String,
+    /// How the chunk stood.
+    pub why: String,
+    /// When it began.
+    pub began: WallTime,
+    /// How long it took, in seconds; none while it goes on.
+    pub took_sec: Option<f64>,
+    /// Bytes that went from node to node.
+    pub bytes: u64,
+    /// Why it did not work out; it is tried again.
+    pub failed: Option<String>,
+}
+
+/// `GET /repairs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Repairs {
+    /// Chunks that wait to be mended; of very many, the first ten thousand are counted.
+    pub waiting: u64,
+    /// Being mended now.
+    pub running: Vec<Repair>,
+    /// Ended lately, the last first; two hundred are kept.
+    pub recent: Vec<Repair>,
+    /// Mended since this service started.
+    pub done: u64,
+    /// Bytes that went from node to node for that.
+    pub done_bytes: u64,
+    /// Tries that did not work out.
+    pub failures: u64,
+    /// Bytes a second that repairs may move at most.
+    pub rate_bytes_per_second: u64,
+    /// Chunks that are to be moved next so that nodes hold their share.
+    pub uneven: u64,
+    /// They are moved as fast as repairs, because somebody asked for it.
+    pub hurried: bool,
+}

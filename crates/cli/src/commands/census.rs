@@ -1,0 +1,158 @@
+//! `vstack census`.
+
+use std::{process::ExitCode, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use vstack_api::census::{Census, ChunkStanding, Health, VideoStanding};
+
+use super::Cluster;
+use crate::output::{self, out};
+
+/// Chunks named of one video, unless asked for all.
+const NAMED: usize = 10;
+
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Name every chunk that is not whole, not only the first ten of a video.
+    #[arg(long)]
+    all: bool,
+    /// Wait until everything is counted and whole, for so many seconds at most.
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Between two looks while it is waited.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Shows how whole everything is that is stored. Exit code 1 when something is not, or is not known.
+pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let metadata = options.cluster.metadata()?;
+    let mut census = metadata.census().await?;
+    if let Some(seconds) = options.wait {
+        let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
+        while census.health != Health::Healthy && tokio::time::Instant::now() < until && !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => census = metadata.census().await?,
+            }
+        }
+    }
+    if options.json {
+        output::json(&census)?;
+    } else {
+        show(&census, options.all);
+    }
+    Ok(if census.health == Health::Healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+const fn in_words(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "healthy: everything was counted, and is as it should be",
+        Health::Counting => "counting: nothing is known to be wrong, and not everything is counted",
+        Health::UnderReplicated => "under-replicated: some chunks survive fewer losses than they should",
+        Health::Endangered => "endangered: some chunks do not survive the next loss of a node",
+        Health::OutOfReach => "out of reach: some chunks cannot be read until nodes return",
+        Health::Lost => "lost: some chunks cannot be read any more",
+    }
+}
+
+fn show(census: &Census, all: bool) {
+    out!("{}", in_words(census.health));
+    let tally = &census.tally;
+    out!(
+        "{} chunks: {} whole, {} not counted, {} under-replicated, {} endangered, {} out of reach, {} lost",
+        tally.chunks,
+        tally.whole,
+        tally.uncounted,
+        tally.under_replicated,
+        tally.endangered,
+        tally.out_of_reach,
+        tally.lost
+    );
+    out!(
+        "as of {}; counting takes {:.1} % of a processor\n",
+        census.at,
+        census.processor_percent
+    );
+    let mut table = output::table(&["NODE", "COUNTED", "ITEMS", "PLACED", "MB", "ORPHANS", ""]);
+    for node in &census.nodes {
+        table.add_row([
+            output::plain(&node.node),
+            node.counted_at.map_or("never".to_owned(), |at| at.to_string()),
+            node.items.to_string(),
+            node.placed.map_or("?".to_owned(), |placed| placed.to_string()),
+            format!("{:.1}", node.placed_bytes as f64 / 1e6),
+            node.orphans.to_string(),
+            node.trouble.as_deref().map(output::plain).unwrap_or_default(),
+        ]);
+    }
+    out!("{table}");
+    for video in &census.videos {
+        show_video(video, all);
+    }
+    let untold = census.videos_not_whole.saturating_sub(census.videos.len() as u64);
+    if untold > 0 {
+        out!("\nand {untold} more videos");
+    }
+}
+
+fn show_video(video: &VideoStanding, all: bool) {
+    out!("\n{}  {}", video.video_id, output::plain(&video.title));
+    let shown = if all { video.chunks.len() } else { NAMED };
+    for chunk in video.chunks.iter().take(shown) {
+        out!(
+            "  {:<17} {:<16} {}",
+            timecode(chunk),
+            chunk.standing.replace('_', " "),
+            chunk.chunk_id
+        );
+    }
+    let named = video.chunks.len().min(shown) as u64;
+    let more = (video.tally.chunks - video.tally.whole).saturating_sub(named);
+    if more > 0 {
+        out!("  and {more} more");
+    }
+}
+
+/// When a chunk is shown: `0:01:10-0:01:20`.
+fn timecode(chunk: &ChunkStanding) -> String {
+    let (Some(start), Some(end)) = (chunk.start_sec, chunk.end_sec) else {
+        return "all of it".to_owned();
+    };
+    format!("{}-{}", clock(start), clock(end))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "hours of a film")]
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_named_by_when_it_is_shown() {
+        let chunk = |times: Option<(f64, f64)>| ChunkStanding {
+            chunk_id: "c".parse().expect("an id"),
+            standing: "lost".to_owned(),
+            sequence_num: times.map(|_| 7),
+            start_sec: times.map(|(start, _)| start),
+            end_sec: times.map(|(_, end)| end),
+        };
+        assert_eq!(timecode(&chunk(Some((70.0, 79.96)))), "0:01:10-0:01:20");
+        assert_eq!(timecode(&chunk(Some((3_599.4, 7_260.0)))), "0:59:59-2:01:00");
+        assert_eq!(timecode(&chunk(None)), "all of it");
+    }
+}

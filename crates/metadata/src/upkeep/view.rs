@@ -1,0 +1,180 @@
+//! The last count and the repairs as `GET /census` and `GET /repairs` tell them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use vstack_api::{
+    WallTime,
+    census::{Census, ChunkStanding, Health, NodeCounted, Repair, Repairs, Tally, VideoStanding},
+};
+use vstack_types::VideoId;
+use vstack_upkeep::{
+    census::Part,
+    report::{self, VideoReport},
+    standing::Standing,
+};
+
+use super::{Summary, counting::word, mending::Mended};
+use crate::{
+    app::App,
+    registry::ByDisk,
+    store::{Node, StoreError},
+};
+
+/// Videos that are told of by name.
+const VIDEOS_MAX: usize = 100;
+/// Chunks looked up in one transaction of the store.
+const PAGE: u32 = 4_096;
+
+const fn tally(tally: &report::Tally) -> Tally {
+    Tally {
+        chunks: tally.chunks(),
+        whole: tally.whole,
+        uncounted: tally.uncounted,
+        under_replicated: tally.under,
+        endangered: tally.endangered,
+        out_of_reach: tally.out_of_reach,
+        lost: tally.lost,
+    }
+}
+
+/// The worst of what is known, and never `healthy` while something is not.
+const fn health(tally: &report::Tally, complete: bool) -> Health {
+    if tally.lost > 0 {
+        Health::Lost
+    } else if tally.out_of_reach > 0 {
+        Health::OutOfReach
+    } else if tally.endangered > 0 {
+        Health::Endangered
+    } else if tally.under > 0 {
+        Health::UnderReplicated
+    } else if complete {
+        Health::Healthy
+    } else {
+        Health::Counting
+    }
+}
+
+/// The census as it was last made.
+pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
+    let summary = app.upkeep.summary();
+    let registered = app.store.nodes().await?;
+    let mut not_whole: Vec<(VideoId, &VideoReport)> = summary
+        .report
+        .videos
+        .iter()
+        .map(|(video, report)| (*video, report))
+        .collect();
+    let worst = |report: &VideoReport| report.named.first().map(|(standing, _)| *standing);
+    not_whole.sort_by_key(|(video, report)| (worst(report), *video));
+    let mut videos = Vec::new();
+    for (video, report) in not_whole.iter().take(VIDEOS_MAX) {
+        videos.extend(named(app, *video, report).await?);
+    }
+    Ok(Census {
+        health: health(&summary.report.tally, summary.complete),
+        complete: summary.complete,
+        at: WallTime(summary.at.unwrap_or(app.now())),
+        tally: tally(&summary.report.tally),
+        videos,
+        videos_not_whole: not_whole.len() as u64,
+        nodes: nodes(&summary, &registered),
+        processor_percent: summary.processor_percent,
+    })
+}
+
+/// A video by name, its chunks by when they are shown; none when it is gone since.
+async fn named(app: &App, id: VideoId, report: &VideoReport) -> Result<Option<VideoStanding>, StoreError> {
+    let Some(video) = app.store.video(id).await? else {
+        return Ok(None);
+    };
+    let mut wanted: HashMap<Part, Standing> = report.named.iter().map(|(standing, part)| (*part, *standing)).collect();
+    let mut chunks = Vec::new();
+    let mut after = None;
+    while !wanted.is_empty() {
+        let page = app.store.video_chunks(id, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.place.map(|place| place.sequence_num));
+        for chunk in page {
+            let part = chunk.place.map_or(Part::Init, |place| Part::Chunk(place.sequence_num));
+            let Some(standing) = wanted.remove(&part) else { continue };
+            let told = ChunkStanding {
+                chunk_id: chunk.id,
+                standing: word(standing).to_owned(),
+                sequence_num: chunk.place.map(|place| place.sequence_num),
+                start_sec: chunk.place.map(|place| place.start_sec),
+                end_sec: chunk.place.map(|place| place.start_sec + place.duration_sec),
+            };
+            chunks.push((standing, part, told));
+        }
+    }
+    chunks.sort_by_key(|(standing, part, _)| (*standing, *part));
+    Ok(Some(VideoStanding {
+        video_id: id,
+        title: video.title,
+        tally: tally(&report.tally),
+        chunks: chunks.into_iter().map(|(_, _, told)| told).collect(),
+    }))
+}
+
+fn nodes(summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> {
+    let by_disk = ByDisk::new(registered);
+    let label = |disk| by_disk.get(disk).map(|node| node.label.clone());
+    let mut told: BTreeMap<String, NodeCounted> = BTreeMap::new();
+    let placed = |node| {
+        let placed = summary.placed.as_ref()?;
+        Some(placed.get(&node).copied().unwrap_or_default())
+    };
+    for (node, counted) in &summary.nodes {
+        let placed = placed(*node);
+        let name = label(node.uuid).unwrap_or_else(|| node.to_string());
+        let counted = NodeCounted {
+            node: name.clone(),
+            counted_at: counted.at.map(WallTime),
+            items: counted.items,
+            placed: placed.map(|placed| placed.items),
+            placed_bytes: placed.unwrap_or_default().bytes,
+            orphans: counted.strangers.len() as u64,
+            trouble: counted.trouble.clone(),
+        };
+        told.insert(name, counted);
+    }
+    for (node, acceptor) in registered.iter().filter_map(|node| Some((node, node.acceptor?))) {
+        let placed = placed(acceptor);
+        told.entry(node.label.clone()).or_insert_with(|| NodeCounted {
+            node: node.label.clone(),
+            counted_at: None,
+            items: 0,
+            placed: placed.map(|placed| placed.items),
+            placed_bytes: placed.unwrap_or_default().bytes,
+            orphans: 0,
+            trouble: None,
+        });
+    }
+    told.into_values().collect()
+}
+
+/// What is being mended, and was.
+pub(crate) fn repairs(app: &App) -> Repairs {
+    let progress = app.upkeep.mending.progress();
+    let repair = |mended: Mended| Repair {
+        chunk_id: mended.chunk,
+        video_id: mended.video,
+        what: mended.what.to_owned(),
+        why: word(mended.why).to_owned(),
+        began: WallTime(mended.began),
+        took_sec: mended.took.map(|took| took.as_secs_f64()),
+        bytes: mended.bytes,
+        failed: mended.failed,
+    };
+    Repairs {
+        waiting: app.upkeep.plan().len() as u64,
+        running: progress.running.into_iter().map(repair).collect(),
+        recent: progress.recent.into_iter().map(repair).collect(),
+        done: progress.done,
+        done_bytes: progress.done_bytes,
+        failures: progress.failures,
+        rate_bytes_per_second: app.settings.repair_rate,
+        uneven: app.upkeep.summary().uneven as u64,
+        hurried: app.upkeep.is_hurried(),
+    }
+}

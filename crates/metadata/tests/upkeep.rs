@@ -1,0 +1,395 @@
+//! What is stored is counted and mended, with real storage nodes on disk, in this process.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cluster;
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use cluster::{RealNode, Service, eventually, memory};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use vstack_metadata::ReaperPace;
+use vstack_types::Digest;
+
+struct Cluster {
+    service: Service,
+    nodes: Vec<Option<RealNode>>,
+    data: tempfile::TempDir,
+    ticked: Mutex<Instant>,
+}
+
+impl Cluster {
+    async fn start(count: usize) -> Self {
+        let pace = ReaperPace {
+            count_every: Duration::from_millis(100),
+            settled_after: Duration::from_secs(1),
+            ..ReaperPace::default()
+        };
+        let data = tempfile::tempdir().unwrap();
+        let args = [
+            "--heartbeat-interval",
+            "1",
+            "--node-timeout",
+            "6",
+            "--repair-grace",
+            "6",
+            "--trash-time",
+            "60",
+        ];
+        let service = Service::at_pace(memory(), &args, pace).await;
+        service.clock.stand_still();
+        let mut nodes = Vec::new();
+        for number in 1..=count {
+            let node = RealNode::start(&format!("node-{number}"), data.path(), &service.url).await;
+            nodes.push(Some(node));
+        }
+        let ticked = Mutex::new(Instant::now());
+        let cluster = Self {
+            service,
+            nodes,
+            data,
+            ticked,
+        };
+        eventually("all nodes are trusted", async || {
+            let known = cluster.service.cluster().nodes().await.ok()?;
+            (known.iter().filter(|node| node.trusted).count() == count).then_some(())
+        })
+        .await;
+        cluster
+    }
+
+    /// Lets the service's clock go as real time does, and no further in one step than nodes are heard again in.
+    fn tick(&self) {
+        let mut ticked = self.ticked.lock().unwrap();
+        let passed = ticked.elapsed().min(Duration::from_millis(100));
+        *ticked = Instant::now();
+        // Whole milliseconds, as that clock has them.
+        let passed = Duration::from_millis(u64::try_from(passed.as_millis()).unwrap());
+        self.service.clock.advance(passed);
+    }
+
+    async fn stop(self) {
+        for node in self.nodes.into_iter().flatten() {
+            node.stop().await;
+        }
+        self.service.stop().await;
+    }
+
+    fn url(&self, node: usize) -> &str {
+        &self.nodes[node].as_ref().expect("it runs").url
+    }
+
+    /// A video with chunks on the nodes with these numbers, as a script stores it.
+    async fn store(&self, chunks: usize, on: &[usize]) -> String {
+        let made = json!({ "title": "by hand", "duration_sec": 10.0 * chunks as f64 });
+        let (_, created) = self.service.post("/video", made).await;
+        let video = created["video_id"].as_str().expect("an id").to_owned();
+        let urls: Vec<_> = on.iter().map(|node| self.url(*node)).collect();
+        for sequence in 0..chunks {
+            let (chunk, bytes) = (format!("{video}-chunk-{sequence:03}"), bytes(sequence));
+            for url in &urls {
+                let put = self
+                    .service
+                    .http
+                    .put(format!("{url}/chunk/{chunk}"))
+                    .body(bytes.clone());
+                assert_eq!(put.send().await.expect("an answer").status(), StatusCode::CREATED);
+            }
+            let commit = json!({
+                "node_urls": urls, "checksum": Digest::of(&bytes).prefixed(), "size_bytes": bytes.len(),
+                "video_id": video, "sequence_num": sequence,
+            });
+            let (status, told) = self.service.post(&format!("/chunk/{chunk}/commit"), commit).await;
+            assert_eq!(status, StatusCode::OK, "{told}");
+        }
+        let (path, active) = (format!("/video/{video}/status"), json!({ "status": "active" }));
+        let set = self.service.call(Method::PATCH, &path, Some(active)).await;
+        assert_eq!(set.0, StatusCode::OK);
+        video
+    }
+
+    async fn census(&self) -> Value {
+        self.service.get("/census").await.1
+    }
+
+    async fn becomes(&self, health: &str, whole: u64) -> Value {
+        let mut last = Value::Null;
+        eventually(&format!("{health}, {whole} whole"), async || {
+            // Time goes on: what was learned just now may only be late.
+            self.tick();
+            let census = self.census().await;
+            if census["tally"] != last["tally"] || census["health"] != last["health"] {
+                // Shown when the test fails.
+                println!("{} {} {}", census["health"], census["complete"], census["tally"]);
+                last = census.clone();
+            }
+            (census["health"] == health && census["tally"]["whole"] == whole).then_some(census)
+        })
+        .await
+    }
+
+    /// Nodes hold as many of a video's chunks, everything is counted, and nothing is under way.
+    async fn is_even(&self, video: &str, each: usize) -> Vec<Vec<String>> {
+        eventually("nodes hold their share", async || {
+            self.tick();
+            let census = self.census().await;
+            let (_, repairs) = self.service.get("/repairs").await;
+            let idle = repairs["uneven"] == 0 && repairs["waiting"] == 0 && repairs["running"] == json!([]);
+            let replicas = self.replicas(video).await;
+            let holds = |node: &RealNode| replicas.iter().filter(|nodes| nodes.contains(&node.url)).count();
+            let even = self.nodes.iter().flatten().all(|node| holds(node) == each);
+            let counted = census["health"] == "healthy" && census["tally"]["whole"] == replicas.len();
+            (counted && idle && even).then_some(replicas)
+        })
+        .await
+    }
+
+    /// The nodes that a manifest names for each chunk.
+    async fn replicas(&self, video: &str) -> Vec<Vec<String>> {
+        let (_, manifest) = self.service.get(&format!("/manifest/{video}")).await;
+        let chunks = manifest["chunks"].as_array().expect("a list").iter();
+        chunks
+            .map(|chunk| serde_json::from_value(chunk["replicas"].clone()).expect("URLs"))
+            .collect()
+    }
+}
+
+/// Nowhere like those of another chunk.
+fn bytes(sequence: usize) -> Vec<u8> {
+    let block = |n: usize| *Digest::of(format!("{sequence} {n}").as_bytes()).as_bytes();
+    (0..6_000).flat_map(block).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_counted_before_it_is_called_healthy() {
+    let cluster = Cluster::start(3).await;
+    let video = cluster.store(4, &[0, 1, 2]).await;
+    let census = cluster.becomes("healthy", 4).await;
+    assert_eq!(
+        (&census["complete"], &census["videos_not_whole"]),
+        (&json!(true), &json!(0))
+    );
+    let nodes = census["nodes"].as_array().expect("a list");
+    assert_eq!(nodes.len(), 3);
+    for node in nodes {
+        assert_eq!((&node["items"], &node["orphans"]), (&json!(4), &json!(0)), "{node}");
+    }
+    assert_eq!(
+        cluster.service.get("/repairs").await.1["done"],
+        0,
+        "nothing was to be mended"
+    );
+    let path = format!("/video/{video}");
+    let deleted = cluster.service.call(Method::DELETE, &path, None).await;
+    assert_eq!(deleted.0, StatusCode::OK);
+    // It is looked after as long as it can be restored.
+    cluster.becomes("healthy", 4).await;
+    let (status, restored) = cluster.service.post(&format!("{path}/restore"), json!({})).await;
+    assert_eq!((status, &restored["status"]), (StatusCode::OK, &json!("active")));
+    assert_eq!(
+        cluster.service.call(Method::DELETE, &path, None).await.0,
+        StatusCode::OK
+    );
+    cluster.service.clock.advance(Duration::from_secs(61));
+    cluster.becomes("healthy", 0).await;
+    let again = cluster.service.post(&format!("{path}/restore"), json!({})).await;
+    assert_eq!(again.0, StatusCode::CONFLICT);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_copy_is_restored_where_it_is() {
+    let mut cluster = Cluster::start(3).await;
+    let video = cluster.store(3, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 3).await;
+    // Behind the back of a node that does not run, as rot does.
+    cluster.nodes[0].take().expect("it runs").stop().await;
+    damage(&cluster.data.path().join("node-1"), &bytes(1));
+    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    let chunk = format!("{video}-chunk-001");
+    // Whoever reads it finds out.
+    let url = format!("{}/chunk/{chunk}", cluster.url(0));
+    let found = eventually("the node finds it damaged", async || {
+        let got = cluster.service.http.get(&url).send().await.ok()?;
+        (!got.status().is_success()).then(|| got.status())
+    })
+    .await;
+    assert!(found.is_server_error(), "{found}");
+    eventually("it is restored", async || {
+        cluster.tick();
+        let got = cluster.service.http.get(&url).send().await.ok()?;
+        let status = got.status();
+        let same = got.bytes().await.ok()?[..] == bytes(1);
+        (status.is_success() && same).then_some(())
+    })
+    .await;
+    cluster.becomes("healthy", 3).await;
+    let (_, repairs) = cluster.service.get("/repairs").await;
+    let mended = &repairs["recent"].as_array().expect("a list");
+    let restored = mended
+        .iter()
+        .find(|repair| repair["what"] == "restore_copy")
+        .expect("it");
+    assert_eq!(
+        (&restored["chunk_id"], &restored["failed"]),
+        (&json!(chunk), &Value::Null)
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_come_back_is_replaced_and_one_that_restarts_is_not() {
+    let mut cluster = Cluster::start(4).await;
+    let video = cluster.store(4, &[0, 1, 2]).await;
+    let before = cluster.is_even(&video, 3).await;
+    let lost = cluster.url(2).to_owned();
+    cluster.nodes[2].take().expect("it runs").stop().await;
+    // Longer than nodes may be silent. From here on the clock stands still: it cannot be missed for long.
+    cluster.service.clock.advance(Duration::from_secs(7));
+    eventually("it is missed", async || {
+        (cluster.census().await["tally"]["under_replicated"] == 3).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.replicas(&video).await, before, "it is waited for");
+    let healed = cluster.becomes("healthy", 4).await;
+    assert_eq!(healed["videos"], json!([]));
+    for (sequence, nodes) in cluster.replicas(&video).await.iter().enumerate() {
+        assert!(nodes.len() == 3 && !nodes.contains(&lost), "{nodes:?}");
+        for node in nodes {
+            let url = format!("{node}/chunk/{video}-chunk-{sequence:03}");
+            let got = cluster.service.http.get(url).send().await.expect("an answer");
+            assert_eq!(got.bytes().await.expect("bytes")[..], bytes(sequence));
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_is_named_by_its_timecode_and_keeps_nothing_else_waiting() {
+    let mut cluster = Cluster::start(2).await;
+    let video = cluster.store(3, &[0, 1]).await;
+    for (number, node) in ["node-1", "node-2"].into_iter().enumerate() {
+        cluster.nodes[number].take().expect("it runs").stop().await;
+        damage(&cluster.data.path().join(node), &bytes(1));
+        if number == 0 {
+            damage(&cluster.data.path().join(node), &bytes(2));
+        }
+        cluster.nodes[number] = Some(RealNode::start(node, cluster.data.path(), &cluster.service.url).await);
+    }
+    for node in 0..2 {
+        for sequence in 0..3 {
+            let url = format!("{}/chunk/{video}-chunk-{sequence:03}", cluster.url(node));
+            drop(cluster.service.http.get(url).send().await);
+        }
+    }
+    let census = eventually("one is lost, and the other restored", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        let tally = &census["tally"];
+        (tally["lost"] == 1 && tally["under_replicated"] == 2).then_some(census)
+    })
+    .await;
+    assert_eq!(census["health"], "lost");
+    let lost = &census["videos"][0]["chunks"][0];
+    assert_eq!(lost["standing"], "lost", "{census}");
+    assert_eq!(
+        (&lost["sequence_num"], &lost["start_sec"], &lost["end_sec"]),
+        (&json!(1), &json!(10.0), &json!(20.0))
+    );
+    cluster.stop().await;
+}
+
+/// Flips a byte in the middle of these bytes, wherever a superblock in `dir` has them.
+fn damage(dir: &std::path::Path, bytes: &[u8]) {
+    let mut hits = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "vsb") {
+            continue;
+        }
+        let mut content = std::fs::read(&path).unwrap();
+        let found = content.windows(64).position(|window| window == &bytes[..64]);
+        if let Some(at) = found.filter(|at| content[*at..].starts_with(bytes)) {
+            content[at + bytes.len() / 2] ^= 1;
+            std::fs::write(&path, content).unwrap();
+            hits += 1;
+        }
+    }
+    assert!(hits > 0, "nothing to damage in {}", dir.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_emptied_and_taken_out_and_its_disk_does_not_come_back() {
+    let mut cluster = Cluster::start(4).await;
+    let video = cluster.store(3, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 3).await;
+    let gone = cluster.url(0).to_owned();
+    let call = async |method: Method, path: &str| cluster.service.call(method, path, None).await;
+    // Twice: the same.
+    for _ in 0..2 {
+        let (status, node) = call(Method::POST, "/nodes/node-1/drain").await;
+        assert_eq!((status, &node["role"]), (StatusCode::OK, &json!("draining")));
+    }
+    let moved = eventually("it is emptied", async || {
+        cluster.tick();
+        let replicas = cluster.replicas(&video).await;
+        replicas.iter().flatten().all(|url| *url != gone).then_some(replicas)
+    })
+    .await;
+    assert!(moved.iter().all(|nodes| nodes.len() == 3), "{moved:?}");
+    let (_, all) = call(Method::GET, "/nodes/all").await;
+    assert_eq!(all["nodes"].as_array().map(Vec::len), Some(4), "it stays, empty");
+    assert_eq!(call(Method::DELETE, "/nodes/node-1").await.0, StatusCode::OK);
+    eventually("it is taken out", async || {
+        cluster.tick();
+        let (_, all) = call(Method::GET, "/nodes/all").await;
+        (all["nodes"].as_array().map(Vec::len) == Some(3)).then_some(())
+    })
+    .await;
+    assert_eq!(call(Method::DELETE, "/nodes/node-1").await.0, StatusCode::NOT_FOUND);
+    cluster.becomes("healthy", 3).await;
+    cluster.nodes[0].take().expect("it runs").stop().await;
+    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    cluster.becomes("healthy", 3).await;
+    let (_, all) = cluster.service.get("/nodes/all").await;
+    assert_eq!(all["nodes"].as_array().map(Vec::len), Some(3), "{all}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_node_gets_its_share_without_a_command() {
+    let mut cluster = Cluster::start(3).await;
+    let video = cluster.store(24, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 24).await;
+    let new = RealNode::start("node-4", cluster.data.path(), &cluster.service.url).await;
+    cluster.nodes.push(Some(new));
+    let url = cluster.url(3).to_owned();
+    // Three quarters of three copies of 24 chunks on four nodes.
+    let replicas = eventually("it has its share", async || {
+        cluster.tick();
+        let replicas = cluster.replicas(&video).await;
+        let has = |node: &str| replicas.iter().flatten().filter(|url| *url == node).count();
+        let shares: Vec<_> = (0..4).map(|node| has(cluster.url(node))).collect();
+        (shares.iter().sum::<usize>() == 72 && shares.iter().all(|share| (17..=19).contains(share))).then_some(replicas)
+    })
+    .await;
+    assert!(replicas.iter().all(|nodes| nodes.len() == 3), "{replicas:?}");
+    cluster.becomes("healthy", 24).await;
+    eventually("nothing is left to even out", async || {
+        (cluster.service.get("/repairs").await.1["uneven"] == 0).then_some(())
+    })
+    .await;
+    let moved = replicas.iter().position(|nodes| nodes.contains(&url)).expect("one");
+    let got = cluster
+        .service
+        .http
+        .get(format!("{url}/chunk/{video}-chunk-{moved:03}"))
+        .send()
+        .await;
+    assert_eq!(got.expect("an answer").bytes().await.expect("bytes")[..], bytes(moved));
+    cluster.stop().await;
+}

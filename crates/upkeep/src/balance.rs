@@ -1,0 +1,349 @@
+//! Evens out what nodes hold: chunks go from nodes with more than their share to nodes with less.
+//!
+//! A node's share grows with the free part of its disk. A disk that is nearly full is given nothing. Only chunks that are
+//! whole are moved, and only so that they stay in as many zones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vstack_placement::{Candidate, Liveness};
+use vstack_types::{NodeRef, VideoId, limits::DISK_PERCENT_WARNING};
+
+use crate::{
+    census::{Census, Part, Row, Seat},
+    plan::{Cluster, standing_of},
+    standing::{Form, Seen, Standing},
+};
+
+/// Who has more or less than his share by this part of the mean is left alone: moving costs more than it gains.
+const SLACK: f64 = 0.04;
+
+/// A chunk to be moved so that nodes hold more nearly the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shift {
+    /// Whose.
+    pub video: VideoId,
+    /// Which.
+    pub part: Part,
+    /// Its nodes are to be these.
+    pub to: Vec<NodeRef>,
+    /// Bytes that go from one node to another.
+    pub bytes: u64,
+}
+
+/// What is placed at a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// Items.
+    pub items: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// What is placed at each node, by the last decisions; both halves of a move count.
+pub fn placed(census: &Census) -> BTreeMap<NodeRef, Placed> {
+    let mut placed: Vec<Placed> = Vec::new();
+    for (_, row) in census.rows() {
+        for item in &row.items {
+            let number = usize::from(item.node);
+            if placed.len() <= number {
+                placed.resize(number + 1, Placed::default());
+            }
+            placed[number].items += 1;
+            placed[number].bytes += item_bytes(row);
+        }
+    }
+    let named = (0_u16..).zip(placed).filter(|(_, placed)| placed.items > 0);
+    named
+        .filter_map(|(number, placed)| Some((census.node(number)?, placed)))
+        .collect()
+}
+
+fn item_bytes(row: &Row) -> u64 {
+    match row.form {
+        Form::Replicated => row.size.into(),
+        Form::Coded { data } => u64::from(row.size).div_ceil(u64::from(data.max(1))),
+    }
+}
+
+/// How far a node is above its share, in bytes; below it when negative.
+struct Surplus<'a> {
+    candidate: &'a Candidate,
+    bytes: f64,
+}
+
+fn surpluses<'a>(held: &BTreeMap<NodeRef, Placed>, cluster: &Cluster<'a>) -> (Vec<Surplus<'a>>, f64) {
+    let takes_part = |candidate: &&Candidate| {
+        candidate.trusted
+            && candidate.liveness == Liveness::Healthy
+            && !candidate.leaving
+            && !cluster.gone.contains(&candidate.node)
+            && !cluster.lost.contains(&candidate.node)
+    };
+    let nodes: Vec<&Candidate> = cluster.nodes.iter().filter(takes_part).collect();
+    let weight = |candidate: &Candidate| (100.0 - candidate.disk_percent).clamp(1.0, 100.0);
+    let bytes = |candidate: &Candidate| held.get(&candidate.node).copied().unwrap_or_default().bytes as f64;
+    let total: f64 = nodes.iter().map(|node| bytes(node)).sum();
+    let weights: f64 = nodes.iter().map(|node| weight(node)).sum();
+    let mean = total / nodes.len().max(1) as f64;
+    let surplus = |candidate: &&'a Candidate| Surplus {
+        candidate,
+        bytes: bytes(candidate) - total * weight(candidate) / weights,
+    };
+    (nodes.iter().map(surplus).collect(), mean)
+}
+
+/// What to move next, at most `limit` chunks. Empty when nodes hold what they should, more or less.
+pub fn shifts(census: &Census, cluster: &Cluster<'_>, limit: usize) -> Vec<Shift> {
+    let held = placed(census);
+    let (mut nodes, mean) = surpluses(&held, cluster);
+    let slack = mean * SLACK;
+    let has_room = |node: &Surplus<'_>| node.candidate.disk_percent < DISK_PERCENT_WARNING;
+    let is_off = |nodes: &[Surplus<'_>]| {
+        nodes
+            .iter()
+            .any(|node| node.bytes > slack || node.bytes < -slack && has_room(node))
+    };
+    let mut shifts = Vec::new();
+    if !is_off(&nodes) {
+        return shifts;
+    }
+    for (video, row) in census.rows() {
+        if shifts.len() == limit {
+            break;
+        }
+        if !is_movable(census, cluster, row) {
+            continue;
+        }
+        let bytes = item_bytes(row);
+        let members: Vec<NodeRef> = row.of_layout().filter_map(|item| census.node(item.node)).collect();
+        let pair = fullest(&nodes, &members).and_then(|from| {
+            let may_take = |node: &Surplus<'_>| {
+                let to = exchanged(&members, nodes[from].candidate.node, node.candidate.node);
+                has_room(node) && zones(cluster, &to) >= zones(cluster, &members)
+            };
+            emptiest(&nodes, &members, may_take).map(|into| (from, into))
+        });
+        let Some((from, into)) = pair else { continue };
+        let (above, below) = (nodes[from].bytes, nodes[into].bytes);
+        // One of them is off by more than is put up with, and they are nearer to each other after: so it ends.
+        let helps = above - below > bytes as f64;
+        if !helps || (above <= slack && below >= -slack) {
+            continue;
+        }
+        shifts.push(Shift {
+            video,
+            part: row.part,
+            to: exchanged(&members, nodes[from].candidate.node, nodes[into].candidate.node),
+            bytes,
+        });
+        nodes[from].bytes -= bytes as f64;
+        nodes[into].bytes += bytes as f64;
+    }
+    shifts
+}
+
+/// Of `members`, the one that is most above its share.
+fn fullest(nodes: &[Surplus<'_>], members: &[NodeRef]) -> Option<usize> {
+    let all = nodes.iter().enumerate();
+    let these = all.filter(|(_, node)| members.contains(&node.candidate.node));
+    these
+        .max_by(|(_, a), (_, b)| a.bytes.total_cmp(&b.bytes))
+        .map(|(at, _)| at)
+}
+
+/// Of those that are none of `members` and `may_take` it, the one that is most below its share.
+fn emptiest(nodes: &[Surplus<'_>], members: &[NodeRef], may_take: impl Fn(&Surplus<'_>) -> bool) -> Option<usize> {
+    let is_member = |node: &Surplus<'_>| members.iter().any(|member| member.uuid == node.candidate.node.uuid);
+    let all = nodes.iter().enumerate();
+    let these = all.filter(|(_, node)| !is_member(node) && may_take(node));
+    these
+        .min_by(|(_, a), (_, b)| a.bytes.total_cmp(&b.bytes))
+        .map(|(at, _)| at)
+}
+
+fn exchanged(members: &[NodeRef], from: NodeRef, into: NodeRef) -> Vec<NodeRef> {
+    let exchange = |node: &NodeRef| if *node == from { into } else { *node };
+    members.iter().map(exchange).collect()
+}
+
+fn zones(cluster: &Cluster<'_>, members: &[NodeRef]) -> usize {
+    let of = |node: &NodeRef| {
+        let candidate = cluster.nodes.iter().find(|candidate| candidate.node == *node);
+        candidate.map(|candidate| candidate.zone.as_str())
+    };
+    members.iter().filter_map(of).collect::<BTreeSet<_>>().len()
+}
+
+/// Whether nothing else is to be done about a chunk.
+fn is_movable(census: &Census, cluster: &Cluster<'_>, row: &Row) -> bool {
+    let counted = |item: &crate::census::Item| item.seen == Seen::Whole && item.seat == Seat::Agrees;
+    row.form == Form::Replicated
+        && !row.joint
+        && row.items.iter().all(counted)
+        && standing_of(census, cluster, row) == Standing::Whole
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
+    use vstack_chunkpaxos::{Layout, Placement};
+    use vstack_types::{ChunkId, Digest, FingerprintKey, NodeUuid};
+
+    use super::*;
+
+    const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
+    const KEY: FingerprintKey = FingerprintKey::from_bytes([1; 16]);
+
+    fn node(n: u8) -> NodeRef {
+        NodeRef::first(NodeUuid::from_bytes([n; 16]))
+    }
+
+    fn candidate(n: u8) -> Candidate {
+        Candidate {
+            node: node(n),
+            zone: String::new(),
+            disk_percent: 10.0,
+            liveness: Liveness::Healthy,
+            trusted: true,
+            leaving: false,
+        }
+    }
+
+    fn placement(sequence: u32, version: u64, on: &[NodeRef]) -> Placement {
+        Placement {
+            version,
+            size: 1_000,
+            sha256: Digest::of(&sequence.to_le_bytes()),
+            layout: Layout::Replicated { nodes: on.to_vec() },
+            prev: None,
+            back: false,
+        }
+    }
+
+    /// Chunks on these nodes, all counted and whole.
+    fn census(chunks: &[Vec<NodeRef>]) -> Census {
+        let mut census = Census::default();
+        let mut held: BTreeMap<NodeRef, Holdings> = BTreeMap::new();
+        for (sequence, on) in (0..).zip(chunks) {
+            let (id, placement) = (ChunkId::of_video(VIDEO, sequence), placement(sequence, 1, on));
+            census.learn(VIDEO, Part::Chunk(sequence), &id, &placement, 0);
+            for node in on {
+                let held = held.entry(*node).or_default();
+                held.items.push(HeldItem {
+                    fingerprint: KEY.of(&id),
+                    tag: tag_of(placement.sha256),
+                    damaged: false,
+                    wanted: Wanted::Placed,
+                });
+                held.registers.push(HeldRegister {
+                    fingerprint: KEY.of(&id),
+                    brief: placement.brief(),
+                });
+            }
+        }
+        for (node, mut held) in held {
+            held.sort();
+            assert_eq!(census.count(node, &held, KEY, 0), []);
+        }
+        census
+    }
+
+    fn cluster(nodes: &[Candidate]) -> Cluster<'_> {
+        Cluster {
+            nodes,
+            gone: &[],
+            lost: &[],
+            copies: 2,
+        }
+    }
+
+    /// Chunks after these shifts.
+    fn after(chunks: &[Vec<NodeRef>], shifts: &[Shift]) -> Vec<Vec<NodeRef>> {
+        let mut after = chunks.to_vec();
+        for shift in shifts {
+            let Part::Chunk(sequence) = shift.part else { continue };
+            after[sequence as usize].clone_from(&shift.to);
+        }
+        after
+    }
+
+    fn counts(chunks: &[Vec<NodeRef>]) -> BTreeMap<NodeRef, usize> {
+        let mut counts = BTreeMap::new();
+        chunks
+            .iter()
+            .flatten()
+            .for_each(|node| *counts.entry(*node).or_default() += 1);
+        counts
+    }
+
+    #[test]
+    fn a_new_node_gets_its_share_and_no_more() {
+        let chunks = vec![vec![node(1), node(2)]; 90];
+        let nodes: Vec<_> = (1..=3).map(candidate).collect();
+        let shifts = shifts(&census(&chunks), &cluster(&nodes), 1_000);
+        let counts = counts(&after(&chunks, &shifts));
+        assert!(counts.values().all(|count| (57..=63).contains(count)), "{counts:?}");
+        assert!(super::shifts(&census(&after(&chunks, &shifts)), &cluster(&nodes), 1_000).is_empty());
+    }
+
+    #[test]
+    fn a_nearly_full_disk_and_one_that_leaves_get_nothing() {
+        let chunks = vec![vec![node(1), node(2)]; 90];
+        for change in [
+            (|node: &mut Candidate| node.disk_percent = 86.0) as fn(&mut Candidate),
+            |node| node.leaving = true,
+            |node| node.liveness = Liveness::Degraded,
+            |node| node.trusted = false,
+        ] {
+            let mut nodes: Vec<_> = (1..=3).map(candidate).collect();
+            change(&mut nodes[2]);
+            assert_eq!(shifts(&census(&chunks), &cluster(&nodes), 1_000), []);
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_is_left_to_repairs() {
+        let chunks = vec![vec![node(1), node(2)]; 10];
+        let nodes: Vec<_> = (1..=3).map(candidate).collect();
+        let mut census = census(&chunks);
+        census.uncount(node(1));
+        assert_eq!(shifts(&census, &cluster(&nodes), 1_000), []);
+    }
+
+    #[test]
+    fn chunks_stay_in_as_many_zones() {
+        let chunks = vec![vec![node(1), node(2)]; 30];
+        let mut nodes: Vec<_> = (1..=3).map(candidate).collect();
+        for (node, zone) in nodes.iter_mut().zip(["a", "b", "b"]) {
+            node.zone = zone.to_owned();
+        }
+        let shifts = shifts(&census(&chunks), &cluster(&nodes), 1_000);
+        assert!(!shifts.is_empty());
+        for shift in shifts {
+            assert!(shift.to.contains(&node(1)), "{shift:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_moves_for_ever_and_evens_out(spread in prop::collection::vec((0..5_u8, 1..5_u8), 60..120)) {
+            let member = |n: u8| node(n % 5 + 1);
+            let chunks: Vec<Vec<NodeRef>> = spread
+                .iter()
+                .map(|(first, step)| vec![member(*first), member(first + step)])
+                .collect();
+            let nodes: Vec<_> = (1..=5).map(candidate).collect();
+            let shifts = shifts(&census(&chunks), &cluster(&nodes), 10_000);
+            let after = after(&chunks, &shifts);
+            for chunk in &after {
+                prop_assert!(chunk[0] != chunk[1]);
+            }
+            prop_assert_eq!(super::shifts(&census(&after), &cluster(&nodes), 10_000), vec![]);
+            let counts = counts(&after);
+            let mean = 2.0 * chunks.len() as f64 / 5.0;
+            let worst = (1..=5).map(|n| (counts.get(&node(n)).copied().unwrap_or(0) as f64 - mean).abs()).fold(0.0, f64::max);
+            prop_assert!(worst <= mean * SLACK + 2.0, "{:?}", counts);
+        }
+    }
+}
