@@ -12,7 +12,7 @@ use crate::WallTime;
 pub enum Health {
     /// Everything was counted, and is as it should be.
     Healthy,
-    /// Nothing is known to be wrong, and not everything was counted.
+    /// Nothing is known to be wrong, and not everything was counted; or this service started just now.
     Counting,
     /// Some chunks survive fewer losses of nodes than they should.
     UnderReplicated,
@@ -76,7 +76,7 @@ pub struct VideoStanding {
 /// What was counted of one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeCounted {
-    /// Its label; its disk where it is not registered any more.
+    /// Its label; its disk and incarnation where that is not registered any more.
     pub node: String,
     /// When; none when it never was, since this service started.
     pub counted_at: Option<WallTime>,
@@ -91,6 +91,8 @@ pub struct NodeCounted {
     pub orphans: u64,
     /// Why it could not be counted lately.
     pub trouble: Option<String>,
+    /// Of a node that is to go: what keeps it.
+    pub stays_because: Option<String>,
 }
 
 /// `GET /census`.
@@ -104,7 +106,8 @@ pub struct Census {
     pub at: WallTime,
     /// All chunks.
     pub tally: Tally,
-    /// Of each video of which not everything is whole, at most a hundred, worst first.
+    /// Of each video of which not everything is whole, at most a hundred, worst first, with at most two thousand chunks in
+    /// all.
     pub videos: Vec<VideoStanding>,
     /// How many such videos there are.
     pub videos_not_whole: u64,
@@ -123,7 +126,7 @@ pub struct Repair {
     /// Whose.
     #[schema(value_type = String)]
     pub video_id: VideoId,
-    /// `restore_copy`, `move`, `even_out`, `end_move`, `read_registers` or `salvage`.
+    /// `restore_copy`, `move`, `even_out`, `end_move`, `give_move_up`, `read_registers` or `salvage`.
     pub what: String,
     /// How the chunk stood.
     pub why: String,

@@ -419,6 +419,28 @@ pub struct NodeInfo {
     pub role: NodeRole,
 }
 
+impl NodeInfo {
+    /// A disk that is registered nowhere, and given up.
+    pub fn given_up(disk: NodeUuid) -> Self {
+        Self {
+            node_url: String::new(),
+            node_id: disk.to_string(),
+            last_heartbeat: None,
+            disk_usage_percent: 0.0,
+            chunk_count: 0,
+            status: NodeStatus::Down,
+            version: String::new(),
+            public_url: String::new(),
+            disk_uuid: Some(disk),
+            incarnation: 0,
+            trusted: false,
+            zone: String::new(),
+            damaged_chunks: 0,
+            role: NodeRole::Removed,
+        }
+    }
+}
+
 /// `GET /nodes/all`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NodeList {

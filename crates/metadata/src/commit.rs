@@ -122,6 +122,12 @@ fn check(chunk: &ChunkId, request: &CommitChunk) -> ApiResult<()> {
             ChunkId::of_video(request.video_id, request.sequence_num)
         )));
     }
+    if chunk.times_salvaged() > 0 {
+        return Err(unprocessable(format!(
+            "{chunk} is an id for what is salvaged; name it without -r{} at its end",
+            chunk.times_salvaged()
+        )));
+    }
     if let Some(sequence) = sequence_of(chunk).filter(|sequence| *sequence != request.sequence_num) {
         return Err(unprocessable(format!(
             "{chunk} is chunk {sequence} of its video, not {}",

@@ -15,7 +15,7 @@ use vstack_types::{ChunkId, NodeRef};
 use crate::{
     app::{App, group_of, store_error},
     registry::{self, ByDisk},
-    store::Group,
+    store::{Group, StoreError},
 };
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,6 +49,20 @@ pub(crate) fn first_group<'a>(groups: &'a [Group], chunk: &ChunkId) -> Option<&'
         groups,
         sequence_of(chunk).filter(|_| !vstack_types::planted!("the first group stands for all chunks")),
     )
+}
+
+/// The first acceptors of a chunk: its group's, or, when it was made to take another's place, those written down then.
+pub(crate) async fn first_acceptors(
+    app: &App,
+    groups: &[Group],
+    chunk: &ChunkId,
+) -> Result<Option<Vec<NodeRef>>, StoreError> {
+    if chunk.times_salvaged() > 0
+        && let Some(salvage) = app.store.salvage(chunk.clone()).await?
+    {
+        return Ok(Some(salvage.members));
+    }
+    Ok(first_group(groups, chunk).map(|group| group.members.clone()))
 }
 
 /// Reads every acceptor the chunk is known to have.
@@ -128,9 +142,8 @@ async fn initial(app: &App, chunk: &ChunkId) -> ApiResult<Vec<NodeRef>> {
         return Ok(Vec::new());
     };
     let groups = app.store.groups(video).await.map_err(store_error)?;
-    Ok(first_group(&groups, chunk)
-        .map(|group| group.members.clone())
-        .unwrap_or_default())
+    let first = first_acceptors(app, &groups, chunk).await.map_err(store_error)?;
+    Ok(first.unwrap_or_default())
 }
 
 async fn read(app: &App, urls: &NodeUrls, chunk: &ChunkId, node: NodeRef) -> Option<Heard> {

@@ -10,6 +10,7 @@
 
 pub mod admission;
 mod app;
+mod attention;
 mod commit;
 mod consensus;
 mod events;

@@ -33,6 +33,9 @@ impl Cluster {
             (known.iter().filter(|node| node.trusted).count() == 3).then_some(())
         })
         .await;
+        for node in &nodes {
+            node.votes().await;
+        }
         Self { service, nodes, data }
     }
 

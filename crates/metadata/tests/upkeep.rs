@@ -26,6 +26,7 @@ impl Cluster {
     async fn start(count: usize) -> Self {
         let pace = ReaperPace {
             count_every: Duration::from_millis(100),
+            listen_every: Duration::from_millis(50),
             settled_after: Duration::from_secs(1),
             ..ReaperPace::default()
         };
@@ -38,7 +39,7 @@ impl Cluster {
             "--repair-grace",
             "6",
             "--trash-time",
-            "60",
+            "10",
         ];
         let service = Service::at_pace(memory(), &args, pace).await;
         service.clock.stand_still();
@@ -59,6 +60,9 @@ impl Cluster {
             (known.iter().filter(|node| node.trusted).count() == count).then_some(())
         })
         .await;
+        for node in cluster.nodes.iter().flatten() {
+            node.votes().await;
+        }
         cluster
     }
 
@@ -194,7 +198,6 @@ async fn everything_is_counted_before_it_is_called_healthy() {
         cluster.service.call(Method::DELETE, &path, None).await.0,
         StatusCode::OK
     );
-    cluster.service.clock.advance(Duration::from_secs(61));
     cluster.becomes("healthy", 0).await;
     let again = cluster.service.post(&format!("{path}/restore"), json!({})).await;
     assert_eq!(again.0, StatusCode::CONFLICT);
@@ -300,6 +303,72 @@ async fn what_is_lost_is_named_by_its_timecode_and_keeps_nothing_else_waiting() 
         (&lost["sequence_num"], &lost["start_sec"], &lost["end_sec"]),
         (&json!(1), &json!(10.0), &json!(20.0))
     );
+    cluster.stop().await;
+}
+
+/// Two nodes of three are lost for good: what the third has a good copy of is whole again on new nodes, and the rest is
+/// named. Nobody did more than say that the two do not come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lost_its_majority_is_salvaged_and_the_rest_is_named() {
+    let mut cluster = Cluster::start(3).await;
+    let video = cluster.store(3, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 3).await;
+    // One chunk has no good copy where the others survive.
+    cluster.nodes[0].take().expect("it runs").stop().await;
+    damage(&cluster.data.path().join("node-1"), &bytes(1));
+    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    for number in [1, 2] {
+        cluster.nodes[number].take().expect("it runs").stop().await;
+    }
+    let url = cluster.url(0).to_owned();
+    drop(
+        cluster
+            .service
+            .http
+            .get(format!("{url}/chunk/{video}-chunk-001"))
+            .send()
+            .await,
+    );
+    for label in ["node-4", "node-5"] {
+        let node = RealNode::start(label, cluster.data.path(), &cluster.service.url).await;
+        cluster.nodes.push(Some(node));
+    }
+    for label in ["node-2", "node-3"] {
+        let (status, node) = cluster
+            .service
+            .call(Method::DELETE, &format!("/nodes/{label}"), None)
+            .await;
+        assert_eq!((status, &node["role"]), (StatusCode::OK, &json!("removing")));
+    }
+    let census = eventually("two are salvaged, one is lost", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        let tally = &census["tally"];
+        (tally["whole"] == 2 && tally["lost"] == 1).then_some(census)
+    })
+    .await;
+    let lost = &census["videos"][0]["chunks"];
+    assert_eq!(lost.as_array().map(Vec::len), Some(1), "{census}");
+    assert_eq!(
+        (&lost[0]["standing"], &lost[0]["start_sec"], &lost[0]["end_sec"]),
+        (&json!("lost"), &json!(10.0), &json!(20.0))
+    );
+    let (_, manifest) = cluster.service.get(&format!("/manifest/{video}")).await;
+    for sequence in [0, 2] {
+        let chunk = &manifest["chunks"][sequence];
+        assert_eq!(chunk["chunk_id"], format!("{video}-chunk-{sequence:03}-r1"));
+        let replicas = chunk["replicas"].as_array().expect("URLs");
+        assert_eq!(replicas.len(), 3, "{chunk}");
+        for node in replicas {
+            let url = format!("{}/chunk/{video}-chunk-{sequence:03}-r1", node.as_str().expect("a URL"));
+            let got = cluster.service.http.get(url).send().await.expect("an answer");
+            assert_eq!(got.bytes().await.expect("bytes")[..], bytes(sequence));
+        }
+    }
+    let (_, repairs) = cluster.service.get("/repairs").await;
+    let salvaged = repairs["recent"].as_array().expect("a list").iter();
+    let salvaged = salvaged.filter(|repair| repair["what"] == "salvage" && repair["failed"].is_null());
+    assert_eq!(salvaged.count(), 2);
     cluster.stop().await;
 }
 

@@ -22,7 +22,9 @@ const VOTE_TIME: Duration = Duration::from_secs(9);
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_for_chunks_that_arrive_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
-    let node = TestNode::start(settings(dir.path(), &["--max-concurrent-bodies", &AT_ONCE.to_string()])).await;
+    // As long as a disk takes that syncs slowly: each waits for all before it.
+    let flags = ["--max-concurrent-bodies", &AT_ONCE.to_string(), "--body-timeout", "600"];
+    let node = TestNode::start(settings(dir.path(), &flags)).await;
     assert_eq!(
         metric(&node, "vstack_arriving_pool_bytes").await,
         0,

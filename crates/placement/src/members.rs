@@ -21,12 +21,15 @@ pub struct MembersRequest<'a> {
 /// Where the copies are to be: the same as now when nothing can be made better.
 ///
 /// - Who has a copy keeps it, unless it is gone or leaves; what is more than wanted is taken from the zone with most
-///   members, and there from the fullest disk.
+///   members, and there from the fullest disk; from nodes that are silent first.
 /// - What is missing goes to healthy nodes with room, to the zone with fewest members, and there by the video's draw. A
 ///   nearly full disk is given nothing: it would be full before the next one is there.
 /// - Who is gone or leaves stays a member where nobody can stand in: fewer acceptors would make the next loss worse, and
 ///   nothing better.
 pub fn choose_members(candidates: &[Candidate], request: MembersRequest<'_>) -> Vec<NodeRef> {
+    if may_stay(candidates, request) {
+        return request.current.to_vec();
+    }
     let ranked = ranked(candidates, request.video);
     let known = |node: &NodeRef| ranked.iter().copied().find(|candidate| candidate.node == *node);
     let is_gone = |node: &NodeRef| request.gone.contains(node);
@@ -68,6 +71,15 @@ pub fn choose_members(candidates: &[Candidate], request: MembersRequest<'_>) -> 
     members
 }
 
+/// Whether there is nothing to choose: so it is for nearly all of a million chunks.
+fn may_stay(candidates: &[Candidate], request: MembersRequest<'_>) -> bool {
+    let stays = |node: &NodeRef| {
+        let known = |candidate: &Candidate| candidate.node == *node && candidate.trusted && !candidate.leaving;
+        !request.gone.contains(node) && candidates.iter().any(known)
+    };
+    request.current.len() == request.copies && request.current.iter().all(stays)
+}
+
 /// Whether both name the same nodes, in whatever order.
 fn same(a: &[NodeRef], b: &[NodeRef]) -> bool {
     a.len() == b.len() && a.iter().all(|node| b.contains(node))
@@ -79,8 +91,10 @@ fn keep_best<'a>(stay: &[NodeRef], copies: usize, known: &dyn Fn(&NodeRef) -> Op
         let in_zone = |zone: &str| kept.iter().filter(|other| other.zone == zone).count();
         let worst = (0..kept.len()).max_by(|a, b| {
             let (a, b) = (kept[*a], kept[*b]);
-            in_zone(&a.zone)
-                .cmp(&in_zone(&b.zone))
+            // A copy that cannot be read now goes before any that can.
+            (a.liveness != Liveness::Healthy)
+                .cmp(&(b.liveness != Liveness::Healthy))
+                .then(in_zone(&a.zone).cmp(&in_zone(&b.zone)))
                 .then(a.disk_percent.total_cmp(&b.disk_percent))
                 .then(a.node.cmp(&b.node))
         });
@@ -171,6 +185,14 @@ mod tests {
         full.truncate(3);
         full[2].disk_percent = 86.0;
         assert_eq!(chosen(&full, &[2], &[]), nodes(&[1, 2]));
+    }
+
+    #[test]
+    fn a_copy_that_can_be_read_is_kept_rather_than_one_that_cannot() {
+        let mut four = five()[..4].to_vec();
+        four[1].liveness = Liveness::Down;
+        four[1].disk_percent = 1.0;
+        assert_eq!(chosen(&four, &[1, 2, 3, 4], &[]), nodes(&[1, 3, 4]));
     }
 
     #[test]

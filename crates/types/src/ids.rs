@@ -173,6 +173,26 @@ impl ChunkId {
         &self.0
     }
 
+    /// The id under which what is left of this chunk is salvaged for the `times`-th time: `-r{times}` at its end. None when
+    /// that is too long.
+    pub fn salvaged(&self, times: u32) -> Option<Self> {
+        let (first, _) = self.split_salvaged();
+        format!("{first}-r{times}").parse().ok()
+    }
+
+    /// How often it was salvaged, by its id.
+    pub fn times_salvaged(&self) -> u32 {
+        self.split_salvaged().1
+    }
+
+    fn split_salvaged(&self) -> (&str, u32) {
+        let split = self.0.rsplit_once("-r").and_then(|(first, times)| {
+            let canonical = !times.starts_with('0') && !first.is_empty();
+            Some((first, times.parse().ok().filter(|_| canonical)?))
+        });
+        split.unwrap_or((&self.0, 0))
+    }
+
     /// The video this id was made for, when it has the form our uploader gives.
     pub fn video(&self) -> Option<VideoId> {
         let (head, tail) = self.0.split_at_checked(36)?;
@@ -233,6 +253,25 @@ mod tests {
         assert_eq!(chunk.video(), Some(video));
         assert_eq!(ChunkId::init_of_video(video).video(), Some(video));
         assert_eq!("plain".parse::<ChunkId>().unwrap().video(), None);
+    }
+
+    #[test]
+    fn a_salvaged_chunk_tells_how_often_it_was() {
+        let id = |text: &str| text.parse::<ChunkId>().unwrap();
+        let first = id("v-chunk-007");
+        assert_eq!(
+            (first.times_salvaged(), first.salvaged(1)),
+            (0, Some(id("v-chunk-007-r1")))
+        );
+        let twelfth = id("v-chunk-007-r12");
+        assert_eq!(
+            (twelfth.times_salvaged(), twelfth.salvaged(13)),
+            (12, Some(id("v-chunk-007-r13")))
+        );
+        for other in ["v-r0", "v-r01", "v-r", "v-rx", "v-r99999999999"] {
+            assert_eq!(id(other).times_salvaged(), 0, "{other}");
+        }
+        assert_eq!(id(&"x".repeat(199)).salvaged(1), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use vstack_types::{NodeRef, VideoId, limits::DISK_PERCENT_WARNING};
 
 use crate::{
     census::{Census, Part, Row, Seat},
-    plan::{Cluster, standing_of},
+    plan::{Cluster, Outlook},
     standing::{Form, Seen, Standing},
 };
 
@@ -93,7 +93,8 @@ fn surpluses<'a>(held: &BTreeMap<NodeRef, Placed>, cluster: &Cluster<'a>) -> (Ve
 }
 
 /// What to move next, at most `limit` chunks. Empty when nodes hold what they should, more or less.
-pub fn shifts(census: &Census, cluster: &Cluster<'_>, limit: usize) -> Vec<Shift> {
+pub fn shifts(outlook: &Outlook<'_>, limit: usize) -> Vec<Shift> {
+    let (census, cluster) = (outlook.census, &outlook.cluster);
     let held = placed(census);
     let (mut nodes, mean) = surpluses(&held, cluster);
     let slack = mean * SLACK;
@@ -111,7 +112,7 @@ pub fn shifts(census: &Census, cluster: &Cluster<'_>, limit: usize) -> Vec<Shift
         if shifts.len() == limit {
             break;
         }
-        if !is_movable(census, cluster, row) {
+        if !is_movable(outlook, row) {
             continue;
         }
         let bytes = item_bytes(row);
@@ -175,12 +176,12 @@ fn zones(cluster: &Cluster<'_>, members: &[NodeRef]) -> usize {
 }
 
 /// Whether nothing else is to be done about a chunk.
-fn is_movable(census: &Census, cluster: &Cluster<'_>, row: &Row) -> bool {
+fn is_movable(outlook: &Outlook<'_>, row: &Row) -> bool {
     let counted = |item: &crate::census::Item| item.seen == Seen::Whole && item.seat == Seat::Agrees;
     row.form == Form::Replicated
         && !row.joint
         && row.items.iter().all(counted)
-        && standing_of(census, cluster, row) == Standing::Whole
+        && outlook.standing(row) == Standing::Whole
 }
 
 #[cfg(test)]
@@ -249,13 +250,14 @@ mod tests {
         census
     }
 
-    fn cluster(nodes: &[Candidate]) -> Cluster<'_> {
-        Cluster {
+    fn shifted(census: &Census, nodes: &[Candidate], limit: usize) -> Vec<Shift> {
+        let cluster = Cluster {
             nodes,
             gone: &[],
             lost: &[],
             copies: 2,
-        }
+        };
+        shifts(&Outlook::new(census, cluster), limit)
     }
 
     /// Chunks after these shifts.
@@ -281,10 +283,10 @@ mod tests {
     fn a_new_node_gets_its_share_and_no_more() {
         let chunks = vec![vec![node(1), node(2)]; 90];
         let nodes: Vec<_> = (1..=3).map(candidate).collect();
-        let shifts = shifts(&census(&chunks), &cluster(&nodes), 1_000);
+        let shifts = shifted(&census(&chunks), &nodes, 1_000);
         let counts = counts(&after(&chunks, &shifts));
         assert!(counts.values().all(|count| (57..=63).contains(count)), "{counts:?}");
-        assert!(super::shifts(&census(&after(&chunks, &shifts)), &cluster(&nodes), 1_000).is_empty());
+        assert!(shifted(&census(&after(&chunks, &shifts)), &nodes, 1_000).is_empty());
     }
 
     #[test]
@@ -298,7 +300,7 @@ mod tests {
         ] {
             let mut nodes: Vec<_> = (1..=3).map(candidate).collect();
             change(&mut nodes[2]);
-            assert_eq!(shifts(&census(&chunks), &cluster(&nodes), 1_000), []);
+            assert_eq!(shifted(&census(&chunks), &nodes, 1_000), []);
         }
     }
 
@@ -308,7 +310,7 @@ mod tests {
         let nodes: Vec<_> = (1..=3).map(candidate).collect();
         let mut census = census(&chunks);
         census.uncount(node(1));
-        assert_eq!(shifts(&census, &cluster(&nodes), 1_000), []);
+        assert_eq!(shifted(&census, &nodes, 1_000), []);
     }
 
     #[test]
@@ -318,7 +320,7 @@ mod tests {
         for (node, zone) in nodes.iter_mut().zip(["a", "b", "b"]) {
             node.zone = zone.to_owned();
         }
-        let shifts = shifts(&census(&chunks), &cluster(&nodes), 1_000);
+        let shifts = shifted(&census(&chunks), &nodes, 1_000);
         assert!(!shifts.is_empty());
         for shift in shifts {
             assert!(shift.to.contains(&node(1)), "{shift:?}");
@@ -334,12 +336,12 @@ mod tests {
                 .map(|(first, step)| vec![member(*first), member(first + step)])
                 .collect();
             let nodes: Vec<_> = (1..=5).map(candidate).collect();
-            let shifts = shifts(&census(&chunks), &cluster(&nodes), 10_000);
+            let shifts = shifted(&census(&chunks), &nodes, 10_000);
             let after = after(&chunks, &shifts);
             for chunk in &after {
                 prop_assert!(chunk[0] != chunk[1]);
             }
-            prop_assert_eq!(super::shifts(&census(&after), &cluster(&nodes), 10_000), vec![]);
+            prop_assert_eq!(shifted(&census(&after), &nodes, 10_000), vec![]);
             let counts = counts(&after);
             let mean = 2.0 * chunks.len() as f64 / 5.0;
             let worst = (1..=5).map(|n| (counts.get(&node(n)).copied().unwrap_or(0) as f64 - mean).abs()).fold(0.0, f64::max);

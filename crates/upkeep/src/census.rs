@@ -35,6 +35,8 @@ pub struct Census {
     names: HashMap<(VideoId, Part), ChunkId>,
     chunks: u64,
     learned: u64,
+    /// When something was last learned that concerns a node, by its number.
+    learned_of: Vec<u64>,
 }
 
 /// Something that is expected of a node, and where it is noted what was seen.
@@ -59,21 +61,29 @@ impl Census {
             self.forget(video, part);
             return;
         }
-        if part.id(video) != *id {
-            self.names.insert((video, part), id.clone());
-        }
-        let old = self.row(video, part).cloned();
+        // Another chunk in its place is another register, whatever their versions.
+        let old = self.row(video, part).filter(|_| self.id(video, part) == *id).cloned();
         if old
             .as_ref()
             .is_some_and(|row| u64::from(row.version) >= placement.version)
         {
             return;
         }
+        if part.id(video) == *id {
+            self.names.remove(&(video, part));
+        } else {
+            self.names.insert((video, part), id.clone());
+        }
         self.learned += 1;
         let row = Row {
             learned_s: now_s,
             ..Row::of(part, placement, &mut |node| self.number(node), old.as_ref())
         };
+        let before = self.row(video, part).into_iter().flat_map(|row| &row.items);
+        let concerned: Vec<u16> = before.chain(&row.items).map(|item| item.node).collect();
+        for number in concerned {
+            self.learned_of[usize::from(number)] = self.learned;
+        }
         let rows = self.videos.entry(video).or_default();
         match rows.binary_search_by_key(&part, |row| row.part) {
             Ok(at) => rows[at] = row,
@@ -89,6 +99,13 @@ impl Census {
         self.learned
     }
 
+    /// What [`Self::learned`] was when something was last learned that concerns this node.
+    pub fn learned_of(&self, node: NodeRef) -> u64 {
+        let number = self.numbers.get(&node).map(|number| usize::from(*number));
+        let learned = number.and_then(|number| self.learned_of.get(number));
+        learned.copied().unwrap_or_default()
+    }
+
     /// A chunk is gone, or nobody's concern any more.
     pub fn forget(&mut self, video: VideoId, part: Part) {
         let Some(rows) = self.videos.get_mut(&video) else {
@@ -96,6 +113,7 @@ impl Census {
         };
         if let Ok(at) = rows.binary_search_by_key(&part, |row| row.part) {
             rows.remove(at);
+            self.learned += 1;
             self.chunks -= 1;
             self.names.remove(&(video, part));
         }
@@ -107,6 +125,7 @@ impl Census {
     /// A video is gone, or nobody's concern any more.
     pub fn forget_video(&mut self, video: VideoId) {
         for row in self.videos.remove(&video).into_iter().flatten() {
+            self.learned += 1;
             self.chunks -= 1;
             self.names.remove(&(video, row.part));
         }
@@ -162,6 +181,7 @@ impl Census {
     fn number(&mut self, node: NodeRef) -> u16 {
         *self.numbers.entry(node).or_insert_with(|| {
             self.nodes.push(node);
+            self.learned_of.push(0);
             // A thousand nodes are registered at most; those of the past are few.
             u16::try_from(self.nodes.len() - 1).unwrap_or(u16::MAX)
         })
@@ -419,6 +439,22 @@ mod tests {
         census.forget(VIDEO, Part::Chunk(0));
         assert_eq!(census.count(node(1), &holdings(1, &placements), print(1), 100).len(), 4);
         assert_eq!(census.chunks(), 2);
+    }
+
+    #[test]
+    fn a_chunk_in_the_place_of_another_is_another_register() {
+        let first = (0, placed(0, 5, &[1, 2], None));
+        let mut census = census(std::slice::from_ref(&first));
+        census.count(node(1), &holdings(1, std::slice::from_ref(&first)), print(1), 100);
+        let learned = [node(1), node(2), node(3)].map(|node| census.learned_of(node));
+        assert_eq!(learned, [1, 1, 0]);
+        let id: ChunkId = format!("{VIDEO}-chunk-000-r1").parse().unwrap();
+        census.learn(VIDEO, Part::Chunk(0), &id, &placed(0, 1, &[1, 3], None), 100);
+        assert_eq!(census.id(VIDEO, Part::Chunk(0)), id);
+        assert_eq!(seen(&census, 0), [(Seen::NotCounted, Seat::NotCounted); 2]);
+        let learned = [node(1), node(2), node(3)].map(|node| census.learned_of(node));
+        assert_eq!(learned, [2, 2, 2], "who had the other one is concerned, too");
+        assert_eq!(census.chunks(), 1);
     }
 
     #[test]

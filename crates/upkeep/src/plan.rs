@@ -18,7 +18,10 @@ pub enum Job {
     /// Its register lost the majority of its acceptors for good: what is left of it is copied to a new chunk.
     Salvage,
     /// Somebody's register says something else: read it with a majority, and tell everybody what is decided.
-    Read,
+    Read {
+        /// Those.
+        differing: Vec<NodeRef>,
+    },
     /// A node gets an item again that it lost, or that is damaged there.
     Restore {
         /// Who.
@@ -26,8 +29,10 @@ pub enum Job {
         /// Which item of the row.
         tag: u32,
     },
-    /// A move is under way: end it.
+    /// A move is under way, and its new nodes have their part: end it there.
     Settle,
+    /// A move is under way, and some of its new nodes do not come: give it up.
+    TurnBack,
     /// Its nodes are to be others.
     Move {
         /// Those.
@@ -58,8 +63,7 @@ pub struct Cluster<'a> {
 }
 
 impl Cluster<'_> {
-    /// What is expected of a node.
-    pub fn reach(&self, node: NodeRef) -> Reach {
+    fn reach(&self, node: NodeRef) -> Reach {
         let candidate = self.nodes.iter().find(|candidate| candidate.node == node);
         let up = |candidate: &Candidate| candidate.liveness != Liveness::Down && candidate.trusted;
         if self.lost.contains(&node) {
@@ -72,85 +76,178 @@ impl Cluster<'_> {
             Reach::Silent
         }
     }
+}
+
+/// A census in its cluster. Each node is looked up once, not for each of a million chunks.
+#[derive(Debug)]
+pub struct Outlook<'a> {
+    /// What was counted.
+    pub census: &'a Census,
+    /// Among these.
+    pub cluster: Cluster<'a>,
+    reach: Vec<Reach>,
+    leaving: Vec<bool>,
+}
+
+impl<'a> Outlook<'a> {
+    /// What `census` counted, in `cluster`.
+    pub fn new(census: &'a Census, cluster: Cluster<'a>) -> Self {
+        let nodes: Vec<NodeRef> = (0..).map_while(|number| census.node(number)).collect();
+        let leaves = |node: &NodeRef| {
+            let mut candidates = cluster.nodes.iter();
+            candidates.any(|candidate| candidate.node == *node && candidate.leaving)
+        };
+        Self {
+            census,
+            cluster,
+            reach: nodes.iter().map(|node| cluster.reach(*node)).collect(),
+            leaving: nodes.iter().map(leaves).collect(),
+        }
+    }
+
+    fn reach(&self, item: &Item) -> Reach {
+        self.reach.get(usize::from(item.node)).copied().unwrap_or(Reach::Lost)
+    }
+
+    fn is_up(&self, item: &Item) -> bool {
+        self.reach(item) == Reach::Up
+    }
+
+    fn leaves(&self, item: &Item) -> bool {
+        self.leaving.get(usize::from(item.node)).copied().unwrap_or_default()
+    }
 
     /// Losses of nodes that a chunk in this form is to survive.
-    pub fn wanted(&self, row: &Row) -> u32 {
+    fn wanted(&self, row: &Row) -> u32 {
         let wanted = match row.form {
-            Form::Replicated => self.copies.saturating_sub(1),
+            Form::Replicated => self.cluster.copies.saturating_sub(1),
             Form::Coded { data } => row.of_layout().count().saturating_sub(usize::from(data)),
         };
         u32::try_from(wanted).unwrap_or(u32::MAX)
     }
-}
 
-/// How a chunk stands.
-pub fn standing_of(census: &Census, cluster: &Cluster<'_>, row: &Row) -> Standing {
-    let copy = |item: &Item| Copy {
-        node: item.node.into(),
-        reach: reach_of(census, cluster, item),
-        seen: item.seen,
-    };
-    // While a move is under way both halves are kept, and readers use both.
-    let copies: Vec<Copy> = row.items.iter().map(copy).collect();
-    let by_bytes = standing(row.form, &copies, cluster.wanted(row));
-    // A chunk whose registers nobody knows to agree may have lost what decides about it.
-    let agrees = |item: &Item| item.seat == Seat::Agrees || reach_of(census, cluster, item) != Reach::Up;
-    if by_bytes == Standing::Whole && !row.items.iter().all(agrees) {
-        return Standing::Uncounted;
+    /// How a chunk stands.
+    pub fn standing(&self, row: &Row) -> Standing {
+        // While a move is under way both halves are kept, and readers use both.
+        let by_bytes = self.standing_by(row, row.items.iter());
+        if by_bytes != Standing::Whole {
+            return by_bytes;
+        }
+        // A chunk whose registers nobody knows to agree may have lost what decides about it.
+        let up = || row.items.iter().filter(|item| self.is_up(item));
+        if up().any(|item| item.seat == Seat::Abstains) {
+            let survives = self.wanted(row).saturating_sub(1);
+            return Standing::Under { survives };
+        }
+        if up().any(|item| item.seat != Seat::Agrees) {
+            return Standing::Uncounted;
+        }
+        Standing::Whole
     }
-    by_bytes
-}
 
-fn reach_of(census: &Census, cluster: &Cluster<'_>, item: &Item) -> Reach {
-    census.node(item.node).map_or(Reach::Lost, |node| cluster.reach(node))
-}
+    fn standing_by<'i>(&self, row: &Row, items: impl Iterator<Item = &'i Item>) -> Standing {
+        let copy = |item: &Item| Copy {
+            node: item.node.into(),
+            reach: self.reach(item),
+            seen: item.seen,
+        };
+        let copies: Vec<Copy> = items.map(copy).collect();
+        standing(row.form, &copies, self.wanted(row))
+    }
 
-/// What is to be done about a chunk, if anything is.
-pub fn due(census: &Census, cluster: &Cluster<'_>, video: VideoId, row: &Row) -> Option<Due> {
-    let standing = standing_of(census, cluster, row);
-    let job = job(census, cluster, video, row, standing)?;
-    Some(Due { standing, job })
-}
+    /// What is to be done about a chunk, if anything is. Where it was tried often enough at nodes in `avoided`, others
+    /// take their place if there are any.
+    pub fn due(&self, video: VideoId, row: &Row, avoided: &[NodeRef]) -> Option<Due> {
+        let standing = self.standing(row);
+        let job = self.job(video, row, standing, avoided)?;
+        Some(Due { standing, job })
+    }
 
-fn job(census: &Census, cluster: &Cluster<'_>, video: VideoId, row: &Row, standing: Standing) -> Option<Job> {
-    if matches!(standing, Standing::Lost | Standing::OutOfReach) {
-        // Nothing can be made of nothing.
-        return None;
+    fn job(&self, video: VideoId, row: &Row, standing: Standing, avoided: &[NodeRef]) -> Option<Job> {
+        if matches!(standing, Standing::Lost | Standing::OutOfReach) {
+            // Nothing can be made of nothing.
+            return None;
+        }
+        // Whoever abstains without having lost bytes has lost his votes.
+        let is_mute = |item: &Item| item.seat == Seat::Abstains && item.seen == Seen::Whole;
+        if !has_majority(row, |item| self.is_up(item) && !is_mute(item)) {
+            // Who is silent is waited for: the next answer may make a majority again.
+            let for_good = !has_majority(row, |item| self.reach(item) != Reach::Lost && !is_mute(item));
+            return for_good.then_some(Job::Salvage);
+        }
+        let node_of = |item: &Item| self.census.node(item.node);
+        let up = |item: &&Item| self.is_up(item);
+        let differs = |item: &&Item| matches!(item.seat, Seat::Differs | Seat::Empty);
+        let differing: Vec<NodeRef> = row
+            .items
+            .iter()
+            .filter(up)
+            .filter(differs)
+            .filter_map(node_of)
+            .collect();
+        if !differing.is_empty() {
+            return Some(Job::Read { differing });
+        }
+        let lacks = |item: &&Item| matches!(item.seen, Seen::Damaged | Seen::Absent);
+        let lacking = row.of_layout().filter(up).find(lacks);
+        let restored = lacking.and_then(|item| {
+            let node = node_of(item)?;
+            Some(Job::Restore { node, tag: item.tag })
+        });
+        let is_avoided = |item: &Item| node_of(item).is_some_and(|node| avoided.contains(&node));
+        if row.joint {
+            return self.end_of_move(row, restored, is_avoided);
+        }
+        // Shards are placed anew by whoever makes them.
+        if row.form != Form::Replicated {
+            return restored;
+        }
+        // A copy is not restored at a node that leaves, or where that does not work, if there is another.
+        let given_up = |item: &Item| self.leaves(item) || is_avoided(item);
+        if lacking.is_some_and(|item| !given_up(item)) {
+            return restored;
+        }
+        let current: Vec<NodeRef> = row.items.iter().filter_map(node_of).collect();
+        let mute = row.items.iter().filter(|item| is_mute(item));
+        let mut gone: Vec<NodeRef> = mute.filter_map(node_of).collect();
+        gone.extend_from_slice(self.cluster.gone);
+        gone.extend_from_slice(self.cluster.lost);
+        gone.extend_from_slice(avoided);
+        let request = MembersRequest {
+            video,
+            copies: self.cluster.copies,
+            current: &current,
+            gone: &gone,
+        };
+        let to = choose_members(self.cluster.nodes, request);
+        if to == current {
+            restored
+        } else {
+            Some(Job::Move { to })
+        }
     }
-    let reach = |item: &Item| reach_of(census, cluster, item);
-    if !has_majority(row, |item| reach(item) == Reach::Up) {
-        // Who is silent is waited for: the next answer may make a majority again.
-        return (!has_majority(row, |item| reach(item) != Reach::Lost)).then_some(Job::Salvage);
+
+    /// A move is ended at its new nodes once the chunk stands there no worse than where it came from: what is left behind
+    /// is collected.
+    fn end_of_move(&self, row: &Row, restored: Option<Job>, is_avoided: impl Fn(&Item) -> bool) -> Option<Job> {
+        let reached = || row.of_layout().filter(|item| self.is_up(item));
+        let whole_there = row.of_layout().all(|item| self.is_up(item) && item.seen == Seen::Whole);
+        let there = self.standing_by(row, row.of_layout());
+        let here = self.standing_by(row, row.of_prev());
+        if whole_there || (there >= here && reached().all(|item| item.seen == Seen::Whole)) {
+            return Some(Job::Settle);
+        }
+        let lost = row
+            .of_layout()
+            .any(|item| matches!(self.reach(item), Reach::Gone | Reach::Lost));
+        let hopeless = lost || reached().any(|item| item.seen != Seen::Whole && is_avoided(item));
+        if hopeless {
+            // What is on its way back cannot turn once more.
+            return Some(if row.back { Job::Settle } else { Job::TurnBack });
+        }
+        // Who is silent, or was not counted since, is waited for.
+        restored
     }
-    let up = |item: &&Item| reach(item) == Reach::Up;
-    let differs = |item: &Item| matches!(item.seat, Seat::Differs | Seat::Empty);
-    if row.items.iter().filter(up).any(differs) {
-        return Some(Job::Read);
-    }
-    // Whoever abstains without having lost bytes has lost his votes: others take his place.
-    let lacks = |item: &&Item| matches!(item.seen, Seen::Damaged | Seen::Absent);
-    if let Some(item) = row.of_layout().filter(up).find(lacks) {
-        let node = census.node(item.node)?;
-        return Some(Job::Restore { node, tag: item.tag });
-    }
-    if row.joint {
-        return Some(Job::Settle);
-    }
-    // Shards are placed anew by whoever makes them.
-    let replicated = row.form == Form::Replicated;
-    let current: Vec<NodeRef> = row.items.iter().filter_map(|item| census.node(item.node)).collect();
-    let abstains = row.items.iter().filter(|item| item.seat == Seat::Abstains);
-    let mut gone: Vec<NodeRef> = abstains.filter_map(|item| census.node(item.node)).collect();
-    gone.extend_from_slice(cluster.gone);
-    gone.extend_from_slice(cluster.lost);
-    let request = MembersRequest {
-        video,
-        copies: cluster.copies,
-        current: &current,
-        gone: &gone,
-    };
-    let to = replicated.then(|| choose_members(cluster.nodes, request))?;
-    (to != current).then_some(Job::Move { to })
 }
 
 /// Whether acceptors of which `counts` is true are a majority of each half.
@@ -235,6 +332,10 @@ mod tests {
     }
 
     fn next(census: &Census, candidates: &[Candidate], gone: &[u8]) -> Option<(Standing, Job)> {
+        next_but(census, candidates, gone, &[])
+    }
+
+    fn next_but(census: &Census, candidates: &[Candidate], gone: &[u8], avoided: &[u8]) -> Option<(Standing, Job)> {
         let gone = nodes(gone);
         let cluster = Cluster {
             nodes: candidates,
@@ -243,7 +344,8 @@ mod tests {
             copies: 3,
         };
         let row = census.row(VIDEO, Part::Chunk(0)).unwrap();
-        due(census, &cluster, VIDEO, row).map(|due| (due.standing, due.job))
+        let due = Outlook::new(census, cluster).due(VIDEO, row, &nodes(avoided));
+        due.map(|due| (due.standing, due.job))
     }
 
     fn whole(_: u8, _: &mut Holdings) {}
@@ -293,7 +395,8 @@ mod tests {
                 1 => held.registers[0].brief = Brief::from_code(77),
                 _ => {}
             });
-            assert_eq!(next(&census, &five(), &[3]).unwrap().1, Job::Read);
+            let differing = nodes(&[1]);
+            assert_eq!(next(&census, &five(), &[3]).unwrap().1, Job::Read { differing });
             let (standing, _) = next(&census, &five(), &[]).unwrap();
             assert_eq!(
                 standing,
@@ -332,5 +435,76 @@ mod tests {
             Some((Standing::Endangered, Job::Salvage))
         );
         assert_eq!(next(&counted, &silent, &[1, 2, 3]), None, "nothing is left");
+    }
+
+    #[test]
+    fn another_node_takes_over_where_a_copy_cannot_be_restored() {
+        let placement = placed(&[1, 2, 3], None);
+        let tag = tag_of(placement.sha256);
+        let damaged = census(&placement, &[1, 2, 3], |n, held| {
+            if n == 2 {
+                held.items[0].damaged = true;
+            }
+        });
+        let restore = Job::Restore { node: node(2), tag };
+        let (_, job) = next_but(&damaged, &five()[..4], &[], &[2]).unwrap();
+        assert_eq!(job, Job::Move { to: nodes(&[1, 3, 4]) });
+        let (_, job) = next_but(&damaged, &five()[..3], &[], &[2]).unwrap();
+        assert_eq!(job, restore, "nobody else is there: it is tried on");
+        let mut leaves = five()[..4].to_vec();
+        leaves[1].leaving = true;
+        let (_, job) = next(&damaged, &leaves, &[]).unwrap();
+        assert_eq!(job, Job::Move { to: nodes(&[1, 3, 4]) }, "not where it leaves anyway");
+    }
+
+    #[test]
+    fn a_move_is_not_ended_before_its_bytes_are_known_to_be_there() {
+        let placement = placed(&[1, 2, 4], Some(&[1, 2, 3]));
+        let uncounted = census(&placement, &[1, 2, 3], whole);
+        assert_eq!(next(&uncounted, &five(), &[]), None);
+        let mut silent = five();
+        silent[3].liveness = Liveness::Down;
+        let counted = census(&placement, &[1, 2, 3, 4], whole);
+        assert_eq!(next(&counted, &silent, &[]), None, "it may come back");
+        assert_eq!(next(&counted, &silent, &[4]).unwrap().1, Job::TurnBack, "it does not");
+        let both = census(&placement, &[1, 2, 3, 4], whole);
+        assert_eq!(
+            next(&both, &five(), &[3]).unwrap().1,
+            Job::Settle,
+            "where it came from it stands no better"
+        );
+        let lacks = census(&placement, &[1, 2, 3, 4], |n, held| {
+            if n == 4 {
+                held.items.clear();
+            }
+        });
+        assert_eq!(next_but(&lacks, &five(), &[], &[4]).unwrap().1, Job::TurnBack);
+    }
+
+    #[test]
+    fn who_lost_votes_is_replaced_and_never_called_whole() {
+        let placement = placed(&[1, 2, 3], None);
+        let mute = |who: &'static [u8]| {
+            census(&placement, &[1, 2, 3], move |n, held| {
+                if who.contains(&n) {
+                    held.registers[0].brief = Brief::ABSTAINS;
+                }
+            })
+        };
+        let under = Standing::Under { survives: 1 };
+        let to = nodes(&[2, 3, 4]);
+        assert_eq!(next(&mute(&[1]), &five()[..4], &[]), Some((under, Job::Move { to })));
+        let alone = mute(&[1]);
+        let three = five()[..3].to_vec();
+        assert_eq!(next(&alone, &three, &[]), None, "nobody can take its place");
+        let cluster = Cluster {
+            nodes: &three,
+            gone: &[],
+            lost: &[],
+            copies: 3,
+        };
+        let row = alone.row(VIDEO, Part::Chunk(0)).unwrap();
+        assert_eq!(Outlook::new(&alone, cluster).standing(row), under);
+        assert_eq!(next(&mute(&[1, 2]), &three, &[]), Some((under, Job::Salvage)));
     }
 }

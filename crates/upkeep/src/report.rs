@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use vstack_types::VideoId;
 
-use crate::{
-    census::{Census, Part},
-    plan::{Cluster, standing_of},
-    standing::Standing,
-};
+use crate::{census::Part, plan::Outlook, standing::Standing};
 
 /// Chunks named of one video; of more, only the number is told.
 pub const NAMED_MAX: usize = 1_000;
@@ -73,11 +69,11 @@ pub struct Report {
 }
 
 /// Judges every chunk.
-pub fn report(census: &Census, cluster: &Cluster<'_>) -> Report {
+pub fn report(outlook: &Outlook<'_>) -> Report {
     let mut report = Report::default();
     let mut of_video: Option<(VideoId, VideoReport)> = None;
-    for (video, row) in census.rows() {
-        let standing = standing_of(census, cluster, row);
+    for (video, row) in outlook.census.rows() {
+        let standing = outlook.standing(row);
         report.tally.add(standing);
         if of_video.as_ref().is_none_or(|(last, _)| *last != video) {
             report.keep(of_video.take());

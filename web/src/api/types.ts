@@ -257,6 +257,7 @@ export interface NodeCounted {
   placed_bytes: number;
   orphans: number;
   trouble: string | null;
+  stays_because: string | null;
 }
 
 export interface Census {

@@ -93,7 +93,11 @@ fn show(census: &Census, all: bool) {
             node.placed.map_or("?".to_owned(), |placed| placed.to_string()),
             format!("{:.1}", node.placed_bytes as f64 / 1e6),
             node.orphans.to_string(),
-            node.trouble.as_deref().map(output::plain).unwrap_or_default(),
+            node.trouble
+                .as_ref()
+                .or(node.stays_because.as_ref())
+                .map(|why| output::plain(why))
+                .unwrap_or_default(),
         ]);
     }
     out!("{table}");

@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use vstack_api::metadata::{NodeInfo, NodeRole};
+use vstack_api::{
+    WallTime,
+    metadata::{NodeInfo, NodeRole},
+};
 use vstack_client::{ClientError, MetadataClient};
 
 use super::Cluster;
@@ -47,7 +50,8 @@ pub async fn drain(options: Options, stop: CancellationToken) -> anyhow::Result<
     let node = metadata.drain_node(&options.node).await?;
     if !options.no_wait {
         say!("{} is being emptied; Ctrl-C stops waiting, not emptying", options.node);
-        until(&stop, async || is_empty(&metadata, &options.node).await).await?;
+        let mut looks = Looks::default();
+        until(&stop, async || is_empty(&metadata, &options, &mut looks).await).await?;
     }
     tell(&options, &node, "is empty")
 }
@@ -68,7 +72,11 @@ pub async fn remove(options: Options, stop: CancellationToken) -> anyhow::Result
             "{} is being emptied and taken out; Ctrl-C stops waiting, not that",
             options.node
         );
+        let mut looks = Looks::default();
         until(&stop, async || {
+            let census = metadata.census().await?;
+            let counted = census.nodes.iter().find(|node| node.node == options.node);
+            looks.say(&options, counted.and_then(|node| node.stays_because.as_ref()));
             let nodes = metadata.nodes().await?;
             let still = nodes.iter().find(|known| known.node_id == options.node);
             if still.is_some_and(|known| !known.role.is_leaving()) {
@@ -121,16 +129,49 @@ async fn until(stop: &CancellationToken, mut done: impl AsyncFnMut() -> anyhow::
     Ok(())
 }
 
-/// Whether nothing is placed on a node any more, by a count that is complete.
-async fn is_empty(metadata: &MetadataClient, label: &str) -> anyhow::Result<bool> {
+/// Censuses that were seen, and what was said about the last.
+#[derive(Default)]
+struct Looks {
+    last: Option<WallTime>,
+    made_since: u32,
+    said: Option<String>,
+}
+
+impl Looks {
+    /// Says what keeps a node, when that is news.
+    fn say(&mut self, options: &Options, why: Option<&String>) {
+        if self.said.as_ref() != why {
+            self.said = why.cloned();
+            if let Some(why) = why.filter(|_| !options.json) {
+                say!("{} stays: {why}", options.node);
+            }
+        }
+    }
+}
+
+/// The first census that is seen was made before, and the second may have begun before.
+const CENSUSES_BEFORE: u32 = 2;
+
+/// Whether nothing is placed on a node any more, nor going to be, by a census that began later than the node was to be
+/// emptied.
+async fn is_empty(metadata: &MetadataClient, options: &Options, looks: &mut Looks) -> anyhow::Result<bool> {
+    let label = &options.node;
     let nodes = metadata.nodes().await?;
-    let role = nodes.iter().find(|node| node.node_id == label).map(|node| node.role);
+    let role = nodes.iter().find(|node| node.node_id == *label).map(|node| node.role);
     if role == Some(NodeRole::Active) {
         anyhow::bail!("{label} was activated meanwhile");
     }
     let census = metadata.census().await?;
-    let counted = census.nodes.iter().find(|node| node.node == label);
-    Ok(counted.is_some_and(|node| node.placed == Some(0)))
+    if looks.last != Some(census.at) {
+        looks.last = Some(census.at);
+        looks.made_since += 1;
+    }
+    let Some(counted) = census.nodes.iter().find(|node| node.node == *label) else {
+        return Ok(false);
+    };
+    looks.say(options, counted.stays_because.as_ref());
+    let empty = counted.placed == Some(0) && counted.stays_because.is_none();
+    Ok(empty && looks.made_since > CENSUSES_BEFORE)
 }
 
 fn tell(options: &Options, node: &NodeInfo, done: &str) -> anyhow::Result<ExitCode> {

@@ -12,10 +12,11 @@ use vstack_api::{
     },
 };
 use vstack_service::{ApiError, ApiResult, ClusterAuth, Json, Path, Query, Whole};
+use vstack_types::NodeUuid;
 
 use crate::{
     app::{App, Shared, store_error},
-    registry,
+    registry::{self, ByDisk},
     store::{Node, NodeBeat},
     watch,
 };
@@ -140,10 +141,31 @@ pub(super) async fn activate(State(app): State<Shared>, Path(id): Path<String>) 
 }
 
 /// Takes a node out: empties it, seals its disk, forgets it. Of one that does not answer, what it held is made anew on
-/// others at once.
+/// others at once. By its UUID, a disk that is not registered any more is given up.
 #[utoipa::path(delete, path = "/nodes/{id}", params(("id" = String, Path)), responses((status = 200, body = NodeInfo), (status = 404, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
 pub(super) async fn remove(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<NodeInfo>> {
+    let labelled = app.store.node(id.clone()).await.map_err(store_error)?;
+    if let (None, Ok(disk)) = (labelled, id.parse::<NodeUuid>()) {
+        return give_up(&app, disk).await;
+    }
     set_role(&app, id, NodeRole::Removing).await
+}
+
+/// Gives a disk up by its UUID. One that is registered goes as every node does.
+async fn give_up(app: &App, disk: NodeUuid) -> ApiResult<Json<NodeInfo>> {
+    let nodes = app.registered().await?;
+    if let Some(node) = ByDisk::new(&nodes).get(disk) {
+        return set_role(app, node.label.clone(), NodeRole::Removing).await;
+    }
+    app.store.set_role(disk, NodeRole::Removed).await.map_err(store_error)?;
+    let roles = app.store.roles().await.map_err(store_error)?;
+    if roles.get(&disk) != Some(&NodeRole::Removed) {
+        let detail = format!("no disk {disk} was ever registered under the cluster secret");
+        return Err(ApiError::new(ErrorCode::NotFound, detail));
+    }
+    tracing::info!(%disk, "a disk was given up");
+    app.upkeep.count_now.notify_one();
+    Ok(Json(NodeInfo::given_up(disk)))
 }
 
 /// A sign of life; 404 asks the node to register again, also when its label is another disk's by now, or its disk

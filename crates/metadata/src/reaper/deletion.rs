@@ -8,25 +8,14 @@ use vstack_client::NodeUrls;
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
 use super::{CHUNKS_AT_ONCE, PAGE, PAGE_TIMEOUT, survey::Left};
-use crate::{
-    app::App,
-    consensus::first_group,
-    store::{Group, Node},
-};
+use crate::{app::App, store::Node};
 
 /// Time for discarding in one pass: what it does not get to, the nodes do by themselves.
 const DISCARD_BUDGET: Duration = Duration::from_secs(10);
 
 /// Has the deletion of one chunk decided, and told to those who can be reached.
-pub(super) async fn delete(
-    app: &App,
-    urls: &NodeUrls,
-    groups: &[Group],
-    video: VideoId,
-    chunk: &ChunkId,
-    left: &Left,
-) -> bool {
-    let first = first_group(groups, chunk).map(|group| group.members.clone());
+pub(super) async fn delete(app: &App, urls: &NodeUrls, video: VideoId, chunk: &ChunkId, left: &Left) -> bool {
+    let first = left.first.clone();
     let Some(initial) = first.or_else(|| left.learned.as_ref().map(Placement::nodes)) else {
         return false;
     };

@@ -27,9 +27,9 @@ use self::{
 };
 use crate::{
     app::{App, Shared},
-    consensus::first_group,
+    attention::Attention,
     registry,
-    store::{Group, Reap, ReapJob, StoreError},
+    store::{Reap, ReapJob, StoreError},
 };
 
 /// When the reaper looks, tries again and gives up.
@@ -49,6 +49,8 @@ pub struct ReaperPace {
     /// A node that has been silent for so long is no longer waited for; what it still has should it return stays
     /// there.
     pub give_up_nodes_after: Duration,
+    /// Between looks at who is silent.
+    pub listen_every: Duration,
     /// Between counts of everything that is stored, at least.
     pub count_every: Duration,
     /// What is missing of a chunk that was learned later than so long ago may only be late.
@@ -64,6 +66,7 @@ impl Default for ReaperPace {
             retry_max: Duration::from_secs(120),
             chunk_deadline: Duration::from_secs(15),
             give_up_nodes_after: Duration::from_secs(24 * 3_600),
+            listen_every: Duration::from_secs(1),
             count_every: Duration::from_secs(5),
             settled_after: Duration::from_secs(30),
         }
@@ -74,6 +77,8 @@ impl Default for ReaperPace {
 pub const VIDEOS_AT_ONCE: usize = 4;
 /// Chunks of one video that are ended at once. Bytes of as many are discarded at once at each node.
 pub const CHUNKS_AT_ONCE: usize = 8;
+/// What was promised to be kept for a while is not given up before the clock went evenly for so long.
+const CLOCK_SETTLES: Duration = Duration::from_secs(300);
 const JOBS_PER_LOOK: u32 = 16;
 /// Time for the deletions of one pass; half of it for the nodes to list what they have.
 const PASS_BUDGET: Duration = Duration::from_secs(60);
@@ -86,10 +91,15 @@ pub(crate) async fn run(app: Shared) {
     let mut busy = BTreeSet::new();
     let mut waiting = VecDeque::new();
     let mut next_look = Instant::now();
+    let mut attention = Attention::begin(app.now(), app.clock.monotonic());
     loop {
         if next_look <= Instant::now() {
             next_look = Instant::now() + app.pace.look_every;
-            if let Err(error) = app.store.empty_trash(app.now(), None).await {
+            // A clock that was just set may say anything.
+            let settled = app.settings.trash_time().min(CLOCK_SETTLES);
+            if attention.look(app.now(), app.clock.monotonic()) >= settled
+                && let Err(error) = app.store.empty_trash(app.now(), None).await
+            {
                 tracing::warn!(%error, "the trash could not be emptied; it is tried again");
             }
             match app.store.due_reaps(app.now(), JOBS_PER_LOOK).await {
@@ -126,9 +136,9 @@ async fn pass(app: &App, job: ReapJob) -> VideoId {
 async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
     let nodes = app.store.nodes().await?;
     let groups = app.store.groups(job.video).await?;
-    let mut survey = survey(app, job.video, &nodes).await?;
+    let mut survey = survey(app, job.video, &nodes, &groups).await?;
     survey.left.retain(|chunk, left| {
-        let askable = left.learned.is_some() || first_group(&groups, chunk).is_some();
+        let askable = left.learned.is_some() || left.first.is_some();
         if !askable {
             tracing::warn!(video = %job.video, %chunk, "a register of no group of the video is left alone");
         }
@@ -136,9 +146,9 @@ async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
     });
     let found = survey.left.len();
     let urls = registry::node_urls(&nodes);
-    let deletions: Vec<_> = in_turn(&survey, &groups, job.attempts)
+    let deletions: Vec<_> = in_turn(&survey, job.attempts)
         .into_iter()
-        .map(|(chunk, left)| delete(app, &urls, &groups, job.video, chunk, left))
+        .map(|(chunk, left)| delete(app, &urls, job.video, chunk, left))
         .collect();
     // What is cut off is like a proposer that died: others go on.
     let deleted = stream::iter(deletions)
@@ -164,16 +174,16 @@ async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
 
 /// The chunks to be dealt with in this pass: those of which a majority just answered, then a few of the others, in
 /// case an answer was only late. Who comes first differs from pass to pass, so that all have their turn.
-fn in_turn<'a>(survey: &'a Survey, groups: &[Group], attempts: u32) -> Vec<(&'a ChunkId, &'a Left)> {
-    let decidable = |chunk: &ChunkId, left: &Left| {
-        let first = || first_group(groups, chunk).map(|group| group.members.clone());
-        let acceptors = left.learned.as_ref().map(|placement| placement.nodes()).or_else(first);
+fn in_turn(survey: &Survey, attempts: u32) -> Vec<(&ChunkId, &Left)> {
+    let decidable = |left: &Left| {
+        let learned = left.learned.as_ref().map(|placement| placement.nodes());
+        let acceptors = learned.or_else(|| left.first.clone());
         acceptors.is_some_and(|nodes| {
             let answered = nodes.iter().filter(|node| survey.answered.contains(node)).count();
             answered > nodes.len() / 2
         })
     };
-    let (mut now, mut later): (Vec<_>, Vec<_>) = survey.left.iter().partition(|(chunk, left)| decidable(chunk, left));
+    let (mut now, mut later): (Vec<_>, Vec<_>) = survey.left.iter().partition(|(_, left)| decidable(left));
     for turn in [&mut now, &mut later] {
         let first = (attempts as usize).saturating_mul(CHUNKS_AT_ONCE) % turn.len().max(1);
         turn.rotate_left(first);
@@ -210,6 +220,7 @@ mod tests {
     use vstack_types::{NodeRef, NodeUuid};
 
     use super::*;
+    use crate::{consensus::first_group, store::Group};
 
     fn left(chunks: u32) -> std::collections::BTreeMap<ChunkId, Left> {
         (0..chunks)
@@ -272,13 +283,17 @@ mod tests {
             members: members.map(node).to_vec(),
         };
         let groups = [group(0, [1, 2, 3]), group(100, [3, 4, 5])];
+        let mut all = left(102);
+        for (chunk, left) in &mut all {
+            left.first = first_group(&groups, chunk).map(|group| group.members.clone());
+        }
         let survey = Survey {
-            left: left(102),
+            left: all,
             answered: [3, 4].map(node).into(),
             complete: false,
         };
         let turns = |attempts| -> Vec<ChunkId> {
-            let turns = in_turn(&survey, &groups, attempts);
+            let turns = in_turn(&survey, attempts);
             turns.into_iter().map(|(chunk, _)| chunk.clone()).collect()
         };
         let ids = |numbers: &[u32]| -> Vec<ChunkId> { numbers.iter().map(|n| ChunkId::of_video(VIDEO, *n)).collect() };

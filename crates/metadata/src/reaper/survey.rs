@@ -13,7 +13,8 @@ use vstack_types::{ChunkId, NodeRef, VideoId, limits::VIDEO_CHUNKS_MAX};
 use super::{PAGE, PAGE_TIMEOUT, PASS_BUDGET};
 use crate::{
     app::App,
-    store::{Node, StoreError},
+    consensus::first_acceptors,
+    store::{Group, Node, StoreError},
 };
 
 /// Chunks of a video dealt with in one pass; the next pass takes the rest.
@@ -35,10 +36,12 @@ pub(super) struct Left {
     pub(super) learned: Option<Placement>,
     /// Nodes that have a register of it not known there to be deleted.
     pub(super) seen_at: Vec<NodeRef>,
+    /// Its first acceptors; none when it is no chunk that anybody here made.
+    pub(super) first: Option<Vec<NodeRef>>,
 }
 
 /// Asks the store and the nodes, each node at most half of the time a pass has.
-pub(super) async fn survey(app: &App, video: VideoId, nodes: &[Node]) -> Result<Survey, StoreError> {
+pub(super) async fn survey(app: &App, video: VideoId, nodes: &[Node], groups: &[Group]) -> Result<Survey, StoreError> {
     let mut survey = Survey {
         complete: true,
         ..Survey::default()
@@ -54,7 +57,7 @@ pub(super) async fn survey(app: &App, video: VideoId, nodes: &[Node]) -> Result<
         for chunk in page.into_iter().filter(|chunk| !chunk.placement.layout.is_deleted()) {
             let left = Left {
                 learned: Some(chunk.placement),
-                seen_at: Vec::new(),
+                ..Left::default()
             };
             survey.left.insert(chunk.id, left);
         }
@@ -95,6 +98,7 @@ pub(super) async fn survey(app: &App, video: VideoId, nodes: &[Node]) -> Result<
         if left.learned.is_none() {
             left.learned = app.store.chunk(chunk.clone()).await?.map(|(_, known)| known.placement);
         }
+        left.first = first_acceptors(app, groups, chunk).await?;
     }
     Ok(survey)
 }

@@ -10,6 +10,7 @@ mod changes;
 mod chunk;
 mod memory;
 mod node;
+mod salvage;
 mod sqlite;
 mod video;
 
@@ -19,6 +20,7 @@ pub use changes::{Changes, Feed};
 pub use chunk::{Chunk, Chunks, Footprint, LEARN_CHUNKS_MAX, Learned, ModeTotals, StoredMode, Totals};
 pub use memory::MemoryStore;
 pub use node::{DAMAGED_MAX, Decide, DiskLog, Known, NODES_MAX, Node, NodeBeat, Nodes};
+pub use salvage::{Salvage, Salvages};
 pub use sqlite::{DatabaseUrl, DatabaseUrlError, OpenError, SqliteStore};
 pub use video::{
     Completion, CompletionOutcome, GROUPS_MAX, Group, GroupOutcome, Listing, NewVideo, Owner, Reap, ReapJob, Sort,
@@ -29,7 +31,7 @@ pub use video::{
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Everything the service needs of its database.
-pub trait Store: Videos + Chunks + Nodes + Feed {
+pub trait Store: Videos + Chunks + Nodes + Feed + Salvages {
     /// Whether the database answers.
     fn ping(&self) -> Answer<'_, ()>;
 }

@@ -107,6 +107,8 @@ pub trait Nodes: Send + Sync + 'static {
     /// Gives a disk that is remembered, or trusted, its part in the cluster; gives its node as it stands now, if it has one. Only one that
     /// is removing can be sealed, and one that is sealed only be removed; one that was removed stays so, and its node is registered no more.
     fn set_role(&self, disk: NodeUuid, role: NodeRole) -> Answer<'_, Option<Node>>;
+    /// The part of every disk that was ever given one but active, registered or not.
+    fn roles(&self) -> Answer<'_, BTreeMap<NodeUuid, NodeRole>>;
     /// Notes what a disk told of its damaged chunks; what is beyond [`DAMAGED_MAX`] is not kept. Telling it twice changes
     /// nothing.
     fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()>;

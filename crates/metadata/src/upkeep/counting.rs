@@ -2,28 +2,31 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use vstack_api::metadata::{NodeRole, NodeStatus};
 use vstack_client::Holder;
 use vstack_placement::Candidate;
-use vstack_types::NodeRef;
+use vstack_types::{Monotonic, NodeRef};
 use vstack_upkeep::{
     balance::{placed, shifts},
     census::Part,
-    plan::{Cluster, Due, Job, due},
+    plan::{Cluster, Due, Job, Outlook},
     report::report,
     standing::Standing,
 };
 
-use super::{Counted, Planned, State, Summary, Told, grace::Grace, leaving};
+use super::{Attendance, Counted, Planned, State, Summary, Told, leaving};
 use crate::{
     app::App,
     registry,
-    store::{Chunk, Node, StoreError},
+    store::{Chunk, StoreError},
 };
 
 /// Chunks learned in one transaction of the store.
@@ -36,24 +39,29 @@ const PLAN_MAX: usize = 10_000;
 const SHIFTS_MAX: usize = 512;
 /// Of the time of one processor, counting takes about one part in so many at most.
 const SHARE: u32 = 60;
+/// And no wait is longer, however much there is to count.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Nodes that tell what they hold at the same time.
+const ASKED_AT_ONCE: usize = 2;
 
 /// Works until the service stops.
 pub(super) async fn run(app: &App) {
-    let mut grace = Grace::default();
+    let mut last = Seen::default();
     loop {
         let began = app.clock.monotonic();
-        let mut busy = Duration::ZERO;
+        let busy = Busy::default();
         let counted = tokio::select! {
             biased;
             () = app.shutdown.cancelled() => return,
-            counted = pass(app, &mut grace, &mut busy) => counted,
+            counted = pass(app, &mut last, &busy) => counted,
         };
         if let Err(error) = counted {
             tracing::warn!(%error, "what is stored could not be counted; it is tried again");
         }
-        let wait = app.pace.count_every.max(busy * SHARE);
+        let busy = busy.so_far();
+        let wait = app.pace.count_every.max((busy * SHARE).min(WAIT_MAX));
         let share = busy.as_secs_f64() / (app.clock.monotonic().since(began) + wait).as_secs_f64();
-        app.upkeep.note_share(share * 100.0);
+        app.upkeep.note_share(share);
         app.upkeep.metrics.was_busy(busy.as_secs_f64());
         tokio::select! {
             biased;
@@ -64,29 +72,53 @@ pub(super) async fn run(app: &App) {
     }
 }
 
-/// Work that takes its time, without keeping others waiting where there are others.
-fn heavy<T>(app: &App, busy: &mut Duration, work: impl FnOnce() -> T) -> T {
-    let began = app.clock.monotonic();
-    let done = match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
-    };
-    *busy += app.clock.monotonic().since(began);
-    done
+/// Time of a processor that counting took.
+#[derive(Debug, Default)]
+struct Busy(AtomicU64);
+
+impl Busy {
+    fn so_far(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Work that takes its time, without keeping others waiting where there are others.
+    fn with<T>(&self, app: &App, work: impl FnOnce() -> T) -> T {
+        let began = app.clock.monotonic();
+        let done = match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+            _ => work(),
+        };
+        let took = app.clock.monotonic().since(began).as_micros();
+        self.0
+            .fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
+        done
+    }
+}
+
+/// What the last plan was made from: of the same, the same would be made.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    news: u64,
+    candidates: Vec<Candidate>,
+    attendance: Arc<Attendance>,
+    caught_up: bool,
+    /// Something was planned, or is being done.
+    unsettled: bool,
 }
 
 fn part_of(chunk: &Chunk) -> Part {
     chunk.place.map_or(Part::Init, |place| Part::Chunk(place.sequence_num))
 }
 
-async fn learn(app: &App, busy: &mut Duration) -> Result<(), StoreError> {
+async fn learn(app: &App, busy: &Busy) -> Result<(), StoreError> {
     loop {
         let after = app.upkeep.state().cursor;
         let news = app.store.changes(after, NEWS_PAGE).await?;
         let now_s = seconds(app);
         let more = news.more;
-        heavy(app, busy, || {
+        busy.with(app, || {
             let mut state = app.upkeep.state();
+            state.news += u64::from(!news.chunks.is_empty() || !news.gone.is_empty());
             for (video, chunk) in &news.chunks {
                 let part = part_of(chunk);
                 state.census.learn(*video, part, &chunk.id, &chunk.placement, now_s);
@@ -108,62 +140,52 @@ fn seconds(app: &App) -> u32 {
     u32::try_from(app.clock.monotonic().since_start().as_secs()).unwrap_or(u32::MAX)
 }
 
-async fn pass(app: &App, grace: &mut Grace, busy: &mut Duration) -> Result<(), StoreError> {
+async fn pass(app: &App, last: &mut Seen, busy: &Busy) -> Result<(), StoreError> {
     learn(app, busy).await?;
     let nodes = app.store.nodes().await?;
     let urls = registry::node_urls(&nodes);
-    let (now, timeout) = (app.now(), app.settings.node_timeout());
-    let up = |node: &&Node| node.trusted && registry::status(node, now, timeout) != NodeStatus::Down;
-    let asked: Vec<Holder> = nodes
-        .iter()
-        .filter(up)
-        .filter_map(|node| urls.holder(node.acceptor?))
-        .collect();
-    // One after the other: of a million chunks, each tells some fifteen megabytes.
-    for holder in &asked {
-        count(app, holder, busy).await;
+    let attendance = app.upkeep.attendance();
+    let asked: Vec<Holder> = attendance.up.iter().filter_map(|node| urls.holder(*node)).collect();
+    // Of a million chunks, each tells some fifteen megabytes.
+    let counted = stream::iter(asked).for_each_concurrent(ASKED_AT_ONCE, |holder| count(app, holder, busy));
+    counted.await;
+    // Counting may have taken long: who is there now?
+    let nodes = app.store.nodes().await?;
+    let (named, caught_up, news) = {
+        let state = app.upkeep.state();
+        let named: BTreeSet<NodeRef> = state.census.nodes().into_iter().collect();
+        (named, state.caught_up, state.news)
+    };
+    super::locked(&app.upkeep.named).clone_from(&named);
+    let mut seen = Seen {
+        news,
+        candidates: registry::candidates(&nodes, app.now(), app.settings.node_timeout()),
+        attendance: app.upkeep.attendance(),
+        caught_up,
+        unsettled: false,
+    };
+    if *last == seen {
+        app.upkeep.still_so(app);
+    } else {
+        seen.unsettled = busy.with(app, || judge(app, &seen));
+        *last = seen;
     }
-    let candidates = registry::candidates(&nodes, app.now(), timeout);
-    let answering: BTreeSet<NodeRef> = asked.iter().map(|holder| holder.node).collect();
-    let silent: Vec<NodeRef> = {
-        let state = app.upkeep.state();
-        let named = state.census.nodes().into_iter();
-        named.filter(|node| !answering.contains(node)).collect()
-    };
-    let gone = grace.look(silent.clone(), app.clock.monotonic(), app.settings.repair_grace());
-    // Who is to be taken out and does not answer is given up.
-    let given_up = |node: &&Node| matches!(node.role, NodeRole::Removing | NodeRole::Sealed);
-    let given_up = nodes.iter().filter(given_up).filter_map(|node| node.acceptor);
-    let lost: Vec<NodeRef> = given_up.filter(|node| silent.contains(node)).collect();
-    let around = Around {
-        candidates: &candidates,
-        gone: &gone,
-        lost: &lost,
-        silent: &silent,
-        answering: &answering,
-    };
-    heavy(app, busy, || judge(app, around));
-    let (named, caught_up) = {
-        let state = app.upkeep.state();
-        (state.census.nodes().into_iter().collect(), state.caught_up)
-    };
     let found = leaving::Found {
         named: &named,
         caught_up,
-        answering: &answering,
+        attendance: &app.upkeep.attendance(),
     };
     leaving::go(app, &nodes, &urls, &found).await
 }
 
 /// Counts one node, unless nothing changed.
-async fn count(app: &App, holder: &Holder, busy: &mut Duration) {
-    let told = match tokio::time::timeout(TOLD_WITHIN, ask(app, holder)).await {
+async fn count(app: &App, holder: Holder, busy: &Busy) {
+    let told = match tokio::time::timeout(TOLD_WITHIN, ask(app, &holder)).await {
         Ok(Ok(Some(told))) => told,
         Ok(Ok(None)) => {
             let mut state = app.upkeep.state();
             if let Some(counted) = state.counted.get_mut(&holder.node) {
                 counted.at = Some(app.now());
-                counted.trouble = None;
             }
             return;
         }
@@ -172,21 +194,23 @@ async fn count(app: &App, holder: &Holder, busy: &mut Duration) {
     };
     let settled = seconds(app).saturating_sub(u32::try_from(app.pace.settled_after.as_secs()).unwrap_or(u32::MAX));
     let at = app.now();
-    heavy(app, busy, || {
+    busy.with(app, || {
         let mut state = app.upkeep.state();
-        let State { census, counted, .. } = &mut *state;
-        let learned = census.learned();
-        let strangers = census.count(holder.node, &told.holdings, told.key, settled);
+        let State {
+            census, counted, news, ..
+        } = &mut *state;
+        *news += 1;
+        let orphans = census.count(holder.node, &told.holdings, told.key, settled).len();
         let late = census.has_uncounted(holder.node);
         counted.insert(
             holder.node,
             Counted {
                 // What may only be late is looked at again, whether or not anything changes.
                 version: (!late).then_some(told.version),
-                learned,
+                learned: told.learned,
                 at: Some(at),
                 items: told.holdings.items.len() as u64,
-                strangers,
+                orphans: orphans as u64,
                 trouble: None,
             },
         );
@@ -195,12 +219,12 @@ async fn count(app: &App, holder: &Holder, busy: &mut Duration) {
 
 /// What a node holds; none when that and what is expected of it are as they were when it was last counted.
 async fn ask(app: &App, holder: &Holder) -> Result<Option<Told>, vstack_client::ClientError> {
-    let known = {
+    let (known, learned) = {
         let state = app.upkeep.state();
+        let learned = state.census.learned_of(holder.node);
         let counted = state.counted.get(&holder.node);
-        counted
-            .filter(|counted| counted.learned == state.census.learned())
-            .and_then(|counted| counted.version)
+        let same = counted.filter(|counted| counted.learned == learned);
+        (same.and_then(|counted| counted.version), learned)
     };
     if let Some(known) = known
         && app.nodes.held_version(holder).await? == known
@@ -210,6 +234,7 @@ async fn ask(app: &App, holder: &Holder) -> Result<Option<Told>, vstack_client::
     let page = app.nodes.holdings(holder).await?;
     Ok(Some(Told {
         version: (page.process, page.version),
+        learned,
         key: page.key,
         holdings: page.holdings,
     }))
@@ -218,44 +243,39 @@ async fn ask(app: &App, holder: &Holder) -> Result<Option<Told>, vstack_client::
 fn trouble(app: &App, node: NodeRef, why: String) {
     tracing::debug!(%node, why, "a node could not be counted");
     let mut state = app.upkeep.state();
+    state.news += 1;
     let counted = state.counted.entry(node).or_default();
     counted.version = None;
     counted.trouble = Some(why);
 }
 
-/// The nodes in one pass.
-#[derive(Clone, Copy)]
-struct Around<'a> {
-    candidates: &'a [Candidate],
-    /// Not waited for any more.
-    gone: &'a [NodeRef],
-    /// Given up.
-    lost: &'a [NodeRef],
-    /// Expected to hold something, and not up.
-    silent: &'a [NodeRef],
-    /// Up.
-    answering: &'a BTreeSet<NodeRef>,
-}
-
-/// Sums everything up, and plans what is to be done.
-fn judge(app: &App, around: Around<'_>) {
+/// Sums everything up, and plans what is to be done; says whether anything is, or is being done.
+fn judge(app: &App, seen: &Seen) -> bool {
+    let attendance = &seen.attendance;
     let cluster = Cluster {
-        nodes: around.candidates,
-        gone: around.gone,
-        lost: around.lost,
+        nodes: &seen.candidates,
+        gone: &attendance.gone,
+        lost: &attendance.lost,
         copies: app.settings.replication_factor,
     };
+    let tries = app.upkeep.mending.tries(app.clock.monotonic());
     let mut state = app.upkeep.state();
-    let kept = |node: &NodeRef| around.answering.contains(node) || around.silent.contains(node);
+    let kept = |node: &NodeRef| attendance.up.contains(node) || attendance.silent.contains(node);
     state.counted.retain(|node, _| kept(node));
-    let report = report(&state.census, &cluster);
+    let outlook = Outlook::new(&state.census, cluster);
+    let report = report(&outlook);
     let mut plan: Vec<Planned> = Vec::new();
     for (video, row) in state.census.rows() {
-        if let Some(due) = due(&state.census, &cluster, video, row) {
-            let part = row.part;
+        let key = (video, row.part);
+        let avoided = tries.avoided.get(&key).map_or(&[][..], Vec::as_slice);
+        // What is left for a while takes no room from what is not.
+        if tries.held_back.contains(&key) {
+            continue;
+        }
+        if let Some(due) = outlook.due(video, row, avoided) {
             plan.push(Planned {
                 video,
-                part,
+                part: row.part,
                 due,
                 evens_out: false,
             });
@@ -265,13 +285,29 @@ fn judge(app: &App, around: Around<'_>) {
         }
     }
     keep_worst(&mut plan);
-    // Once nothing is wrong with anything.
-    let shifts = if plan.is_empty() {
-        shifts(&state.census, &cluster, SHIFTS_MAX)
+    // Forgotten as soon as all is well: what comes then is another matter.
+    app.upkeep.mending.keep_tried(|(video, part)| {
+        let row = state.census.row(*video, *part);
+        let is_well = |row| outlook.standing(row) == Standing::Whole && outlook.due(*video, row, &[]).is_none();
+        row.is_some_and(|row| !is_well(row))
+    });
+    // Once nothing can be done about anything that is wrong.
+    let at_rest = plan.is_empty() && !tries.any_running;
+    let shifts = if at_rest {
+        shifts(&outlook, SHIFTS_MAX)
     } else {
         Vec::new()
     };
-    if plan.is_empty() && shifts.is_empty() {
+    let all_are_counted = |node: &NodeRef| {
+        let counted = state.counted.get(node);
+        counted.is_some_and(|counted| counted.trouble.is_none() && counted.at.is_some())
+    };
+    let complete = seen.caught_up
+        && attendance.complete
+        && attendance.silent.is_empty()
+        && attendance.up.iter().all(all_are_counted)
+        && report.tally.uncounted == 0;
+    if at_rest && complete && shifts.is_empty() {
         app.upkeep.hurried.store(false, Ordering::Relaxed);
     }
     let uneven = shifts.len();
@@ -284,13 +320,13 @@ fn judge(app: &App, around: Around<'_>) {
         },
         evens_out: true,
     }));
-    let counted_all = state.counted.values().all(|counted| counted.trouble.is_none());
     let summary = Summary {
         at: Some(app.now()),
-        complete: state.caught_up && counted_all && around.silent.is_empty() && report.tally.uncounted == 0,
+        complete,
         report,
         nodes: state.counted.clone(),
-        processor_percent: app.upkeep.summary().processor_percent,
+        valid_until: valid_until(app),
+        attendance: Arc::clone(attendance),
         placed: state.caught_up.then(|| placed(&state.census)),
         uneven,
     };
@@ -299,17 +335,19 @@ fn judge(app: &App, around: Around<'_>) {
     plan.reverse();
     let (any, waiting) = (!plan.is_empty(), plan.len() as u64);
     *app.upkeep.plan() = plan;
-    let orphans = summary
-        .nodes
-        .values()
-        .map(|counted| counted.strangers.len() as u64)
-        .sum();
+    let orphans = summary.nodes.values().map(|counted| counted.orphans).sum();
     let tally = &summary.report.tally;
     app.upkeep.metrics.counted(tally, summary.complete, orphans, waiting);
     app.upkeep.set_summary(summary);
     if any {
         app.upkeep.planned.notify_one();
     }
+    any || !tries.held_back.is_empty()
+}
+
+/// Until when the next count is awaited.
+fn valid_until(app: &App) -> Monotonic {
+    app.clock.monotonic() + app.pace.count_every.max(WAIT_MAX) * 2
 }
 
 /// The worst first, and no more than are kept.
@@ -320,14 +358,29 @@ fn keep_worst(plan: &mut Vec<Planned>) {
 
 impl super::Upkeep {
     fn set_summary(&self, summary: Summary) {
-        let mut kept = self.summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *kept = Arc::new(summary);
+        *super::locked(&self.summary) = Arc::new(summary);
     }
 
-    fn note_share(&self, percent: f64) {
-        let mut summary = (*self.summary()).clone();
-        summary.processor_percent = percent;
+    /// Everything was looked at again, and is as it was.
+    fn still_so(&self, app: &App) {
+        let nodes = app.upkeep.state().counted.clone();
+        let summary = Summary {
+            at: Some(app.now()),
+            valid_until: valid_until(app),
+            nodes,
+            ..(*self.summary()).clone()
+        };
         self.set_summary(summary);
+    }
+
+    fn note_share(&self, share: f64) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and 100,000"
+        )]
+        let thousandths = (share * 100_000.0) as u64;
+        self.share.store(thousandths, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,8 @@ use vstack_types::{Monotonic, NodeRef};
 pub(crate) struct Grace {
     missed: BTreeMap<NodeRef, Monotonic>,
     looked: Option<Monotonic>,
+    /// Since when there was no gap.
+    since: Monotonic,
 }
 
 /// Looks further apart than this: nobody listened meanwhile, and everybody has the whole time again.
@@ -26,6 +28,7 @@ impl Grace {
     ) -> Vec<NodeRef> {
         if self.looked.is_none_or(|looked| now.since(looked) > GAP_MAX) {
             self.missed.clear();
+            self.since = now;
         }
         self.looked = Some(now);
         let before = std::mem::take(&mut self.missed);
@@ -35,6 +38,11 @@ impl Grace {
         }
         let gone = self.missed.iter().filter(|(_, since)| now.since(**since) >= grace);
         gone.map(|(node, _)| *node).collect()
+    }
+
+    /// For how long it was looked without a gap.
+    pub(crate) fn listened(&self, now: Monotonic) -> Duration {
+        now.since(self.since)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Takes nodes out that are to go: emptied first, then sealed, then forgotten. Each step is looked for anew with every
 //! count, so it goes on wherever it was left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vstack_api::metadata::{NodeRole, VideoStatus};
 use vstack_client::NodeUrls;
 use vstack_types::NodeRef;
 
+use super::Attendance;
 use crate::{
     app::App,
     store::{Node, Sort, SortKey, StoreError, VideoQuery},
@@ -21,44 +22,98 @@ pub(super) struct Found<'a> {
     pub(super) named: &'a BTreeSet<NodeRef>,
     /// Everything the store knows was in it.
     pub(super) caught_up: bool,
-    /// Nodes that are up.
-    pub(super) answering: &'a BTreeSet<NodeRef>,
+    pub(super) attendance: &'a Attendance,
 }
 
-/// Takes those out that nothing names any more. That a disk is to be sealed is written down before it is: nobody can keep
-/// one that votes no more. One that was sealed is looked for once more, since something may have been decided until then.
+/// Takes one of those out that nothing names any more, and says of the others why they stay. That a disk is to be sealed
+/// is written down before it is: nobody can keep one that votes no more. One that was sealed is looked for once more,
+/// since something may have been decided until then.
 pub(super) async fn go(app: &App, nodes: &[Node], urls: &NodeUrls, found: &Found<'_>) -> Result<(), StoreError> {
+    let mut staying = BTreeMap::new();
+    let mut may_go = None;
     for node in nodes {
         let Some(acceptor) = node.acceptor else { continue };
-        if !matches!(node.role, NodeRole::Removing | NodeRole::Sealed) {
+        if node.role == NodeRole::Active {
             continue;
         }
-        if !found.caught_up || found.named.contains(&acceptor) || is_awaited(app, acceptor).await? {
-            continue;
+        match stays(app, acceptor, found).await? {
+            Some(why) => drop(staying.insert(acceptor, why)),
+            None if node.role == NodeRole::Draining => {}
+            // One at a time: each is looked at when the one before is gone.
+            None => may_go = may_go.or(Some((node, acceptor))),
         }
-        let set = app.store.set_role(acceptor.uuid, NodeRole::Sealed).await?;
-        if set.is_none_or(|set| set.role != NodeRole::Sealed) {
-            // It was activated meanwhile.
-            continue;
-        }
-        if found.answering.contains(&acceptor)
-            && let Some(holder) = urls.holder(acceptor)
-            && let Err(error) = app.nodes.seal(&holder).await
-        {
-            tracing::warn!(node = node.label, %error, "a node that is to go could not be sealed; it is tried again");
-            continue;
-        }
-        if node.role == NodeRole::Removing {
-            app.upkeep.count_now.notify_one();
-            continue;
-        }
-        app.store.set_role(acceptor.uuid, NodeRole::Removed).await?;
-        tracing::info!(node = node.label, "a node was taken out");
-        app.tell_node(&Node {
-            role: NodeRole::Removed,
-            ..node.clone()
-        });
     }
+    *super::locked(&app.upkeep.staying) = staying;
+    match may_go {
+        Some((node, acceptor)) => take_out(app, node, acceptor, urls, found).await,
+        None => Ok(()),
+    }
+}
+
+/// What keeps a node, if anything does.
+async fn stays(app: &App, node: NodeRef, found: &Found<'_>) -> Result<Option<String>, StoreError> {
+    if !found.caught_up || !found.attendance.complete {
+        return Ok(Some("not everything is counted yet".to_owned()));
+    }
+    let up = found.attendance.up.contains(&node);
+    if found.named.contains(&node) {
+        return Ok(Some(if up {
+            "chunks are moved away from it".to_owned()
+        } else {
+            "it does not answer, and chunks that are placed on it were not made anew elsewhere yet".to_owned()
+        }));
+    }
+    if is_awaited(app, node).await? {
+        return Ok(Some(
+            "uploads that may still send chunks to it are under way".to_owned(),
+        ));
+    }
+    if !up {
+        return Ok(None);
+    }
+    // What nobody knows of may be all there is of it: the database may have gone back.
+    let state = app.upkeep.state();
+    let Some(counted) = state.counted.get(&node).filter(|counted| counted.version.is_some()) else {
+        return Ok(Some("it is not counted yet".to_owned()));
+    };
+    Ok((counted.orphans > 0).then(|| {
+        format!(
+            "it holds {} items and registers that nothing known placed there",
+            counted.orphans
+        )
+    }))
+}
+
+async fn take_out(
+    app: &App,
+    node: &Node,
+    acceptor: NodeRef,
+    urls: &NodeUrls,
+    found: &Found<'_>,
+) -> Result<(), StoreError> {
+    let set = app.store.set_role(acceptor.uuid, NodeRole::Sealed).await?;
+    if set.is_none_or(|set| set.role != NodeRole::Sealed) {
+        // It was activated meanwhile.
+        return Ok(());
+    }
+    if found.attendance.up.contains(&acceptor)
+        && let Some(holder) = urls.holder(acceptor)
+        && let Err(error) = app.nodes.seal(&holder).await
+    {
+        tracing::warn!(node = node.label, %error, "a node that is to go could not be sealed; it is tried again");
+        return Ok(());
+    }
+    if node.role == NodeRole::Removing {
+        app.upkeep.count_now.notify_one();
+        return Ok(());
+    }
+    app.store.set_role(acceptor.uuid, NodeRole::Removed).await?;
+    tracing::info!(node = node.label, "a node was taken out");
+    app.tell_node(&Node {
+        role: NodeRole::Removed,
+        ..node.clone()
+    });
+    app.upkeep.count_now.notify_one();
     Ok(())
 }
 

@@ -5,37 +5,35 @@
 //! verified by the node that takes it, and everything else is decided.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::time::{sleep, timeout};
-use vstack_api::holdings::tag_of;
-use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
-use vstack_client::{Holder, NodeUrls};
-use vstack_types::{ChunkId, Digest, Monotonic, NodeRef, ProcessUuid, Timestamp, VideoId};
-use vstack_upkeep::{
-    census::Part,
-    plan::Job,
-    standing::{Seen, Standing},
-};
+use tokio::time::sleep;
+use vstack_types::{ChunkId, Monotonic, NodeRef, Timestamp, VideoId};
+use vstack_upkeep::{census::Part, plan::Job, standing::Standing};
 
-use super::Planned;
-use crate::{app::App, commit::learned, registry, store::Chunk};
+use super::{
+    Planned,
+    mender::{Done, Failed, attempt},
+};
+use crate::app::App;
 
 /// Chunks that are mended at once.
 const AT_ONCE: usize = 8;
-/// For one change of a placement.
-const DECIDED_WITHIN: Duration = Duration::from_secs(20);
-/// For one copy from node to node.
-const COPIED_WITHIN: Duration = Duration::from_secs(60);
+/// Of them, those that bring bytes to the same node: one that hangs does not keep the others waiting.
+const AT_ONE_NODE: usize = 4;
+/// Looked at for one that may be taken on now.
+const LOOKED_AT: usize = 256;
 /// A chunk that could not be mended is left for so long, doubling up to the longest.
 const LEFT_FIRST: Duration = Duration::from_secs(2);
 const LEFT_MAX: Duration = Duration::from_secs(120);
-/// Chunks of which it is remembered that they could not be mended; beyond, those whose time to wait is over are forgotten.
-const TRIED_MAX: usize = 10_000;
+/// Tries at one node, for one chunk, after which another takes its place if there is any.
+const TRIES_AT_A_NODE: u32 = 3;
+/// Chunks of which it is remembered that they were tried; beyond, those whose time to wait is over are forgotten.
+const TRIED_MAX: usize = 100_000;
 /// What was done lately, for those who look.
 const RECENT_MAX: usize = 200;
 /// Of bytes that may be moved at once, in seconds of the rate.
@@ -54,19 +52,53 @@ pub(crate) struct Mended {
     pub(crate) bytes: u64,
     /// Why it did not work out.
     pub(crate) failed: Option<String>,
+    /// Who is to get bytes by it.
+    to: Vec<NodeRef>,
 }
 
+/// A chunk is one part of a video.
+pub(super) type Key = (VideoId, Part);
+
+/// What is remembered of a chunk until nothing is to be done about it any more.
 #[derive(Debug, Default)]
 struct Tried {
-    failures: u32,
+    tries: u32,
     not_before: Monotonic,
+    /// Where it did not work, and how often.
+    at: Vec<(NodeRef, u32)>,
+}
+
+impl Tried {
+    fn wait(&mut self, now: Monotonic) {
+        self.tries = self.tries.saturating_add(1);
+        let wait = LEFT_FIRST.saturating_mul(1 << self.tries.min(10)).min(LEFT_MAX);
+        self.not_before = now + wait;
+    }
+
+    fn failed_at(&mut self, node: NodeRef) {
+        match self.at.iter_mut().find(|(at, _)| *at == node) {
+            Some((_, times)) => *times = times.saturating_add(1),
+            None => self.at.push((node, 1)),
+        }
+    }
+}
+
+/// What was tried, for those who plan.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// Being mended, or left for a while.
+    pub(super) held_back: BTreeSet<Key>,
+    /// Where it did not work often enough.
+    pub(super) avoided: BTreeMap<Key, Vec<NodeRef>>,
+    /// Some are being mended now.
+    pub(super) any_running: bool,
 }
 
 #[derive(Debug, Default)]
 struct Ledger {
-    running: BTreeMap<(VideoId, Part), Mended>,
+    running: BTreeMap<Key, Mended>,
     recent: VecDeque<Mended>,
-    tried: BTreeMap<(VideoId, Part), Tried>,
+    tried: BTreeMap<Key, Tried>,
     done: u64,
     done_bytes: u64,
     failures: u64,
@@ -92,6 +124,34 @@ impl Mending {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn tries(&self, now: Monotonic) -> Tries {
+        let ledger = self.ledger();
+        let waits = ledger.tried.iter().filter(|(_, tried)| tried.not_before > now);
+        let mut avoided = BTreeMap::new();
+        for (key, tried) in &ledger.tried {
+            let often = tried.at.iter().filter(|(_, times)| *times >= TRIES_AT_A_NODE);
+            let nodes: Vec<NodeRef> = often.map(|(node, _)| *node).collect();
+            if !nodes.is_empty() {
+                avoided.insert(*key, nodes);
+            }
+        }
+        Tries {
+            held_back: ledger
+                .running
+                .keys()
+                .chain(waits.map(|(key, _)| key))
+                .copied()
+                .collect(),
+            avoided,
+            any_running: !ledger.running.is_empty(),
+        }
+    }
+
+    /// Forgets what was tried for chunks about which nothing is to be done any more.
+    pub(super) fn keep_tried(&self, is_due: impl Fn(&Key) -> bool) {
+        self.ledger().tried.retain(|key, _| is_due(key));
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         let ledger = self.ledger();
         Progress {
@@ -105,32 +165,49 @@ impl Mending {
 }
 
 impl Ledger {
-    fn is_due(&self, key: (VideoId, Part), now: Monotonic) -> bool {
-        !self.running.contains_key(&key) && self.tried.get(&key).is_none_or(|tried| tried.not_before <= now)
+    /// How often a chunk was tried, if it may be taken on now.
+    fn may_begin(&self, key: Key, now: Monotonic) -> Option<u32> {
+        if self.running.contains_key(&key) {
+            return None;
+        }
+        match self.tried.get(&key) {
+            Some(tried) => (tried.not_before <= now).then_some(tried.tries),
+            None => Some(0),
+        }
     }
 
-    fn ended(&mut self, key: (VideoId, Part), now: (Timestamp, Monotonic), outcome: Result<u64, String>) {
+    fn is_busy(&self, node: NodeRef) -> bool {
+        let going = self.running.values().filter(|mended| mended.to.contains(&node));
+        going.count() >= AT_ONE_NODE
+    }
+
+    fn ended(&mut self, key: Key, now: (Timestamp, Monotonic), outcome: Result<Done, Failed>) {
         let Some(mut mended) = self.running.remove(&key) else {
             return;
         };
         mended.took = Some(now.0.since(mended.began));
+        if self.tried.len() >= TRIED_MAX {
+            self.tried.retain(|_, tried| tried.not_before > now.1);
+        }
         match outcome {
-            Ok(bytes) => {
-                self.tried.remove(&key);
-                self.done += 1;
-                self.done_bytes += bytes;
-                mended.bytes = bytes;
-            }
-            Err(why) => {
-                if self.tried.len() >= TRIED_MAX {
-                    self.tried.retain(|_, tried| tried.not_before > now.1);
+            Ok(done) => {
+                match done {
+                    Done::Mended { .. } => drop(self.tried.remove(&key)),
+                    // Whether it helped is seen at the next count.
+                    Done::Told => self.tried.entry(key).or_default().wait(now.1),
                 }
+                self.done += 1;
+                self.done_bytes += done.bytes();
+                mended.bytes = done.bytes();
+            }
+            Err(failed) => {
                 let tried = self.tried.entry(key).or_default();
-                tried.failures += 1;
-                let wait = LEFT_FIRST.saturating_mul(1 << tried.failures.min(10)).min(LEFT_MAX);
-                tried.not_before = now.1 + wait;
+                tried.wait(now.1);
+                if let Some(node) = failed.at {
+                    tried.failed_at(node);
+                }
                 self.failures += 1;
-                mended.failed = Some(why);
+                mended.failed = Some(failed.why);
             }
         }
         self.recent.push_back(mended);
@@ -198,9 +275,9 @@ pub(super) async fn run(app: &App) {
                 wait = (!may_even_out).then_some(evening_out);
                 break;
             };
-            allowance.spend(next.moves());
+            allowance.spend(next.moves);
             if next.planned.evens_out {
-                for_evening_out.spend(next.moves());
+                for_evening_out.spend(next.moves);
             }
             running.push(mend(app, next));
         }
@@ -215,51 +292,69 @@ pub(super) async fn run(app: &App) {
 }
 
 /// A chunk that is taken on.
-struct Task {
-    planned: Planned,
-    id: ChunkId,
-    size: u64,
+pub(super) struct Task {
+    pub(super) planned: Planned,
+    pub(super) id: ChunkId,
+    /// Bytes that go from node to node for it.
+    moves: u64,
+    /// Who is to get bytes.
+    to: Vec<NodeRef>,
+    /// How often it was tried before.
+    pub(super) tries: u32,
 }
 
 impl Task {
-    /// Bytes that go from node to node for it.
-    fn moves(&self) -> u64 {
-        match &self.planned.due.job {
-            Job::Restore { .. } | Job::Move { .. } => self.size,
-            Job::Read | Job::Settle | Job::Salvage => 0,
-        }
+    pub(super) const fn key(&self) -> Key {
+        (self.planned.video, self.planned.part)
     }
 
     const fn what(&self) -> &'static str {
         match &self.planned.due.job {
             Job::Salvage => "salvage",
-            Job::Read => "read_registers",
+            Job::Read { .. } => "read_registers",
             Job::Restore { .. } => "restore_copy",
             Job::Settle => "end_move",
+            Job::TurnBack => "give_move_up",
             Job::Move { .. } if self.planned.evens_out => "even_out",
             Job::Move { .. } => "move",
         }
     }
 }
 
-/// The most endangered chunk of the plan that may be taken on now.
+/// The most endangered chunk of the plan that may be taken on now. Those that may not stay in the plan.
 fn take(app: &App, may_even_out: bool) -> Option<Task> {
     let now = app.clock.monotonic();
-    loop {
-        let planned = app.upkeep.plan().pop_if(|planned| may_even_out || !planned.evens_out)?;
+    let mut plan = app.upkeep.plan();
+    let mut at = plan.len();
+    let last = at.saturating_sub(LOOKED_AT);
+    while at > last {
+        at -= 1;
+        let planned = &plan[at];
+        if planned.evens_out && !may_even_out {
+            return None;
+        }
         let key = (planned.video, planned.part);
-        if !app.upkeep.mending.ledger().is_due(key, now) {
+        let Some((id, moves, to)) = known(app, planned) else {
+            // It is gone since.
+            plan.remove(at);
+            continue;
+        };
+        let mut ledger = app.upkeep.mending.ledger();
+        let Some(tries) = ledger.may_begin(key, now) else {
+            plan.remove(at);
+            continue;
+        };
+        if to.iter().any(|node| ledger.is_busy(*node)) {
             continue;
         }
-        let task = {
-            let state = app.upkeep.state();
-            let row = state.census.row(planned.video, planned.part);
-            let size = row.map(|row| u64::from(row.size));
-            let id = state.census.id(planned.video, planned.part);
-            size.map(|size| Task { planned, id, size })
+        let planned = plan.remove(at);
+        let task = Task {
+            planned,
+            id,
+            moves,
+            to,
+            tries,
         };
-        // It is gone since.
-        let Some(task) = task else { continue };
         let begun = Mended {
             chunk: task.id.clone(),
             video: task.planned.video,
@@ -269,192 +364,43 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
             took: None,
             bytes: 0,
             failed: None,
+            to: task.to.clone(),
         };
-        app.upkeep.mending.ledger().running.insert(key, begun);
+        ledger.running.insert(key, begun);
         return Some(task);
     }
+    None
+}
+
+/// Of a planned chunk: its id, the bytes that go from node to node for it, and who gets them.
+fn known(app: &App, planned: &Planned) -> Option<(ChunkId, u64, Vec<NodeRef>)> {
+    let state = app.upkeep.state();
+    let row = state.census.row(planned.video, planned.part)?;
+    let has = |node: &NodeRef| row.items.iter().any(|item| state.census.node(item.node) == Some(*node));
+    let to = match &planned.due.job {
+        Job::Restore { node, .. } => vec![*node],
+        Job::Move { to } => to.iter().copied().filter(|node| !has(node)).collect(),
+        Job::Salvage | Job::Read { .. } | Job::Settle | Job::TurnBack => Vec::new(),
+    };
+    let copies = match &planned.due.job {
+        Job::Salvage => app.settings.replication_factor,
+        _ => to.len(),
+    };
+    let moves = u64::from(row.size).saturating_mul(copies as u64);
+    Some((state.census.id(planned.video, planned.part), moves, to))
 }
 
 async fn mend(app: &App, task: Task) {
     let outcome = attempt(app, &task).await;
     match &outcome {
-        Ok(bytes) => app.upkeep.metrics.mended(task.what(), *bytes),
+        Ok(done) => app.upkeep.metrics.mended(task.what(), done.bytes()),
         Err(_) => app.upkeep.metrics.failed(),
     }
-    if let Err(why) = &outcome {
+    if let Err(Failed { why, .. }) = &outcome {
         tracing::info!(chunk = %task.id, what = task.what(), why, "a chunk is left as it is for a while");
     }
-    let key = (task.planned.video, task.planned.part);
     let now = (app.now(), app.clock.monotonic());
-    app.upkeep.mending.ledger().ended(key, now, outcome);
-}
-
-/// Does what is to be done about one chunk; gives the bytes that were moved.
-async fn attempt(app: &App, task: &Task) -> Result<u64, String> {
-    let nodes = app.store.nodes().await.map_err(|error| error.to_string())?;
-    let known = app
-        .store
-        .chunk(task.id.clone())
-        .await
-        .map_err(|error| error.to_string())?;
-    let Some((video, chunk)) = known else {
-        return Err("it is not known any more".to_owned());
-    };
-    let at = Mender {
-        app,
-        video,
-        chunk,
-        urls: registry::node_urls(&nodes),
-    };
-    match &task.planned.due.job {
-        Job::Restore { node, tag } => at.restore(task, *node, *tag).await,
-        Job::Read => at.read(task).await.map(|_| 0),
-        Job::Settle => at.settle(task).await,
-        Job::Move { to } => at.move_to(task, to.clone()).await,
-        Job::Salvage => Err("its register lost its majority for good".to_owned()),
-    }
-}
-
-/// One chunk, as it was learned.
-struct Mender<'a> {
-    app: &'a App,
-    video: VideoId,
-    chunk: Chunk,
-    urls: NodeUrls,
-}
-
-impl Mender<'_> {
-    /// Has a node fetch an item again that it should have.
-    async fn restore(&self, task: &Task, node: NodeRef, tag: u32) -> Result<u64, String> {
-        let placement = &self.chunk.placement;
-        let mut items = placement.items_of(&placement.layout, node);
-        items.extend(placement.prev.iter().flat_map(|prev| placement.items_of(prev, node)));
-        let Some(item) = items.into_iter().find(|item| tag_of(*item) == tag) else {
-            // It was moved since.
-            return Ok(0);
-        };
-        let to = self.urls.holder(node).ok_or("its node is not there")?;
-        let from = self.holders(node, item);
-        if from.is_empty() {
-            return Err("no other node has these bytes".to_owned());
-        }
-        let size = placement.item_size(item);
-        let pull = self.app.nodes.pull(&to, &self.chunk.id, item, size, &from);
-        timeout(COPIED_WITHIN, pull)
-            .await
-            .map_err(|_elapsed| "the copy took too long".to_owned())?
-            .map_err(|error| error.to_string())?;
-        let (video, part) = (task.planned.video, task.planned.part);
-        let mut state = self.app.upkeep.state();
-        state.census.note(node, video, part, item, Seen::Whole);
-        Ok(size)
-    }
-
-    /// Who should have an item, but for `not`.
-    fn holders(&self, not: NodeRef, item: Digest) -> Vec<Holder> {
-        let placement = &self.chunk.placement;
-        let layouts = std::iter::once(&placement.layout).chain(&placement.prev);
-        let mut holders: Vec<NodeRef> = Vec::new();
-        for node in layouts.flat_map(Layout::nodes) {
-            if node != not && !holders.contains(&node) && placement.keeps(node, item) {
-                holders.push(node);
-            }
-        }
-        holders.into_iter().filter_map(|node| self.urls.holder(node)).collect()
-    }
-
-    async fn propose(&self, change: Change) -> Result<Outcome, String> {
-        let known = &self.chunk.placement;
-        let mut proposer = Proposer::new(ProcessUuid::random(), known.nodes(), change.clone());
-        if change != Change::Read {
-            proposer = proposer.expecting(known.version).knowing(known.clone());
-        }
-        let proposed = self.app.propose(&self.urls, &self.chunk.id, proposer, DECIDED_WITHIN);
-        proposed.await.map_err(|error| error.to_string())
-    }
-
-    /// Writes down what was decided.
-    async fn learn(&self, placement: Placement) -> Result<(), String> {
-        let chunk = Chunk {
-            placement,
-            ..self.chunk.clone()
-        };
-        learned(self.app, self.video, vec![chunk])
-            .await
-            .map_err(|error| error.to_string())
-    }
-
-    /// Learns what a majority says, which tells everybody else.
-    async fn read(&self, task: &Task) -> Result<Placement, String> {
-        match self.propose(Change::Read).await? {
-            Outcome::Decided(vote) => {
-                if vote.placement.version > self.chunk.placement.version {
-                    self.learn(vote.placement.clone()).await?;
-                }
-                let mut state = self.app.upkeep.state();
-                state.ask_again(task.planned.video, task.planned.part);
-                Ok(vote.placement)
-            }
-            Outcome::Nothing => Err("nobody knows of it".to_owned()),
-            Outcome::Refused(refusal) => Err(refusal.to_string()),
-        }
-    }
-
-    /// Ends a move, one way or the other.
-    async fn settle(&self, task: &Task) -> Result<u64, String> {
-        match self.propose(Change::Settle).await? {
-            Outcome::Decided(vote) => self.learn(vote.placement).await.map(|()| 0),
-            // Somebody was faster.
-            Outcome::Refused(Refusal::Version(_) | Refusal::Settled) => self.read(task).await.map(|_| 0),
-            Outcome::Refused(Refusal::NotEnough) => self.turn_back(task).await,
-            Outcome::Refused(refusal) => Err(refusal.to_string()),
-            Outcome::Nothing => Err("nobody knows of it".to_owned()),
-        }
-    }
-
-    /// Gives a move up whose new nodes do not come; while they may, they are told again what is to be there.
-    async fn turn_back(&self, task: &Task) -> Result<u64, String> {
-        let placement = self.read(task).await?;
-        let here = |node: &NodeRef| self.urls.holder(*node).is_some();
-        if placement.back || placement.layout.nodes().iter().all(here) {
-            return Err("its new nodes do not have their part yet".to_owned());
-        }
-        match self.propose(Change::TurnBack).await? {
-            Outcome::Decided(vote) => self.learn(vote.placement).await.map(|()| 0),
-            Outcome::Refused(refusal) => Err(refusal.to_string()),
-            Outcome::Nothing => Err("nobody knows of it".to_owned()),
-        }
-    }
-
-    /// Moves the chunk, and settles it there.
-    async fn move_to(&self, task: &Task, to: Vec<NodeRef>) -> Result<u64, String> {
-        let new = to.iter().filter(|node| !self.chunk.placement.names(**node)).count() as u64;
-        let change = Change::Move {
-            to: Layout::Replicated { nodes: to },
-        };
-        let joint = match self.propose(change).await? {
-            Outcome::Decided(vote) => vote.placement,
-            Outcome::Refused(Refusal::Version(_) | Refusal::Joint(_)) => return self.read(task).await.map(|_| 0),
-            Outcome::Refused(refusal) => return Err(refusal.to_string()),
-            Outcome::Nothing => return Err("nobody knows of it".to_owned()),
-        };
-        self.learn(joint.clone()).await?;
-        let moved = Mender {
-            app: self.app,
-            video: self.video,
-            chunk: Chunk {
-                placement: joint,
-                ..self.chunk.clone()
-            },
-            urls: self.urls.clone(),
-        };
-        match moved.propose(Change::Settle).await? {
-            Outcome::Decided(vote) => moved.learn(vote.placement).await?,
-            // The next count finds it under way.
-            other => tracing::info!(chunk = %self.chunk.id, ?other, "a move is not settled yet"),
-        }
-        Ok(new * self.chunk.placement.size)
-    }
+    app.upkeep.mending.ledger().ended(task.key(), now, outcome);
 }
 
 #[cfg(test)]

@@ -1,35 +1,39 @@
 //! Keeps count of everything, and mends what is not whole.
 //!
-//! One task counts: it learns what is new from the store, asks nodes what they hold, compares, and plans. Another mends
-//! what the plan names, the most endangered first. Counting comes from memory on both sides; mending goes by the
+//! One task listens who is there. One counts: it learns what is new from the store, asks nodes what they hold, compares,
+//! and plans. Another mends what the plan names, the most endangered first. Counting comes from memory on both sides; mending goes by the
 //! protocol's own moves. All of it can be lost at any moment: it is counted again.
 
 mod counting;
 mod grace;
 mod leaving;
+mod listening;
+mod mender;
 mod mending;
 mod metrics;
+mod salvage;
 mod view;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::Notify;
 use vstack_api::holdings::Holdings;
-use vstack_types::{FingerprintKey, NodeRef, ProcessUuid, Timestamp, VideoId};
+use vstack_types::{FingerprintKey, Monotonic, NodeRef, ProcessUuid, Timestamp, VideoId};
 use vstack_upkeep::{
     balance::Placed,
-    census::{Census, Part, Stranger},
+    census::{Census, Part},
     plan::Due,
     report::Report,
 };
 
 use crate::app::Shared;
+use listening::Attendance;
 pub(crate) use mending::Mending;
 use metrics::Metrics;
 pub(crate) use view::{census, repairs};
@@ -43,7 +47,8 @@ pub(crate) struct Counted {
     learned: u64,
     at: Option<Timestamp>,
     items: u64,
-    strangers: Vec<Stranger>,
+    /// What is placed there and nobody expects.
+    orphans: u64,
     trouble: Option<String>,
 }
 
@@ -56,11 +61,14 @@ pub(crate) struct State {
     /// Everything that the store knows is in it.
     caught_up: bool,
     counted: BTreeMap<NodeRef, Counted>,
+    /// Rises with everything that may change what is planned.
+    news: u64,
 }
 
 impl State {
     /// The registers of a chunk are to be counted again, whether or not anything changes at its nodes.
     fn ask_again(&mut self, video: VideoId, part: Part) {
+        self.news += 1;
         self.census.ask_again(video, part);
         let Some(row) = self.census.row(video, part) else {
             return;
@@ -84,10 +92,13 @@ pub(crate) struct Summary {
     /// When it ended; none before the first.
     pub(crate) at: Option<Timestamp>,
     pub(crate) report: Report,
-    /// Everything known was compared with every node that is up, and no other is waited for.
-    pub(crate) complete: bool,
+    /// Everything known was compared with what every node holds that is up, and no other is waited for.
+    complete: bool,
     pub(crate) nodes: BTreeMap<NodeRef, Counted>,
-    pub(crate) processor_percent: f64,
+    /// It says how things are until then; the next is late after.
+    valid_until: Monotonic,
+    /// Who was there.
+    attendance: Arc<Attendance>,
     /// What decisions place at nodes; none before everything was learned.
     pub(crate) placed: Option<BTreeMap<NodeRef, Placed>>,
     /// Chunks that are to be moved next so that nodes hold more nearly the same.
@@ -105,6 +116,13 @@ pub(crate) struct Upkeep {
     metrics: Metrics,
     /// What evens nodes out may move as much as repairs do, until they are even.
     hurried: AtomicBool,
+    attendance: Mutex<Arc<Attendance>>,
+    /// Nodes that some placement names.
+    named: Mutex<BTreeSet<NodeRef>>,
+    /// Why nodes that are to go are still there.
+    staying: Mutex<BTreeMap<NodeRef, String>>,
+    /// Share of one processor that counting takes, in thousandths of a percent.
+    share: AtomicU64,
     /// Wakes the count before its time.
     pub(crate) count_now: Notify,
     /// There is something to mend.
@@ -128,12 +146,26 @@ impl Upkeep {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
+    }
+
+    /// Nodes that some placement names, as of the last count.
+    fn named(&self) -> BTreeSet<NodeRef> {
+        locked(&self.named).clone()
+    }
+
+    /// Why a node that is to go is still there.
+    pub(crate) fn stays_because(&self, node: NodeRef) -> Option<String> {
+        locked(&self.staying).get(&node).cloned()
+    }
+
+    pub(crate) fn processor_percent(&self) -> f64 {
+        self.share.load(Ordering::Relaxed) as f64 / 1_000.0
     }
 
     /// The last count.
     pub(crate) fn summary(&self) -> Arc<Summary> {
-        Arc::clone(&self.summary.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&locked(&self.summary))
     }
 
     /// Has nodes evened out as fast as chunks are repaired, until they are even.
@@ -148,18 +180,25 @@ impl Upkeep {
     }
 
     fn plan(&self) -> MutexGuard<'_, Vec<Planned>> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.plan)
     }
+}
+
+/// Nothing is left half done under these locks.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a node holds, as it was asked for.
 struct Told {
     version: (ProcessUuid, u64),
+    /// What was learned of it before it was asked.
+    learned: u64,
     key: FingerprintKey,
     holdings: Holdings,
 }
 
 /// Works until the service stops.
 pub(crate) async fn run(app: Shared) {
-    tokio::join!(counting::run(&app), mending::run(&app));
+    tokio::join!(listening::run(&app), counting::run(&app), mending::run(&app));
 }

@@ -1,12 +1,12 @@
 //! The last count and the repairs as `GET /census` and `GET /repairs` tell them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vstack_api::{
     WallTime,
     census::{Census, ChunkStanding, Health, NodeCounted, Repair, Repairs, Tally, VideoStanding},
 };
-use vstack_types::VideoId;
+use vstack_types::{NodeRef, VideoId};
 use vstack_upkeep::{
     census::Part,
     report::{self, VideoReport},
@@ -22,6 +22,8 @@ use crate::{
 
 /// Videos that are told of by name.
 const VIDEOS_MAX: usize = 100;
+/// Chunks of all of them that are: when very many are not whole, nobody reads them all.
+const CHUNKS_MAX: usize = 2_000;
 /// Chunks looked up in one transaction of the store.
 const PAGE: u32 = 4_096;
 
@@ -37,9 +39,17 @@ const fn tally(tally: &report::Tally) -> Tally {
     }
 }
 
+/// Whether what was counted last still says how things are.
+fn is_current(app: &App, summary: &Summary) -> bool {
+    summary.attendance == app.upkeep.attendance() && app.clock.monotonic() <= summary.valid_until
+}
+
 /// The worst of what is known, and never `healthy` while something is not.
-const fn health(tally: &report::Tally, complete: bool) -> Health {
-    if tally.lost > 0 {
+const fn health(tally: &report::Tally, heard: bool, complete: bool) -> Health {
+    if !heard {
+        // Who was not heard since the start may only be late.
+        Health::Counting
+    } else if tally.lost > 0 {
         Health::Lost
     } else if tally.out_of_reach > 0 {
         Health::OutOfReach
@@ -64,30 +74,38 @@ pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
         .iter()
         .map(|(video, report)| (*video, report))
         .collect();
+    let complete = summary.complete && is_current(app, &summary);
     let worst = |report: &VideoReport| report.named.first().map(|(standing, _)| *standing);
     not_whole.sort_by_key(|(video, report)| (worst(report), *video));
     let mut videos = Vec::new();
+    let mut room = CHUNKS_MAX;
     for (video, report) in not_whole.iter().take(VIDEOS_MAX) {
-        videos.extend(named(app, *video, report).await?);
+        if room == 0 {
+            break;
+        }
+        let named = named(app, *video, report, room).await?;
+        room -= named.as_ref().map_or(0, |video| video.chunks.len());
+        videos.extend(named);
     }
     Ok(Census {
-        health: health(&summary.report.tally, summary.complete),
-        complete: summary.complete,
+        health: health(&summary.report.tally, summary.attendance.complete, complete),
+        complete,
         at: WallTime(summary.at.unwrap_or(app.now())),
         tally: tally(&summary.report.tally),
         videos,
         videos_not_whole: not_whole.len() as u64,
-        nodes: nodes(&summary, &registered),
-        processor_percent: summary.processor_percent,
+        nodes: nodes(app, &summary, &registered),
+        processor_percent: app.upkeep.processor_percent(),
     })
 }
 
 /// A video by name, its chunks by when they are shown; none when it is gone since.
-async fn named(app: &App, id: VideoId, report: &VideoReport) -> Result<Option<VideoStanding>, StoreError> {
+async fn named(app: &App, id: VideoId, report: &VideoReport, room: usize) -> Result<Option<VideoStanding>, StoreError> {
     let Some(video) = app.store.video(id).await? else {
         return Ok(None);
     };
-    let mut wanted: HashMap<Part, Standing> = report.named.iter().map(|(standing, part)| (*part, *standing)).collect();
+    let worst = report.named.iter().take(room);
+    let mut wanted: HashMap<Part, Standing> = worst.map(|(standing, part)| (*part, *standing)).collect();
     let mut chunks = Vec::new();
     let mut after = None;
     while !wanted.is_empty() {
@@ -116,41 +134,30 @@ async fn named(app: &App, id: VideoId, report: &VideoReport) -> Result<Option<Vi
     }))
 }
 
-fn nodes(summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> {
+fn nodes(app: &App, summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> {
     let by_disk = ByDisk::new(registered);
-    let label = |disk| by_disk.get(disk).map(|node| node.label.clone());
-    let mut told: BTreeMap<String, NodeCounted> = BTreeMap::new();
-    let placed = |node| {
-        let placed = summary.placed.as_ref()?;
-        Some(placed.get(&node).copied().unwrap_or_default())
-    };
-    for (node, counted) in &summary.nodes {
-        let placed = placed(*node);
-        let name = label(node.uuid).unwrap_or_else(|| node.to_string());
-        let counted = NodeCounted {
-            node: name.clone(),
+    let placed = summary.placed.as_ref();
+    let named = placed.into_iter().flat_map(BTreeMap::keys).copied();
+    let registered = registered.iter().filter_map(|node| node.acceptor);
+    let all: BTreeSet<NodeRef> = summary.nodes.keys().copied().chain(registered).chain(named).collect();
+    let told = |node: NodeRef| {
+        let counted = summary.nodes.get(&node).cloned().unwrap_or_default();
+        let placed = placed.map(|placed| placed.get(&node).copied().unwrap_or_default());
+        let label = by_disk.get(node.uuid).filter(|known| known.acceptor == Some(node));
+        NodeCounted {
+            node: label.map_or_else(|| node.to_string(), |known| known.label.clone()),
             counted_at: counted.at.map(WallTime),
             items: counted.items,
             placed: placed.map(|placed| placed.items),
             placed_bytes: placed.unwrap_or_default().bytes,
-            orphans: counted.strangers.len() as u64,
-            trouble: counted.trouble.clone(),
-        };
-        told.insert(name, counted);
-    }
-    for (node, acceptor) in registered.iter().filter_map(|node| Some((node, node.acceptor?))) {
-        let placed = placed(acceptor);
-        told.entry(node.label.clone()).or_insert_with(|| NodeCounted {
-            node: node.label.clone(),
-            counted_at: None,
-            items: 0,
-            placed: placed.map(|placed| placed.items),
-            placed_bytes: placed.unwrap_or_default().bytes,
-            orphans: 0,
-            trouble: None,
-        });
-    }
-    told.into_values().collect()
+            orphans: counted.orphans,
+            trouble: counted.trouble,
+            stays_because: app.upkeep.stays_because(node),
+        }
+    };
+    let mut nodes: Vec<NodeCounted> = all.into_iter().map(told).collect();
+    nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    nodes
 }
 
 /// What is being mended, and was.

@@ -117,6 +117,7 @@ impl Service {
             give_up_nodes_after: Duration::from_secs(3_600),
             // Who tests something else is not helped.
             count_every: Duration::from_secs(3_600),
+            listen_every: Duration::from_secs(3_600),
             ..ReaperPace::default()
         };
         // Who deletes means it.
@@ -211,7 +212,7 @@ impl Service {
 
 /// Waits until `condition` gives something; fails the test when it does not in time.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(180);
     loop {
         if let Some(value) = condition().await {
             return value;

@@ -52,6 +52,17 @@ impl RealNode {
         Self { url, stop, running }
     }
 
+    /// Waits until it takes votes: a moment later than the service trusts it, since it writes down whose it is.
+    pub async fn votes(&self) {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        super::eventually("it takes votes", async || {
+            let asked = http.get(format!("{}/consensus/any", self.url)).send().await.ok()?;
+            let state: serde_json::Value = asked.json().await.ok()?;
+            (state["standing"] == "votes").then_some(())
+        })
+        .await;
+    }
+
     pub async fn stop(self) {
         self.stop.cancel();
         self.running.await.expect("it ends well");

@@ -8,6 +8,7 @@ mod groups;
 mod nodes;
 mod reaping;
 mod records;
+mod salvage;
 mod videos;
 
 use std::{future::Future, sync::Arc};
@@ -79,6 +80,10 @@ conformance! {
     changes:
         news_are_told_once_and_in_order
         a_video_that_ends_is_nobodys_concern_any_more;
+    salvage:
+        what_a_salvage_asks_first_is_written_down_once
+        what_was_salvaged_takes_the_place_of_what_was_lost
+        nothing_of_a_video_that_ended_is_salvaged;
     nodes:
         a_node_stands_for_its_label_its_url_and_its_disk
         a_heartbeat_refreshes_and_never_goes_back

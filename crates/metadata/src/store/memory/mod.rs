@@ -6,6 +6,7 @@
 mod changes;
 mod chunks;
 mod nodes;
+mod salvage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use vstack_types::{ChunkId, NodeUuid, ProcessUuid, Timestamp, VideoId};
 
 use super::{
     Answer, Chunk, Completion, CompletionOutcome, DiskLog, GROUPS_MAX, Group, GroupOutcome, Learned, Listing, NewVideo,
-    Node, Reap, ReapJob, SortKey, StatusChange, Store, StoreError, Video, VideoPage, VideoQuery, Videos,
+    Node, Reap, ReapJob, Salvage, SortKey, StatusChange, Store, StoreError, Video, VideoPage, VideoQuery, Videos,
 };
 
 /// Everything in ordered maps behind a lock that is never held across an await.
@@ -38,6 +39,7 @@ struct Tables {
     disks: BTreeMap<NodeUuid, DiskLog>,
     damaged: BTreeMap<NodeUuid, BTreeSet<DamagedChunk>>,
     news: changes::News,
+    salvages: BTreeMap<ChunkId, Salvage>,
 }
 
 fn ready<T: Send + 'static>(answer: Result<T, StoreError>) -> Answer<'static, T> {

@@ -138,6 +138,12 @@ impl Nodes for MemoryStore {
         ready(Ok(node))
     }
 
+    fn roles(&self) -> Answer<'_, BTreeMap<NodeUuid, NodeRole>> {
+        let tables = self.tables();
+        let given = tables.disks.iter().filter(|(_, log)| log.role != NodeRole::Active);
+        ready(Ok(given.map(|(disk, log)| (*disk, log.role)).collect()))
+    }
+
     fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()> {
         let mut tables = self.tables();
         let known = tables.damaged.entry(disk).or_default();

@@ -13,7 +13,7 @@ use super::{
 use crate::store::{Answer, Chunk, Chunks, Footprint, Learned, ModeTotals, StoreError, StoredMode, Totals};
 
 /// What one chunk did to the tables.
-enum Step {
+pub(super) enum Step {
     News,
     Known,
     Conflict,
@@ -21,7 +21,7 @@ enum Step {
 
 type Write = Transaction<'static, Sqlite>;
 
-async fn bump(transaction: &mut Write, video: &str) -> Result<(), StoreError> {
+pub(super) async fn bump(transaction: &mut Write, video: &str) -> Result<(), StoreError> {
     sqlx::query("UPDATE videos SET version = version + 1 WHERE video_id = ?")
         .bind(video)
         .execute(&mut **transaction)
@@ -29,7 +29,7 @@ async fn bump(transaction: &mut Write, video: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn insert(transaction: &mut Write, video: VideoId, chunk: &Chunk) -> Result<Step, StoreError> {
+pub(super) async fn insert(transaction: &mut Write, video: VideoId, chunk: &Chunk) -> Result<Step, StoreError> {
     let footprint = Footprint::of(&chunk.placement);
     let inserted = sqlx::query(
         "INSERT INTO chunks (chunk_id, video_id, sequence_num, segment, start_sec, duration_sec, independent, \
@@ -79,7 +79,7 @@ async fn replace(transaction: &mut Write, id: &ChunkId, placement: &Placement) -
     Ok(())
 }
 
-async fn select(transaction: &mut Write, id: &ChunkId) -> Result<Option<(VideoId, Chunk)>, StoreError> {
+pub(super) async fn select(transaction: &mut Write, id: &ChunkId) -> Result<Option<(VideoId, Chunk)>, StoreError> {
     let row = sqlx::query("SELECT * FROM chunks WHERE chunk_id = ?")
         .bind(id.as_str())
         .fetch_optional(&mut **transaction)

@@ -9,6 +9,7 @@ mod damaged;
 mod location;
 mod nodes;
 mod rows;
+mod salvage;
 mod videos;
 
 use std::{path::Path, time::Duration};

@@ -245,6 +245,16 @@ impl Nodes for SqliteStore {
         Box::pin(self.note_role(disk, role))
     }
 
+    fn roles(&self) -> Answer<'_, BTreeMap<NodeUuid, NodeRole>> {
+        Box::pin(async move {
+            let found = sqlx::query("SELECT disk_uuid, role FROM disks WHERE role <> 'active'")
+                .fetch_all(&self.readers)
+                .await?;
+            let role = |row| Ok((rows::parsed(row, "disk_uuid")?, rows::parsed(row, "role")?));
+            found.iter().map(role).collect()
+        })
+    }
+
     fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()> {
         Box::pin(self.put_damage(disk, told))
     }

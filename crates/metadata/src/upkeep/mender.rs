@@ -1,0 +1,290 @@
+//! Mends one chunk: the steps of each job.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use vstack_api::holdings::tag_of;
+use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
+use vstack_client::{Holder, NodeUrls};
+use vstack_types::{Digest, NodeRef, ProcessUuid, VideoId};
+use vstack_upkeep::{plan::Job, standing::Seen};
+
+use super::mending::Task;
+use crate::{
+    app::App,
+    commit::learned,
+    registry,
+    store::{Chunk, Node},
+};
+
+/// For one change of a placement.
+const DECIDED_WITHIN: Duration = Duration::from_secs(20);
+/// For one copy from node to node.
+pub(super) const COPIED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What came of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    /// As it should be, with so many bytes that went from node to node.
+    Mended {
+        /// Those.
+        bytes: u64,
+    },
+    /// Everybody was told what is decided. Whether that was it, the next count says.
+    Told,
+}
+
+impl Done {
+    pub(super) const fn bytes(self) -> u64 {
+        match self {
+            Self::Mended { bytes } => bytes,
+            Self::Told => 0,
+        }
+    }
+}
+
+/// Why it did not work out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) why: String,
+    /// Whose fault it is: after a few times, others take its place.
+    pub(super) at: Option<NodeRef>,
+}
+
+impl Failed {
+    pub(super) fn because(why: impl std::fmt::Display) -> Self {
+        Self {
+            why: why.to_string(),
+            at: None,
+        }
+    }
+
+    pub(super) fn at(node: NodeRef, why: impl std::fmt::Display) -> Self {
+        Self {
+            why: why.to_string(),
+            at: Some(node),
+        }
+    }
+}
+
+const fn mended(bytes: u64) -> Done {
+    Done::Mended { bytes }
+}
+
+/// Does what is to be done about one chunk.
+pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
+    let nodes = app.store.nodes().await.map_err(Failed::because)?;
+    let known = app.store.chunk(task.id.clone()).await.map_err(Failed::because)?;
+    let Some((video, chunk)) = known else {
+        return Err(Failed::because("it is not known any more"));
+    };
+    let at = Mender {
+        app,
+        video,
+        chunk,
+        urls: registry::node_urls(&nodes),
+        nodes,
+    };
+    match &task.planned.due.job {
+        Job::Restore { node, tag } => at.restore(task, *node, *tag).await,
+        Job::Read { differing } => at.agree(task, differing).await,
+        Job::Settle => at.settle(task).await,
+        Job::TurnBack => at.turn_back(task).await,
+        Job::Move { to } => at.move_to(task, to.clone()).await,
+        Job::Salvage => at.salvage().await,
+    }
+}
+
+/// One chunk, as it was learned.
+pub(super) struct Mender<'a> {
+    pub(super) app: &'a App,
+    pub(super) video: VideoId,
+    pub(super) chunk: Chunk,
+    pub(super) nodes: Vec<Node>,
+    pub(super) urls: NodeUrls,
+}
+
+impl Mender<'_> {
+    /// Has a node fetch an item again that it should have.
+    async fn restore(&self, task: &Task, node: NodeRef, tag: u32) -> Result<Done, Failed> {
+        let placement = &self.chunk.placement;
+        let mut items = placement.items_of(&placement.layout, node);
+        items.extend(placement.prev.iter().flat_map(|prev| placement.items_of(prev, node)));
+        let Some(item) = items.into_iter().find(|item| tag_of(*item) == tag) else {
+            // It was moved since.
+            return Ok(Done::Told);
+        };
+        self.bring(task, node, item).await.map(mended)
+    }
+
+    /// Has a node fetch an item, and notes that it has it; gives how many bytes that were.
+    async fn bring(&self, task: &Task, node: NodeRef, item: Digest) -> Result<u64, Failed> {
+        let to = self
+            .urls
+            .holder(node)
+            .ok_or_else(|| Failed::at(node, "its node is not there"))?;
+        let from = self.holders(node, item);
+        if from.is_empty() {
+            return Err(Failed::because("no other node has these bytes"));
+        }
+        let size = self.chunk.placement.item_size(item);
+        let pull = self.app.nodes.pull(&to, &self.chunk.id, item, size, &from);
+        match timeout(COPIED_WITHIN, pull).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Failed::at(node, error)),
+            Err(_elapsed) => return Err(Failed::at(node, "the copy took too long")),
+        }
+        let mut state = self.app.upkeep.state();
+        let (video, part) = task.key();
+        state.census.note(node, video, part, item, Seen::Whole);
+        Ok(size)
+    }
+
+    /// Who should have an item, but for `not`.
+    pub(super) fn holders(&self, not: NodeRef, item: Digest) -> Vec<Holder> {
+        let placement = &self.chunk.placement;
+        let layouts = std::iter::once(&placement.layout).chain(&placement.prev);
+        let mut holders: Vec<NodeRef> = Vec::new();
+        for node in layouts.flat_map(Layout::nodes) {
+            if node != not && !holders.contains(&node) && placement.keeps(node, item) {
+                holders.push(node);
+            }
+        }
+        holders.into_iter().filter_map(|node| self.urls.holder(node)).collect()
+    }
+
+    async fn propose(&self, change: Change) -> Result<Outcome, Failed> {
+        self.propose_at(&self.urls, change).await
+    }
+
+    async fn propose_at(&self, urls: &NodeUrls, change: Change) -> Result<Outcome, Failed> {
+        let known = &self.chunk.placement;
+        let mut proposer = Proposer::new(ProcessUuid::random(), known.nodes(), change.clone());
+        if change != Change::Read {
+            proposer = proposer.expecting(known.version).knowing(known.clone());
+        }
+        let proposed = self.app.propose(urls, &self.chunk.id, proposer, DECIDED_WITHIN);
+        proposed.await.map_err(Failed::because)
+    }
+
+    /// Writes down what was decided.
+    async fn learn(&self, placement: Placement) -> Result<(), Failed> {
+        let chunk = Chunk {
+            placement,
+            ..self.chunk.clone()
+        };
+        let told = learned(self.app, self.video, vec![chunk]).await;
+        told.map_err(Failed::because)
+    }
+
+    /// Learns what a majority says, which tells everybody else.
+    async fn read(&self, task: &Task, urls: &NodeUrls) -> Result<Placement, Failed> {
+        match self.propose_at(urls, Change::Read).await? {
+            Outcome::Decided(vote) => {
+                if vote.placement.version > self.chunk.placement.version {
+                    self.learn(vote.placement.clone()).await?;
+                }
+                let mut state = self.app.upkeep.state();
+                let (video, part) = task.key();
+                state.ask_again(video, part);
+                Ok(vote.placement)
+            }
+            Outcome::Nothing => Err(Failed::because("nobody knows of it")),
+            Outcome::Refused(refusal) => Err(Failed::because(refusal)),
+        }
+    }
+
+    /// Has those who differ and the others say the same. What a majority says without those who differ they may not take
+    /// from it, since they have promised more: then they are asked first, and what they know is decided anew.
+    async fn agree(&self, task: &Task, differing: &[NodeRef]) -> Result<Done, Failed> {
+        if task.tries % 2 == 1 {
+            let urls = self.with_few_others(differing);
+            if let Err(failed) = self.read(task, &urls).await {
+                tracing::debug!(chunk = %self.chunk.id, why = failed.why, "those who differ could not be read first");
+            }
+        }
+        self.read(task, &self.urls).await.map(|_| Done::Told)
+    }
+
+    /// All nodes, but of the chunk's own only as many as a majority of each half takes, these first.
+    fn with_few_others(&self, first: &[NodeRef]) -> NodeUrls {
+        let placement = &self.chunk.placement;
+        let mut asked: Vec<NodeRef> = Vec::new();
+        for half in std::iter::once(&placement.layout).chain(&placement.prev) {
+            let mut nodes = half.nodes();
+            nodes.sort_by_key(|node| !first.contains(node));
+            nodes.truncate(nodes.len() / 2 + 1);
+            asked.extend(nodes);
+        }
+        let own = placement.nodes();
+        let is_asked = |node: &&Node| {
+            let acceptor = node.acceptor;
+            acceptor.is_some_and(|node| !own.contains(&node) || asked.contains(&node))
+        };
+        let nodes: Vec<Node> = self.nodes.iter().filter(is_asked).cloned().collect();
+        registry::node_urls(&nodes)
+    }
+
+    /// Ends a move where it goes.
+    async fn settle(&self, task: &Task) -> Result<Done, Failed> {
+        match self.propose(Change::Settle).await? {
+            Outcome::Decided(vote) => self.learn(vote.placement).await.map(|()| mended(0)),
+            // Somebody was faster.
+            Outcome::Refused(Refusal::Version(_) | Refusal::Settled) => {
+                self.read(task, &self.urls).await.map(|_| Done::Told)
+            }
+            Outcome::Refused(refusal) => Err(Failed::because(refusal)),
+            Outcome::Nothing => Err(Failed::because("nobody knows of it")),
+        }
+    }
+
+    /// Gives a move up.
+    async fn turn_back(&self, task: &Task) -> Result<Done, Failed> {
+        match self.propose(Change::TurnBack).await? {
+            Outcome::Decided(vote) => self.learn(vote.placement).await.map(|()| mended(0)),
+            Outcome::Refused(Refusal::Version(_) | Refusal::Settled) => {
+                self.read(task, &self.urls).await.map(|_| Done::Told)
+            }
+            Outcome::Refused(refusal) => Err(Failed::because(refusal)),
+            Outcome::Nothing => Err(Failed::because("nobody knows of it")),
+        }
+    }
+
+    /// Moves the chunk. Its bytes are at its new nodes before anything is decided: where they came from they are collected
+    /// as soon as the move has ended.
+    async fn move_to(&self, task: &Task, to: Vec<NodeRef>) -> Result<Done, Failed> {
+        let placement = &self.chunk.placement;
+        let new = to.iter().filter(|node| !placement.names(**node));
+        let brought = join_all(new.map(|node| self.bring(task, *node, placement.sha256))).await;
+        let bytes = brought.into_iter().sum::<Result<u64, Failed>>()?;
+        let change = Change::Move {
+            to: Layout::Replicated { nodes: to },
+        };
+        let joint = match self.propose(change).await? {
+            Outcome::Decided(vote) => vote.placement,
+            Outcome::Refused(Refusal::Version(_) | Refusal::Joint(_)) => {
+                return self.read(task, &self.urls).await.map(|_| Done::Told);
+            }
+            Outcome::Refused(refusal) => return Err(Failed::because(refusal)),
+            Outcome::Nothing => return Err(Failed::because("nobody knows of it")),
+        };
+        self.learn(joint.clone()).await?;
+        let moved = Mender {
+            app: self.app,
+            video: self.video,
+            chunk: Chunk {
+                placement: joint,
+                ..self.chunk.clone()
+            },
+            urls: self.urls.clone(),
+            nodes: Vec::new(),
+        };
+        match moved.propose(Change::Settle).await? {
+            Outcome::Decided(vote) => moved.learn(vote.placement).await?,
+            // The next count finds it under way.
+            other => tracing::info!(chunk = %self.chunk.id, ?other, "a move is not settled yet"),
+        }
+        Ok(mended(bytes))
+    }
+}

@@ -1,0 +1,172 @@
+//! Salvage: a chunk whose register lost its majority for good is copied to a new register, which takes its place.
+//!
+//! Nothing can be decided about the old one any more, whoever proposes. Which nodes accept the new one first is written
+//! down before any of them hears of it, so that whoever goes on after a crash asks the same.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
+use vstack_client::Holder;
+use vstack_placement::{Candidate, Liveness, MembersRequest, choose_members};
+use vstack_types::{NodeRef, ProcessUuid};
+
+use super::mender::{COPIED_WITHIN, Done, Failed, Mender};
+use crate::{
+    registry,
+    store::{Chunk, Learned, Salvage},
+};
+
+/// For the decision about the new chunk.
+const DECIDED_WITHIN: Duration = Duration::from_secs(20);
+
+impl Mender<'_> {
+    /// Copies what is left of the chunk to a new register, and has that stand in its place.
+    pub(super) async fn salvage(&self) -> Result<Done, Failed> {
+        let placement = &self.chunk.placement;
+        if !matches!(placement.layout, Layout::Replicated { .. }) {
+            return Err(Failed::because("shards without a register cannot be salvaged yet"));
+        }
+        let candidates = registry::candidates(&self.nodes, self.app.now(), self.app.settings.node_timeout());
+        let (bytes, survivors) = self.survivors().await?;
+        let salvage = self.begun(&candidates, &survivors).await?;
+        let puts = salvage.members.iter().filter_map(|node| self.urls.holder(*node));
+        let puts = puts.map(|to| self.put(to, &salvage, bytes.clone()));
+        let there = join_all(puts).await.into_iter().filter(|put| *put).count();
+        if there <= salvage.members.len() / 2 {
+            return Err(Failed::because(format!(
+                "{there} of {} nodes took a copy, which is no majority",
+                salvage.members.len()
+            )));
+        }
+        let decided = self.decided(&salvage).await?;
+        let chunk = Chunk {
+            id: salvage.chunk.clone(),
+            place: self.chunk.place,
+            placement: decided.clone(),
+        };
+        let finished = self.app.store.finish_salvage(self.chunk.id.clone(), chunk);
+        match finished.await.map_err(Failed::because)? {
+            Learned::Known { .. } => {
+                tracing::info!(chunk = %self.chunk.id, by = %salvage.chunk, "a chunk was salvaged");
+                self.app.tell_placement(self.video, &salvage.chunk, &decided);
+                self.app.upkeep.count_now.notify_one();
+                Ok(Done::Mended {
+                    bytes: placement.size.saturating_mul(there as u64),
+                })
+            }
+            Learned::Closed(status) => {
+                self.app.reap_now.notify_one();
+                Err(Failed::because(format!("its video is {} by now", status.as_str())))
+            }
+            Learned::Conflict(_) | Learned::Unknown => {
+                Err(Failed::because("something else stands in its place by now"))
+            }
+        }
+    }
+
+    /// The bytes, verified, and who may have them.
+    async fn survivors(&self) -> Result<(Bytes, Vec<NodeRef>), Failed> {
+        let sha256 = self.chunk.placement.sha256;
+        let layouts = std::iter::once(&self.chunk.placement.layout).chain(&self.chunk.placement.prev);
+        let mut nodes: Vec<NodeRef> = layouts.flat_map(Layout::nodes).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let mut why = "nobody has a copy".to_owned();
+        for from in nodes.iter().filter_map(|node| self.urls.holder(*node)) {
+            let item = self.app.nodes.item(&from, &self.chunk.id, sha256);
+            match timeout(COPIED_WITHIN, item).await {
+                Ok(Ok(bytes)) => return Ok((bytes, nodes)),
+                Ok(Err(error)) => why = error.to_string(),
+                Err(_elapsed) => why = "a copy could not be read in time".to_owned(),
+            }
+        }
+        Err(Failed::because(why))
+    }
+
+    /// The salvage that was begun, as long as it can be ended; otherwise a new one.
+    async fn begun(&self, candidates: &[Candidate], current: &[NodeRef]) -> Result<Salvage, Failed> {
+        let is_up = |node: &NodeRef| {
+            let up = |candidate: &Candidate| candidate.node == *node && candidate.liveness != Liveness::Down;
+            candidates.iter().any(|candidate| up(candidate) && candidate.trusted)
+        };
+        let of = &self.chunk.id;
+        let before = self.app.store.salvages_of(of.clone()).await.map_err(Failed::because)?;
+        let last = before.iter().max_by_key(|salvage| salvage.chunk.times_salvaged());
+        if let Some(last) = last {
+            let up = last.members.iter().filter(|node| is_up(node)).count();
+            if up > last.members.len() / 2 {
+                return Ok(last.clone());
+            }
+        }
+        let gone: Vec<NodeRef> = current.iter().copied().filter(|node| !is_up(node)).collect();
+        let request = MembersRequest {
+            video: self.video,
+            copies: self.app.settings.replication_factor,
+            current,
+            gone: &gone,
+        };
+        let mut members = choose_members(candidates, request);
+        members.retain(is_up);
+        if members.is_empty() {
+            return Err(Failed::because("no node is there that could take a copy"));
+        }
+        let times = last.map_or(of, |last| &last.chunk).times_salvaged();
+        let chunk = of
+            .salvaged(times + 1)
+            .ok_or_else(|| Failed::because("its id is too long"))?;
+        let salvage = Salvage {
+            chunk,
+            of: of.clone(),
+            video: self.video,
+            members,
+        };
+        let begun = self
+            .app
+            .store
+            .begin_salvage(salvage.clone())
+            .await
+            .map_err(Failed::because)?;
+        if begun.of != salvage.of {
+            return Err(Failed::because("its next id is taken"));
+        }
+        Ok(begun)
+    }
+
+    async fn put(&self, to: Holder, salvage: &Salvage, bytes: Bytes) -> bool {
+        let put = self
+            .app
+            .nodes
+            .put_item(&to, &salvage.chunk, self.chunk.placement.sha256, bytes);
+        match timeout(COPIED_WITHIN, put).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::debug!(chunk = %salvage.chunk, node = %to.node, %error, "a copy was not taken");
+                false
+            }
+            Err(_elapsed) => false,
+        }
+    }
+
+    /// Has the new chunk decided, or learns that it was.
+    async fn decided(&self, salvage: &Salvage) -> Result<Placement, Failed> {
+        let known = &self.chunk.placement;
+        let change = Change::Create {
+            size: known.size,
+            sha256: known.sha256,
+        };
+        let proposer = Proposer::new(ProcessUuid::random(), salvage.members.clone(), change);
+        let proposed = self
+            .app
+            .propose(&self.urls, &salvage.chunk, proposer, DECIDED_WITHIN)
+            .await;
+        match proposed.map_err(Failed::because)? {
+            Outcome::Decided(vote) => Ok(vote.placement),
+            Outcome::Refused(Refusal::Taken(placement)) if placement.sha256 == known.sha256 => Ok(*placement),
+            Outcome::Refused(refusal) => Err(Failed::because(refusal)),
+            Outcome::Nothing => Err(Failed::because("nobody knows of it")),
+        }
+    }
+}
