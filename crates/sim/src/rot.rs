@@ -88,12 +88,16 @@ pub(crate) fn rot(disk: &MemDisk, dice: &mut Dice) -> Option<Rotted> {
     let known = synced(disk);
     match dice.below(10) {
         // Where the log is written, so that the next start has to tell it from a write that was cut off.
-        0..4 => byte(disk, dice, known.last()?, Kind::RotAtEnd),
-        4..7 => {
+        0..3 => byte(disk, dice, known.last()?, Kind::RotAtEnd),
+        3..6 => {
             let one = dice.pick(&known)?;
-            byte(disk, dice, one, Kind::RotByte)
+            if dice.chance(50) {
+                head(disk, dice, one)
+            } else {
+                byte(disk, dice, one, Kind::RotByte)
+            }
         }
-        7 | 8 => pages(disk, dice),
+        6 | 7 => pages(disk, dice),
         _ => {
             let (name, _) = known.first()?;
             disk.remove(name).ok()?;
@@ -111,13 +115,29 @@ fn byte(disk: &MemDisk, dice: &mut Dice, (name, len): &(String, usize), kind: Ki
     let bytes = disk.contents(name);
     // Most of a file may be empty, and what is empty says nothing.
     let filled: Vec<_> = (0..*len).filter(|at| bytes.get(*at) != Some(&0)).collect();
-    let offset = dice.pick(&filled).copied()?;
+    Some(changed(disk, name, dice.pick(&filled).copied()?, kind))
+}
+
+/// A byte of how a record begins: after that the next start does not find the record at all. Bytes of items fill most of
+/// a superblock, so that [`byte`] seldom comes upon one.
+fn head(disk: &MemDisk, dice: &mut Dice, (name, len): &(String, usize)) -> Option<Rotted> {
+    let bytes = disk.contents(name);
+    let pages = bytes.chunks(PAGE).enumerate().take(len / PAGE).skip(HEADS / PAGE);
+    let heads: Vec<_> = pages
+        .filter(|(_, page)| begins(page, false))
+        .map(|(number, _)| number * PAGE)
+        .collect();
+    let offset = dice.pick(&heads)? + dice.index(MAGIC.len());
+    Some(changed(disk, name, offset, Kind::RotHead))
+}
+
+fn changed(disk: &MemDisk, name: &str, offset: usize, kind: Kind) -> Rotted {
     disk.flip(name, offset);
-    Some(Rotted {
+    Rotted {
         rot: Rot::Byte,
         kind,
         what: format!("byte {offset} of {name} changes"),
-    })
+    }
 }
 
 /// A few pages of a superblock read as zeros.

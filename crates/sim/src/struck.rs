@@ -68,6 +68,8 @@ kinds! {
     RotAtEnd => "rot: a byte near the end of the log",
     /// A byte changed anywhere.
     RotByte => "rot: a byte",
+    /// A byte changed where a record begins.
+    RotHead => "rot: how a record begins",
     /// Some pages read as zeros.
     RotPages => "rot: pages",
     /// A superblock is gone.
