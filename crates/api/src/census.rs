@@ -95,6 +95,21 @@ pub struct NodeCounted {
     pub stays_because: Option<String>,
 }
 
+/// A chunk of which a node holds something, and nothing known explains why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Orphan {
+    /// Which.
+    #[schema(value_type = String)]
+    pub chunk_id: ChunkId,
+    /// Whose, if its id says so.
+    #[schema(value_type = Option<String>)]
+    pub video_id: Option<VideoId>,
+    /// Where: the node's label, or its disk and incarnation where that is not registered any more.
+    pub node: String,
+    /// Why it is kept, for people.
+    pub why: String,
+}
+
 /// `GET /census`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Census {
@@ -113,6 +128,9 @@ pub struct Census {
     pub videos_not_whole: u64,
     /// Every node.
     pub nodes: Vec<NodeCounted>,
+    /// Chunks of which something is kept that nothing known explains, at most two hundred of each node. What is explained
+    /// and nobody's any more is given up, and only counted until then.
+    pub orphans: Vec<Orphan>,
     /// Share of one processor that counting takes, in percent.
     pub processor_percent: f64,
 }

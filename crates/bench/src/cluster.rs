@@ -114,6 +114,16 @@ impl Cluster {
     /// trusted when this returns.
     pub async fn start(binary: &Path, directory: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("cluster-").tempdir_in(directory)?;
+        Self::start_on(binary, directory, arguments, READY_TIMEOUT).await
+    }
+
+    /// Started where another one ended, which may have left much: it is waited for so long.
+    pub async fn start_on(
+        binary: &Path,
+        directory: tempfile::TempDir,
+        arguments: &[&str],
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
         let mut command = command(binary);
         command
             .args(["up", "--ports", "auto", "--data"])
@@ -134,11 +144,18 @@ impl Cluster {
                 .is_ok_and(|text| text.contains("Open http"))
                 .then_some(())
         };
-        cluster.supervisor.until(READY_TIMEOUT, up).await?;
+        cluster.supervisor.until(limit, up).await?;
         Ok(cluster)
     }
 
-    fn data(&self) -> PathBuf {
+    /// Ends its processes; gives what they leave.
+    pub fn stop(self) -> tempfile::TempDir {
+        drop(self.supervisor);
+        self.directory
+    }
+
+    /// Where its services keep what they have.
+    pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 

@@ -80,7 +80,7 @@ struct Options {
     /// Next to nothing: shows that it works.
     #[arg(long, hide = true)]
     smoke: bool,
-    /// Chunks that `restart` fills a node with; 1,000,000 unless it is a quick run.
+    /// Chunks that `restart` fills a node with, and `census` a cluster; 1,000,000 unless it is a quick run.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     chunks: Option<u32>,
     /// Where data goes: the disk that is measured. By default the system's directory for temporary files.

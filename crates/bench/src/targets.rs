@@ -116,6 +116,18 @@ pub const INGEST_TIME: Target = Target::new(
 );
 /// Its peak.
 pub const INGEST_MEMORY: Target = Target::new("peak memory of the uploader", Bound::AtMost(64.0), "MiB");
+/// From the start of the metadata service, beside nodes that answer.
+pub const CENSUS_FIRST: Target = Target::new(
+    "first full census of 1,000,000 chunks on five nodes",
+    Bound::AtMost(30.0),
+    "s",
+);
+/// Of the metadata service's process, at rest and with uploads.
+pub const CENSUS_SHARE: Target = Target::new(
+    "processor time that keeping the census takes, of one core",
+    Bound::Below(2.0),
+    "%",
+);
 /// Everything `vstack up` runs.
 pub const IDLE_TOTAL: Target = Target::new(
     "idle memory of all processes of `vstack up`",

@@ -53,15 +53,18 @@ impl Placement {
 impl Register {
     /// What it comes to, at `me`. Ballots do not count, nor what was promised.
     pub fn brief(&self, me: NodeRef) -> Brief {
-        let Some(vote) = self.accepted.as_ref().filter(|_| !self.damaged) else {
+        let Some(vote) = &self.accepted else {
             return if self.damaged { Brief::ABSTAINS } else { Brief::NOTHING };
         };
-        if !self.decided {
-            Brief::of(false, &vote.placement)
-        } else if vote.placement.layout.is_deleted() || vote.placement.names(me) {
-            vote.placement.brief()
-        } else {
+        // Who forgot votes may be told all the same that nothing is expected here any more.
+        if self.decided && vote.placement.layout.is_deleted() {
+            Brief::DELETED
+        } else if self.decided && !vote.placement.names(me) {
             Brief::ELSEWHERE
+        } else if self.damaged {
+            Brief::ABSTAINS
+        } else {
+            Brief::of(self.decided, &vote.placement)
         }
     }
 }
@@ -114,6 +117,13 @@ mod tests {
         let nodes = vec![node(1), node(2)];
         let deleted = register(Layout::Deleted { nodes }, 2);
         assert_eq!([1, 3].map(|n| deleted.brief(node(n))), [Brief::DELETED; 2]);
+        let forgot = |register: &Register| Register {
+            damaged: true,
+            ..register.clone()
+        };
+        assert_eq!(forgot(&here).brief(node(1)), Brief::ABSTAINS);
+        assert_eq!(forgot(&here).brief(node(3)), Brief::ELSEWHERE);
+        assert_eq!(forgot(&deleted).brief(node(1)), Brief::DELETED);
         let later = register(on(&[1, 2]), 2);
         let undecided = Register {
             decided: false,

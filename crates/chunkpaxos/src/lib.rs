@@ -9,6 +9,7 @@
 //! metadata service, the simulation and the model checker all run this code.
 
 pub mod acceptor;
+pub mod beyond;
 mod brief;
 mod choose;
 mod codec;

@@ -14,6 +14,7 @@ mod attention;
 mod commit;
 mod consensus;
 mod events;
+mod given_up;
 mod http;
 pub mod lifecycle;
 pub mod manifest;

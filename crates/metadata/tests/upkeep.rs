@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cluster::{RealNode, Service, eventually, memory};
+use cluster::{RealNode, SECRET, Service, eventually, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use vstack_chunkpaxos::{Ballot, Layout, Placement, Request};
+use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
 use vstack_metadata::ReaperPace;
-use vstack_types::Digest;
+use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId};
 
 struct Cluster {
     service: Service,
@@ -28,6 +30,10 @@ impl Cluster {
             count_every: Duration::from_millis(100),
             listen_every: Duration::from_millis(50),
             settled_after: Duration::from_secs(1),
+            look_every: Duration::from_millis(100),
+            confirm_after: Duration::from_secs(1),
+            retry_first: Duration::from_millis(100),
+            retry_max: Duration::from_secs(1),
             ..ReaperPace::default()
         };
         let data = tempfile::tempdir().unwrap();
@@ -152,6 +158,12 @@ impl Cluster {
         .await
     }
 
+    /// The status with which a node answers whoever wants these bytes.
+    async fn get(&self, node: usize, chunk: &str) -> StatusCode {
+        let url = format!("{}/chunk/{chunk}", self.url(node));
+        self.service.http.get(url).send().await.expect("an answer").status()
+    }
+
     /// The nodes that a manifest names for each chunk.
     async fn replicas(&self, video: &str) -> Vec<Vec<String>> {
         let (_, manifest) = self.service.get(&format!("/manifest/{video}")).await;
@@ -268,6 +280,97 @@ async fn a_node_that_does_not_come_back_is_replaced_and_one_that_restarts_is_not
             assert_eq!(got.bytes().await.expect("bytes")[..], bytes(sequence));
         }
     }
+    // It comes back, and is to get nothing new: what it still has is given up, since it is elsewhere by now.
+    let drain = cluster.service.call(Method::POST, "/nodes/node-3/drain", None).await;
+    assert_eq!(drain.0, StatusCode::OK);
+    cluster.nodes[2] = Some(RealNode::start("node-3", cluster.data.path(), &cluster.service.url).await);
+    let emptied = eventually("it is counted, and empty", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        let mut nodes = census["nodes"].as_array()?.iter();
+        let is_empty = |node: &Value| {
+            let is_counted = node["node"] == "node-3" && !node["counted_at"].is_null();
+            is_counted && node["items"] == 0 && node["orphans"] == 0
+        };
+        nodes.any(is_empty).then_some(census)
+    })
+    .await;
+    assert_eq!(emptied["orphans"], json!([]));
+    for sequence in 0..4 {
+        let chunk = format!("{video}-chunk-{sequence:03}");
+        assert_eq!(cluster.get(2, &chunk).await, StatusCode::NOT_FOUND);
+    }
+    cluster.becomes("healthy", 4).await;
+    cluster.stop().await;
+}
+
+/// A film of which the database knows nothing, as when it is an older one: its bytes are not touched, and named.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_known_explains_is_kept_and_named() {
+    let cluster = Cluster::start(4).await;
+    cluster.store(2, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 2).await;
+    let known = cluster.service.cluster().nodes().await.expect("nodes");
+    let node = known
+        .iter()
+        .find(|node| node.node_url == cluster.url(1))
+        .expect("it is registered");
+    let holder = Holder {
+        node: NodeRef::first(node.disk_uuid.expect("its disk")),
+        url: node.node_url.clone(),
+    };
+    let secret = SECRET.parse().expect("a secret");
+    let nodes = NodeClient::new(HttpClient::new(Some(secret), Timeouts::default()).expect("a client"));
+    let (chunk, content) = (ChunkId::of_video(VideoId::from_bytes([7; 16]), 3), bytes(9));
+    let sha256 = Digest::of(&content);
+    let put = nodes.put_item(&holder, &chunk, sha256, content.clone().into());
+    put.await.expect("stored");
+    let news = Request::Decided {
+        ballot: Ballot::zero(ProcessUuid::random()),
+        placement: Placement {
+            version: 1,
+            size: content.len() as u64,
+            sha256,
+            layout: Layout::Replicated {
+                nodes: vec![holder.node],
+            },
+            prev: None,
+            back: false,
+        },
+    };
+    nodes.paxos(&holder, &chunk, &news).await.expect("noted");
+    let named = eventually("it is named", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        (census["orphans"] != json!([])).then_some(census)
+    })
+    .await;
+    let orphans = named["orphans"].as_array().expect("a list");
+    assert_eq!(orphans.len(), 1, "{named}");
+    assert_eq!(
+        (&orphans[0]["chunk_id"], &orphans[0]["node"]),
+        (&json!(chunk), &json!("node-2"))
+    );
+    let why = orphans[0]["why"].as_str().expect("for people");
+    assert!(why.contains("its video is not known"), "{why}");
+    assert_eq!(cluster.get(1, chunk.as_str()).await, StatusCode::OK);
+    // Nor is it taken out with its node.
+    let removed = cluster.service.call(Method::DELETE, "/nodes/node-2", None).await;
+    assert_eq!(removed.0, StatusCode::OK);
+    eventually("its node stays, and says why", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        let mut nodes = census["nodes"].as_array()?.iter();
+        let is_why = |why: &Value| {
+            why.as_str()
+                .is_some_and(|why| why.contains("nothing known placed there"))
+        };
+        nodes
+            .any(|node| node["node"] == "node-2" && is_why(&node["stays_because"]))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(cluster.get(1, chunk.as_str()).await, StatusCode::OK);
     cluster.stop().await;
 }
 
@@ -369,6 +472,36 @@ async fn what_lost_its_majority_is_salvaged_and_the_rest_is_named() {
     let salvaged = repairs["recent"].as_array().expect("a list").iter();
     let salvaged = salvaged.filter(|repair| repair["what"] == "salvage" && repair["failed"].is_null());
     assert_eq!(salvaged.count(), 2);
+    // What the survivor kept of those whose place was taken is given up, though nothing can be decided about them.
+    eventually("what was replaced is gone", async || {
+        cluster.tick();
+        for sequence in [0, 2] {
+            let old = format!("{video}-chunk-{sequence:03}");
+            if cluster.get(0, &old).await != StatusCode::NOT_FOUND {
+                return None;
+            }
+        }
+        let census = cluster.census().await;
+        let mut nodes = census["nodes"].as_array()?.iter();
+        nodes.all(|node| node["orphans"] == 0).then_some(())
+    })
+    .await;
+    // A video with a chunk that lost its nodes is deleted as any, and then nothing keeps those in the cluster.
+    let deleted = cluster
+        .service
+        .call(Method::DELETE, &format!("/video/{video}"), None)
+        .await;
+    assert_eq!(deleted.0, StatusCode::OK);
+    eventually("nothing is left of it, and of those who were lost", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        let empty = |node: &Value| node["items"] == 0 && node["orphans"] == 0;
+        let nodes = census["nodes"].as_array()?;
+        let (_, all) = cluster.service.get("/nodes/all").await;
+        let are_three = all["nodes"].as_array().map(Vec::len) == Some(3);
+        (census["tally"]["chunks"] == 0 && nodes.iter().all(empty) && are_three).then_some(())
+    })
+    .await;
     cluster.stop().await;
 }
 

@@ -88,6 +88,10 @@ async fn it_registers_until_it_is_heard_and_again_when_it_is_forgotten() {
     let service = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
 
     let dir = tempfile::tempdir().unwrap();
+    // It has a chunk before anybody hears of it.
+    let before = TestNode::start(settings(dir.path(), &[])).await;
+    before.put("/chunk/a", b"x").await;
+    before.stop().await;
     // Nobody listens at the first of the two.
     let urls = format!("http://127.0.0.1:1,{url}");
     let flags = [
@@ -101,7 +105,6 @@ async fn it_registers_until_it_is_heard_and_again_when_it_is_forgotten() {
         "z",
     ];
     let node = TestNode::start(settings(dir.path(), &flags)).await;
-    node.put("/chunk/a", b"x").await;
     let mut kinds = String::new();
     let process = peers().prove(&node.url).await.unwrap().process;
     assert!(process.is_some());

@@ -24,6 +24,16 @@ pub enum Stranger {
     Register(HeldRegister),
 }
 
+impl Stranger {
+    /// Of its chunk, as its node makes them.
+    pub const fn fingerprint(self) -> u64 {
+        match self {
+            Self::Item(item) => item.fingerprint,
+            Self::Register(register) => register.fingerprint,
+        }
+    }
+}
+
 /// Everything that is placed, and what was counted of it.
 #[derive(Debug, Default)]
 pub struct Census {

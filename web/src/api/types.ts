@@ -260,6 +260,13 @@ export interface NodeCounted {
   stays_because: string | null;
 }
 
+export interface Orphan {
+  chunk_id: string;
+  video_id: string | null;
+  node: string;
+  why: string;
+}
+
 export interface Census {
   health: Health;
   complete: boolean;
@@ -268,6 +275,7 @@ export interface Census {
   videos: VideoStanding[];
   videos_not_whole: number;
   nodes: NodeCounted[];
+  orphans: Orphan[];
   processor_percent: number;
 }
 

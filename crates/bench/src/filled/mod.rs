@@ -6,7 +6,7 @@
 
 mod sparse_disk;
 
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply};
 use vstack_engine::{Item, Now, Op, Outcome, PutMode, PutOutcome, Store, StoreOptions};
 use vstack_types::{
-    ChunkId, Clock as _, NodeRef, NodeUuid, ProcessUuid, SystemClock, VideoId, limits::CHUNK_BYTES_MAX,
+    ChunkId, Clock as _, Digest, NodeRef, NodeUuid, ProcessUuid, SystemClock, VideoId, limits::CHUNK_BYTES_MAX,
 };
 
 use sparse_disk::SparseDisk;
@@ -22,9 +22,9 @@ use sparse_disk::SparseDisk;
 /// Chunks of a video: a bit over half an hour at 1.68 Mbit/s.
 const CHUNKS_OF_A_VIDEO: u32 = 200;
 /// Chunks of a batch: as many as arrive side by side at a busy node.
-const BATCH_CHUNKS: u32 = 16;
+const BATCH_CHUNKS: usize = 16;
 /// Decisions of a batch: they come together, when a few seconds of them are due.
-const DECISIONS: u32 = 64;
+const DECISIONS: usize = 64;
 /// What a chunk may take of the disk here. More means that payloads are written, which no disk has room for.
 const DISK_BYTES_PER_CHUNK_MAX: u64 = 64 * 1024;
 const PAGE_BYTES: usize = 4096;
@@ -41,6 +41,45 @@ fn payload() -> Bytes {
 /// # Errors
 /// Of the disk, and when it is stopped.
 pub fn fill(data: &Path, chunks: u32, stop: &CancellationToken) -> anyhow::Result<()> {
+    let other = || NodeRef::first(NodeUuid::random());
+    let others = [other(), other()];
+    let mut video = VideoId::generate();
+    fill_with(data, ProcessUuid::random(), stop, |me| {
+        let nodes: Vec<NodeRef> = [me].into_iter().chain(others).collect();
+        (0..chunks).map(move |number| {
+            let sequence = number % CHUNKS_OF_A_VIDEO;
+            if sequence == 0 {
+                video = VideoId::generate();
+            }
+            (ChunkId::of_video(video, sequence), placed_on(nodes.clone()))
+        })
+    })
+}
+
+/// The placement of a chunk of this kind on `nodes`.
+pub fn placed_on(nodes: Vec<NodeRef>) -> Placement {
+    static SHA256: LazyLock<Digest> = LazyLock::new(|| Digest::of(&vec![0; CHUNK_BYTES_MAX]));
+    Placement {
+        version: 1,
+        size: CHUNK_BYTES_MAX as u64,
+        sha256: *SHA256,
+        layout: Layout::Replicated { nodes },
+        prev: None,
+        back: false,
+    }
+}
+
+/// Fills `data`, which may hold something, with the chunks that `chunks` gives for its node, all of one
+/// owner.
+///
+/// # Errors
+/// Of the disk, and when it is stopped.
+pub fn fill_with<C: Iterator<Item = (ChunkId, Placement)>>(
+    data: &Path,
+    owner: ProcessUuid,
+    stop: &CancellationToken,
+    chunks: impl FnOnce(NodeRef) -> C,
+) -> anyhow::Result<()> {
     let payload = payload();
     let disk = SparseDisk::new(data, &payload)?;
     let clock = SystemClock::start();
@@ -49,15 +88,25 @@ pub fn fill(data: &Path, chunks: u32, stop: &CancellationToken) -> anyhow::Resul
         wall: clock.wall(),
     };
     let mut store = Store::open(disk.clone(), StoreOptions::new(), now()).context("no store")?;
-    let mut group = Group::new(store.me(), Item::new(payload));
+    let (item, ballot) = (Item::new(payload), Ballot::zero(owner));
+    let mut chunks = chunks(store.me());
     let mut done = 0;
-    while done < chunks {
+    loop {
         ensure!(!stop.is_cancelled(), "stopped");
-        let some = DECISIONS.min(chunks - done);
-        let ids: Vec<ChunkId> = (done..done + some).map(|number| group.id(number)).collect();
-        for ids in ids.chunks(BATCH_CHUNKS as usize) {
-            let puts = ids.iter().map(|id| group.put(id)).collect();
-            for outcome in store.commit(puts, now()) {
+        let some: Vec<(ChunkId, Placement)> = chunks.by_ref().take(DECISIONS).collect();
+        if some.is_empty() {
+            break;
+        }
+        for batch in some.chunks(BATCH_CHUNKS) {
+            let put = |(id, placement): &(ChunkId, Placement)| Op::Put {
+                id: id.clone(),
+                item: item.clone(),
+                mode: PutMode::Vote {
+                    ballot,
+                    placement: placement.clone(),
+                },
+            };
+            for outcome in store.commit(batch.iter().map(put).collect(), now()) {
                 match outcome? {
                     Outcome::Put(PutOutcome::Voted {
                         reply: Reply::Accepted { .. },
@@ -67,77 +116,22 @@ pub fn fill(data: &Path, chunks: u32, stop: &CancellationToken) -> anyhow::Resul
                 }
             }
         }
-        for outcome in store.commit(vec![group.decided(ids)], now()) {
+        done += some.len() as u64;
+        let decisions = some.into_iter().map(|(id, placement)| (id, ballot, placement));
+        let decided = Op::Decided {
+            decisions: decisions.collect(),
+        };
+        for outcome in store.commit(vec![decided], now()) {
             ensure!(outcome? == Outcome::Noted, "a decision was not noted");
         }
-        done += some;
         let used = disk.written_bytes();
         ensure!(
-            used <= u64::from(done.max(1000)) * DISK_BYTES_PER_CHUNK_MAX,
+            used <= done.max(1000) * DISK_BYTES_PER_CHUNK_MAX,
             "{used} bytes were written for {done} chunks: payloads are no longer left out"
         );
     }
     store.mark(now())?;
     Ok(())
-}
-
-/// What all chunks have in common.
-struct Group {
-    owner: ProcessUuid,
-    nodes: Vec<NodeRef>,
-    item: Item,
-    video: VideoId,
-}
-
-impl Group {
-    fn new(me: NodeRef, item: Item) -> Self {
-        let other = || NodeRef::first(NodeUuid::random());
-        Self {
-            owner: ProcessUuid::random(),
-            nodes: vec![me, other(), other()],
-            item,
-            video: VideoId::generate(),
-        }
-    }
-
-    fn id(&mut self, number: u32) -> ChunkId {
-        let sequence = number % CHUNKS_OF_A_VIDEO;
-        if sequence == 0 {
-            self.video = VideoId::generate();
-        }
-        ChunkId::of_video(self.video, sequence)
-    }
-
-    fn placement(&self) -> Placement {
-        Placement {
-            version: 1,
-            size: self.item.bytes().len() as u64,
-            sha256: self.item.sha256(),
-            layout: Layout::Replicated {
-                nodes: self.nodes.clone(),
-            },
-            prev: None,
-            back: false,
-        }
-    }
-
-    fn put(&self, id: &ChunkId) -> Op {
-        Op::Put {
-            id: id.clone(),
-            item: self.item.clone(),
-            mode: PutMode::Vote {
-                ballot: Ballot::zero(self.owner),
-                placement: self.placement(),
-            },
-        }
-    }
-
-    fn decided(&self, ids: Vec<ChunkId>) -> Op {
-        let ballot = Ballot::zero(self.owner);
-        Op::Decided {
-            decisions: ids.into_iter().map(|id| (id, ballot, self.placement())).collect(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What is measured, a file for each.
 
+mod census;
 mod cold;
 mod commit;
 mod consensus;
@@ -47,7 +48,7 @@ pub struct Bench {
     pub directory: PathBuf,
     /// Of rounds, and size of files.
     pub length: Length,
-    /// What `restart` fills a node with, when it was said.
+    /// What `restart` and `census` fill nodes with, when it was said.
     pub chunks: Option<u32>,
     /// Cancelled by Ctrl-C, for work that cannot be dropped.
     pub stop: CancellationToken,
@@ -114,6 +115,8 @@ pub enum Scenario {
     Failover,
     /// Upload of a large file, beside copying it by hand.
     Ingest,
+    /// Counting what many chunks on five nodes come to.
+    Census,
 }
 
 impl Scenario {
@@ -130,7 +133,8 @@ impl Scenario {
             | Self::Consensus
             | Self::Startup
             | Self::Failover
-            | Self::Ingest => None,
+            | Self::Ingest
+            | Self::Census => None,
         }
     }
 
@@ -155,6 +159,7 @@ impl Scenario {
             Self::Startup => Box::pin(startup::run(bench)).await,
             Self::Failover => Box::pin(failover::run(bench)).await,
             Self::Ingest => Box::pin(ingest::run(bench)).await,
+            Self::Census => Box::pin(census::run(bench)).await,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use vstack_api::census::{Census, ChunkStanding, Health, VideoStanding};
+use vstack_api::census::{Census, ChunkStanding, Health, Orphan, VideoStanding};
 
 use super::Cluster;
 use crate::output::{self, out};
@@ -107,6 +107,26 @@ fn show(census: &Census, all: bool) {
     let untold = census.videos_not_whole.saturating_sub(census.videos.len() as u64);
     if untold > 0 {
         out!("\nand {untold} more videos");
+    }
+    show_orphans(&census.orphans, all);
+}
+
+fn show_orphans(orphans: &[Orphan], all: bool) {
+    if orphans.is_empty() {
+        return;
+    }
+    out!("\nKept though nothing known explains it:");
+    let shown = if all { orphans.len() } else { NAMED };
+    for orphan in orphans.iter().take(shown) {
+        out!(
+            "  {} on {}: {}",
+            orphan.chunk_id,
+            output::plain(&orphan.node),
+            output::plain(&orphan.why)
+        );
+    }
+    if orphans.len() > shown {
+        out!("  and {} more; --all names them", orphans.len() - shown);
     }
 }
 

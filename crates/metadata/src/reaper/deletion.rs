@@ -3,49 +3,72 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, future::join_all, stream};
-use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Refusal, Reply, Request, Vote};
+use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Refusal, Reply, Request, Vote, beyond::is_beyond};
 use vstack_client::NodeUrls;
 use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
-use super::{CHUNKS_AT_ONCE, PAGE, PAGE_TIMEOUT, survey::Left};
+use super::{
+    Asked, CHUNKS_AT_ONCE, PAGE, PAGE_TIMEOUT,
+    burial::{Burial, bury},
+    survey::Left,
+};
 use crate::{app::App, store::Node};
 
 /// Time for discarding in one pass: what it does not get to, the nodes do by themselves.
 const DISCARD_BUDGET: Duration = Duration::from_secs(10);
 
-/// Has the deletion of one chunk decided, and told to those who can be reached.
-pub(super) async fn delete(app: &App, urls: &NodeUrls, video: VideoId, chunk: &ChunkId, left: &Left) -> bool {
+/// Has the deletion of one chunk decided, and told to those who can be reached; where nothing can be decided any more,
+/// it is told alone.
+pub(crate) async fn delete(app: &App, asked: &Asked, video: VideoId, chunk: &ChunkId, left: &Left) -> bool {
     let first = left.first.clone();
-    let Some(initial) = first.or_else(|| left.learned.as_ref().map(Placement::nodes)) else {
+    let first = first.or_else(|| left.learned.as_ref().map(Placement::nodes));
+    let urls = &asked.urls;
+    let mut known = newest(app, urls, chunk, left, first.as_deref().unwrap_or_default()).await;
+    let Some(initial) = first.or_else(|| known.as_ref().map(Placement::nodes)) else {
         return false;
     };
-    let known = newest(app, urls, chunk, left, &initial).await;
-    let known = known.as_ref();
-    match run_change(app, urls, chunk, known, &initial, Change::Delete).await {
+    if is_beyond(known.as_ref(), &initial, |node| asked.given_up.has(node)) {
+        match bury(app, asked, chunk, known.as_ref(), &initial).await {
+            Burial::Told(vote) => return is_written_down(app, video, chunk, &vote).await,
+            // Others decided about it since, and can do so again.
+            Burial::Alive(decided) => known = decided.map(|decided| *decided).or(known),
+            Burial::NotAllAnswer => return false,
+        }
+    }
+    match run_change(app, urls, chunk, known.as_ref(), &initial, Change::Delete).await {
         Some(Outcome::Decided(vote)) if vote.placement.layout.is_deleted() => {
             if !vstack_types::planted!("nodes without a part are not told of a deletion") {
                 tell_others(app, urls, chunk, left, &vote).await;
             }
-            match app.store.learn_deleted(chunk.clone(), vote.placement.clone()).await {
-                Ok(true) => app.tell_placement(video, chunk, &vote.placement),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%chunk, %error, "a deletion could not be written down");
-                    return false;
-                }
-            }
-            true
+            is_written_down(app, video, chunk, &vote).await
         }
         Some(Outcome::Refused(Refusal::Joint(_))) => {
             // A move was under way: end it, one way or the other. The next pass deletes.
-            let settled = run_change(app, urls, chunk, known, &initial, Change::Settle).await;
+            let settled = run_change(app, urls, chunk, known.as_ref(), &initial, Change::Settle).await;
             if let Some(Outcome::Refused(Refusal::NotEnough)) = settled {
-                run_change(app, urls, chunk, known, &initial, Change::TurnBack).await;
+                run_change(app, urls, chunk, known.as_ref(), &initial, Change::TurnBack).await;
             }
             false
         }
-        _ => false,
+        // Its nodes may be there and have forgotten their votes.
+        None => match bury(app, asked, chunk, known.as_ref(), &initial).await {
+            Burial::Told(vote) => is_written_down(app, video, chunk, &vote).await,
+            Burial::Alive(_) | Burial::NotAllAnswer => false,
+        },
+        Some(_) => false,
     }
+}
+
+async fn is_written_down(app: &App, video: VideoId, chunk: &ChunkId, vote: &Vote) -> bool {
+    match app.store.learn_deleted(chunk.clone(), vote.placement.clone()).await {
+        Ok(true) => app.tell_placement(video, chunk, &vote.placement),
+        Ok(false) => {}
+        Err(error) => {
+            tracing::warn!(%chunk, %error, "a deletion could not be written down");
+            return false;
+        }
+    }
+    true
 }
 
 /// The newest decision to go by: what was learned, or what nodes know to be decided that are none of its acceptors. A
@@ -54,7 +77,11 @@ pub(super) async fn delete(app: &App, urls: &NodeUrls, video: VideoId, chunk: &C
 async fn newest(app: &App, urls: &NodeUrls, chunk: &ChunkId, left: &Left, initial: &[NodeRef]) -> Option<Placement> {
     let learned = left.learned.as_ref();
     let is_acceptor = |node: &&NodeRef| learned.map_or(initial.contains(node), |placement| placement.names(**node));
-    let others = left.seen_at.iter().filter(|node| !is_acceptor(node));
+    // Of what nobody learned, its first acceptors may know more than that they were those.
+    let others = left
+        .seen_at
+        .iter()
+        .filter(|node| learned.is_none() || !is_acceptor(node));
     let reads = others.filter_map(|node| urls.holder(*node)).map(async |holder| {
         let read = app.nodes.paxos(&holder, chunk, &Request::Read);
         match tokio::time::timeout(PAGE_TIMEOUT, read).await {

@@ -6,6 +6,7 @@
 //! request could have ended finds nothing again. All state is in the store, so a restart goes on where the last pass
 //! ended. What cannot be deleted now never holds up the rest, of its video or of others.
 
+mod burial;
 mod deletion;
 mod survey;
 
@@ -19,17 +20,20 @@ use futures_util::{
     stream::{self, FuturesUnordered},
 };
 use tokio::time::Instant;
-use vstack_types::{ChunkId, Timestamp, VideoId};
+use vstack_client::NodeUrls;
+use vstack_types::{ChunkId, NodeRef, Timestamp, VideoId};
 
+pub(crate) use self::{deletion::delete, survey::Left};
 use self::{
-    deletion::{delete, discard_staged},
-    survey::{Left, Survey, survey},
+    deletion::discard_staged,
+    survey::{Survey, survey},
 };
 use crate::{
     app::{App, Shared},
     attention::Attention,
+    given_up::GivenUp,
     registry,
-    store::{Reap, ReapJob, StoreError},
+    store::{Node, Reap, ReapJob, StoreError},
 };
 
 /// When the reaper looks, tries again and gives up.
@@ -126,6 +130,29 @@ pub(crate) async fn run(app: Shared) {
     }
 }
 
+/// Who is there to be asked, and who never will be again.
+pub(crate) struct Asked {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) urls: NodeUrls,
+    pub(crate) given_up: GivenUp,
+    /// Whoever may know more of a chunk that lost its nodes can be asked.
+    pub(crate) all_are_up: bool,
+}
+
+impl Asked {
+    /// As the store has it now.
+    pub(crate) async fn as_of_now(app: &App) -> Result<Self, StoreError> {
+        let nodes = app.store.nodes().await?;
+        let given_up = GivenUp::as_of_now(app, &nodes).await?;
+        Ok(Self {
+            urls: registry::node_urls(&nodes),
+            all_are_up: given_up.all_others_are_up(&nodes),
+            given_up,
+            nodes,
+        })
+    }
+}
+
 async fn pass(app: &App, job: ReapJob) -> VideoId {
     if let Err(error) = reap(app, job).await {
         tracing::warn!(video = %job.video, %error, "a pass over a video's chunks ended early; it is tried again");
@@ -134,9 +161,9 @@ async fn pass(app: &App, job: ReapJob) -> VideoId {
 }
 
 async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
-    let nodes = app.store.nodes().await?;
+    let asked = Asked::as_of_now(app).await?;
     let groups = app.store.groups(job.video).await?;
-    let mut survey = survey(app, job.video, &nodes, &groups).await?;
+    let mut survey = survey(app, job.video, &asked.nodes, &groups).await?;
     survey.left.retain(|chunk, left| {
         let askable = left.learned.is_some() || left.first.is_some();
         if !askable {
@@ -145,11 +172,12 @@ async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
         askable
     });
     let found = survey.left.len();
-    let urls = registry::node_urls(&nodes);
-    let deletions: Vec<_> = in_turn(&survey, job.attempts)
-        .into_iter()
-        .map(|(chunk, left)| delete(app, &urls, job.video, chunk, left))
-        .collect();
+    let deletions: Vec<_> = in_turn(&survey, job.attempts, |node| {
+        asked.all_are_up && asked.given_up.has(node)
+    })
+    .into_iter()
+    .map(|(chunk, left)| delete(app, &asked, job.video, chunk, left))
+    .collect();
     // What is cut off is like a proposer that died: others go on.
     let deleted = stream::iter(deletions)
         .buffer_unordered(CHUNKS_AT_ONCE)
@@ -157,7 +185,7 @@ async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
         .filter(|deleted| std::future::ready(*deleted))
         .count()
         .await;
-    discard_staged(app, job.video, &nodes).await;
+    discard_staged(app, job.video, &asked.nodes).await;
     let next = next_step(job, &survey, deleted, app.now(), &app.pace);
     if next == Reap::Done {
         // Before the job ends, so that a crash between the two is followed by another pass.
@@ -172,15 +200,15 @@ async fn reap(app: &App, job: ReapJob) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The chunks to be dealt with in this pass: those of which a majority just answered, then a few of the others, in
-/// case an answer was only late. Who comes first differs from pass to pass, so that all have their turn.
-fn in_turn(survey: &Survey, attempts: u32) -> Vec<(&ChunkId, &Left)> {
+/// The chunks to be dealt with in this pass: those of which a majority just answered, or is lost for good, then a few of
+/// the others, in case an answer was only late. Who comes first differs from pass to pass, so that all have their turn.
+fn in_turn(survey: &Survey, attempts: u32, is_given_up: impl Fn(NodeRef) -> bool) -> Vec<(&ChunkId, &Left)> {
     let decidable = |left: &Left| {
         let learned = left.learned.as_ref().map(|placement| placement.nodes());
         let acceptors = learned.or_else(|| left.first.clone());
         acceptors.is_some_and(|nodes| {
-            let answered = nodes.iter().filter(|node| survey.answered.contains(node)).count();
-            answered > nodes.len() / 2
+            let known = |node: &&NodeRef| survey.answered.contains(node) || is_given_up(**node);
+            nodes.iter().filter(known).count() > nodes.len() / 2
         })
     };
     let (mut now, mut later): (Vec<_>, Vec<_>) = survey.left.iter().partition(|(_, left)| decidable(left));
@@ -217,7 +245,7 @@ fn next_step(job: ReapJob, survey: &Survey, deleted: usize, now: Timestamp, pace
 
 #[cfg(test)]
 mod tests {
-    use vstack_types::{NodeRef, NodeUuid};
+    use vstack_types::NodeUuid;
 
     use super::*;
     use crate::{consensus::first_group, store::Group};
@@ -293,7 +321,7 @@ mod tests {
             complete: false,
         };
         let turns = |attempts| -> Vec<ChunkId> {
-            let turns = in_turn(&survey, attempts);
+            let turns = in_turn(&survey, attempts, |_| false);
             turns.into_iter().map(|(chunk, _)| chunk.clone()).collect()
         };
         let ids = |numbers: &[u32]| -> Vec<ChunkId> { numbers.iter().map(|n| ChunkId::of_video(VIDEO, *n)).collect() };

@@ -30,14 +30,15 @@ pub(super) struct Survey {
     pub(super) complete: bool,
 }
 
+/// What helps to end a chunk.
 #[derive(Default)]
-pub(super) struct Left {
+pub(crate) struct Left {
     /// Decided, as was learned.
-    pub(super) learned: Option<Placement>,
+    pub(crate) learned: Option<Placement>,
     /// Nodes that have a register of it not known there to be deleted.
-    pub(super) seen_at: Vec<NodeRef>,
+    pub(crate) seen_at: Vec<NodeRef>,
     /// Its first acceptors; none when it is no chunk that anybody here made.
-    pub(super) first: Option<Vec<NodeRef>>,
+    pub(crate) first: Option<Vec<NodeRef>>,
 }
 
 /// Asks the store and the nodes, each node at most half of the time a pass has.

@@ -22,7 +22,7 @@ use vstack_upkeep::{
     standing::Standing,
 };
 
-use super::{Attendance, Counted, Planned, State, Summary, Told, leaving};
+use super::{Attendance, Counted, Planned, State, Strange, Summary, Told, leaving};
 use crate::{
     app::App,
     registry,
@@ -200,7 +200,9 @@ async fn count(app: &App, holder: Holder, busy: &Busy) {
             census, counted, news, ..
         } = &mut *state;
         *news += 1;
-        let orphans = census.count(holder.node, &told.holdings, told.key, settled).len();
+        let strangers = census.count(holder.node, &told.holdings, told.key, settled);
+        let before = counted.get(&holder.node).map(|counted| &counted.strange);
+        let strange = Strange::of(&strangers, told.key, before, app.clock.monotonic());
         let late = census.has_uncounted(holder.node);
         counted.insert(
             holder.node,
@@ -210,7 +212,8 @@ async fn count(app: &App, holder: Holder, busy: &Busy) {
                 learned: told.learned,
                 at: Some(at),
                 items: told.holdings.items.len() as u64,
-                orphans: orphans as u64,
+                orphans: strangers.len() as u64,
+                strange,
                 trouble: None,
             },
         );

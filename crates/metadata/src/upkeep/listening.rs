@@ -89,6 +89,11 @@ impl super::Upkeep {
         std::sync::Arc::clone(&super::locked(&self.attendance))
     }
 
+    /// Whether whoever is there could be heard since this service listens.
+    pub(crate) fn everybody_was_heard(&self) -> bool {
+        self.attendance().complete
+    }
+
     /// Says whether that is news.
     fn set_attendance(&self, attendance: Attendance) -> bool {
         let mut kept = super::locked(&self.attendance);

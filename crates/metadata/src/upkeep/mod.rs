@@ -1,8 +1,9 @@
 //! Keeps count of everything, and mends what is not whole.
 //!
 //! One task listens who is there. One counts: it learns what is new from the store, asks nodes what they hold, compares,
-//! and plans. Another mends what the plan names, the most endangered first. Counting comes from memory on both sides; mending goes by the
-//! protocol's own moves. All of it can be lost at any moment: it is counted again.
+//! and plans. Another mends what the plan names, the most endangered first. One finds out what it is that nobody expects
+//! where it is. Counting comes from memory on both sides; mending goes by the protocol's own moves. All of it can be lost
+//! at any moment: it is counted again.
 
 mod counting;
 mod grace;
@@ -12,6 +13,7 @@ mod mender;
 mod mending;
 mod metrics;
 mod salvage;
+mod strays;
 mod view;
 
 use std::{
@@ -36,6 +38,7 @@ use crate::app::Shared;
 use listening::Attendance;
 pub(crate) use mending::Mending;
 use metrics::Metrics;
+use strays::{Strange, Strays};
 pub(crate) use view::{census, repairs};
 
 /// What was counted of a node.
@@ -49,6 +52,8 @@ pub(crate) struct Counted {
     items: u64,
     /// What is placed there and nobody expects.
     orphans: u64,
+    /// Of which chunks that is.
+    strange: Strange,
     trouble: Option<String>,
 }
 
@@ -113,6 +118,8 @@ pub(crate) struct Upkeep {
     /// What is to be mended, the worst last.
     plan: Mutex<Vec<Planned>>,
     pub(crate) mending: Mending,
+    /// What is placed where nobody expects it.
+    pub(crate) strays: Strays,
     metrics: Metrics,
     /// What evens nodes out may move as much as repairs do, until they are even.
     hurried: AtomicBool,
@@ -200,5 +207,10 @@ struct Told {
 
 /// Works until the service stops.
 pub(crate) async fn run(app: Shared) {
-    tokio::join!(listening::run(&app), counting::run(&app), mending::run(&app));
+    tokio::join!(
+        listening::run(&app),
+        counting::run(&app),
+        mending::run(&app),
+        strays::look_after(&app)
+    );
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vstack_api::{
     WallTime,
-    census::{Census, ChunkStanding, Health, NodeCounted, Repair, Repairs, Tally, VideoStanding},
+    census::{Census, ChunkStanding, Health, NodeCounted, Orphan, Repair, Repairs, Tally, VideoStanding},
 };
 use vstack_types::{NodeRef, VideoId};
 use vstack_upkeep::{
@@ -95,6 +95,7 @@ pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
         videos,
         videos_not_whole: not_whole.len() as u64,
         nodes: nodes(app, &summary, &registered),
+        orphans: orphans(app, &registered),
         processor_percent: app.upkeep.processor_percent(),
     })
 }
@@ -134,6 +135,24 @@ async fn named(app: &App, id: VideoId, report: &VideoReport, room: usize) -> Res
     }))
 }
 
+/// The label of a node that is registered, or its disk and incarnation.
+fn label(by_disk: &ByDisk<'_>, node: NodeRef) -> String {
+    let known = by_disk.get(node.uuid).filter(|known| known.acceptor == Some(node));
+    known.map_or_else(|| node.to_string(), |known| known.label.clone())
+}
+
+fn orphans(app: &App, registered: &[Node]) -> Vec<Orphan> {
+    let by_disk = ByDisk::new(registered);
+    let kept = app.upkeep.strays.kept().into_iter();
+    let orphans = kept.map(|(node, kept)| Orphan {
+        video_id: kept.chunk.video(),
+        chunk_id: kept.chunk,
+        node: label(&by_disk, node),
+        why: kept.why,
+    });
+    orphans.collect()
+}
+
 fn nodes(app: &App, summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> {
     let by_disk = ByDisk::new(registered);
     let placed = summary.placed.as_ref();
@@ -143,9 +162,8 @@ fn nodes(app: &App, summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> 
     let told = |node: NodeRef| {
         let counted = summary.nodes.get(&node).cloned().unwrap_or_default();
         let placed = placed.map(|placed| placed.get(&node).copied().unwrap_or_default());
-        let label = by_disk.get(node.uuid).filter(|known| known.acceptor == Some(node));
         NodeCounted {
-            node: label.map_or_else(|| node.to_string(), |known| known.label.clone()),
+            node: label(&by_disk, node),
             counted_at: counted.at.map(WallTime),
             items: counted.items,
             placed: placed.map(|placed| placed.items),

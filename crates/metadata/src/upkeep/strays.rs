@@ -1,0 +1,499 @@
+//! What nobody expects where it is: finds out of which chunks it is, and has what is nobody's any more given up.
+//!
+//! A count tells strangers by fingerprints alone; what they are is asked of their node. A chunk that was moved away while
+//! its node was not there is told where it is now; what a salvage left behind, and what is left of a video that ended, is
+//! deleted as anything is, by the protocol. What nothing known explains is kept, and named: the database may be an older
+//! one, and this the only trace of a film.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
+use vstack_api::metadata::VideoStatus;
+use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Reply, Request};
+use vstack_client::{ClientError, Holder};
+use vstack_types::{ChunkId, FingerprintKey, Monotonic, NodeRef, ProcessUuid, VideoId};
+use vstack_upkeep::census::Stranger;
+
+use crate::{
+    app::App,
+    commit::learned,
+    consensus::first_acceptors,
+    reaper::{Asked, Left, delete},
+    store::{Chunk, Reap, StoreError, Video},
+};
+
+/// Registers in one answer of a node.
+const PAGE: usize = 1_000;
+/// For one such answer.
+const PAGE_WITHIN: Duration = Duration::from_secs(10);
+/// For all of one look: what it does not get to, the next does.
+const LOOK_WITHIN: Duration = Duration::from_secs(60);
+/// Chunks dealt with in one look.
+const LOOKED_AT: usize = 1_000;
+/// Chunks that are dealt with at once.
+const AT_ONCE: usize = 4;
+/// A look at a node is followed by a pause so many times as long.
+const PAUSE: u32 = 20;
+/// What is kept is looked at again after so many times as long as what is new.
+const KEPT_PAUSE: u32 = 20;
+/// Chunks kept that are named of one node.
+const NAMED_MAX: usize = 200;
+/// For a decision about a chunk.
+const DECIDED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Chunks of which a node holds something that nobody expects there, by its own fingerprints.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Strange {
+    key: Option<FingerprintKey>,
+    /// Sorted.
+    fingerprints: Arc<[u64]>,
+    /// Since when there are any.
+    since: Monotonic,
+}
+
+impl Strange {
+    /// What a count found, after the one `before`.
+    pub(super) fn of(strangers: &[Stranger], key: FingerprintKey, before: Option<&Self>, now: Monotonic) -> Self {
+        let fingerprints: BTreeSet<u64> = strangers.iter().map(|stranger| stranger.fingerprint()).collect();
+        let were_any = before.filter(|before| !before.fingerprints.is_empty());
+        Self {
+            key: Some(key),
+            fingerprints: fingerprints.into_iter().collect(),
+            since: were_any.map_or(now, |before| before.since),
+        }
+    }
+}
+
+/// A chunk that is kept where nobody expects it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) chunk: ChunkId,
+    pub(crate) why: String,
+}
+
+/// What a look at a node came to.
+#[derive(Debug, Clone, Default)]
+struct Looked {
+    fingerprints: Arc<[u64]>,
+    /// Not looked at again before, and later when nothing changes.
+    again: Monotonic,
+    again_unchanged: Monotonic,
+    /// Where the next look goes on in the node's list.
+    cursor: Option<String>,
+    kept: Vec<Kept>,
+}
+
+/// Of each node with strangers, as of the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Strays(Mutex<BTreeMap<NodeRef, Looked>>);
+
+impl Strays {
+    /// What is kept, at most two hundred of each node.
+    pub(crate) fn kept(&self) -> Vec<(NodeRef, Kept)> {
+        let looked = super::locked(&self.0);
+        let of = |(node, looked): (&NodeRef, &Looked)| {
+            let node = *node;
+            looked.kept.clone().into_iter().map(move |kept| (node, kept))
+        };
+        looked.iter().flat_map(of).collect()
+    }
+}
+
+/// What is to become of a chunk that nobody expects where it is.
+enum Verdict {
+    /// It will be known soon, or others see to it.
+    Wait,
+    /// Nothing known explains it.
+    Keep(&'static str),
+    /// What is left of a video that ended is to be looked for again.
+    Reap(VideoId),
+    /// It is elsewhere, and its node was not told.
+    Tell(VideoId, Chunk),
+    /// Another chunk took its place.
+    End(VideoId),
+}
+
+/// Works until the service stops.
+pub(super) async fn look_after(app: &App) {
+    loop {
+        tokio::select! {
+            biased;
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(app.pace.settled_after) => {}
+        }
+        for (node, strange) in due(app) {
+            tokio::select! {
+                biased;
+                () = app.shutdown.cancelled() => return,
+                () = look(app, node, &strange) => {}
+            }
+        }
+    }
+}
+
+/// Nodes whose strangers are no newcomers, and were not just looked at.
+fn due(app: &App) -> Vec<(NodeRef, Strange)> {
+    let now = app.clock.monotonic();
+    let strange: BTreeMap<NodeRef, Strange> = {
+        let state = app.upkeep.state();
+        let any = state.counted.iter().filter(|(_, counted)| counted.orphans > 0);
+        any.map(|(node, counted)| (*node, counted.strange.clone())).collect()
+    };
+    let mut looked = super::locked(&app.upkeep.strays.0);
+    looked.retain(|node, _| strange.contains_key(node));
+    let is_due = |(node, strange): &(NodeRef, Strange)| {
+        let last = looked.get(node);
+        let again = last.map_or(Monotonic::default(), |last| {
+            if last.fingerprints == strange.fingerprints {
+                last.again_unchanged
+            } else {
+                last.again
+            }
+        });
+        now.since(strange.since) >= app.pace.settled_after && now >= again
+    };
+    strange.into_iter().filter(is_due).collect()
+}
+
+async fn look(app: &App, node: NodeRef, strange: &Strange) {
+    let began = app.clock.monotonic();
+    let before = {
+        let looked = super::locked(&app.upkeep.strays.0);
+        looked.get(&node).cloned().unwrap_or_default()
+    };
+    let dealt = deal(app, node, strange, before.cursor.as_deref()).await;
+    let now = app.clock.monotonic();
+    let pause = app.pace.settled_after.max(now.since(began) * PAUSE);
+    let again = now + pause;
+    let looked = match dealt {
+        Ok(dealt) => {
+            if dealt.any_done {
+                app.upkeep.count_now.notify_one();
+            }
+            // What was kept of an earlier part of the list stays named.
+            let mut kept = if before.cursor.is_some() {
+                before.kept
+            } else {
+                Vec::new()
+            };
+            kept.extend(dealt.kept);
+            kept.sort_by(|a, b| a.chunk.cmp(&b.chunk));
+            kept.dedup_by(|a, b| a.chunk == b.chunk);
+            kept.truncate(NAMED_MAX);
+            let is_settled = dealt.all_kept && dealt.cursor.is_none();
+            Looked {
+                fingerprints: Arc::clone(&strange.fingerprints),
+                again,
+                again_unchanged: now + if is_settled { pause * KEPT_PAUSE } else { pause },
+                cursor: dealt.cursor,
+                kept,
+            }
+        }
+        Err(error) => {
+            tracing::info!(%node, %error, "what nobody expects there could not be looked at; it is tried again");
+            Looked {
+                again,
+                again_unchanged: again,
+                ..before
+            }
+        }
+    };
+    super::locked(&app.upkeep.strays.0).insert(node, looked);
+}
+
+/// What came of a look.
+#[derive(Debug, Default)]
+struct Dealings {
+    kept: Vec<Kept>,
+    /// Nothing was done, nothing waits, and nothing was left out.
+    all_kept: bool,
+    any_done: bool,
+    cursor: Option<String>,
+}
+
+async fn deal(app: &App, node: NodeRef, strange: &Strange, from: Option<&str>) -> Result<Dealings, StrayError> {
+    let asked = Asked::as_of_now(app).await?;
+    let Some((holder, key)) = asked.urls.holder(node).zip(strange.key) else {
+        return Ok(Dealings::default());
+    };
+    let until = tokio::time::Instant::now() + LOOK_WITHIN;
+    let list = named(app, &holder, key, &strange.fingerprints, from);
+    let (chunks, cursor) = timeout(LOOK_WITHIN, list).await.map_err(|_elapsed| silent(&holder))??;
+    let found = chunks.len();
+    let dealt = stream::iter(chunks)
+        .map(|chunk| deal_with(app, &asked, &holder, chunk))
+        .buffer_unordered(AT_ONCE)
+        .take_until(tokio::time::sleep_until(until));
+    let mut dealt = std::pin::pin!(dealt);
+    let mut dealings = Dealings {
+        cursor,
+        ..Dealings::default()
+    };
+    let mut kept = 0;
+    while let Some(outcome) = dealt.next().await {
+        match outcome? {
+            Dealt::Waits => {}
+            Dealt::Done => dealings.any_done = true,
+            Dealt::Kept(one) => {
+                kept += 1;
+                if dealings.kept.len() < NAMED_MAX {
+                    dealings.kept.push(one);
+                }
+            }
+            Dealt::Failed(one) => dealings.kept.push(one),
+        }
+    }
+    dealings.all_kept = kept == found;
+    Ok(dealings)
+}
+
+fn silent(holder: &Holder) -> ClientError {
+    ClientError::Timeout {
+        url: holder.url.clone(),
+    }
+}
+
+/// Why a node could not be looked at.
+#[derive(Debug, thiserror::Error)]
+enum StrayError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Node(#[from] ClientError),
+}
+
+/// Which chunks these fingerprints are of, by the node's own list from `from` on, and where that goes on.
+async fn named(
+    app: &App,
+    holder: &Holder,
+    key: FingerprintKey,
+    fingerprints: &[u64],
+    from: Option<&str>,
+) -> Result<(Vec<ChunkId>, Option<String>), ClientError> {
+    let mut found = BTreeSet::new();
+    let mut cursor: Option<String> = from.map(str::to_owned);
+    while found.len() < fingerprints.len() {
+        let page = app.nodes.registers(&holder.url, None, cursor.as_deref(), PAGE);
+        let page = timeout(PAGE_WITHIN, page).await.map_err(|_elapsed| silent(holder))??;
+        let ids = page.registers.into_iter().map(|entry| entry.id);
+        found.extend(ids.filter(|id| fingerprints.binary_search(&key.of(id)).is_ok()));
+        // Who goes round in circles has told everything.
+        cursor = page.next_cursor.filter(|next| cursor.as_ref() != Some(next));
+        if cursor.is_none() || found.len() >= LOOKED_AT {
+            return Ok((found.into_iter().collect(), cursor));
+        }
+    }
+    Ok((found.into_iter().collect(), None))
+}
+
+/// What came of one chunk.
+enum Dealt {
+    Waits,
+    Done,
+    /// As long as nothing else is known.
+    Kept(Kept),
+    /// Until it works.
+    Failed(Kept),
+}
+
+async fn deal_with(app: &App, asked: &Asked, at: &Holder, chunk: ChunkId) -> Result<Dealt, StoreError> {
+    let verdict = judge(app, &chunk).await?;
+    let kept = |why: String| Kept {
+        chunk: chunk.clone(),
+        why,
+    };
+    // Whoever has nothing mended has nothing given up, either.
+    let may_act = app.settings.repairs;
+    Ok(match verdict {
+        Verdict::Wait => Dealt::Waits,
+        Verdict::Keep(why) => Dealt::Kept(kept(why.to_owned())),
+        Verdict::Reap(_) | Verdict::Tell(..) | Verdict::End(_) if !may_act => {
+            Dealt::Kept(kept("it is nobody's any more, and REPAIRS=false".to_owned()))
+        }
+        Verdict::Reap(video) => {
+            if app.store.reap_again(video, app.now()).await? {
+                tracing::info!(%chunk, node = %at.node, "something is left of a video that ended; it is looked for again");
+                app.reap_now.notify_one();
+            }
+            Dealt::Waits
+        }
+        Verdict::Tell(video, known) => match told(app, asked, at, video, known).await {
+            Ok(()) => Dealt::Done,
+            Err(why) => Dealt::Failed(kept(format!("it is elsewhere, and that could not be told: {why}"))),
+        },
+        Verdict::End(video) => {
+            let groups = app.store.groups(video).await?;
+            let left = Left {
+                seen_at: vec![at.node],
+                first: first_acceptors(app, &groups, &chunk).await?,
+                ..Left::default()
+            };
+            if delete(app, asked, video, &chunk, &left).await {
+                Dealt::Done
+            } else {
+                let why = "another took its place, and its nodes cannot be brought to give it up yet";
+                Dealt::Failed(kept(why.to_owned()))
+            }
+        }
+    })
+}
+
+/// What is known of a chunk that nobody expects.
+async fn judge(app: &App, id: &ChunkId) -> Result<Verdict, StoreError> {
+    let Some(video) = id.video() else {
+        return Ok(Verdict::Keep("its id names no video"));
+    };
+    let Some(known) = app.store.video(video).await? else {
+        return Ok(Verdict::Keep(
+            "its video is not known here: is the database an older one?",
+        ));
+    };
+    if known.status == VideoStatus::Uploading {
+        return Ok(Verdict::Wait);
+    }
+    if is_over(&known) {
+        // Until then, the reaper is at it.
+        let is_reaped = known.reap == Reap::Done;
+        return Ok(if is_reaped { Verdict::Reap(video) } else { Verdict::Wait });
+    }
+    // A chunk that is to take another's place is known no later than the other is not any more: looked at in this order,
+    // what is known of neither will never be.
+    let salvage = app.store.salvage(id.clone()).await?;
+    if let Some(salvage) = &salvage
+        && app.store.chunk(salvage.of.clone()).await?.is_some()
+    {
+        return Ok(Verdict::Wait);
+    }
+    let was_replaced = !app.store.salvages_of(id.clone()).await?.is_empty();
+    Ok(match app.store.chunk(id.clone()).await? {
+        Some((_, chunk)) if chunk.placement.layout.is_deleted() => Verdict::Wait,
+        Some((_, chunk)) => Verdict::Tell(video, chunk),
+        None if was_replaced || salvage.is_some() => Verdict::End(video),
+        None => Verdict::Keep("nothing known put it there, though its video is known"),
+    })
+}
+
+/// Whether nobody can have the video back.
+fn is_over(video: &Video) -> bool {
+    matches!(video.status, VideoStatus::Failed | VideoStatus::Deleted) && !matches!(video.reap, Reap::Trashed { .. })
+}
+
+/// Tells a node where a chunk is that was moved away from it.
+async fn told(app: &App, asked: &Asked, at: &Holder, video: VideoId, known: Chunk) -> Result<(), String> {
+    let vote = match run(app, asked, &known, Change::Read).await? {
+        Outcome::Decided(vote) => vote,
+        Outcome::Nothing => return Err("its nodes know nothing of it".to_owned()),
+        Outcome::Refused(refusal) => return Err(refusal.to_string()),
+    };
+    // The database may be an older one: what stands in it is not made to vanish.
+    if vote.placement.layout.is_deleted() {
+        return Err("its nodes agreed that it is deleted, though it stands here".to_owned());
+    }
+    if vote.placement.version > known.placement.version {
+        learn(app, video, &known, &vote.placement).await?;
+    }
+    if vote.placement.names(at.node) {
+        // It was placed there meanwhile: the next count expects it.
+        return Ok(());
+    }
+    let news = Request::Decided {
+        ballot: vote.ballot,
+        placement: vote.placement.clone(),
+    };
+    send(app, at, &known.id, &news).await?;
+    match send(app, at, &known.id, &Request::Read).await? {
+        Reply::State {
+            accepted: Some(last), ..
+        } if last.ballot > vote.ballot => renew(app, asked, video, known, &vote.placement).await,
+        _ => {
+            tracing::info!(chunk = %known.id, node = %at.node, "a node was told that a chunk is elsewhere by now");
+            Ok(())
+        }
+    }
+}
+
+/// A node accepted a move that nobody completed, and takes no older news. Its chunk is moved to where it is, in another
+/// order: what follows from that is newer.
+async fn renew(app: &App, asked: &Asked, video: VideoId, known: Chunk, current: &Placement) -> Result<(), String> {
+    let Layout::Replicated { nodes } = &current.layout else {
+        return Err("a move to it was begun and never completed".to_owned());
+    };
+    let mut nodes = nodes.clone();
+    nodes.rotate_left(1);
+    let known = Chunk {
+        placement: current.clone(),
+        ..known
+    };
+    let to = Layout::Replicated { nodes };
+    match run(app, asked, &known, Change::Move { to }).await? {
+        // It ends as any move does.
+        Outcome::Decided(vote) => learn(app, video, &known, &vote.placement).await,
+        Outcome::Nothing => Err("its nodes know nothing of it".to_owned()),
+        Outcome::Refused(refusal) => Err(refusal.to_string()),
+    }
+}
+
+async fn run(app: &App, asked: &Asked, known: &Chunk, change: Change) -> Result<Outcome, String> {
+    let is_read = change == Change::Read;
+    let mut proposer = Proposer::new(ProcessUuid::random(), known.placement.nodes(), change);
+    if !is_read {
+        proposer = proposer
+            .expecting(known.placement.version)
+            .knowing(known.placement.clone());
+    }
+    let proposed = app.propose(&asked.urls, &known.id, proposer, DECIDED_WITHIN).await;
+    proposed.map_err(|error| error.to_string())
+}
+
+async fn learn(app: &App, video: VideoId, known: &Chunk, placement: &Placement) -> Result<(), String> {
+    let news = Chunk {
+        placement: placement.clone(),
+        ..known.clone()
+    };
+    learned(app, video, vec![news]).await.map_err(|error| error.to_string())
+}
+
+async fn send(app: &App, to: &Holder, chunk: &ChunkId, request: &Request) -> Result<Reply, String> {
+    match timeout(PAGE_WITHIN, app.nodes.paxos(to, chunk, request)).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_elapsed) => Err("its node did not answer in time".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_api::holdings::HeldRegister;
+    use vstack_chunkpaxos::Brief;
+
+    use super::*;
+
+    fn strangers(fingerprints: &[u64]) -> Vec<Stranger> {
+        let of = |fingerprint: &u64| {
+            Stranger::Register(HeldRegister {
+                fingerprint: *fingerprint,
+                brief: Brief::from_code(9),
+            })
+        };
+        fingerprints.iter().map(of).collect()
+    }
+
+    #[test]
+    fn strangers_are_no_newcomers_while_there_are_any() {
+        let (key, at) = (FingerprintKey::from_bytes([1; 16]), |s| {
+            Monotonic::from_start(Duration::from_secs(s))
+        });
+        let first = Strange::of(&strangers(&[5, 3, 5]), key, None, at(1));
+        assert_eq!((&first.fingerprints[..], first.since), (&[3, 5][..], at(1)));
+        let second = Strange::of(&strangers(&[7]), key, Some(&first), at(2));
+        assert_eq!((&second.fingerprints[..], second.since), (&[7][..], at(1)));
+        let none = Strange::of(&[], key, Some(&second), at(3));
+        let again = Strange::of(&strangers(&[7]), key, Some(&none), at(4));
+        assert_eq!(again.since, at(4));
+    }
+}

@@ -1,0 +1,14 @@
+//! Whatever bytes come as what a node holds, or as the request for it: no panic, and what is read writes back the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vstack_api::holdings::{Page, decode_request, encode_request};
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(page) = Page::decode(bytes) {
+        assert_eq!(page.encode(), bytes);
+    }
+    if let Ok(from) = decode_request(bytes) {
+        assert_eq!(encode_request(from), bytes);
+    }
+});
