@@ -1,8 +1,9 @@
 //! The end of a history: nothing goes wrong any more, so everything acknowledged must become whole again, and of what
 //! failed or was deleted nothing may stay.
 //!
-//! It is looked at twice. What services must reach by themselves, but for lost disks, comes first: [`Demand::Majority`].
-//! Then [`crate::actors::repairer`] does what they do not do yet, and all must be there: [`Demand::Everything`].
+//! It is looked at twice: when people can have everything again ([`Demand::Majority`]), and when all of it is there
+//! ([`Demand::Everything`]). The services do that by themselves, once they are told which disks do not come back; only
+//! where chunks are kept in shards [`crate::actors::repairer`] does what they do not do yet.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +32,8 @@ use crate::{
 
 /// For one copy or shard.
 const ITEM_TIMEOUT: Duration = Duration::from_secs(3);
+/// More often no chunk of a history is salvaged.
+const SALVAGES_MAX: u32 = 20;
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -106,13 +109,18 @@ async fn is_whole(world: &Arc<World>, (video, film): (VideoId, &FilmRecord), dem
     );
     let mut beyond_repair = false;
     for (chunk, sent) in &film.chunks {
-        let Some(current) = placed(world, chunk, demand)? else {
+        let stands = in_place_of(world, chunk).await;
+        let stands = stands.as_ref().unwrap_or(chunk);
+        let Some(current) = placed(world, stands, demand)? else {
+            if demand == Demand::Everything && !world.plan.codes && is_to_be_salvaged(world, chunk, sent) {
+                return Err(format!("{chunk} lost its majority, and was not salvaged"));
+            }
             beyond_repair = true;
             continue;
         };
         if demand == Demand::Everything {
-            is_learned(world, chunk, &current).await?;
-            is_as_sent(world, &nodes, (chunk, sent), &current).await?;
+            is_learned(world, stands, &current).await?;
+            is_as_sent(world, &nodes, (stands, sent), &current).await?;
         }
     }
     match read(world, &metadata, &nodes, (video, &film.chunks)).await? {
@@ -120,6 +128,30 @@ async fn is_whole(world: &Arc<World>, (video, film): (VideoId, &FilmRecord), dem
         Watched::Missing(_) if beyond_repair => Ok(()),
         Watched::Missing(what) => Err(format!("{video} cannot be read: {what}")),
     }
+}
+
+/// The chunk that was salvaged from `chunk` and stands in its place.
+async fn in_place_of(world: &World, chunk: &ChunkId) -> Option<ChunkId> {
+    for times in 1..=SALVAGES_MAX {
+        let id = chunk.salvaged(times)?;
+        if let Ok(Some(_)) = world.store.chunk(id.clone()).await {
+            return Some(id);
+        }
+    }
+    None
+}
+
+/// Whether the last placement of `chunk` lost its majority, and one of its nodes has its bytes.
+fn is_to_be_salvaged(world: &World, chunk: &ChunkId, sent: &Bytes) -> bool {
+    let (hosts, observer) = (world.hosts(), world.observer());
+    let current = observer.registers.get(chunk).and_then(|seen| seen.current());
+    let Some(current) = current.filter(|current| !current.quorum(|node| !hosts.harmed.contains(&node.uuid))) else {
+        return false;
+    };
+    let item = Digest::of(sent);
+    let running = hosts.running_nodes().map(|(_, node)| node);
+    let mut named = running.filter(|node| current.names(node.me));
+    named.any(|node| node.reader.has_item(chunk, item).expect(READABLE))
 }
 
 /// Where `chunk` is, as far as is demanded; none when it is beyond repair.
@@ -229,7 +261,8 @@ fn is_gone(world: &World, video: VideoId, film: &FilmRecord) -> Result<(), Strin
     let staging_lasts = world.plan.pace.staging_ttl > WHOLE_WITHIN;
     for (id, node) in hosts.running_nodes() {
         for (chunk, _) in &film.chunks {
-            if is_beyond_repair(&hosts, &observer, chunk) {
+            // What cannot be decided any more is given up by its survivors, but for shards.
+            if world.plan.codes && is_beyond_repair(&hosts, &observer, chunk) {
                 continue;
             }
             let register = node.reader.register(chunk).expect(READABLE);

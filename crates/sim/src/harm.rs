@@ -9,6 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
+use vstack_client::MetadataClient;
 use vstack_engine::{AdoptError, Adoption, BoxedDisk, MemDisk};
 use vstack_types::{Clock as _, NodeUuid};
 
@@ -17,7 +18,7 @@ use crate::{
     clock::{SimClock, Skew},
     dice::Dice,
     disks::READABLE,
-    hosts::HostId,
+    hosts::{HostId, METADATA, USERS},
     processes::{End, stop_node},
     rot::{Rot, Rotted, copy, is_ripe, opened},
     struck::Kind,
@@ -186,6 +187,23 @@ pub(crate) fn replace(world: &Arc<World>) {
         }
         if let Some(host) = world.hosts().nodes.get_mut(&node) {
             host.me = None;
+        }
+    }
+}
+
+/// The operator says that the disks that were harmed do not come back, as `vstack remove` does, until he is heard.
+pub(crate) async fn give_up(world: &Arc<World>) {
+    let metadata = MetadataClient::new(world.outsider(USERS), &METADATA.url());
+    let harmed: Vec<NodeUuid> = world.hosts().harmed.iter().copied().collect();
+    for disk in harmed {
+        loop {
+            match metadata.remove_node(&disk.to_string()).await {
+                Ok(_) => break world.happened(format!("{disk} is given up")),
+                // It was never registered.
+                Err(error) if error.status() == Some(404) => break,
+                Err(error) => world.noted(format!("{disk} cannot be given up yet: {error}")),
+            }
+            sleep(Duration::from_secs(1)).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use vstack_types::ambient;
 
 use crate::{
     actors::{
-        coder, condemners, deleters, films, readers,
+        coder, condemners, deleters, films, operators, readers,
         repairer::{self, Duty},
         rivals, scripts,
     },
@@ -19,7 +19,7 @@ use crate::{
     hosts::{HostId, NodeHost, UploaderHost},
     invariants::{
         api, groups,
-        learner::{Learner, chains},
+        learner::{Learner, chains, check_buried},
         queues,
     },
     plan::Plan,
@@ -136,11 +136,14 @@ async fn live(world: &Arc<World>) {
     let doubles = AbortOnDropHandle::new(tokio::spawn(doubles::double(Arc::clone(world))));
     let harms = AbortOnDropHandle::new(tokio::spawn(harm::harm(Arc::clone(world))));
     let codes = AbortOnDropHandle::new(tokio::spawn(coder::code(Arc::clone(world))));
-    let repairs = AbortOnDropHandle::new(tokio::spawn(repairer::repair(Arc::clone(world), Duty::Losses)));
+    let stands_in = |duty| AbortOnDropHandle::new(tokio::spawn(repairer::repair(Arc::clone(world), duty)));
+    // The metadata service repairs by itself what is not coded.
+    let repairs = world.plan.codes.then(|| stands_in(Duty::Losses));
+    let operates = AbortOnDropHandle::new(tokio::spawn(operators::operate(Arc::clone(world))));
     let deletes = AbortOnDropHandle::new(tokio::spawn(deleters::delete(Arc::clone(world))));
     let trouble = AbortOnDropHandle::new(tokio::spawn(faults::trouble(Arc::clone(world))));
     sleep(world.plan.trouble).await;
-    drop((trouble, deletes, rivals, codes, joins, harms, doubles));
+    drop((trouble, deletes, operates, rivals, codes, joins, harms, doubles));
     supervisor::heal(world).await;
     let ended = async {
         for film in films {
@@ -148,9 +151,11 @@ async fn live(world: &Arc<World>) {
                 world.violate(format!("the simulation itself failed: {error}"));
             }
         }
+        harm::give_up(world).await;
+        operators::take_back(world).await;
         ending::until_whole(world, Demand::Majority).await;
         drop(repairs);
-        let _repairs = AbortOnDropHandle::new(tokio::spawn(repairer::repair(Arc::clone(world), Duty::Everything)));
+        let _repairs = world.plan.codes.then(|| stands_in(Duty::Everything));
         ending::until_whole(world, Demand::Everything).await;
     };
     if timeout(WHOLE_WITHIN, ended).await.is_err() {
@@ -204,7 +209,12 @@ async fn sweep(world: Arc<World>) {
                 world.violate(what);
             }
         }
-        if let Err(what) = learner.check(&*world.store, seen).await {
+        let harmed = world.hosts().harmed.iter().copied().collect();
+        if let Err(what) = learner.check(&*world.store, &harmed, seen).await {
+            world.violate(what);
+        }
+        let buried: Vec<_> = world.observer().buried.iter().cloned().collect();
+        if let Err(what) = check_buried(&*world.store, buried).await {
             world.violate(what);
         }
         let films = world.ledger().films.clone();

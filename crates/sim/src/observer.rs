@@ -3,7 +3,7 @@
 //! It knows more than any process: which votes were cast, on all nodes. It decides nothing and tells nobody but the
 //! history's end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
 use vstack_engine::{BoxedDisk, Reader};
@@ -11,6 +11,7 @@ use vstack_types::{ChunkId, Digest, NodeRef};
 
 use crate::{
     calls::{Call, short, words},
+    ending::is_beyond_repair,
     hosts::{HostId, Hosts, RunningNode},
     invariants::{
         bytes,
@@ -30,6 +31,8 @@ pub(crate) struct Observer {
     pub memory: Memory,
     damage: Damage,
     gone: Gone,
+    /// Chunks whose survivors were told that they are deleted, since nothing could be decided about them any more.
+    pub buried: BTreeSet<ChunkId>,
 }
 
 impl Observer {
@@ -61,7 +64,7 @@ impl Observer {
                 let offered = match request {
                     Request::Accept { ballot, placement } => Some((*ballot, placement)),
                     Request::Decided { ballot, placement } => {
-                        self.told(chunk, *ballot, placement)?;
+                        self.told(hosts, chunk, *ballot, placement)?;
                         None
                     }
                     _ => None,
@@ -71,7 +74,7 @@ impl Observer {
             Call::Decisions(all) => {
                 let node = node.filter(|node| !hosts.went_back.contains(&node.me.uuid));
                 for (chunk, ballot, placement) in all {
-                    self.told(chunk, *ballot, placement)?;
+                    self.told(hosts, chunk, *ballot, placement)?;
                     if let Some(node) = node {
                         self.damage.check(chunk, node)?;
                     }
@@ -121,11 +124,18 @@ impl Observer {
         self.check_bytes(hosts, node.me, chunk)
     }
 
-    /// Somebody says that `placement` is decided.
-    fn told(&mut self, chunk: &ChunkId, ballot: Ballot, placement: &Placement) -> Result<(), String> {
+    /// Somebody says that `placement` is decided. Where nothing can be decided any more, it may be said that it is deleted.
+    fn told(&mut self, hosts: &Hosts, chunk: &ChunkId, ballot: Ballot, placement: &Placement) -> Result<(), String> {
         let seen = self.registers.entry(chunk.clone()).or_default();
-        seen.told(ballot, placement)
-            .map_err(|what| format!("{}: {what}", short(chunk)))
+        let Err(what) = seen.told(ballot, placement) else {
+            return Ok(());
+        };
+        if placement.layout.is_deleted() && is_beyond_repair(hosts, self, chunk) {
+            self.registers.entry(chunk.clone()).or_default().buried(placement);
+            self.buried.insert(chunk.clone());
+            return Ok(());
+        }
+        Err(format!("{}: {what}", short(chunk)))
     }
 
     /// What the current decision of `chunk` assigns to `node`, it has.

@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub scripts: u32,
     /// Somebody ends registers of a film one by one.
     pub condemns: bool,
+    /// An operator drains nodes and thinks better of it.
+    pub operates: bool,
     /// Chunks are moved to coded layouts.
     pub codes: bool,
     /// Rival proposers.
@@ -114,6 +116,7 @@ impl Plan {
             films: u32::try_from(dice.between(2, 4)).unwrap_or(2),
             scripts: [0, 0, 1, 1, 2][Dice::of(seed, "scripts").index(5)],
             condemns: Dice::of(seed, "condemned").chance(30),
+            operates: Dice::of(seed, "operates").chance(30),
             codes: Dice::of(seed, "codes").chance(40),
             rivals: [0, 1, 2][dice.index(3)],
             copies: if nodes >= 5 && dice.chance(30) { 5 } else { 3 },

@@ -86,6 +86,8 @@ kinds! {
     CopyOfUsed => "copy of a disk in use",
     /// A copy of a lost disk was started.
     CopyOfRetired => "copy of a lost disk",
+    /// A node was to be emptied.
+    NodeDrained => "node drained",
     /// A node joined.
     NodeJoined => "node joined",
     /// A host heard nobody and was heard by nobody.

@@ -36,7 +36,7 @@ const SEEDS: u64 = 500;
 ///   way, for as long as the reaper waits;
 /// - "a completion is not written down first": the uploader has to end within one round trip;
 /// - "a refused node goes on voting": a node whose disk went back is refused before it has voted at all.
-const BUGS: [(&str, &str); 51] = [
+const BUGS: [(&str, &str); 53] = [
     ("engine", "answered before the sync"),
     ("engine", "the mark is ahead of the sync"),
     ("engine", "the last batch is not made durable again"),
@@ -84,6 +84,8 @@ const BUGS: [(&str, &str); 51] = [
     ("metadata", "what ended becomes active"),
     ("metadata", "videos that are whole are reaped"),
     ("metadata", "nodes without a part are not told of a deletion"),
+    ("metadata", "missing copies are not brought"),
+    ("metadata", "nothing is salvaged"),
     ("proposer", "a proposer takes silence for a vote"),
     ("proposer", "a proposer takes a UUID that was used before"),
     ("proposer", "a reader reports what is not known to be decided"),

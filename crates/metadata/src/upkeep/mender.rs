@@ -108,6 +108,9 @@ pub(super) struct Mender<'a> {
 impl Mender<'_> {
     /// Has a node fetch an item again that it should have.
     async fn restore(&self, task: &Task, node: NodeRef, tag: u32) -> Result<Done, Failed> {
+        if vstack_types::planted!("missing copies are not brought") {
+            return Ok(mended(0));
+        }
         let placement = &self.chunk.placement;
         let mut items = placement.items_of(&placement.layout, node);
         items.extend(placement.prev.iter().flat_map(|prev| placement.items_of(prev, node)));

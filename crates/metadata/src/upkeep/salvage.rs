@@ -30,6 +30,9 @@ impl Mender<'_> {
             return Err(Failed::because("shards without a register cannot be salvaged yet"));
         }
         let candidates = registry::candidates(&self.nodes, self.app.now(), self.app.settings.node_timeout());
+        if vstack_types::planted!("nothing is salvaged") {
+            return Ok(Done::Told);
+        }
         let (bytes, survivors) = self.survivors().await?;
         let salvage = self.begun(&candidates, &survivors).await?;
         let puts = salvage.members.iter().filter_map(|node| self.urls.holder(*node));

@@ -5,6 +5,7 @@ pub(crate) mod coder;
 pub(crate) mod condemners;
 pub(crate) mod deleters;
 pub(crate) mod films;
+pub(crate) mod operators;
 pub(crate) mod plain_http;
 mod proposals;
 pub(crate) mod readers;

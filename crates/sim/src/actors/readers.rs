@@ -95,7 +95,9 @@ pub(crate) async fn read(
     }
     for ((chunk, checksum, replicas), (sent_chunk, bytes)) in listed.into_iter().zip(sent) {
         let expected = Digest::of(bytes);
-        if chunk != sent_chunk || *checksum != expected.prefixed() {
+        // Another may stand in the place of one that lost its nodes.
+        let is_of = chunk == sent_chunk || sent_chunk.salvaged(chunk.times_salvaged()).as_ref() == Some(chunk);
+        if !is_of || *checksum != expected.prefixed() {
             return Err(format!("the manifest of {video} lists {chunk} with {checksum}"));
         }
         let mut last = String::new();

@@ -4,8 +4,8 @@
 //!
 //! In the end it ends every move, whoever began it, and has every copy brought that is missing: see [`Duty`].
 //!
-//! It stands in for the planner of the metadata service and knows what that will know: the last decision, which disks
-//! are lost, which run.
+//! It stands in for the planner of the metadata service where chunks are kept in shards, which that does not repair yet,
+//! and knows what that will know: the last decision, which disks are lost, which run.
 
 use std::{sync::Arc, time::Duration};
 

@@ -20,11 +20,15 @@ pub(crate) async fn check(store: &dyn Store, chunk: &ChunkId, first: &Placement)
     };
     let digits = chunk.as_str().rsplit_once("-chunk-").map(|(_, digits)| digits);
     let sequence = digits.and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    let Some(group) = groups.iter().rev().find(|group| group.from_seq <= sequence) else {
+    // What takes the place of a chunk that lost its nodes has first acceptors of its own.
+    let salvage = store.salvage(chunk.clone()).await.unwrap_or_default();
+    let group = groups.iter().rev().find(|group| group.from_seq <= sequence);
+    let members = salvage.map(|salvage| salvage.members);
+    let Some(members) = members.or_else(|| group.map(|group| group.members.clone())) else {
         return Ok(());
     };
     let placed: BTreeSet<_> = first.nodes().into_iter().collect();
-    let stands: BTreeSet<_> = group.members.iter().copied().collect();
+    let stands: BTreeSet<_> = members.into_iter().collect();
     if first.layout.is_deleted() || placed == stands {
         return Ok(());
     }

@@ -144,6 +144,13 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// Nothing can be decided any more, and its survivors were told that it is deleted: so it is, for good.
+    pub(crate) fn buried(&mut self, placement: &Placement) {
+        self.chain.insert(placement.version, placement.clone());
+    }
+}
+
 /// Whether `after` is what can be made of `before`.
 fn follows(before: &Placement, after: &Placement) -> Result<(), String> {
     let same_bytes = (before.size, before.sha256) == (after.size, after.sha256);

@@ -37,7 +37,8 @@ impl Tables {
             let same_disk = disk(&node).is_some() && disk(known) == disk(&node);
             *label != node.label && known.url != node.url && !same_disk
         });
-        if let Some(disk) = disk(&node).filter(|disk| node.log_seq > 0 || self.disks.contains_key(disk)) {
+        if let Some(disk) = disk(&node).filter(|disk| node.trusted || node.log_seq > 0 || self.disks.contains_key(disk))
+        {
             let log = self.disks.entry(disk).or_default();
             log.log_seq = log.log_seq.max(node.log_seq);
             log.went_back = node.went_back;

@@ -82,21 +82,23 @@ async fn put_node(transaction: &mut Transaction<'static, Sqlite>, node: &Node) -
         .bind(&disk)
         .execute(&mut **transaction)
         .await?;
-    note_log(transaction, &disk, node.log_seq).await
+    if node.trusted || node.log_seq > 0 {
+        note_log(transaction, &disk, node.log_seq).await?;
+    }
+    Ok(())
 }
 
-/// A disk of which nobody said how far its log reaches leaves no trace: strangers must not fill the table.
+/// Only of a disk that is trusted, or of which somebody who is said how far its log reaches: strangers must not fill the
+/// table. Whoever is trusted may be named by a group at once, and has to be given up by name if it never comes back.
 async fn note_log(transaction: &mut Transaction<'static, Sqlite>, disk: &str, log_seq: u64) -> Result<(), StoreError> {
-    if log_seq > 0 {
-        sqlx::query(
-            "INSERT INTO disks (disk_uuid, log_seq, went_back) VALUES (?, ?, 0) \
-             ON CONFLICT (disk_uuid) DO UPDATE SET log_seq = MAX(log_seq, excluded.log_seq)",
-        )
-        .bind(disk)
-        .bind(sql_integer(log_seq))
-        .execute(&mut **transaction)
-        .await?;
-    }
+    sqlx::query(
+        "INSERT INTO disks (disk_uuid, log_seq, went_back) VALUES (?, ?, 0) \
+         ON CONFLICT (disk_uuid) DO UPDATE SET log_seq = MAX(log_seq, excluded.log_seq)",
+    )
+    .bind(disk)
+    .bind(sql_integer(log_seq))
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
 }
 
@@ -140,7 +142,7 @@ impl SqliteStore {
         if updated.rows_affected() == 0 {
             return Ok(None);
         }
-        if let (Some(disk), Some(log_seq)) = (&disk, beat.log_seq) {
+        if let (Some(disk), Some(log_seq)) = (&disk, beat.log_seq.filter(|log_seq| *log_seq > 0)) {
             note_log(&mut transaction, disk, log_seq).await?;
         }
         let node = node_labelled(&mut transaction, &label).await?;
