@@ -238,7 +238,7 @@ async fn round(bench: &Bench, cluster: &Cluster, chunks: u64, found: &mut Found)
         .context("the metadata service does not run")?;
     // Counting pauses for up to a minute after it was busy: several passes are in it.
     let length = match bench.length {
-        Length::Full => Duration::from_secs(240),
+        Length::Full => Duration::from_secs(150),
         Length::Quick => Duration::from_secs(20),
         Length::Smoke => Duration::from_secs(2),
     };

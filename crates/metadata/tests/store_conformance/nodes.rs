@@ -186,12 +186,22 @@ pub(crate) async fn what_is_known_of_a_disk_outlives_its_place(store: Shared) {
     let back = put(&store, low).await;
     assert_eq!((back.log_seq, back.went_back), (10, true));
     assert!(!store.trust("node-z".into(), acceptor(1).uuid).await.unwrap());
-    let gone = Node {
+    let stranger = |trusted| Node {
         log_seq: 0,
+        trusted,
         ..node("node-y", 8, Some(4))
     };
-    put(&store, gone).await;
-    assert_eq!(remembered(&store, 4).await, None, "nobody said how far its log reaches");
+    put(&store, stranger(false)).await;
+    assert_eq!(remembered(&store, 4).await, None, "anybody can say so");
+    // From then on it may be named by a group, and has to be given up by name if it never comes back.
+    assert!(store.trust("node-y".into(), acceptor(4).uuid).await.unwrap());
+    assert_eq!(remembered(&store, 4).await, Some(DiskLog::default()));
+    put(&store, node("node-y", 8, Some(5))).await;
+    store.set_role(acceptor(4).uuid, NodeRole::Removed).await.unwrap();
+    assert_eq!(
+        store.roles().await.unwrap().get(&acceptor(4).uuid),
+        Some(&NodeRole::Removed)
+    );
 }
 
 pub(crate) async fn a_registration_sees_what_it_replaces(store: Shared) {

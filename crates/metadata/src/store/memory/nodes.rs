@@ -95,7 +95,11 @@ impl Nodes for MemoryStore {
         let went_back = tables.disks.get(&disk).is_some_and(|log| log.went_back);
         let node = tables.nodes.get_mut(&label);
         let node = node.filter(|node| node.acceptor.is_some_and(|acceptor| acceptor.uuid == disk) && !went_back);
-        ready(Ok(node.map(|node| node.trusted = true).is_some()))
+        let is_trusted = node.map(|node| node.trusted = true).is_some();
+        if is_trusted {
+            tables.disks.entry(disk).or_default();
+        }
+        ready(Ok(is_trusted))
     }
 
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>> {

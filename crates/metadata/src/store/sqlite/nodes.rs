@@ -227,15 +227,21 @@ impl Nodes for SqliteStore {
 
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool> {
         Box::pin(async move {
+            let mut transaction = self.write().await?;
             let updated = sqlx::query(
                 "UPDATE nodes SET trusted = 1 WHERE node_id = ?1 AND disk_uuid = ?2 \
                  AND NOT EXISTS (SELECT 1 FROM disks WHERE disk_uuid = ?2 AND went_back != 0)",
             )
             .bind(label)
             .bind(disk.to_string())
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await?;
-            Ok(updated.rows_affected() > 0)
+            let is_trusted = updated.rows_affected() > 0;
+            if is_trusted {
+                note_log(&mut transaction, &disk.to_string(), 0).await?;
+            }
+            transaction.commit().await?;
+            Ok(is_trusted)
         })
     }
 

@@ -1,0 +1,388 @@
+//! A cluster that heals itself, at full size, with real processes: nodes die, come and go while people watch and upload,
+//! and everything is whole again without a command.
+//!
+//! Long: `make soak`, or one of them by
+//! `cargo test -p vstack --release --test heals -- --ignored --nocapture --test-threads=1 NAME`.
+//! `VSTACK_HEAL_GB` says how much is stored, all copies together (2), `VSTACK_HEAL_PLAYERS` how many watch (50),
+//! `VSTACK_HEAL_KILLS` how many processes are killed (200).
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod load;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use harness::{Cluster, get_json, http, media, service::Service, wait_at_most};
+use load::{Players, Readers, Uploads};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use serde_json::Value;
+
+/// As short as nodes may be silent in these tests, in seconds.
+const NODE_TIMEOUT: u64 = 6;
+const REPAIR_GRACE: u64 = 6;
+const SETTINGS: [(&str, &str); 8] = [
+    ("HEARTBEAT_INTERVAL", "1"),
+    ("NODE_TIMEOUT", "6"),
+    ("REPAIR_GRACE", "6"),
+    ("OWNER_TIMEOUT", "20"),
+    ("GC_GRACE", "5"),
+    ("GC_INTERVAL", "2"),
+    ("STAGING_TTL", "120"),
+    ("TRASH_TIME", "0"),
+];
+/// Copies of each chunk.
+const COPIES: u64 = 3;
+/// For everything to be whole.
+const HEALS_WITHIN: Duration = Duration::from_secs(1_200);
+/// Chunks that are under-replicated once a node is missed; those just uploaded may be a few.
+const MISSED: u64 = 50;
+const SEED: u64 = 20_261_122;
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    let text = std::env::var(name).ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn bytes_wanted() -> u64 {
+    number("VSTACK_HEAL_GB", 2_u64) * 1_000_000_000
+}
+
+/// A cluster that holds so much that somebody may watch.
+struct Filled {
+    cluster: Cluster,
+    film: PathBuf,
+    videos: Vec<String>,
+}
+
+impl Filled {
+    fn start(nodes: &str) -> Self {
+        let cluster = Cluster::start_with(&["--nodes", nodes, "--no-restart"], &SETTINGS);
+        Self::fill(cluster)
+    }
+
+    fn fill(cluster: Cluster) -> Self {
+        let film = media::busy_clip(cluster.scratch("").as_path(), "film.mp4", 90, 8);
+        let size = film.metadata().unwrap().len() * COPIES;
+        let mut filled = Self {
+            cluster,
+            film,
+            videos: Vec::new(),
+        };
+        for _ in 0..bytes_wanted().div_ceil(size).max(2) {
+            let status = filled.cluster.upload(&filled.film);
+            assert_eq!(status["status"], "completed", "{status}");
+            filled.videos.push(status["video_id"].as_str().unwrap().to_owned());
+        }
+        filled.is_healthy();
+        filled
+    }
+
+    fn is_healthy(&self) -> Value {
+        wait_at_most(HEALS_WITHIN, "a healthy census", || {
+            let census = self.try_census()?;
+            (census["health"] == "healthy").then_some(census)
+        })
+    }
+
+    fn try_census(&self) -> Option<Value> {
+        let url = format!("{}/census", self.cluster.url("metadata"));
+        let answer = harness::try_http("GET", &url, |request| request.timeout(Duration::from_secs(10))).ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    fn call(&self, method: &str, path: &str) {
+        let url = format!("{}{path}", self.cluster.url("metadata"));
+        let answer = http(method, &url, |request| request);
+        assert_eq!(
+            answer.status,
+            200,
+            "{method} {path}: {}",
+            String::from_utf8_lossy(&answer.body)
+        );
+    }
+
+    fn moved_bytes(&self) -> u64 {
+        let repairs = get_json(&format!("{}/repairs", self.cluster.url("metadata")));
+        repairs["done_bytes"].as_u64().unwrap()
+    }
+
+    /// Bytes that decisions place at each node.
+    fn placed(census: &Value) -> Vec<(String, u64)> {
+        let nodes = census["nodes"].as_array().unwrap().iter();
+        let of = |node: &Value| {
+            let label = node["node"].as_str().unwrap().to_owned();
+            (label, node["placed_bytes"].as_u64().unwrap())
+        };
+        nodes.map(of).collect()
+    }
+
+    /// Every video can be had, byte for byte.
+    fn all_can_be_had(&self) {
+        let expected = media::hashes(&self.film, "v:0");
+        for video in &self.videos {
+            let saved = self.cluster.scratch("saved.mp4");
+            self.cluster
+                .ok(&["play", video, "--speed", "max", "--output", saved.to_str().unwrap()]);
+            assert_eq!(media::hashes(&saved, "v:0"), expected, "{video}");
+        }
+    }
+}
+
+/// One of four nodes dies for good while fifty people watch and two upload.
+#[test]
+#[ignore = "long: make soak"]
+fn a_dead_node_is_replaced_while_people_watch() {
+    let filled = Filled::start("4");
+    let players = Players::start(&filled.cluster, &filled.videos, number("VSTACK_HEAL_PLAYERS", 50));
+    let uploads = Uploads::start(&filled.cluster, &filled.film, 2);
+    let readers = Readers::start(&filled.cluster, &filled.videos);
+    players.wait_playing();
+    let before = readers.measure(Duration::from_secs(20));
+    let (killed, moved) = (Instant::now(), filled.moved_bytes());
+    assert!(filled.cluster.kill("storage-node-4"));
+    let noticed = wait_at_most(Duration::from_secs(60), "it to be missed", || {
+        let census = filled.try_census()?;
+        (census["tally"]["under_replicated"].as_u64() > Some(MISSED)).then(|| killed.elapsed())
+    });
+    let during = readers.measure_until(|| {
+        let census = filled.try_census();
+        killed.elapsed() > Duration::from_secs(NODE_TIMEOUT + REPAIR_GRACE)
+            && census.is_some_and(|census| {
+                let tally = &census["tally"];
+                tally["under_replicated"] == 0 && tally["endangered"] == 0 && tally["out_of_reach"] == 0
+            })
+    });
+    let healed = killed.elapsed();
+    let (uploaded, failed) = uploads.stop();
+    let stalls = players.stalls();
+    let census = filled.is_healthy();
+    let moved = filled.moved_bytes() - moved;
+    let repairing = healed
+        .saturating_sub(noticed + Duration::from_secs(REPAIR_GRACE))
+        .as_secs_f64();
+    println!(
+        "missed after {noticed:.1?}, whole after {healed:.1?}: {:.0} MB moved, {:.0} MB/s; reads: p99 {:.1?} before, \
+         {:.1?} during, {} and {} of them, {} failed; {stalls} stalls of {} players; {uploaded} uploads, {failed} failed; \
+         {} chunks whole",
+        moved as f64 / 1e6,
+        moved as f64 / 1e6 / repairing.max(1.0),
+        before.p99(),
+        during.p99(),
+        before.count(),
+        during.count(),
+        before.failed + during.failed,
+        number("VSTACK_HEAL_PLAYERS", 50_usize),
+        census["tally"]["whole"],
+    );
+    assert!(
+        noticed <= Duration::from_secs(NODE_TIMEOUT + 5),
+        "missed after {noticed:?}"
+    );
+    assert_eq!((stalls, failed), (0, 0));
+    assert_eq!(before.failed + during.failed, 0);
+    filled.all_can_be_had();
+}
+
+/// A node comes, one is emptied, one is taken out, one dies and is replaced, all under load.
+#[test]
+#[ignore = "long: make soak"]
+fn nodes_come_and_go_under_load() {
+    let mut filled = Filled::start("4");
+    let readers = Readers::start(&filled.cluster, &filled.videos);
+    let uploads = Uploads::start(&filled.cluster, &filled.film, 1);
+    let new = join(&filled.cluster, "storage-node-5");
+    let began = Instant::now();
+    // Nobody says anything: it fills up by itself.
+    wait_at_most(HEALS_WITHIN, "nodes that hold the same", || {
+        let census = filled.try_census()?;
+        let imbalance = imbalance(&Filled::placed(&census))?;
+        (census["health"] == "healthy" && imbalance <= 0.10).then_some(())
+    });
+    println!("a fifth node has its share after {:.0?}", began.elapsed());
+    let began = Instant::now();
+    filled.call("POST", "/nodes/storage-node-1/drain");
+    wait_at_most(HEALS_WITHIN, "a node to be empty", || {
+        let census = filled.try_census()?;
+        let placed = Filled::placed(&census);
+        let emptied = placed
+            .iter()
+            .any(|(node, bytes)| node == "storage-node-1" && *bytes == 0);
+        (emptied && census["health"] == "healthy").then_some(())
+    });
+    println!("one is emptied after {:.0?}", began.elapsed());
+    // Twice: the same.
+    filled.call("DELETE", "/nodes/storage-node-1");
+    filled.call("DELETE", "/nodes/storage-node-1");
+    wait_at_most(HEALS_WITHIN, "a node to be taken out", || {
+        let all = get_json(&format!("{}/nodes/all", filled.cluster.url("metadata")));
+        (all["nodes"].as_array()?.len() == 4).then_some(())
+    });
+    let began = Instant::now();
+    assert!(filled.cluster.kill("storage-node-2"));
+    let another = join(&filled.cluster, "storage-node-6");
+    filled.call("DELETE", "/nodes/storage-node-2");
+    wait_at_most(HEALS_WITHIN, "another to take its place", || {
+        let all = get_json(&format!("{}/nodes/all", filled.cluster.url("metadata")));
+        let gone = all["nodes"]
+            .as_array()?
+            .iter()
+            .all(|node| node["node_id"] != "storage-node-2");
+        (gone && filled.try_census()?["health"] == "healthy").then_some(())
+    });
+    println!("one that died is replaced after {:.0?}", began.elapsed());
+    let seen = readers.stop();
+    let (uploaded, failed) = uploads.stop();
+    println!(
+        "{} reads, {} failed; {uploaded} uploads, {failed} failed",
+        seen.count(),
+        seen.failed
+    );
+    assert_eq!((seen.failed, failed), (0, 0));
+    filled.videos.truncate(3);
+    filled.all_can_be_had();
+    drop((new, another));
+}
+
+/// Half of everything is deleted: its space comes back on every node within five minutes.
+#[test]
+#[ignore = "long: make soak"]
+fn the_space_of_what_is_deleted_comes_back() {
+    let mut filled = Filled::start("4");
+    let used = |filled: &Filled| -> Vec<u64> {
+        (1..=4)
+            .map(|n| disk_bytes(&filled.cluster.data().join(format!("nodes/storage-node-{n}"))))
+            .collect()
+    };
+    let before = used(&filled);
+    let (gone, kept): (Vec<_>, Vec<_>) = filled.videos.iter().cloned().enumerate().partition(|(n, _)| n % 2 == 0);
+    let began = Instant::now();
+    for (_, video) in gone {
+        filled.call("DELETE", &format!("/video/{video}"));
+    }
+    filled.videos = kept.into_iter().map(|(_, video)| video).collect();
+    let after = wait_at_most(Duration::from_secs(300), "the space to come back", || {
+        let census = filled.try_census()?;
+        let placed = Filled::placed(&census);
+        let used = used(&filled);
+        let mut nodes = used.iter().zip(1..);
+        // A superblock is prepared ahead, and one is written to.
+        let room = 2 * 67_108_864;
+        let back = nodes.all(|(used, n)| {
+            let label = format!("storage-node-{n}");
+            let placed = placed.iter().find(|(node, _)| *node == label);
+            placed.is_some_and(|(_, placed)| *used as f64 <= *placed as f64 * 1.15 + f64::from(room))
+        });
+        back.then_some(used)
+    });
+    println!("used {before:?}, {after:?} after {:.0?}", began.elapsed());
+    filled.is_healthy();
+    filled.all_can_be_had();
+}
+
+/// Any process is killed, two hundred times, while nodes are emptied and filled, videos uploaded and deleted.
+#[test]
+#[ignore = "long: make soak"]
+fn kills_while_it_heals_lose_nothing() {
+    let cluster = Cluster::start_with(&["--nodes", "5"], &SETTINGS);
+    let mut filled = Filled::fill(cluster);
+    let mut rng = StdRng::seed_from_u64(SEED);
+    let mut drained: Option<String> = None;
+    let names = filled.cluster.names();
+    let mut killed = 0;
+    for kill in 0..number("VSTACK_HEAL_KILLS", 200_u64) {
+        let metadata = filled.cluster.url("metadata");
+        // What is not heard just now is asked for another time.
+        let ask = |method: &str, path: &str| drop(harness::try_http(method, &format!("{metadata}{path}"), |it| it));
+        match kill % 8 {
+            0 => {
+                let node = format!("storage-node-{}", rng.random_range(1..=5));
+                ask("POST", &format!("/nodes/{node}/drain"));
+                drained = Some(node);
+            }
+            4 => {
+                if let Some(node) = drained.take() {
+                    ask("POST", &format!("/nodes/{node}/activate"));
+                }
+                ask("POST", "/rebalance");
+            }
+            2 => {
+                let output = filled.cluster.run(&["upload", filled.film.to_str().unwrap(), "--json"]);
+                if output.status.success() {
+                    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+                    filled.videos.push(status[0]["video_id"].as_str().unwrap().to_owned());
+                }
+            }
+            6 if filled.videos.len() > 2 => {
+                let video = filled.videos.remove(rng.random_range(0..filled.videos.len()));
+                ask("DELETE", &format!("/video/{video}"));
+            }
+            _ => {}
+        }
+        let until = Instant::now() + Duration::from_millis(rng.random_range(50..2_000));
+        wait_at_most(Duration::from_secs(5), "the moment", || {
+            (Instant::now() >= until).then_some(())
+        });
+        let victim = names.choose(&mut rng).unwrap();
+        killed += u64::from(filled.cluster.kill(victim));
+    }
+    for name in &names {
+        filled.cluster.wait_up(name);
+    }
+    for n in 1..=5 {
+        filled.call("POST", &format!("/nodes/storage-node-{n}/activate"));
+    }
+    let census = wait_at_most(HEALS_WITHIN, "a clean census", || {
+        let census = filled.try_census()?;
+        let no_orphans = census["nodes"].as_array()?.iter().all(|node| node["orphans"] == 0);
+        (census["health"] == "healthy" && no_orphans).then_some(census)
+    });
+    println!(
+        "{killed} kills: {} chunks, {} whole, no orphans",
+        census["tally"]["chunks"], census["tally"]["whole"]
+    );
+    filled.all_can_be_had();
+}
+
+/// A storage node that joins a cluster that runs.
+fn join(cluster: &Cluster, label: &str) -> Service {
+    let secret = std::fs::read_to_string(cluster.data().join("cluster-secret")).unwrap();
+    let data = cluster.scratch(label);
+    let (port, _held) = harness::service::free_port();
+    let env = [
+        ("NODE_ID", label),
+        ("PORT", &port),
+        ("NODE_URL", &format!("http://127.0.0.1:{port}")),
+        ("DATA_DIR", data.to_str().unwrap()),
+        ("METADATA_SERVICE_URL", &cluster.url("metadata")),
+        ("MAX_SUPERBLOCK_SIZE", "67108864"),
+    ];
+    let env: Vec<(&str, &str)> = env.into_iter().chain(SETTINGS).collect();
+    Service::start(
+        "storage-node",
+        &cluster.scratch(&format!("{label}.log")),
+        secret.trim(),
+        &env,
+    )
+}
+
+/// How far the fullest node is from the emptiest, as a part of the mean.
+fn imbalance(placed: &[(String, u64)]) -> Option<f64> {
+    let bytes = || placed.iter().map(|(_, bytes)| *bytes);
+    let mean = bytes().sum::<u64>() as f64 / placed.len() as f64;
+    let farthest = bytes().map(|bytes| (bytes as f64 - mean).abs()).fold(0.0, f64::max);
+    (mean > 0.0).then(|| farthest / mean)
+}
+
+/// What files below take of the disk.
+fn disk_bytes(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.blocks() * 512)
+        .sum()
+}
