@@ -17,7 +17,8 @@ use crate::output::{self, say};
 pub struct Options {
     #[command(flatten)]
     cluster: Cluster,
-    /// Label of the node, as `vstack status` shows it.
+    /// Label of the node, as `vstack status` shows it; `vstack remove` takes the UUID of a disk, too, as `vstack census`
+    /// shows one that is not registered any more.
     #[arg(value_name = "NODE")]
     node: String,
     /// Do not wait until it is done; it goes on by itself.
@@ -75,10 +76,11 @@ pub async fn remove(options: Options, stop: CancellationToken) -> anyhow::Result
         let mut looks = Looks::default();
         until(&stop, async || {
             let census = metadata.census().await?;
-            let counted = census.nodes.iter().find(|node| node.node == options.node);
+            // It may have been named by its disk.
+            let counted = census.nodes.iter().find(|counted| counted.node == node.node_id);
             looks.say(&options, counted.and_then(|node| node.stays_because.as_ref()));
             let nodes = metadata.nodes().await?;
-            let still = nodes.iter().find(|known| known.node_id == options.node);
+            let still = nodes.iter().find(|known| known.node_id == node.node_id);
             if still.is_some_and(|known| !known.role.is_leaving()) {
                 anyhow::bail!("{} was activated meanwhile, and stays", options.node);
             }

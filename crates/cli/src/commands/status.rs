@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::IsTerminal as _, process::ExitCode, time::D
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use vstack_api::metadata::{MetadataHealth, NodeInfo, NodeStatus, Stats};
+use vstack_api::metadata::{MetadataHealth, NodeInfo, NodeRole, NodeStatus, Stats};
 use vstack_client::ClientError;
 
 use super::{
@@ -92,13 +92,15 @@ fn is_well(node: &NodeInfo) -> bool {
     node.trusted && node.status == NodeStatus::Healthy
 }
 
-/// How a node is doing; one that is heard of and takes no part says so first.
+/// How a node is doing, and what part it takes where that is not all; one that is heard of and takes none says so first.
 fn standing(node: &NodeInfo) -> String {
     let word = format!("{:?}", node.status).to_lowercase();
-    if node.trusted || node.status == NodeStatus::Down {
+    if !node.trusted && node.status != NodeStatus::Down {
+        "not accepted: its log says why".to_owned()
+    } else if node.role == NodeRole::Active {
         word
     } else {
-        "not accepted: its log says why".to_owned()
+        format!("{word}, {}", node.role.as_str())
     }
 }
 
@@ -209,5 +211,10 @@ mod tests {
         assert!(!is_well(&refused) && standing(&refused).starts_with("not accepted"));
         let silent = node(true, "degraded");
         assert!(!is_well(&silent) && standing(&silent) == "degraded");
+        let leaving = NodeInfo {
+            role: NodeRole::Draining,
+            ..well
+        };
+        assert_eq!(standing(&leaving), "healthy, draining");
     }
 }
