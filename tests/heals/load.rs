@@ -164,7 +164,6 @@ impl Readers {
                 let chunk = known.get(video).and_then(|(_, chunks)| chunks.choose(&mut rng));
                 let read = Instant::now();
                 let mut done = chunk.is_some_and(|chunk| chunk.read(&http));
-                let took = read.elapsed();
                 if !done && let Some(id) = chunk.map(|chunk| chunk.id.clone()) {
                     // It may have been moved since it was looked up.
                     let again = chunks(&http, &metadata, video).unwrap_or_default();
@@ -173,7 +172,7 @@ impl Readers {
                 }
                 let mut seen = noted.lock().unwrap();
                 if done {
-                    seen.took.push(took)
+                    seen.took.push(read.elapsed())
                 } else {
                     seen.failed += 1
                 }

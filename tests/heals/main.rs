@@ -10,14 +10,17 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 mod load;
+mod planted;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use harness::{Cluster, get_json, http, media, service::Service, wait_at_most};
 use load::{Players, Readers, Uploads};
+use planted::Planter;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::Value;
 
@@ -73,12 +76,24 @@ impl Filled {
             videos: Vec::new(),
         };
         for _ in 0..bytes_wanted().div_ceil(size).max(2) {
-            let status = filled.cluster.upload(&filled.film);
-            assert_eq!(status["status"], "completed", "{status}");
-            filled.videos.push(status["video_id"].as_str().unwrap().to_owned());
+            filled.upload();
         }
         filled.is_healthy();
         filled
+    }
+
+    fn upload(&mut self) {
+        let status = self.cluster.upload(&self.film);
+        assert_eq!(status["status"], "completed", "{status}");
+        self.videos.push(status["video_id"].as_str().unwrap().to_owned());
+    }
+
+    fn metric(&self, service: &str, name: &str) -> Option<f64> {
+        let url = format!("{}/metrics", self.cluster.url(service));
+        let answer = harness::try_http("GET", &url, |request| request).ok()?;
+        let text = String::from_utf8(answer.body).ok()?;
+        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name))?;
+        line.rsplit(' ').next()?.parse().ok()
     }
 
     fn is_healthy(&self) -> Value {
@@ -283,6 +298,173 @@ fn the_space_of_what_is_deleted_comes_back() {
     filled.all_can_be_had();
 }
 
+/// A thousand faults on the disks of five nodes: found in one round of scrubbing, and repaired; what has no good copy left is
+/// named, and keeps nothing else waiting.
+#[test]
+#[ignore = "long: make soak"]
+fn a_thousand_faults_are_found_and_repaired() {
+    const FAULTS: usize = 1_000;
+    const BEYOND_REPAIR: usize = 5;
+    let cluster = Cluster::start_with(&["--nodes", "5"], &SETTINGS);
+    // Many chunks: what is planted leaves each a good copy.
+    let film = media::busy_clip(cluster.scratch("").as_path(), "film.mp4", 120, 2);
+    let mut filled = Filled {
+        cluster,
+        film,
+        videos: Vec::new(),
+    };
+    let directories: Vec<_> = (1..=5)
+        .map(|n| filled.cluster.data().join(format!("nodes/storage-node-{n}")))
+        .collect();
+    while filled.is_healthy()["tally"]["chunks"].as_u64() < Some(FAULTS as u64 * 7 / 10) {
+        for _ in 0..5 {
+            filled.upload();
+        }
+    }
+    let manifest = get_json(&format!(
+        "{}/manifest/{}",
+        filled.cluster.url("metadata"),
+        filled.videos[0]
+    ));
+    let chunks = manifest["chunks"].as_array().unwrap();
+    let lost: BTreeMap<u64, (String, f64, f64)> = chunks
+        .iter()
+        .skip(1)
+        .step_by(3)
+        .take(BEYOND_REPAIR)
+        .map(|chunk| {
+            let (from, to) = shown(chunk);
+            let id = chunk["chunk_id"].as_str().unwrap().to_owned();
+            (chunk["sequence_num"].as_u64().unwrap(), (id, from, to))
+        })
+        .collect();
+    filled.cluster.stop();
+    let mut planter = Planter::new(planted::copies(&directories), StdRng::seed_from_u64(SEED));
+    for (id, ..) in lost.values() {
+        planter.lose(id);
+    }
+    planter.lose_superblocks(4);
+    while planter.planted < FAULTS {
+        assert!(
+            planter.plant_one(),
+            "{} faults, and no room for another",
+            planter.planted
+        );
+    }
+    let settings = SETTINGS.into_iter().chain([("SCRUB_PERIOD", "30")]);
+    let began = Instant::now();
+    let started = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    filled.cluster.restart_stopped(&settings.collect::<Vec<_>>());
+    wait_at_most(HEALS_WITHIN, "a round of scrubbing at every node", || {
+        let scrubbed = |n| filled.metric(&format!("storage-node-{n}"), "vstack_scrub_completed_seconds");
+        (1..=5).all(|n| scrubbed(n) >= Some(started as f64)).then_some(())
+    });
+    let scrubbed = began.elapsed();
+    let census = wait_at_most(HEALS_WITHIN, "all but a few whole", || {
+        let census = filled.try_census()?;
+        let tally = |name: &str| census["tally"][name].as_u64();
+        let whole = tally("whole")? + BEYOND_REPAIR as u64 == tally("chunks")?;
+        (whole && census["complete"] == true && tally("lost") == Some(BEYOND_REPAIR as u64)).then_some(census)
+    });
+    println!(
+        "{} faults struck {} copies of {} chunks: every node scrubbed after {scrubbed:.0?}, all repaired after {:.0?}",
+        planter.planted,
+        planter.struck(),
+        census["tally"]["chunks"],
+        began.elapsed()
+    );
+    assert_eq!(census["health"], "lost");
+    assert_eq!(census["videos_not_whole"], 1, "{}", census["videos"]);
+    assert_eq!(census["videos"][0]["video_id"], filled.videos[0].as_str());
+    let named = census["videos"][0]["chunks"].as_array().unwrap().iter().map(|chunk| {
+        assert_eq!(chunk["standing"], "lost");
+        let (from, to) = (chunk["start_sec"].as_f64().unwrap(), chunk["end_sec"].as_f64().unwrap());
+        (
+            chunk["sequence_num"].as_u64().unwrap(),
+            (chunk["chunk_id"].as_str().unwrap().to_owned(), from, to),
+        )
+    });
+    assert_eq!(named.collect::<BTreeMap<_, _>>(), lost);
+    filled.videos.remove(0);
+    filled.all_can_be_had();
+}
+
+/// Two nodes of three are lost for good: whoever has a good copy left is salvaged and read all the while, the rest is named.
+#[test]
+#[ignore = "long: make soak"]
+fn two_nodes_of_three_are_lost() {
+    const DAMAGED: usize = 3;
+    let mut filled = Filled::start("3");
+    let manifest = get_json(&format!(
+        "{}/manifest/{}",
+        filled.cluster.url("metadata"),
+        filled.videos[0]
+    ));
+    let lost: Vec<_> = manifest["chunks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .skip(2)
+        .take(DAMAGED)
+        .collect();
+    let disks = get_json(&format!("{}/nodes/all", filled.cluster.url("metadata")));
+    filled.cluster.stop();
+    let survivor = filled.cluster.data().join("nodes/storage-node-1");
+    let mut planter = Planter::new(planted::copies(&[survivor]), StdRng::seed_from_u64(SEED));
+    for chunk in &lost {
+        planter.spoil(chunk["chunk_id"].as_str().unwrap());
+    }
+    for gone in ["storage-node-2", "storage-node-3"] {
+        std::fs::remove_dir_all(filled.cluster.data().join("nodes").join(gone)).unwrap();
+    }
+    let settings = SETTINGS.into_iter().chain([("SCRUB_PERIOD", "30")]);
+    let began = Instant::now();
+    filled.cluster.restart_stopped(&settings.collect::<Vec<_>>());
+    // Two new disks are there, with the labels of the old ones. Only a person knows that those do not come back.
+    for node in disks["nodes"].as_array().unwrap() {
+        if node["node_id"] != "storage-node-1" {
+            filled.call("DELETE", &format!("/nodes/{}", node["disk_uuid"].as_str().unwrap()));
+        }
+    }
+    let readers = Readers::start(&filled.cluster, &filled.videos[1..]);
+    let census = wait_at_most(HEALS_WITHIN, "all but a few whole", || {
+        let census = filled.try_census()?;
+        let tally = |name: &str| census["tally"][name].as_u64();
+        let whole = tally("whole")? + DAMAGED as u64 == tally("chunks")?;
+        (whole && census["complete"] == true && tally("lost") == Some(DAMAGED as u64)).then_some(census)
+    });
+    let seen = readers.stop();
+    println!(
+        "{} chunks, {} of them lost; all others whole after {:.0?}; {} reads meanwhile, {} failed",
+        census["tally"]["chunks"],
+        census["tally"]["lost"],
+        began.elapsed(),
+        seen.count(),
+        seen.failed
+    );
+    let named = census["videos"][0]["chunks"].as_array().unwrap().iter();
+    let named: Vec<_> = named
+        .map(|chunk| {
+            (
+                &chunk["sequence_num"],
+                chunk["start_sec"].as_f64(),
+                chunk["end_sec"].as_f64(),
+            )
+        })
+        .collect();
+    let expected = lost.iter().map(|chunk| {
+        let (from, to) = shown(chunk);
+        (&chunk["sequence_num"], Some(from), Some(to))
+    });
+    assert_eq!(named, expected.collect::<Vec<_>>());
+    assert_eq!(seen.failed, 0);
+    filled.videos.remove(0);
+    filled.all_can_be_had();
+}
+
 /// Any process is killed, two hundred times, while nodes are emptied and filled, videos uploaded and deleted.
 #[test]
 #[ignore = "long: make soak"]
@@ -367,6 +549,12 @@ fn join(cluster: &Cluster, label: &str) -> Service {
         secret.trim(),
         &env,
     )
+}
+
+/// From when to when a chunk of a manifest is shown, in seconds.
+fn shown(chunk: &Value) -> (f64, f64) {
+    let from = chunk["start_sec"].as_f64().unwrap();
+    (from, from + chunk["duration_sec"].as_f64().unwrap())
 }
 
 /// How far the fullest node is from the emptiest, as a part of the mean.

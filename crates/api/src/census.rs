@@ -158,6 +158,22 @@ pub struct Repair {
     pub failed: Option<String>,
 }
 
+/// Copies that were found damaged or missing where they should be, since the cluster began: each is found once, and
+/// `found` is `repaired`, `ended` and `open` together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HarmedCopies {
+    /// All of them.
+    pub found: u64,
+    /// Whole again, there or on another node.
+    pub repaired: u64,
+    /// Gone with their video before that.
+    pub ended: u64,
+    /// Neither.
+    pub open: u64,
+    /// Of those that are open: no good copy is left anywhere.
+    pub beyond_repair: u64,
+}
+
 /// `GET /repairs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Repairs {
@@ -179,4 +195,6 @@ pub struct Repairs {
     pub uneven: u64,
     /// They are moved as fast as repairs, because somebody asked for it.
     pub hurried: bool,
+    /// What was found damaged or missing.
+    pub harmed: HarmedCopies,
 }

@@ -30,7 +30,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The versions there were, each by how the checksum of its migration begins. What was released is never edited: a
 /// database that has it would be refused.
-const VERSIONS: [(i64, &str); 9] = [
+const VERSIONS: [(i64, &str); 10] = [
     (1, "5d930956"),
     (2, "89110456"),
     (3, "c96bc1f8"),
@@ -40,6 +40,7 @@ const VERSIONS: [(i64, &str); 9] = [
     (7, "fee44e3c"),
     (8, "6e2c7667"),
     (9, "e61e9a39"),
+    (10, "90707146"),
 ];
 
 /// A node; `log_seq` stood beside it before version 4.

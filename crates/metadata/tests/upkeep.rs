@@ -253,6 +253,8 @@ async fn a_damaged_copy_is_restored_where_it_is() {
         (&restored["chunk_id"], &restored["failed"]),
         (&json!(chunk), &Value::Null)
     );
+    let harmed = json!({ "found": 1, "repaired": 1, "ended": 0, "open": 0, "beyond_repair": 0 });
+    assert_eq!(repairs["harmed"], harmed);
     cluster.stop().await;
 }
 
@@ -406,6 +408,9 @@ async fn what_is_lost_is_named_by_its_timecode_and_keeps_nothing_else_waiting() 
         (&lost["sequence_num"], &lost["start_sec"], &lost["end_sec"]),
         (&json!(1), &json!(10.0), &json!(20.0))
     );
+    let (_, repairs) = cluster.service.get("/repairs").await;
+    let harmed = json!({ "found": 3, "repaired": 1, "ended": 0, "open": 2, "beyond_repair": 2 });
+    assert_eq!(repairs["harmed"], harmed);
     cluster.stop().await;
 }
 

@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod census;
+pub mod harm;
 pub mod plan;
 pub mod report;
 pub mod standing;

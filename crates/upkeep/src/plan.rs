@@ -109,7 +109,7 @@ impl<'a> Outlook<'a> {
         self.reach.get(usize::from(item.node)).copied().unwrap_or(Reach::Lost)
     }
 
-    fn is_up(&self, item: &Item) -> bool {
+    pub(crate) fn is_up(&self, item: &Item) -> bool {
         self.reach(item) == Reach::Up
     }
 

@@ -300,4 +300,13 @@ export interface Repairs {
   rate_bytes_per_second: number;
   uneven: number;
   hurried: boolean;
+  harmed: HarmedCopies;
+}
+
+export interface HarmedCopies {
+  found: number;
+  repaired: number;
+  ended: number;
+  open: number;
+  beyond_repair: number;
 }

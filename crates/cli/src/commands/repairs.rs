@@ -61,6 +61,16 @@ fn show(options: &Options, repairs: &Repairs) -> anyhow::Result<()> {
         repairs.rate_bytes_per_second as f64 / 1e6,
         repairs.failures,
     );
+    let harmed = repairs.harmed;
+    out!(
+        "{} copies were ever found damaged or missing: {} repaired, {} gone with their video, {} to be repaired, {} beyond \
+         repair",
+        harmed.found,
+        harmed.repaired,
+        harmed.ended,
+        harmed.open.saturating_sub(harmed.beyond_repair),
+        harmed.beyond_repair,
+    );
     let shown = repairs.running.iter().chain(repairs.recent.iter().take(options.recent));
     let mut table = output::table(&["BEGAN", "TOOK", "WHAT", "BECAUSE", "CHUNK", "OUTCOME"]);
     for repair in shown {

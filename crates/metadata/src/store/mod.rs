@@ -8,6 +8,7 @@
 
 mod changes;
 mod chunk;
+mod harm;
 mod memory;
 mod node;
 mod salvage;
@@ -18,6 +19,7 @@ use futures_util::future::BoxFuture;
 
 pub use changes::{Changes, Feed};
 pub use chunk::{Chunk, Chunks, Footprint, LEARN_CHUNKS_MAX, Learned, ModeTotals, StoredMode, Totals};
+pub use harm::Harms;
 pub use memory::MemoryStore;
 pub use node::{DAMAGED_MAX, Decide, DiskLog, Known, NODES_MAX, Node, NodeBeat, Nodes};
 pub use salvage::{Salvage, Salvages};
@@ -31,7 +33,7 @@ pub use video::{
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Everything the service needs of its database.
-pub trait Store: Videos + Chunks + Nodes + Feed + Salvages {
+pub trait Store: Videos + Chunks + Nodes + Feed + Salvages + Harms {
     /// Whether the database answers.
     fn ping(&self) -> Answer<'_, ()>;
 }

@@ -17,12 +17,13 @@ use vstack_types::{Monotonic, NodeRef};
 use vstack_upkeep::{
     balance::{placed, shifts},
     census::Part,
+    harm::{Book, Changes},
     plan::{Cluster, Due, Job, Outlook},
     report::report,
     standing::Standing,
 };
 
-use super::{Attendance, Counted, Planned, State, Strange, Summary, Told, leaving};
+use super::{Attendance, Counted, Harmed, Planned, State, Strange, Summary, Told, leaving};
 use crate::{
     app::App,
     registry,
@@ -46,14 +47,14 @@ const ASKED_AT_ONCE: usize = 2;
 
 /// Works until the service stops.
 pub(super) async fn run(app: &App) {
-    let mut last = Seen::default();
+    let mut before = Before::default();
     loop {
         let began = app.clock.monotonic();
         let busy = Busy::default();
         let counted = tokio::select! {
             biased;
             () = app.shutdown.cancelled() => return,
-            counted = pass(app, &mut last, &busy) => counted,
+            counted = pass(app, &mut before, &busy) => counted,
         };
         if let Err(error) = counted {
             tracing::warn!(%error, "what is stored could not be counted; it is tried again");
@@ -93,6 +94,14 @@ impl Busy {
             .fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
         done
     }
+}
+
+/// What the last pass left to the next.
+#[derive(Debug, Default)]
+struct Before {
+    seen: Seen,
+    /// As the store has it; none before it was read.
+    book: Option<Book>,
 }
 
 /// What the last plan was made from: of the same, the same would be made.
@@ -140,7 +149,7 @@ fn seconds(app: &App) -> u32 {
     u32::try_from(app.clock.monotonic().since_start().as_secs()).unwrap_or(u32::MAX)
 }
 
-async fn pass(app: &App, last: &mut Seen, busy: &Busy) -> Result<(), StoreError> {
+async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreError> {
     learn(app, busy).await?;
     let nodes = app.store.nodes().await?;
     let urls = registry::node_urls(&nodes);
@@ -164,11 +173,20 @@ async fn pass(app: &App, last: &mut Seen, busy: &Busy) -> Result<(), StoreError>
         caught_up,
         unsettled: false,
     };
-    if *last == seen {
+    if before.seen == seen {
         app.upkeep.still_so(app);
     } else {
-        seen.unsettled = busy.with(app, || judge(app, &seen));
-        *last = seen;
+        if before.book.is_none() {
+            before.book = Some(app.store.harms().await?);
+        }
+        let book = before.book.get_or_insert_default();
+        let judged = busy.with(app, || judge(app, &seen, book));
+        if !judged.harm.is_empty() {
+            app.store.note_harms(judged.harm.clone()).await?;
+            book.apply(&judged.harm);
+        }
+        seen.unsettled = judged.unsettled;
+        before.seen = seen;
     }
     let found = leaving::Found {
         named: &named,
@@ -252,8 +270,16 @@ fn trouble(app: &App, node: NodeRef, why: String) {
     counted.trouble = Some(why);
 }
 
-/// Sums everything up, and plans what is to be done; says whether anything is, or is being done.
-fn judge(app: &App, seen: &Seen) -> bool {
+/// What judging came to.
+struct Judged {
+    /// Something is to be done, or is being done.
+    unsettled: bool,
+    /// To be written into the book.
+    harm: Changes,
+}
+
+/// Sums everything up, and plans what is to be done.
+fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let attendance = &seen.attendance;
     let cluster = Cluster {
         nodes: &seen.candidates,
@@ -267,6 +293,17 @@ fn judge(app: &App, seen: &Seen) -> bool {
     state.counted.retain(|node, _| kept(node));
     let outlook = Outlook::new(&state.census, cluster);
     let report = report(&outlook);
+    let mut book = book.clone();
+    let mut harm = Changes::default();
+    if seen.caught_up {
+        harm = book.compare(&outlook);
+        book.apply(&harm);
+    }
+    let harmed = Harmed {
+        totals: book.totals,
+        open: book.open.len() as u64,
+        beyond_repair: book.beyond_repair(&outlook),
+    };
     let mut plan: Vec<Planned> = Vec::new();
     for (video, row) in state.census.rows() {
         let key = (video, row.part);
@@ -332,6 +369,7 @@ fn judge(app: &App, seen: &Seen) -> bool {
         attendance: Arc::clone(attendance),
         placed: state.caught_up.then(|| placed(&state.census)),
         uneven,
+        harmed,
     };
     drop(state);
     // The worst is taken from the end.
@@ -341,11 +379,15 @@ fn judge(app: &App, seen: &Seen) -> bool {
     let orphans = summary.nodes.values().map(|counted| counted.orphans).sum();
     let tally = &summary.report.tally;
     app.upkeep.metrics.counted(tally, summary.complete, orphans, waiting);
+    app.upkeep.metrics.harmed(&summary.harmed);
     app.upkeep.set_summary(summary);
     if any {
         app.upkeep.planned.notify_one();
     }
-    any || !tries.held_back.is_empty()
+    Judged {
+        unsettled: any || !tries.held_back.is_empty(),
+        harm,
+    }
 }
 
 /// Until when the next count is awaited.

@@ -424,4 +424,68 @@ mod tests {
         let wait = allowance.wait(at(60_000));
         assert!((1_999..=2_001).contains(&wait.as_millis()), "{wait:?}");
     }
+
+    const KEY: Key = (VideoId::from_bytes([1; 16]), Part::Chunk(0));
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::from_start(Duration::from_secs(seconds))
+    }
+
+    /// A try that begins and ends at once.
+    fn tried(mending: &Mending, now: Monotonic, outcome: Result<Done, Failed>) {
+        let begun = Mended {
+            chunk: ChunkId::of_video(KEY.0, 0),
+            video: KEY.0,
+            what: "restore_copy",
+            why: Standing::Endangered,
+            began: Timestamp(0),
+            took: None,
+            bytes: 0,
+            failed: None,
+            to: Vec::new(),
+        };
+        let mut ledger = mending.ledger();
+        assert!(ledger.may_begin(KEY, now).is_some(), "at {now:?}");
+        ledger.running.insert(KEY, begun);
+        assert!(ledger.may_begin(KEY, now).is_none(), "one at a time");
+        ledger.ended(KEY, (Timestamp(0), now), outcome);
+    }
+
+    #[test]
+    fn what_does_not_work_is_left_for_longer_each_time_and_its_node_is_avoided() {
+        let mending = Mending::default();
+        let node = NodeRef::first(vstack_types::NodeUuid::from_bytes([7; 16]));
+        let mut now = at(0);
+        for (tries, wait) in [(1, 4), (2, 8), (3, 16)] {
+            tried(&mending, now, Err(Failed::at(node, "it hangs")));
+            let (almost, then) = (now + Duration::from_secs(wait - 1), now + Duration::from_secs(wait));
+            assert!(mending.tries(almost).held_back.contains(&KEY));
+            assert!(mending.ledger().may_begin(KEY, almost).is_none());
+            assert!(!mending.tries(then).held_back.contains(&KEY));
+            assert_eq!(mending.ledger().may_begin(KEY, then), Some(tries));
+            let avoided = mending.tries(then).avoided.get(&KEY).cloned();
+            assert_eq!(avoided.is_some(), tries == TRIES_AT_A_NODE, "after {tries} tries");
+            now = then;
+        }
+        // What only may have helped is left as well, and what did is forgotten.
+        tried(&mending, now, Ok(Done::Told));
+        assert!(mending.tries(now + Duration::from_secs(31)).held_back.contains(&KEY));
+        now = now + Duration::from_secs(32);
+        tried(&mending, now, Ok(Done::Mended { bytes: 5 }));
+        assert_eq!(mending.ledger().may_begin(KEY, now), Some(0));
+        assert!(mending.tries(now).avoided.is_empty());
+        let progress = mending.progress();
+        assert_eq!((progress.done, progress.done_bytes, progress.failures), (2, 5, 3));
+        assert_eq!(progress.recent.len(), 5);
+    }
+
+    #[test]
+    fn what_is_well_again_is_another_matter_when_it_fails_later() {
+        let mending = Mending::default();
+        tried(&mending, at(0), Err(Failed::because("nobody has it")));
+        mending.keep_tried(|key| *key == KEY);
+        assert!(mending.ledger().may_begin(KEY, at(1)).is_none());
+        mending.keep_tried(|_| false);
+        assert_eq!(mending.ledger().may_begin(KEY, at(1)), Some(0));
+    }
 }

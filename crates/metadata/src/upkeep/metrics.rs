@@ -8,6 +8,8 @@ use prometheus_client::{
 };
 use vstack_upkeep::report::Tally;
 
+use super::Harmed;
+
 type Label = [(&'static str, &'static str); 1];
 
 /// Cheap to clone.
@@ -21,6 +23,7 @@ pub(super) struct Metrics {
     failures: Counter,
     bytes: Counter,
     busy: Counter<f64, AtomicU64>,
+    harmed: Family<Label, Gauge>,
 }
 
 fn gauge(value: u64) -> i64 {
@@ -37,6 +40,8 @@ impl Metrics {
         registry.register("vstack_census_orphans", help, self.orphans.clone());
         let help = "Time of a processor that counting took, in seconds";
         registry.register("vstack_census_busy_seconds", help, self.busy.clone());
+        let help = "Copies that were ever found damaged or missing, by what became of them";
+        registry.register("vstack_harmed_copies", help, self.harmed.clone());
         let help = "Chunks that wait to be mended or evened out";
         registry.register("vstack_repairs_waiting", help, self.waiting.clone());
         let help = "Chunks mended, by what was done";
@@ -61,6 +66,17 @@ impl Metrics {
         self.complete.set(complete.into());
         self.orphans.set(gauge(orphans));
         self.waiting.set(gauge(waiting));
+    }
+
+    pub(super) fn harmed(&self, harmed: &Harmed) {
+        for (outcome, count) in [
+            ("repaired", harmed.totals.repaired),
+            ("ended", harmed.totals.ended),
+            ("open", harmed.open - harmed.beyond_repair),
+            ("beyond_repair", harmed.beyond_repair),
+        ] {
+            self.harmed.get_or_create(&[("outcome", outcome)]).set(gauge(count));
+        }
     }
 
     pub(super) fn was_busy(&self, seconds: f64) {

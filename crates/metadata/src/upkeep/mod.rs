@@ -30,6 +30,7 @@ use vstack_types::{FingerprintKey, Monotonic, NodeRef, ProcessUuid, Timestamp, V
 use vstack_upkeep::{
     balance::Placed,
     census::{Census, Part},
+    harm::Totals,
     plan::Due,
     report::Report,
 };
@@ -91,6 +92,15 @@ impl State {
     }
 }
 
+/// Copies that were found damaged or missing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Harmed {
+    totals: Totals,
+    /// Being repaired, or beyond repair.
+    open: u64,
+    beyond_repair: u64,
+}
+
 /// What the last pass came to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Summary {
@@ -108,6 +118,7 @@ pub(crate) struct Summary {
     pub(crate) placed: Option<BTreeMap<NodeRef, Placed>>,
     /// Chunks that are to be moved next so that nodes hold more nearly the same.
     pub(crate) uneven: usize,
+    harmed: Harmed,
 }
 
 /// What counting and mending share with handlers.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vstack_api::{
     WallTime,
-    census::{Census, ChunkStanding, Health, NodeCounted, Orphan, Repair, Repairs, Tally, VideoStanding},
+    census::{Census, ChunkStanding, HarmedCopies, Health, NodeCounted, Orphan, Repair, Repairs, Tally, VideoStanding},
 };
 use vstack_types::{NodeRef, VideoId};
 use vstack_upkeep::{
@@ -181,6 +181,8 @@ fn nodes(app: &App, summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> 
 /// What is being mended, and was.
 pub(crate) fn repairs(app: &App) -> Repairs {
     let progress = app.upkeep.mending.progress();
+    let summary = app.upkeep.summary();
+    let harmed = summary.harmed;
     let repair = |mended: Mended| Repair {
         chunk_id: mended.chunk,
         video_id: mended.video,
@@ -199,7 +201,14 @@ pub(crate) fn repairs(app: &App) -> Repairs {
         done_bytes: progress.done_bytes,
         failures: progress.failures,
         rate_bytes_per_second: app.settings.repair_rate,
-        uneven: app.upkeep.summary().uneven as u64,
+        uneven: summary.uneven as u64,
+        harmed: HarmedCopies {
+            found: harmed.totals.found,
+            repaired: harmed.totals.repaired,
+            ended: harmed.totals.ended,
+            open: harmed.open,
+            beyond_repair: harmed.beyond_repair,
+        },
         hurried: app.upkeep.is_hurried(),
     }
 }

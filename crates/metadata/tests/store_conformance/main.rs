@@ -5,6 +5,7 @@
 mod changes;
 mod chunks;
 mod groups;
+mod harm;
 mod nodes;
 mod reaping;
 mod records;
@@ -80,6 +81,8 @@ conformance! {
     changes:
         news_are_told_once_and_in_order
         a_video_that_ends_is_nobodys_concern_any_more;
+    harm:
+        what_is_found_is_entered_once_and_leaves_once;
     salvage:
         what_a_salvage_asks_first_is_written_down_once
         what_was_salvaged_takes_the_place_of_what_was_lost

@@ -5,6 +5,7 @@
 
 mod changes;
 mod chunks;
+mod harm;
 mod nodes;
 mod salvage;
 
@@ -15,6 +16,7 @@ use std::{
 
 use vstack_api::metadata::{DamagedChunk, RedundancyMode, VideoStatus};
 use vstack_types::{ChunkId, NodeUuid, ProcessUuid, Timestamp, VideoId};
+use vstack_upkeep::harm::Book;
 
 use super::{
     Answer, Chunk, Completion, CompletionOutcome, DiskLog, GROUPS_MAX, Group, GroupOutcome, Learned, Listing, NewVideo,
@@ -40,6 +42,7 @@ struct Tables {
     damaged: BTreeMap<NodeUuid, BTreeSet<DamagedChunk>>,
     news: changes::News,
     salvages: BTreeMap<ChunkId, Salvage>,
+    harms: Book,
 }
 
 fn ready<T: Send + 'static>(answer: Result<T, StoreError>) -> Answer<'static, T> {

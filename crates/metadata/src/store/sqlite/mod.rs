@@ -6,6 +6,7 @@
 mod changes;
 mod chunks;
 mod damaged;
+mod harm;
 mod location;
 mod nodes;
 mod rows;
