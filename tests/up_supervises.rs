@@ -85,6 +85,26 @@ fn a_storage_node_that_does_not_start_leaves_the_others_up() {
 }
 
 #[test]
+fn where_no_storage_node_starts_that_is_said_at_once() {
+    let mut cluster = Cluster::start();
+    cluster.stop();
+    for node in ["storage-node-1", "storage-node-2", "storage-node-3"] {
+        std::fs::remove_file(cluster.data().join("nodes").join(node).join("identity")).unwrap();
+    }
+    let output = Command::new(vstack())
+        .args(["up", "--ports", "auto", "--data"])
+        .arg(cluster.data())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("storage-node-3 does not start: ") && said.contains("the cluster did not come up"),
+        "{said}"
+    );
+}
+
+#[test]
 fn nothing_outlives_a_killed_supervisor() {
     let cluster = Cluster::start();
     let pids: Vec<_> = cluster.names().iter().filter_map(|name| cluster.pid(name)).collect();

@@ -4,7 +4,7 @@
 //! the fingerprints of what is expected; so a million chunks are compared without one read of a disk.
 //!
 //! Binary, little-endian, signed like every call of the cluster. The request: the part to begin with u16; behind the last
-//! part, the page is empty and tells the version alone. A page: `VSH1`, process UUID, version u64, key of 16 bytes, next
+//! part, the page is empty and tells the version alone. A page: `VSH2`, process UUID, version u64, whether its disk votes no more u8, key of 16 bytes, next
 //! part u16 (0 after the last one), number of items u32 and of registers u32; each item fingerprint u64, tag u32, state
 //! u8; each register fingerprint u64, brief u32.
 
@@ -14,8 +14,8 @@ use vstack_types::{Digest, FingerprintKey, ProcessUuid};
 /// Parts in which an index is told.
 pub const PARTS: u16 = 256;
 
-const MAGIC: [u8; 4] = *b"VSH1";
-const HEAD_LEN: usize = 54;
+const MAGIC: [u8; 4] = *b"VSH2";
+const HEAD_LEN: usize = 55;
 const ITEM_LEN: usize = 13;
 const REGISTER_LEN: usize = 12;
 
@@ -96,6 +96,8 @@ pub struct Page {
     pub process: ProcessUuid,
     /// Rises with every change of what is held; counts from 0 in every process.
     pub version: u64,
+    /// Its disk votes no more: it lost votes, or was sealed.
+    pub is_mute: bool,
     /// Of the fingerprints.
     pub key: FingerprintKey,
     /// The part that comes next; none when this was the last page.
@@ -133,6 +135,7 @@ impl Page {
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(self.process.as_bytes());
         bytes.extend_from_slice(&self.version.to_le_bytes());
+        bytes.push(self.is_mute.into());
         bytes.extend_from_slice(self.key.as_bytes());
         bytes.extend_from_slice(&self.next.unwrap_or(0).to_le_bytes());
         for count in [items.len(), registers.len()] {
@@ -161,6 +164,11 @@ impl Page {
         }
         let process = ProcessUuid::from_bytes(take(&mut rest)?);
         let version = u64::from_le_bytes(take(&mut rest)?);
+        let is_mute = match take(&mut rest)? {
+            [0] => false,
+            [1] => true,
+            [_] => return Err(DecodeError),
+        };
         let key = FingerprintKey::from_bytes(take(&mut rest)?);
         let next = u16::from_le_bytes(take(&mut rest)?);
         let mut count = || Ok(u32::from_le_bytes(take(&mut rest)?) as usize);
@@ -177,6 +185,7 @@ impl Page {
         Ok(Self {
             process,
             version,
+            is_mute,
             key,
             next: (next > 0).then_some(next),
             holdings: Holdings { items, registers },
@@ -237,12 +246,14 @@ mod tests {
         let head = (
             any::<[u8; 16]>(),
             any::<u64>(),
+            any::<bool>(),
             any::<[u8; 16]>(),
             prop::option::of(1..PARTS),
         );
-        (head, lists).prop_map(|((process, version, key, next), (items, registers))| Page {
+        (head, lists).prop_map(|((process, version, is_mute, key, next), (items, registers))| Page {
             process: ProcessUuid::from_bytes(process),
             version,
+            is_mute,
             key: FingerprintKey::from_bytes(key),
             next,
             holdings: Holdings { items, registers },

@@ -117,7 +117,8 @@ impl Cluster {
         Self::start_on(binary, directory, arguments, READY_TIMEOUT).await
     }
 
-    /// Started where another one ended, which may have left much: it is waited for so long.
+    /// Started where another one ended, which may have left much: it is waited for so long. The supervisor itself waits as
+    /// long as its processes live.
     pub async fn start_on(
         binary: &Path,
         directory: tempfile::TempDir,

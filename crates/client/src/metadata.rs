@@ -137,7 +137,7 @@ impl MetadataClient {
     /// # Errors
     /// As any call.
     pub async fn drain_node(&self, label: &str) -> Result<NodeInfo, ClientError> {
-        let path = format!("/nodes/{label}/drain");
+        let path = format!("/nodes/{}/drain", segment(label));
         self.call(Method::POST, &path, &[], None::<&()>).await
     }
 
@@ -146,7 +146,7 @@ impl MetadataClient {
     /// # Errors
     /// As any call.
     pub async fn activate_node(&self, label: &str) -> Result<NodeInfo, ClientError> {
-        let path = format!("/nodes/{label}/activate");
+        let path = format!("/nodes/{}/activate", segment(label));
         self.call(Method::POST, &path, &[], None::<&()>).await
     }
 
@@ -155,7 +155,7 @@ impl MetadataClient {
     /// # Errors
     /// As any call.
     pub async fn remove_node(&self, label: &str) -> Result<NodeInfo, ClientError> {
-        let path = format!("/nodes/{label}");
+        let path = format!("/nodes/{}", segment(label));
         self.call(Method::DELETE, &path, &[], None::<&()>).await
     }
 
@@ -339,8 +339,8 @@ impl MetadataClient {
     /// # Errors
     /// As any call; 404 asks the node to register again.
     pub async fn heartbeat(&self, node_id: &str, heartbeat: &Heartbeat) -> Result<NodeAck, ClientError> {
-        self.vouched(&format!("/nodes/{node_id}/heartbeat"), &[], Some(heartbeat))
-            .await
+        let path = format!("/nodes/{}/heartbeat", segment(node_id));
+        self.vouched(&path, &[], Some(heartbeat)).await
     }
 
     /// (cluster) The nodes of the chunks from a sequence number on.
@@ -392,5 +392,29 @@ impl MetadataClient {
         self.cluster::<serde_json::Value>(&format!("/owners/{process}/alive"), &body)
             .await
             .map(|_ack| ())
+    }
+}
+
+/// A name as one segment of a path, whatever is in it.
+fn segment(name: &str) -> String {
+    let mut segment = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    segment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_segment_of_a_path() {
+        assert_eq!(segment("storage-node_4.a~"), "storage-node_4.a~");
+        assert_eq!(segment("a/b?c#d %ä"), "a%2Fb%3Fc%23d%20%25%C3%A4");
     }
 }

@@ -350,6 +350,16 @@ impl NodeClient {
         expect_success(&answer)
     }
 
+    /// Has a disk that lost votes give up its name: its node ends and starts again under a new one.
+    ///
+    /// # Errors
+    /// When it is not known to do so; [`ClientError::Refused`] with a conflict from one that votes.
+    pub async fn renew(&self, node: &Holder) -> Result<(), ClientError> {
+        let answer = self.post(node, "/renew", Vec::new()).await?;
+        answer.verify(&self.http, &answer.body)?;
+        expect_success(&answer)
+    }
+
     /// Which process a node is, and the version of what it holds.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ mod pins;
 mod reader;
 mod record;
 mod recovery;
+mod renewal;
 mod reserve;
 mod scan;
 mod scrub;
@@ -86,6 +87,7 @@ pub use op::{Collected, DeleteOutcome, Due, Move, Now, Op, Outcome, PutMode, Put
 pub use pieces::Pieces;
 pub use reader::{Found, ReadError, Reader, Stats, VoteState};
 pub use recovery::{Damage, OpenReport};
+pub use renewal::renew;
 pub use scrub::{Scrubbed, Survey};
 pub use scrub_position::ScrubPosition;
 pub use select::{Missing, Which};

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use vstack_api::{ErrorCode, metadata::VideoStatus};
 use vstack_chunkpaxos::{Layout, Outcome, Placement, Proposer};
 use vstack_client::{Effort, NodeClient, NodeUrls, ProposeError, propose_counting};
+use vstack_placement::Candidate;
 use vstack_service::{
     ApiError, ApiResult,
     commit_costs::{CommitCosts, CommitPath},
@@ -87,6 +88,11 @@ impl App {
             .await
             .map_err(store_error)?
             .ok_or_else(|| no_such_video(id))
+    }
+
+    /// The nodes as placement sees them now.
+    pub(crate) fn candidates(&self, nodes: &[Node]) -> Vec<Candidate> {
+        registry::candidates_but(nodes, &self.upkeep.mute(), self.now(), self.settings.node_timeout())
     }
 
     pub(crate) async fn registered(&self) -> ApiResult<Vec<Node>> {

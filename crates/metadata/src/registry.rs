@@ -1,6 +1,9 @@
 //! What is known about the storage nodes. Pure: moments are arguments.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use vstack_api::{
     WallTime,
@@ -8,7 +11,7 @@ use vstack_api::{
 };
 use vstack_client::NodeUrls;
 use vstack_placement::{Candidate, Liveness};
-use vstack_types::{NodeUuid, Timestamp};
+use vstack_types::{NodeRef, NodeUuid, Timestamp};
 
 use crate::store::Node;
 
@@ -77,6 +80,20 @@ pub fn candidates(nodes: &[Node], now: Timestamp, node_timeout: Duration) -> Vec
         })
     };
     nodes.iter().filter_map(candidate).collect()
+}
+
+/// The same, where nobody counts on the votes of those whose disks are `mute`: nothing new goes there.
+pub fn candidates_but(
+    nodes: &[Node],
+    mute: &BTreeSet<NodeRef>,
+    now: Timestamp,
+    node_timeout: Duration,
+) -> Vec<Candidate> {
+    let mut candidates = candidates(nodes, now, node_timeout);
+    for candidate in &mut candidates {
+        candidate.leaving |= mute.contains(&candidate.node);
+    }
+    candidates
 }
 
 /// Where the trusted nodes are reached by services.

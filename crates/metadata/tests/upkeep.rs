@@ -461,12 +461,18 @@ async fn what_lost_its_majority_is_salvaged_and_the_rest_is_named() {
         (&lost[0]["standing"], &lost[0]["start_sec"], &lost[0]["end_sec"]),
         (&json!("lost"), &json!(10.0), &json!(20.0))
     );
-    let (_, manifest) = cluster.service.get(&format!("/manifest/{video}")).await;
+    // A copy that is on its way to where it is moved counts before the move has ended.
+    let manifest = eventually("all moves have ended", async || {
+        cluster.tick();
+        let (_, manifest) = cluster.service.get(&format!("/manifest/{video}")).await;
+        let ended = |sequence: usize| Some(manifest["chunks"][sequence]["replicas"].as_array()?.len() == 3);
+        (ended(0)? && ended(2)?).then_some(manifest)
+    })
+    .await;
     for sequence in [0, 2] {
         let chunk = &manifest["chunks"][sequence];
         assert_eq!(chunk["chunk_id"], format!("{video}-chunk-{sequence:03}-r1"));
         let replicas = chunk["replicas"].as_array().expect("URLs");
-        assert_eq!(replicas.len(), 3, "{chunk}");
         for node in replicas {
             let url = format!("{}/chunk/{video}-chunk-{sequence:03}-r1", node.as_str().expect("a URL"));
             let got = cluster.service.http.get(url).send().await.expect("an answer");
@@ -476,7 +482,7 @@ async fn what_lost_its_majority_is_salvaged_and_the_rest_is_named() {
     let (_, repairs) = cluster.service.get("/repairs").await;
     let salvaged = repairs["recent"].as_array().expect("a list").iter();
     let salvaged = salvaged.filter(|repair| repair["what"] == "salvage" && repair["failed"].is_null());
-    assert_eq!(salvaged.count(), 2);
+    assert_eq!(salvaged.count(), 2, "{repairs}");
     // What the survivor kept of those whose place was taken is given up, though nothing can be decided about them.
     eventually("what was replaced is gone", async || {
         cluster.tick();
@@ -508,6 +514,125 @@ async fn what_lost_its_majority_is_salvaged_and_the_rest_is_named() {
     })
     .await;
     cluster.stop().await;
+}
+
+/// A film was deleted while a node was not there, and the database is an older one that still has it: what is left of it
+/// is put where it can be read again, and not given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_of_a_film_that_lives_is_salvaged() {
+    let cluster = Cluster::start(3).await;
+    let video = cluster.store(2, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 2).await;
+    let known = cluster.service.cluster().nodes().await.expect("nodes");
+    let secret = SECRET.parse().expect("a secret");
+    let nodes = NodeClient::new(HttpClient::new(Some(secret), Timeouts::default()).expect("a client"));
+    let holder = |number: usize| {
+        let node = known.iter().find(|node| node.node_url == cluster.url(number));
+        Holder {
+            node: NodeRef::first(node.and_then(|node| node.disk_uuid).expect("its disk")),
+            url: cluster.url(number).to_owned(),
+        }
+    };
+    let chunk: ChunkId = format!("{video}-chunk-001").parse().expect("an id");
+    let all: Vec<NodeRef> = (0..3).map(|number| holder(number).node).collect();
+    let deleted = Request::Decided {
+        ballot: Ballot {
+            round: 1_000,
+            proposer: ProcessUuid::random(),
+        },
+        placement: Placement {
+            version: 2,
+            size: bytes(1).len() as u64,
+            sha256: Digest::of(&bytes(1)),
+            layout: Layout::Deleted { nodes: all },
+            prev: None,
+            back: false,
+        },
+    };
+    for number in [0, 1] {
+        let told = nodes.paxos(&holder(number), &chunk, &deleted).await;
+        told.expect("noted");
+    }
+    cluster.becomes("healthy", 2).await;
+    let manifest = eventually("it has another chunk in its place", async || {
+        cluster.tick();
+        let (_, manifest) = cluster.service.get(&format!("/manifest/{video}")).await;
+        let salvaged = manifest["chunks"][1]["chunk_id"] == format!("{chunk}-r1");
+        (salvaged && manifest["chunks"][1]["replicas"].as_array()?.len() == 3).then_some(manifest)
+    })
+    .await;
+    cluster.becomes("healthy", 2).await;
+    for url in manifest["chunks"][1]["replicas"].as_array().expect("URLs") {
+        let url = format!("{}/chunk/{chunk}-r1", url.as_str().expect("a URL"));
+        let got = cluster.service.http.get(url).send().await.expect("an answer");
+        assert_eq!(got.bytes().await.expect("bytes")[..], bytes(1));
+    }
+    cluster.stop().await;
+}
+
+/// Records are gone from a disk, and nobody knows which votes were in them: it votes no more, and is not taken for one that
+/// does. As soon as the others can do without it, it goes on under a new name, and everything is whole again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_lost_votes_goes_on_under_a_new_name() {
+    let mut cluster = Cluster::start(3).await;
+    let video = cluster.store(4, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 4).await;
+    let disk = async |cluster: &Cluster| {
+        let (_, all) = cluster.service.get("/nodes/all").await;
+        let mut nodes = all["nodes"].as_array().expect("a list").iter();
+        let node = nodes.find(|node| node["node_id"] == "node-1").expect("it");
+        node["disk_uuid"].as_str().expect("a UUID").to_owned()
+    };
+    let old = disk(&cluster).await;
+    cluster.nodes[0].take().expect("it runs").stop().await;
+    lose_records(&cluster.data.path().join("node-1"));
+    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    eventually("it is missed", async || {
+        cluster.tick();
+        (cluster.census().await["health"] != "healthy").then_some(())
+    })
+    .await;
+    let new = eventually("all is whole", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        let new = disk(&cluster).await;
+        if census["health"] != "healthy" {
+            return None;
+        }
+        assert_ne!(new, old, "healthy with a disk that votes no more: {census}");
+        (census["tally"]["whole"] == 4).then_some(new)
+    })
+    .await;
+    let url = cluster.url(0);
+    for sequence in 0..4 {
+        let got = cluster
+            .service
+            .http
+            .get(format!("{url}/chunk/{video}-chunk-{sequence:03}"));
+        let got = got.send().await.expect("an answer").bytes().await.expect("bytes");
+        assert_eq!(got[..], bytes(sequence));
+        let state = cluster
+            .service
+            .http
+            .get(format!("{url}/consensus/{video}-chunk-{sequence:03}"));
+        let state: Value = state.send().await.expect("an answer").json().await.expect("JSON");
+        assert_eq!(state["standing"], "votes", "{state}");
+    }
+    let (_, all) = cluster.service.get("/nodes/all").await;
+    assert_eq!(all["nodes"].as_array().map(Vec::len), Some(3), "{all}");
+    assert_eq!(disk(&cluster).await, new);
+    cluster.stop().await;
+}
+
+/// Wipes the first records of the log, and what would save reading it.
+fn lose_records(dir: &std::path::Path) {
+    std::fs::remove_file(dir.join("checkpoint")).unwrap();
+    let path = dir.join("superblock_000000.vsb");
+    let mut content = std::fs::read(&path).unwrap();
+    // The last ones stay: what is missing was there.
+    let last = content.windows(4).rposition(|window| window == b"VSR1").unwrap();
+    content[8192..last - 100_000].fill(0);
+    std::fs::write(&path, content).unwrap();
 }
 
 /// Flips a byte in the middle of these bytes, wherever a superblock in `dir` has them.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::sync::CancellationToken;
 use vstack_chunkpaxos::{Register, Reply, Request};
 use vstack_client::NodeClient;
 use vstack_engine::{BoxedDisk, BufferPool, Engine, Found, Missing, Reader, VoteState, Which, WriteError};
@@ -41,6 +42,8 @@ pub(crate) struct App {
     /// Memory for chunks on their way out.
     pub sending: BufferPool,
     pub standing: CurrentStanding,
+    /// The disk is to give up its name: the node ends, to be started again.
+    pub renews: CancellationToken,
     pub peers: NodeClient,
     pub metrics: NodeMetrics,
     /// Messages its acceptor answered lately.

@@ -9,7 +9,7 @@ use axum::{
 use vstack_api::ErrorCode;
 use vstack_chunkpaxos::{Ballot, Placement, Reply, Request};
 use vstack_engine::Which;
-use vstack_service::{ApiError, ApiResult, ClusterAuth, ClusterCall, Path};
+use vstack_service::{ApiError, ApiResult, ClusterAuth, ClusterCall, Path, aside};
 use vstack_types::{ChunkId, Digest, limits::VOTE_BYTES_MAX};
 
 use crate::{
@@ -143,6 +143,27 @@ pub(crate) async fn seal(
         tracing::warn!("this disk is sealed: it was taken out of the cluster, and votes no more");
     }
     app.engine.seal().await.map_err(engine_error)?;
+    Ok(call.answer(StatusCode::OK, &app.me_text, Vec::new()))
+}
+
+/// `POST /renew`: this disk, which lost votes, gives up its name; the node ends, to start again under a new one.
+pub(crate) async fn renew(
+    State(app): State<Shared>,
+    ClusterCall { call, .. }: ClusterCall<VOTE_BYTES_MAX>,
+) -> ApiResult<Response> {
+    if call.node != app.me_text {
+        return Err(reply::wrong_node(&app));
+    }
+    let reader = app.engine.reader().clone();
+    if !reader.votes_lost() || reader.is_sealed() {
+        return Err(ApiError::new(
+            ErrorCode::Conflict,
+            "this disk votes, or was taken out: it keeps its name",
+        ));
+    }
+    let asked = aside(move || reader.ask_for_renewal()).await.flatten();
+    asked.map_err(|error| ApiError::new(ErrorCode::Internal, format!("it cannot be written down: {error}")))?;
+    app.renews.cancel();
     Ok(call.answer(StatusCode::OK, &app.me_text, Vec::new()))
 }
 

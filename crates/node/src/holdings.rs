@@ -30,6 +30,7 @@ pub(crate) async fn page(
     let page = Page {
         process: app.process,
         version,
+        is_mute: reader.votes_lost() || reader.is_sealed(),
         key: reader.fingerprint_key(),
         next: (next < PARTS).then_some(next),
         holdings: held,

@@ -28,6 +28,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/paxos/{id}/pull", post(pull::pull))
         .route("/paxos/{id}/item/{sha256}", get(cluster::item))
         .route("/holdings", post(holdings::page))
+        .route("/renew", post(cluster::renew))
         .route("/seal", post(cluster::seal))
         .route("/paxos-challenge", post(cluster::challenge))
         .with_state(app)

@@ -66,6 +66,9 @@ pub enum RunError {
         /// Where.
         path: String,
     },
+    /// Its disk is to give up its name. Started again, it does, and goes on.
+    #[error("the disk lost votes and is to have a new name: the node ends, to be started again")]
+    Renewal,
     /// The address it listens on.
     #[error("the listener has no address")]
     Address(#[source] io::Error),
@@ -114,14 +117,21 @@ pub struct Node {
 ///
 /// # Errors
 /// When the data directory, the secret or the port cannot be used.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
-    let node = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => return Ok(()),
-        // What is being opened meanwhile changes nothing that the next start does not find.
-        node = Node::start(settings) => node?,
-    };
-    node.serve(shutdown).await
+pub async fn run(mut settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
+    loop {
+        let node = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            // What is being opened meanwhile changes nothing that the next start does not find.
+            node = Node::start(settings.clone()) => node?,
+        };
+        // Where others know it, if it took any free one.
+        settings.port = node.address().port();
+        match node.serve(shutdown.clone()).await {
+            Err(RunError::Renewal) => {}
+            ended => return ended,
+        }
+    }
 }
 
 /// A URL by which this machine reaches `address`.
@@ -159,6 +169,7 @@ async fn open(
         .await
         .flatten()
         .map_err(|error| failed(OpenError::Io(error)))?;
+    renew_if_asked(&disk, options.new_uuid, &clock).await;
     for tries_left in (0..END_TRIES).rev() {
         options.blind = tries_left == 0;
         let (disk, options) = (disk.clone(), options.clone());
@@ -173,6 +184,17 @@ async fn open(
         }
     }
     unreachable!("the last try is returned")
+}
+
+/// A disk that was to give up its name does. One that cannot serves on, without a vote.
+async fn renew_if_asked(disk: &BoxedDisk, new: NodeUuid, clock: &Arc<dyn Clock>) {
+    let (disk, at) = (disk.clone(), clock.wall());
+    match aside(move || vstack_engine::renew(&disk, new, at)).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(old))) => tracing::warn!(%old, %new, "the disk has a new name: it lost votes under the old one"),
+        Ok(Err(error)) => tracing::error!(%error, source = ?error.source(), "the disk cannot be given a new name"),
+        Err(error) => tracing::error!(%error, "the disk cannot be given a new name"),
+    }
 }
 
 /// The same for every disk of a machine: a fault that only the simulation plants.
@@ -191,6 +213,18 @@ async fn end_with_the_writer(app: Arc<App>, ended: CancellationToken) {
         () = ended.cancelled() => {}
         () = app.engine.failed() => {
             tracing::error!("the writer failed: the node ends");
+            ended.cancel();
+        }
+    }
+}
+
+/// Ends the node when its disk is to give up its name, which it does at the next start.
+async fn end_to_be_renewed(app: Arc<App>, ended: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = ended.cancelled() => {}
+        () = app.renews.cancelled() => {
+            tracing::warn!("this disk lost votes, and the cluster does without it: it goes on under a new name");
             ended.cancel();
         }
     }
@@ -349,6 +383,7 @@ impl OpenNode {
             turns_of_anyone: Arc::new(Semaphore::new(body::turns_of_anyone(settings.max_concurrent_bodies))),
             sending: sending::pool(settings.max_sending_bytes),
             standing: CurrentStanding::new(standing),
+            renews: CancellationToken::new(),
             peers: NodeClient::new(http.clone()),
             metrics: NodeMetrics::default(),
             trace,
@@ -411,6 +446,7 @@ impl OpenNode {
         let mut tasks = JoinSet::new();
         tasks.spawn(end_with_the_writer(Arc::clone(&app), ended.clone()));
         tasks.spawn(end_the_watching(Arc::clone(&app), ended.clone()));
+        tasks.spawn(end_to_be_renewed(Arc::clone(&app), ended.clone()));
         let habits = settings.habits();
         tasks.spawn(housekeeping::keep(Arc::clone(&app), habits, ended.clone()));
         if let Some(period) = habits.scrub_period {
@@ -441,6 +477,9 @@ impl OpenNode {
         if failed {
             let path = settings.data_dir.display().to_string();
             return Err(RunError::Writer { path });
+        }
+        if app.renews.is_cancelled() {
+            return Err(RunError::Renewal);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use vstack_types::{NodeRef, NodeUuid, VideoId, limits::DISK_PERCENT_FULL};
 use crate::rendezvous::draw;
 
 /// How a node is doing, by its silence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Liveness {
     /// Heard of lately.
     Healthy,

@@ -24,6 +24,8 @@ pub struct Shift {
     pub video: VideoId,
     /// Which.
     pub part: Part,
+    /// Of the placement it has.
+    pub version: u32,
     /// Its nodes are to be these.
     pub to: Vec<NodeRef>,
     /// Bytes that go from one node to another.
@@ -92,8 +94,9 @@ fn surpluses<'a>(held: &BTreeMap<NodeRef, Placed>, cluster: &Cluster<'a>) -> (Ve
     (nodes.iter().map(surplus).collect(), mean)
 }
 
-/// What to move next, at most `limit` chunks. Empty when nodes hold what they should, more or less.
-pub fn shifts(outlook: &Outlook<'_>, limit: usize) -> Vec<Shift> {
+/// What to move next, at most `limit` chunks, without those that are `held_back`. Empty when nodes hold what they should,
+/// more or less.
+pub fn shifts(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, Part) -> bool) -> Vec<Shift> {
     let (census, cluster) = (outlook.census, &outlook.cluster);
     let held = placed(census);
     let (mut nodes, mean) = surpluses(&held, cluster);
@@ -112,7 +115,7 @@ pub fn shifts(outlook: &Outlook<'_>, limit: usize) -> Vec<Shift> {
         if shifts.len() == limit {
             break;
         }
-        if !is_movable(outlook, row) {
+        if !is_movable(outlook, row) || held_back(video, row.part) {
             continue;
         }
         let bytes = item_bytes(row);
@@ -134,6 +137,7 @@ pub fn shifts(outlook: &Outlook<'_>, limit: usize) -> Vec<Shift> {
         shifts.push(Shift {
             video,
             part: row.part,
+            version: row.version,
             to: exchanged(&members, nodes[from].candidate.node, nodes[into].candidate.node),
             bytes,
         });
@@ -257,7 +261,7 @@ mod tests {
             lost: &[],
             copies: 2,
         };
-        shifts(&Outlook::new(census, cluster), limit)
+        shifts(&Outlook::new(census, cluster), limit, |_, _| false)
     }
 
     /// Chunks after these shifts.

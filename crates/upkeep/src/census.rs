@@ -240,7 +240,11 @@ impl Census {
         let items = rows[at].items.iter_mut();
         items
             .filter(|item| (item.node, item.tag) == (number, tag))
-            .for_each(|item| item.seen = seen);
+            .for_each(|item| {
+                item.seen = seen;
+                // What its register says of that is not known: it may have abstained for want of the bytes.
+                item.seat = Seat::NotCounted;
+            });
     }
 
     /// The registers of a chunk are to be counted again before anything is made of them.

@@ -36,11 +36,26 @@ fn payload() -> Bytes {
     Bytes::from(memory).slice(start..start + CHUNK_BYTES_MAX)
 }
 
+/// A data directory that was filled, as a node leaves it that was not stopped in order: the next start reads everything.
+pub struct Filled(Store<SparseDisk>);
+
+impl Filled {
+    /// Writes the index down, as a node does that is stopped in order: the next start reads next to nothing.
+    ///
+    /// # Errors
+    /// Of the disk, and when it is not written down.
+    pub fn write_checkpoint(&self) -> anyhow::Result<()> {
+        let written = self.0.reader().write_checkpoint()?;
+        ensure!(written.is_some(), "the index was not written down");
+        Ok(())
+    }
+}
+
 /// Fills `data`, which is not there yet, with `chunks` chunks of 2 MiB. Blocks, for a minute where they are a million.
 ///
 /// # Errors
 /// Of the disk, and when it is stopped.
-pub fn fill(data: &Path, chunks: u32, stop: &CancellationToken) -> anyhow::Result<()> {
+pub fn fill(data: &Path, chunks: u32, stop: &CancellationToken) -> anyhow::Result<Filled> {
     let other = || NodeRef::first(NodeUuid::random());
     let others = [other(), other()];
     let mut video = VideoId::generate();
@@ -79,7 +94,7 @@ pub fn fill_with<C: Iterator<Item = (ChunkId, Placement)>>(
     owner: ProcessUuid,
     stop: &CancellationToken,
     chunks: impl FnOnce(NodeRef) -> C,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Filled> {
     let payload = payload();
     let disk = SparseDisk::new(data, &payload)?;
     let clock = SystemClock::start();
@@ -131,7 +146,7 @@ pub fn fill_with<C: Iterator<Item = (ChunkId, Placement)>>(
         );
     }
     store.mark(now())?;
-    Ok(())
+    Ok(Filled(store))
 }
 
 #[cfg(test)]
@@ -142,6 +157,15 @@ mod tests {
 
     use super::*;
     use crate::page_cache::files_below;
+
+    /// As a node opens it.
+    fn open(data: &Path) -> Store<FileDisk> {
+        let now = Now {
+            monotonic: vstack_types::Monotonic::default(),
+            wall: vstack_types::Timestamp(0),
+        };
+        Store::open(FileDisk::new(data).unwrap(), StoreOptions::new(), now).unwrap()
+    }
 
     #[test]
     fn a_store_finds_every_chunk_and_vote_in_little_space() {
@@ -155,14 +179,26 @@ mod tests {
             space += metadata.blocks() * 512;
         }
         assert!(length > 1 << 30 && space < 32 << 20, "{length} bytes in {space}");
-        let now = Now {
-            monotonic: vstack_types::Monotonic::default(),
-            wall: vstack_types::Timestamp(0),
-        };
-        let store = Store::open(FileDisk::new(&data).unwrap(), StoreOptions::new(), now).unwrap();
+        let store = open(&data);
         let stats = store.reader().stats();
         assert_eq!((stats.chunk_count, stats.register_count), (700, 700));
         assert!(store.report().damage.is_empty(), "{:?}", store.report());
+    }
+
+    #[test]
+    fn what_was_written_down_is_not_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let filled = fill(&data, 300, &CancellationToken::new()).unwrap();
+        filled.write_checkpoint().unwrap();
+        drop(filled);
+        let store = open(&data);
+        let (stats, report) = (store.reader().stats(), store.report());
+        assert_eq!((stats.chunk_count, stats.register_count), (300, 300));
+        assert!(
+            report.checkpoint.is_some() && report.records < 10 && report.damage.is_empty(),
+            "{report:?}"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use vstack_types::{ChunkId, NodeRef, ProcessUuid, Timestamp, VideoId};
 use super::{Bench, Length};
 use crate::{
     clip::Clip,
-    cluster::Cluster,
+    cluster::{Cluster, Service},
     disk,
     filled::{self, placed_on},
     metrics,
@@ -160,10 +160,12 @@ async fn fill(data: &Path, all: Everything, stop: &CancellationToken) -> anyhow:
     let (nodes, owner, stop) = (all.clone(), ProcessUuid::random(), stop.clone());
     let filled = tokio::task::spawn_blocking(move || {
         nodes.nodes.iter().try_for_each(|(node, path)| {
-            filled::fill_with(path, owner, &stop, |me| {
+            let filled = filled::fill_with(path, owner, &stop, |me| {
                 assert_eq!(me, *node, "the disk is another one by now");
                 nodes.of_node(me)
-            })
+            })?;
+            // Five nodes that read their whole disks side by side are not what is measured here.
+            filled.write_checkpoint()
         })
     });
     filled.await.context("filling ended badly")??;
@@ -216,6 +218,8 @@ async fn fill(data: &Path, all: Everything, stop: &CancellationToken) -> anyhow:
 struct Found {
     first: Vec<f64>,
     quiet: Vec<f64>,
+    nodes_quiet: Vec<f64>,
+    counted_after: Vec<f64>,
     counting: Vec<f64>,
     everything: Vec<f64>,
 }
@@ -242,9 +246,17 @@ async fn round(bench: &Bench, cluster: &Cluster, chunks: u64, found: &mut Found)
         Length::Quick => Duration::from_secs(20),
         Length::Smoke => Duration::from_secs(2),
     };
+    let nodes = node_pids(cluster)?;
+    let (before, began) = (spent(&nodes)?, Instant::now());
     found.quiet.push(share(pid, length, async || Ok(())).await?);
+    found
+        .nodes_quiet
+        .push(100.0 * (spent(&nodes)? - before) / began.elapsed().as_secs_f64());
     // Every upload changes what three nodes hold.
     let clip = CLIP.make(cluster.scratch(), "clip.mp4").await?;
+    found
+        .counted_after
+        .push(counted_after(cluster, &metadata, &clip).await?);
     let (before, began) = (counting(cluster, &service.url).await?, Instant::now());
     let everything = share(pid, length, async || cluster.upload(&clip).await.map(drop)).await?;
     let counting = counting(cluster, &service.url).await? - before;
@@ -255,6 +267,31 @@ async fn round(bench: &Bench, cluster: &Cluster, chunks: u64, found: &mut Found)
     found.counting.push(100.0 * counting / began.elapsed().as_secs_f64());
     found.everything.push(everything);
     Ok(())
+}
+
+/// Seconds from the end of an upload until everything it brought is counted, and whole.
+async fn counted_after(cluster: &Cluster, metadata: &MetadataClient, clip: &Path) -> anyhow::Result<f64> {
+    let before = metadata.census().await?.tally.whole;
+    let video = cluster.upload(clip).await?;
+    let ended = Instant::now();
+    let manifest = metadata.manifest(video).await?;
+    let whole = before + u64::from(manifest.total_chunks) + u64::from(manifest.init.is_some());
+    until(metadata, |census| {
+        census.health == Health::Healthy && census.tally.whole >= whole
+    })
+    .await?;
+    Ok(ended.elapsed().as_secs_f64())
+}
+
+/// Processes of the storage nodes.
+fn node_pids(cluster: &Cluster) -> anyhow::Result<Vec<u32>> {
+    let pid = |node: Service| node.pid.with_context(|| format!("{} does not run", node.name));
+    cluster.nodes()?.into_iter().map(pid).collect()
+}
+
+/// Seconds of a processor that processes took together since they started.
+fn spent(pids: &[u32]) -> anyhow::Result<f64> {
+    pids.iter().map(|pid| cpu_seconds(*pid)).sum()
 }
 
 /// Seconds of a processor that counting took since the service started.
@@ -294,9 +331,19 @@ fn tell(section: &mut Section, found: &Found, full: bool) {
         ),
         ("metadata service, nothing changes", "% of a core", &found.quiet),
         (
+            "storage nodes together, all they do, nothing changes",
+            "% of a core",
+            &found.nodes_quiet,
+        ),
+        (
+            "from the end of an upload until it is counted as whole",
+            "s",
+            &found.counted_after,
+        ),
+        (
             "counting alone, with an upload every few seconds",
             "% of a core",
-            &found.everything,
+            &found.counting,
         ),
         (
             "metadata service, all it does, with an upload every few seconds",

@@ -88,7 +88,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
     };
     let (path, stop) = (data.clone(), bench.stop.clone());
     let began = Instant::now();
-    tokio::task::spawn_blocking(move || filled::fill(&path, chunks, &stop))
+    tokio::task::spawn_blocking(move || filled::fill(&path, chunks, &stop).map(drop))
         .await
         .context("filling ended badly")??;
     section.rows.push(Row::new(

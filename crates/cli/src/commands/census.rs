@@ -55,19 +55,31 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     })
 }
 
-const fn in_words(health: Health) -> &'static str {
+/// How everything stands, in as few words as there are.
+pub(super) const fn word(health: Health) -> &'static str {
     match health {
-        Health::Healthy => "healthy: everything was counted, and is as it should be",
-        Health::Counting => "counting: nothing is known to be wrong, and not everything is counted",
-        Health::UnderReplicated => "under-replicated: some chunks survive fewer losses than they should",
-        Health::Endangered => "endangered: some chunks do not survive the next loss of a node",
-        Health::OutOfReach => "out of reach: some chunks cannot be read until nodes return",
-        Health::Lost => "lost: some chunks cannot be read any more",
+        Health::Healthy => "healthy",
+        Health::Counting => "counting",
+        Health::UnderReplicated => "under-replicated",
+        Health::Endangered => "endangered",
+        Health::OutOfReach => "out of reach",
+        Health::Lost => "lost",
+    }
+}
+
+const fn meaning(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "everything was counted, and is as it should be",
+        Health::Counting => "nothing is known to be wrong, and not everything is counted",
+        Health::UnderReplicated => "some chunks survive fewer losses than they should",
+        Health::Endangered => "some chunks do not survive the next loss of a node",
+        Health::OutOfReach => "some chunks cannot be read until nodes return",
+        Health::Lost => "some chunks cannot be read any more",
     }
 }
 
 fn show(census: &Census, all: bool) {
-    out!("{}", in_words(census.health));
+    out!("{}: {}", word(census.health), meaning(census.health));
     let tally = &census.tally;
     out!(
         "{} chunks: {} whole, {} not counted, {} under-replicated, {} endangered, {} out of reach, {} lost",

@@ -1,15 +1,19 @@
 //! `vstack status`.
 
-use std::{collections::BTreeMap, io::IsTerminal as _, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, fmt, io::IsTerminal as _, process::ExitCode, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use vstack_api::metadata::{MetadataHealth, NodeInfo, NodeRole, NodeStatus, Stats};
+use vstack_api::{
+    WallTime,
+    census::{Census, Health, Tally},
+    metadata::{MetadataHealth, NodeInfo, NodeRole, NodeStatus, Stats},
+};
 use vstack_client::ClientError;
 
 use super::{
-    Cluster,
+    Cluster, census,
     figures::{self, Figures},
     node_client, uploader,
 };
@@ -47,9 +51,71 @@ struct Report {
     metadata: Option<MetadataHealth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stats: Option<Stats>,
+    stored: Stored,
     active_uploads: Option<usize>,
     queued_uploads: Option<usize>,
     nodes: Vec<Node>,
+}
+
+/// How whole what is stored is, by the last census.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Stored {
+    Counted {
+        health: Health,
+        complete: bool,
+        at: WallTime,
+        tally: Tally,
+    },
+    NotKnown {
+        error: String,
+    },
+}
+
+impl Stored {
+    fn of(census: Result<Census, ClientError>) -> Self {
+        match census {
+            Ok(census) => Self::Counted {
+                health: census.health,
+                complete: census.complete,
+                at: census.at,
+                tally: census.tally,
+            },
+            Err(error) => Self::NotKnown {
+                error: error.to_string(),
+            },
+        }
+    }
+
+    /// Nothing is known to be wrong. A service that just started counts for a while.
+    fn is_well(&self) -> bool {
+        let Self::Counted { health, .. } = self else {
+            return false;
+        };
+        matches!(health, Health::Healthy | Health::Counting)
+    }
+}
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (health, tally) = match self {
+            Self::Counted { health, tally, .. } => (*health, tally),
+            Self::NotKnown { error } => return write!(f, "not known: {error}"),
+        };
+        let word = census::word(health);
+        write!(f, "{word}: {} chunks, {} whole", tally.chunks, tally.whole)?;
+        let others = [
+            (tally.uncounted, "not counted"),
+            (tally.under_replicated, "under-replicated"),
+            (tally.endangered, "endangered"),
+            (tally.out_of_reach, "out of reach"),
+            (tally.lost, "lost"),
+        ];
+        for (chunks, how) in others.into_iter().filter(|(chunks, _)| *chunks > 0) {
+            write!(f, ", {chunks} {how}")?;
+        }
+        Ok(())
+    }
 }
 
 /// A node as the metadata service knows it, with what it says of itself.
@@ -107,12 +173,19 @@ fn standing(node: &NodeInfo) -> String {
 async fn collect(options: &Options) -> anyhow::Result<Report> {
     let metadata = options.cluster.metadata()?;
     let uploader = uploader(&options.uploader_url)?;
-    let (health, stats, nodes, uploads) =
-        tokio::join!(metadata.health(), metadata.stats(), metadata.nodes(), uploader.health());
+    let (health, stats, nodes, census, uploads) = tokio::join!(
+        metadata.health(),
+        metadata.stats(),
+        metadata.nodes(),
+        metadata.census(),
+        uploader.health()
+    );
     let services = BTreeMap::from([("metadata", word(&health)), ("uploader", word(&uploads))]);
     let nodes_known = nodes.is_ok();
     let nodes = nodes.unwrap_or_default();
+    let stored = Stored::of(census);
     let healthy = nodes_known
+        && stored.is_well()
         && services.values().all(|state| state == "healthy")
         && !nodes.is_empty()
         && nodes.iter().all(is_well);
@@ -123,6 +196,7 @@ async fn collect(options: &Options) -> anyhow::Result<Report> {
         services,
         metadata: health.ok(),
         stats: stats.ok(),
+        stored,
         active_uploads: uploads.as_ref().map(|health| health.active_uploads),
         queued_uploads: uploads.as_ref().map(|health| health.queued_uploads),
         nodes,
@@ -164,6 +238,7 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
             report.queued_uploads.map_or("?".to_owned(), |count| count.to_string()),
         );
     }
+    out!("{:<10} {}", "stored", report.stored);
     out!("");
     let mut table = output::table(&["NODE", "STATUS", "DISK", "CHUNKS", "DAMAGED", "LAST HEARD OF", "URL"]);
     for Node { info: node, .. } in &report.nodes {
@@ -216,5 +291,44 @@ mod tests {
             ..well
         };
         assert_eq!(standing(&leaving), "healthy, draining");
+    }
+
+    #[test]
+    fn what_is_stored_is_well_unless_something_is_wrong_or_not_known() {
+        let tally = Tally {
+            chunks: 24,
+            whole: 20,
+            endangered: 3,
+            lost: 1,
+            ..Tally::default()
+        };
+        let stored = |health| Stored::Counted {
+            health,
+            complete: true,
+            at: serde_json::from_str("\"2026-01-02T03:04:05Z\"").expect("a moment"),
+            tally,
+        };
+        let words = "lost: 24 chunks, 20 whole, 3 endangered, 1 lost";
+        assert_eq!(stored(Health::Lost).to_string(), words);
+        for (health, is_well) in [
+            (Health::Healthy, true),
+            (Health::Counting, true),
+            (Health::UnderReplicated, false),
+            (Health::Endangered, false),
+            (Health::OutOfReach, false),
+            (Health::Lost, false),
+        ] {
+            assert_eq!(stored(health).is_well(), is_well, "{health:?}");
+        }
+        let json = serde_json::to_value(stored(Health::Endangered)).expect("JSON");
+        assert_eq!(json["health"], "endangered");
+        assert_eq!(json["tally"]["lost"], 1);
+        let silent = Stored::of(Err(ClientError::Timeout {
+            url: "http://m".to_owned(),
+        }));
+        assert!(!silent.is_well());
+        assert_eq!(silent.to_string(), "not known: http://m did not answer in time");
+        let json = serde_json::to_value(&silent).expect("JSON");
+        assert_eq!(json["error"], "http://m did not answer in time");
     }
 }

@@ -12,6 +12,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -34,6 +35,10 @@ pub struct Options {
     /// Leave a service that died alone instead of starting it again.
     #[arg(long)]
     no_restart: bool,
+    /// Give up what is not ready after so long, and go on without it where it is a storage node beside others. With 0 it is
+    /// waited for as long as its process lives: a storage node that was not stopped in order reads its whole disk first.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    ready_timeout: u64,
     /// Address to listen on; 0.0.0.0 lets other machines in.
     #[arg(long, env = "BIND_ADDRESS", default_value = "127.0.0.1", value_name = "IP")]
     bind_address: IpAddr,
@@ -86,11 +91,12 @@ async fn cluster(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     let urls = plan::Urls::of(&options, &ports);
 
     let started = SystemClock::start().wall();
+    let limit = (options.ready_timeout > 0).then(|| Duration::from_secs(options.ready_timeout));
     let supervisor = supervisor::start(plan, &data, !options.no_restart, stop.clone())?;
     let ready = supervisor
         .run_with(async {
             tokio::select! {
-                ready = readiness::wait(&urls, started) => ready,
+                ready = readiness::wait(&urls, started, limit, |name| supervisor.is_given_up(name)) => ready,
                 () = stop.cancelled() => Ok(0),
             }
         })

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
     process::Stdio,
@@ -57,6 +58,8 @@ struct Shared {
     state: RefCell<State>,
     /// Why it makes no sense to go on.
     fatal: RefCell<Option<String>>,
+    /// Services that nobody waits for: they ended too often before the cluster was ready, or are left alone.
+    given_up: RefCell<BTreeSet<String>>,
     /// Every service has answered once.
     ready: Cell<bool>,
     data: PathBuf,
@@ -71,6 +74,10 @@ impl Shared {
         if let Err(error) = state.save(&self.data) {
             say!("cannot write cluster.json: {error:#}");
         }
+    }
+
+    fn give_up(&self, name: &str) {
+        self.given_up.borrow_mut().insert(name.to_owned());
     }
 
     /// What a service said last was wrong, as its log has it.
@@ -110,6 +117,7 @@ pub fn start(plan: Vec<Service>, data: &Path, restart: bool, stop: CancellationT
     let shared = Rc::new(Shared {
         state: RefCell::new(state),
         fatal: RefCell::new(None),
+        given_up: RefCell::default(),
         ready: Cell::new(false),
         data: data.to_owned(),
     });
@@ -154,6 +162,11 @@ impl Supervisor {
             .map_or(Ok(()), |reason| Err(anyhow::anyhow!(reason)))
     }
 
+    /// Whether it makes no sense to wait until a service answers that did not yet.
+    pub fn is_given_up(&self, name: &str) -> bool {
+        self.shared.given_up.borrow().contains(name)
+    }
+
     /// From now on a service that dies is started again however often.
     pub fn is_ready(&self) {
         self.shared.ready.set(true);
@@ -173,48 +186,50 @@ enum Need {
     Spare,
 }
 
+/// How a service came to its end.
+struct Ended {
+    /// `ended: exit status: 1`.
+    how: String,
+    /// Its settings are wrong, which no other start would change.
+    refused: bool,
+    /// What was wrong, where its log does not say so.
+    why: Option<String>,
+}
+
 async fn keep_running(service: Service, need: Need, shared: Rc<Shared>, restart: bool, stop: CancellationToken) {
     let mut pause = RESTART_PAUSE.0;
     let mut starts = 0;
     while !stop.is_cancelled() {
         let started = Instant::now();
-        match spawn(&service, &shared) {
-            Ok(mut child) => {
-                shared.update(&service.name, |state| state.pid = child.id());
-                let ended = tokio::select! {
-                    ended = child.wait() => ended,
-                    () = stop.cancelled() => {
-                        end(&service.name, &mut child).await;
-                        shared.update(&service.name, |state| state.pid = None);
-                        return;
-                    }
-                };
-                shared.update(&service.name, |state| state.pid = None);
-                let refused = ended.as_ref().is_ok_and(|status| status.code() == Some(WRONG_USAGE));
-                starts += 1;
-                let is_hopeless = !shared.ready.get() && starts >= STARTS_MAX;
-                if refused || (is_hopeless && need == Need::Must) {
-                    let verdict = if refused {
-                        "refuses its settings"
-                    } else {
-                        "does not start"
-                    };
-                    let reason = format!("{} {verdict}: {}", service.name, shared.complaint(&service.name));
-                    shared.fatal.replace(Some(reason));
-                    stop.cancel();
-                    return;
-                }
-                if is_hopeless && starts == STARTS_MAX {
-                    say!("{} does not start: {}", service.name, shared.complaint(&service.name));
-                }
-                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                say!(
-                    "{} ended: {how}{}",
-                    service.name,
-                    if restart { "; starting it again" } else { "" }
-                );
-            }
-            Err(error) => say!("{} could not be started: {error:#}", service.name),
+        let Some(ended) = run_once(&service, &shared, &stop).await else {
+            return;
+        };
+        starts += 1;
+        let is_hopeless = !shared.ready.get() && starts >= STARTS_MAX;
+        let why = || ended.why.clone().unwrap_or_else(|| shared.complaint(&service.name));
+        if ended.refused || (is_hopeless && need == Need::Must) {
+            let verdict = if ended.refused {
+                "refuses its settings"
+            } else {
+                "does not start"
+            };
+            shared
+                .fatal
+                .replace(Some(format!("{} {verdict}: {}", service.name, why())));
+            stop.cancel();
+            return;
+        }
+        if is_hopeless && starts == STARTS_MAX {
+            say!("{} does not start: {}", service.name, why());
+        }
+        say!(
+            "{} {}{}",
+            service.name,
+            ended.how,
+            if restart { "; starting it again" } else { "" }
+        );
+        if is_hopeless || !restart {
+            shared.give_up(&service.name);
         }
         if !restart {
             return;
@@ -229,6 +244,38 @@ async fn keep_running(service: Service, need: Need, shared: Rc<Shared>, restart:
         pause = (pause * 2).min(RESTART_PAUSE.1);
         shared.update(&service.name, |state| state.restarts += 1);
     }
+}
+
+/// Starts a service and waits for its end; none when it was asked to stop.
+async fn run_once(service: &Service, shared: &Shared, stop: &CancellationToken) -> Option<Ended> {
+    let mut child = match spawn(service, shared) {
+        Ok(child) => child,
+        Err(error) => {
+            let why = format!("{error:#}");
+            return Some(Ended {
+                how: format!("could not be started: {why}"),
+                refused: false,
+                why: Some(why),
+            });
+        }
+    };
+    shared.update(&service.name, |state| state.pid = child.id());
+    let ended = tokio::select! {
+        ended = child.wait() => Some(ended),
+        () = stop.cancelled() => None,
+    };
+    if ended.is_none() {
+        end(&service.name, &mut child).await;
+    }
+    shared.update(&service.name, |state| state.pid = None);
+    let ended = ended?;
+    let refused = ended.as_ref().is_ok_and(|status| status.code() == Some(WRONG_USAGE));
+    let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+    Some(Ended {
+        how: format!("ended: {how}"),
+        refused,
+        why: None,
+    })
 }
 
 fn spawn(service: &Service, shared: &Shared) -> anyhow::Result<Child> {

@@ -8,15 +8,15 @@ use crate::{
     disk::Disk,
     identity,
     recovery::{self, Damage, OpenReport},
-    reserve, scrub_position,
+    renewal, reserve, scrub_position,
     superblock::{HeadRead, file_name, file_number},
 };
 
 /// What is in a data directory beside superblocks and is needed at a start.
 const OTHER_FILES: [&str; 3] = [identity::NAME, claim::NAME, checkpoint::NAME];
 
-/// What nobody needs at a start: where a scrub was, and room that is kept.
-const SPARE_FILES: [&str; 2] = [scrub_position::NAME, reserve::NAME];
+/// What nobody needs at a start: where a scrub was, room that is kept, and that its name is to be given up.
+const SPARE_FILES: [&str; 3] = [scrub_position::NAME, reserve::NAME, renewal::NAME];
 
 /// Numbers of the superblocks of `disk`, sorted.
 pub(crate) fn superblocks<D: Disk>(disk: &D) -> io::Result<Vec<u32>> {

@@ -20,7 +20,7 @@ use super::videos::{change_status, completed};
 use crate::{
     app::{App, Shared, group_of, no_such_video, store_error},
     commit::learned,
-    registry::{self, ByDisk},
+    registry::ByDisk,
     store::{Chunk, Completion, Group, GroupOutcome, LEARN_CHUNKS_MAX, Node, Video},
 };
 
@@ -74,7 +74,7 @@ pub(super) async fn group(
             video.status.as_str()
         )));
     }
-    let candidates = registry::candidates(&nodes, app.now(), app.settings.node_timeout());
+    let candidates = app.candidates(&nodes);
     let wanted = GroupRequest {
         video: id,
         replication_factor: app.settings.replication_factor,

@@ -104,7 +104,8 @@ async fn ask(app: &App, holder: &Holder, chunk: &ChunkId) -> Option<Said> {
         })) => Some(Said {
             decided,
             concerned: accepted.is_some() || damaged,
-            mute: damaged && promised.is_none(),
+            // A disk that lost votes keeps the promises that it has, and gives no other.
+            mute: (damaged && promised.is_none()) || app.upkeep.mute().contains(&holder.node),
             survivor: (promised, accepted),
         }),
         _ => {

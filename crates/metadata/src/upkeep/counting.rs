@@ -11,8 +11,10 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use vstack_api::holdings::Holdings;
+use vstack_chunkpaxos::Brief;
 use vstack_client::Holder;
-use vstack_placement::Candidate;
+use vstack_placement::{Candidate, Liveness};
 use vstack_types::{Monotonic, NodeRef};
 use vstack_upkeep::{
     balance::{placed, shifts},
@@ -23,7 +25,7 @@ use vstack_upkeep::{
     standing::Standing,
 };
 
-use super::{Attendance, Counted, Harmed, Planned, State, Strange, Summary, Told, leaving};
+use super::{Attendance, Counted, Harmed, Planned, State, Strange, Summary, Told, leaving, renewal};
 use crate::{
     app::App,
     registry,
@@ -168,7 +170,7 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
     super::locked(&app.upkeep.named).clone_from(&named);
     let mut seen = Seen {
         news,
-        candidates: registry::candidates(&nodes, app.now(), app.settings.node_timeout()),
+        candidates: app.candidates(&nodes),
         attendance: app.upkeep.attendance(),
         caught_up,
         unsettled: false,
@@ -193,7 +195,8 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
         caught_up,
         attendance: &app.upkeep.attendance(),
     };
-    leaving::go(app, &nodes, &urls, &found).await
+    leaving::go(app, &nodes, &urls, &found).await?;
+    renewal::go(app, &urls).await
 }
 
 /// Counts one node, unless nothing changed.
@@ -232,6 +235,7 @@ async fn count(app: &App, holder: Holder, busy: &Busy) {
                 items: told.holdings.items.len() as u64,
                 orphans: strangers.len() as u64,
                 strange,
+                is_mute: told.is_mute,
                 trouble: None,
             },
         );
@@ -257,8 +261,23 @@ async fn ask(app: &App, holder: &Holder) -> Result<Option<Told>, vstack_client::
         version: (page.process, page.version),
         learned,
         key: page.key,
-        holdings: page.holdings,
+        is_mute: page.is_mute,
+        holdings: if page.is_mute {
+            muted(page.holdings)
+        } else {
+            page.holdings
+        },
     }))
+}
+
+/// What its registers say is not voted for any more, whatever they say.
+fn muted(mut holdings: Holdings) -> Holdings {
+    for register in &mut holdings.registers {
+        if ![Brief::NOTHING, Brief::DELETED, Brief::ELSEWHERE].contains(&register.brief) {
+            register.brief = Brief::ABSTAINS;
+        }
+    }
+    holdings
 }
 
 fn trouble(app: &App, node: NodeRef, why: String) {
@@ -281,13 +300,19 @@ struct Judged {
 /// Sums everything up, and plans what is to be done.
 fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let attendance = &seen.attendance;
+    let now = app.clock.monotonic();
+    let tries = app.upkeep.mending.tries(now);
+    // Nothing new goes to who did not take it lately, as long as there are others.
+    let mut candidates = seen.candidates.clone();
+    for candidate in candidates.iter_mut().filter(|it| tries.resting.contains(&it.node)) {
+        candidate.liveness = candidate.liveness.max(Liveness::Degraded);
+    }
     let cluster = Cluster {
-        nodes: &seen.candidates,
+        nodes: &candidates,
         gone: &attendance.gone,
         lost: &attendance.lost,
         copies: app.settings.replication_factor,
     };
-    let tries = app.upkeep.mending.tries(app.clock.monotonic());
     let mut state = app.upkeep.state();
     let kept = |node: &NodeRef| attendance.up.contains(node) || attendance.silent.contains(node);
     state.counted.retain(|node, _| kept(node));
@@ -316,6 +341,8 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
             plan.push(Planned {
                 video,
                 part: row.part,
+                id: state.census.id(video, row.part),
+                version: row.version,
                 due,
                 evens_out: false,
             });
@@ -326,7 +353,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     }
     keep_worst(&mut plan);
     // Forgotten as soon as all is well: what comes then is another matter.
-    app.upkeep.mending.keep_tried(|(video, part)| {
+    app.upkeep.mending.keep_tried(now, |(video, part)| {
         let row = state.census.row(*video, *part);
         let is_well = |row| outlook.standing(row) == Standing::Whole && outlook.due(*video, row, &[]).is_none();
         row.is_some_and(|row| !is_well(row))
@@ -334,7 +361,9 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     // Once nothing can be done about anything that is wrong.
     let at_rest = plan.is_empty() && !tries.any_running;
     let shifts = if at_rest {
-        shifts(&outlook, SHIFTS_MAX)
+        shifts(&outlook, SHIFTS_MAX, |video, part| {
+            tries.held_back.contains(&(video, part))
+        })
     } else {
         Vec::new()
     };
@@ -347,13 +376,25 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         && attendance.silent.is_empty()
         && attendance.up.iter().all(all_are_counted)
         && report.tally.uncounted == 0;
-    if at_rest && complete && shifts.is_empty() {
+    // Also where somebody is missed: what can be evened out is.
+    let is_known = seen.caught_up && attendance.complete && report.tally.uncounted == 0;
+    if at_rest && is_known && shifts.is_empty() {
         app.upkeep.hurried.store(false, Ordering::Relaxed);
     }
     let uneven = shifts.len();
+    let is_mute = |node: &&NodeRef| state.counted.get(*node).is_some_and(|counted| counted.is_mute);
+    // Uncounted seats may turn out to be mute ones.
+    let mut dispensable = attendance
+        .up
+        .iter()
+        .filter(is_mute)
+        .filter(|node| complete && outlook.does_without(**node));
+    let dispensable = dispensable.next().copied();
     plan.extend(shifts.into_iter().map(|shift| Planned {
         video: shift.video,
         part: shift.part,
+        id: state.census.id(shift.video, shift.part),
+        version: shift.version,
         due: Due {
             standing: Standing::Whole,
             job: Job::Move { to: shift.to },
@@ -370,6 +411,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         placed: state.caught_up.then(|| placed(&state.census)),
         uneven,
         harmed,
+        dispensable,
     };
     drop(state);
     // The worst is taken from the end.
@@ -385,7 +427,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         app.upkeep.planned.notify_one();
     }
     Judged {
-        unsettled: any || !tries.held_back.is_empty(),
+        unsettled: any || !tries.held_back.is_empty() || !tries.resting.is_empty(),
         harm,
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use vstack_api::holdings::tag_of;
-use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
+use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal, Reply, Request};
 use vstack_client::{Holder, NodeUrls};
 use vstack_types::{Digest, NodeRef, ProcessUuid, VideoId};
-use vstack_upkeep::{plan::Job, standing::Seen};
+use vstack_upkeep::plan::Job;
 
 use super::mending::Task;
 use crate::{
@@ -20,6 +20,8 @@ use crate::{
 
 /// For one change of a placement.
 const DECIDED_WITHIN: Duration = Duration::from_secs(20);
+/// For what one node says.
+const READ_WITHIN: Duration = Duration::from_secs(5);
 /// For one copy from node to node.
 pub(super) const COPIED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -75,7 +77,11 @@ const fn mended(bytes: u64) -> Done {
 /// Does what is to be done about one chunk.
 pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
     let nodes = app.store.nodes().await.map_err(Failed::because)?;
-    let known = app.store.chunk(task.id.clone()).await.map_err(Failed::because)?;
+    let known = app
+        .store
+        .chunk(task.planned.id.clone())
+        .await
+        .map_err(Failed::because)?;
     let Some((video, chunk)) = known else {
         return Err(Failed::because("it is not known any more"));
     };
@@ -94,6 +100,14 @@ pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
         Job::Move { to } => at.move_to(task, to.clone()).await,
         Job::Salvage => at.salvage().await,
     }
+}
+
+/// How far the deletion of a chunk has come.
+enum Deletion {
+    /// It will never be anything else.
+    Decided,
+    /// Somebody voted for it.
+    Begun,
 }
 
 /// One chunk, as it was learned.
@@ -140,7 +154,7 @@ impl Mender<'_> {
         }
         let mut state = self.app.upkeep.state();
         let (video, part) = task.key();
-        state.census.note(node, video, part, item, Seen::Whole);
+        state.has_again(node, (video, part), item);
         Ok(size)
     }
 
@@ -201,6 +215,22 @@ impl Mender<'_> {
     /// Has those who differ and the others say the same. What a majority says without those who differ they may not take
     /// from it, since they have promised more: then they are asked first, and what they know is decided anew.
     async fn agree(&self, task: &Task, differing: &[NodeRef]) -> Result<Done, Failed> {
+        // Reading tells everybody, and who has the last copy gives it up when it hears that the chunk is deleted.
+        match self.deletion(differing).await {
+            Some(Deletion::Decided) => {
+                tracing::warn!(
+                    chunk = %self.chunk.id,
+                    "the nodes of a chunk decided that it is deleted, and its video lives: the database may be an older one"
+                );
+                return self.salvage().await;
+            }
+            Some(Deletion::Begun) => {
+                return Err(Failed::because(
+                    "its deletion was begun, and its video lives: nobody is told of it",
+                ));
+            }
+            None => {}
+        }
         if task.tries % 2 == 1 {
             let urls = self.with_few_others(differing);
             if let Err(failed) = self.read(task, &urls).await {
@@ -208,6 +238,28 @@ impl Mender<'_> {
             }
         }
         self.read(task, &self.urls).await.map(|_| Done::Told)
+    }
+
+    /// Whether one of these knows the chunk as deleted. Its video is none that ended: that is why it is looked at.
+    async fn deletion(&self, differing: &[NodeRef]) -> Option<Deletion> {
+        let asked = differing.iter().filter_map(|node| self.urls.holder(*node));
+        let asked = asked.map(|holder| async move {
+            let read = self.app.nodes.paxos(&holder, &self.chunk.id, &Request::Read);
+            match timeout(READ_WITHIN, read).await {
+                Ok(Ok(Reply::State {
+                    accepted: Some(vote),
+                    decided,
+                    ..
+                })) if vote.placement.layout.is_deleted() => Some(decided),
+                _ => None,
+            }
+        });
+        let known: Vec<bool> = join_all(asked).await.into_iter().flatten().collect();
+        match (known.is_empty(), known.contains(&true)) {
+            (true, _) => None,
+            (false, true) => Some(Deletion::Decided),
+            (false, false) => Some(Deletion::Begun),
+        }
     }
 
     /// All nodes, but of the chunk's own only as many as a majority of each half takes, these first.

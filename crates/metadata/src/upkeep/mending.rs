@@ -32,6 +32,11 @@ const LEFT_FIRST: Duration = Duration::from_secs(2);
 const LEFT_MAX: Duration = Duration::from_secs(120);
 /// Tries at one node, for one chunk, after which another takes its place if there is any.
 const TRIES_AT_A_NODE: u32 = 3;
+/// Copies in a row that a node did not take, of whatever chunks, after which it is left alone for a while: it may be slow,
+/// cut off from the others, or out of order.
+const FAILURES_IN_A_ROW: u32 = 5;
+const RESTS_FIRST: Duration = Duration::from_secs(30);
+const RESTS_MAX: Duration = Duration::from_secs(600);
 /// Chunks of which it is remembered that they were tried; beyond, those whose time to wait is over are forgotten.
 const TRIED_MAX: usize = 100_000;
 /// What was done lately, for those who look.
@@ -83,6 +88,22 @@ impl Tried {
     }
 }
 
+/// A node that does not take copies.
+#[derive(Debug, Default)]
+struct Failing {
+    in_a_row: u32,
+    rests_until: Monotonic,
+}
+
+impl Failing {
+    fn again(&mut self, now: Monotonic) {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if let Some(times) = self.in_a_row.checked_sub(FAILURES_IN_A_ROW) {
+            self.rests_until = now + RESTS_FIRST.saturating_mul(1 << times.min(8)).min(RESTS_MAX);
+        }
+    }
+}
+
 /// What was tried, for those who plan.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
@@ -90,6 +111,8 @@ pub(super) struct Tries {
     pub(super) held_back: BTreeSet<Key>,
     /// Where it did not work often enough.
     pub(super) avoided: BTreeMap<Key, Vec<NodeRef>>,
+    /// Nodes that are left alone for a while.
+    pub(super) resting: BTreeSet<NodeRef>,
     /// Some are being mended now.
     pub(super) any_running: bool,
 }
@@ -99,6 +122,8 @@ struct Ledger {
     running: BTreeMap<Key, Mended>,
     recent: VecDeque<Mended>,
     tried: BTreeMap<Key, Tried>,
+    /// Nodes that did not take what was brought to them.
+    failing: BTreeMap<NodeRef, Failing>,
     done: u64,
     done_bytes: u64,
     failures: u64,
@@ -143,13 +168,21 @@ impl Mending {
                 .copied()
                 .collect(),
             avoided,
+            resting: ledger
+                .failing
+                .iter()
+                .filter(|(_, failing)| failing.rests_until > now)
+                .map(|(node, _)| *node)
+                .collect(),
             any_running: !ledger.running.is_empty(),
         }
     }
 
-    /// Forgets what was tried for chunks about which nothing is to be done any more.
-    pub(super) fn keep_tried(&self, is_due: impl Fn(&Key) -> bool) {
-        self.ledger().tried.retain(|key, _| is_due(key));
+    /// Forgets what was tried for chunks about which nothing is to be done any more, once their time to wait is over: what
+    /// only evens nodes out is done about chunks that are well.
+    pub(super) fn keep_tried(&self, now: Monotonic, is_due: impl Fn(&Key) -> bool) {
+        let mut ledger = self.ledger();
+        ledger.tried.retain(|key, tried| tried.not_before > now || is_due(key));
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -196,6 +229,9 @@ impl Ledger {
                     // Whether it helped is seen at the next count.
                     Done::Told => self.tried.entry(key).or_default().wait(now.1),
                 }
+                for node in &mended.to {
+                    self.failing.remove(node);
+                }
                 self.done += 1;
                 self.done_bytes += done.bytes();
                 mended.bytes = done.bytes();
@@ -205,6 +241,7 @@ impl Ledger {
                 tried.wait(now.1);
                 if let Some(node) = failed.at {
                     tried.failed_at(node);
+                    self.failing.entry(node).or_default().again(now.1);
                 }
                 self.failures += 1;
                 mended.failed = Some(failed.why);
@@ -294,7 +331,6 @@ pub(super) async fn run(app: &App) {
 /// A chunk that is taken on.
 pub(super) struct Task {
     pub(super) planned: Planned,
-    pub(super) id: ChunkId,
     /// Bytes that go from node to node for it.
     moves: u64,
     /// Who is to get bytes.
@@ -334,8 +370,8 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
             return None;
         }
         let key = (planned.video, planned.part);
-        let Some((id, moves, to)) = known(app, planned) else {
-            // It is gone since.
+        let Some((moves, to)) = known(app, planned) else {
+            // It is gone, or something else is to be done about it.
             plan.remove(at);
             continue;
         };
@@ -350,13 +386,12 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
         let planned = plan.remove(at);
         let task = Task {
             planned,
-            id,
             moves,
             to,
             tries,
         };
         let begun = Mended {
-            chunk: task.id.clone(),
+            chunk: task.planned.id.clone(),
             video: task.planned.video,
             what: task.what(),
             why: task.planned.due.standing,
@@ -372,10 +407,13 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
     None
 }
 
-/// Of a planned chunk: its id, the bytes that go from node to node for it, and who gets them.
-fn known(app: &App, planned: &Planned) -> Option<(ChunkId, u64, Vec<NodeRef>)> {
+/// Of a planned chunk that is as it was: the bytes that go from node to node for it, and who gets them.
+fn known(app: &App, planned: &Planned) -> Option<(u64, Vec<NodeRef>)> {
     let state = app.upkeep.state();
     let row = state.census.row(planned.video, planned.part)?;
+    if row.version != planned.version || state.census.id(planned.video, planned.part) != planned.id {
+        return None;
+    }
     let has = |node: &NodeRef| row.items.iter().any(|item| state.census.node(item.node) == Some(*node));
     let to = match &planned.due.job {
         Job::Restore { node, .. } => vec![*node],
@@ -387,7 +425,7 @@ fn known(app: &App, planned: &Planned) -> Option<(ChunkId, u64, Vec<NodeRef>)> {
         _ => to.len(),
     };
     let moves = u64::from(row.size).saturating_mul(copies as u64);
-    Some((state.census.id(planned.video, planned.part), moves, to))
+    Some((moves, to))
 }
 
 async fn mend(app: &App, task: Task) {
@@ -397,7 +435,7 @@ async fn mend(app: &App, task: Task) {
         Err(_) => app.upkeep.metrics.failed(),
     }
     if let Err(Failed { why, .. }) = &outcome {
-        tracing::info!(chunk = %task.id, what = task.what(), why, "a chunk is left as it is for a while");
+        tracing::info!(chunk = %task.planned.id, what = task.what(), why, "a chunk is left as it is for a while");
     }
     let now = (app.now(), app.clock.monotonic());
     app.upkeep.mending.ledger().ended(task.key(), now, outcome);
@@ -483,9 +521,11 @@ mod tests {
     fn what_is_well_again_is_another_matter_when_it_fails_later() {
         let mending = Mending::default();
         tried(&mending, at(0), Err(Failed::because("nobody has it")));
-        mending.keep_tried(|key| *key == KEY);
-        assert!(mending.ledger().may_begin(KEY, at(1)).is_none());
-        mending.keep_tried(|_| false);
-        assert_eq!(mending.ledger().may_begin(KEY, at(1)), Some(0));
+        mending.keep_tried(at(1), |_| false);
+        assert!(mending.ledger().may_begin(KEY, at(1)).is_none(), "its time is not over");
+        mending.keep_tried(at(4), |key| *key == KEY);
+        assert_eq!(mending.ledger().may_begin(KEY, at(4)), Some(1));
+        mending.keep_tried(at(4), |_| false);
+        assert_eq!(mending.ledger().may_begin(KEY, at(4)), Some(0));
     }
 }

@@ -12,6 +12,7 @@ mod listening;
 mod mender;
 mod mending;
 mod metrics;
+mod renewal;
 mod salvage;
 mod strays;
 mod view;
@@ -24,15 +25,16 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinSet};
 use vstack_api::holdings::Holdings;
-use vstack_types::{FingerprintKey, Monotonic, NodeRef, ProcessUuid, Timestamp, VideoId};
+use vstack_types::{ChunkId, Digest, FingerprintKey, Monotonic, NodeRef, ProcessUuid, Timestamp, VideoId};
 use vstack_upkeep::{
     balance::Placed,
     census::{Census, Part},
     harm::Totals,
     plan::Due,
     report::Report,
+    standing::Seen,
 };
 
 use crate::app::Shared;
@@ -55,6 +57,8 @@ pub(crate) struct Counted {
     orphans: u64,
     /// Of which chunks that is.
     strange: Strange,
+    /// Its disk votes no more.
+    is_mute: bool,
     trouble: Option<String>,
 }
 
@@ -72,6 +76,15 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// A node has an item again. What its register says now is to be counted, whether or not anything changes there.
+    fn has_again(&mut self, node: NodeRef, (video, part): (VideoId, Part), sha256: Digest) {
+        self.news += 1;
+        self.census.note(node, video, part, sha256, Seen::Whole);
+        if let Some(counted) = self.counted.get_mut(&node) {
+            counted.version = None;
+        }
+    }
+
     /// The registers of a chunk are to be counted again, whether or not anything changes at its nodes.
     fn ask_again(&mut self, video: VideoId, part: Part) {
         self.news += 1;
@@ -119,6 +132,8 @@ pub(crate) struct Summary {
     /// Chunks that are to be moved next so that nodes hold more nearly the same.
     pub(crate) uneven: usize,
     harmed: Harmed,
+    /// A disk that votes no more, and that every chunk can do without.
+    dispensable: Option<NodeRef>,
 }
 
 /// What counting and mending share with handlers.
@@ -152,6 +167,9 @@ pub(crate) struct Upkeep {
 pub(crate) struct Planned {
     pub(crate) video: VideoId,
     pub(crate) part: Part,
+    /// What it was planned for: where another chunk or another placement stands by now, it is not done.
+    pub(crate) id: ChunkId,
+    pub(crate) version: u32,
     pub(crate) due: Due,
     /// It evens out what nodes hold; nothing is wrong with it.
     pub(crate) evens_out: bool,
@@ -172,6 +190,13 @@ impl Upkeep {
         locked(&self.named).clone()
     }
 
+    /// Disks that vote no more, as their nodes told when they were counted.
+    pub(crate) fn mute(&self) -> BTreeSet<NodeRef> {
+        let state = self.state();
+        let mute = state.counted.iter().filter(|(_, counted)| counted.is_mute);
+        mute.map(|(node, _)| *node).collect()
+    }
+
     /// Why a node that is to go is still there.
     pub(crate) fn stays_because(&self, node: NodeRef) -> Option<String> {
         locked(&self.staying).get(&node).cloned()
@@ -189,6 +214,8 @@ impl Upkeep {
     /// Has nodes evened out as fast as chunks are repaired, until they are even.
     pub(crate) fn hurry(&self) {
         self.hurried.store(true, Ordering::Relaxed);
+        // Where nothing changed, it is seen anew that there is nothing to do.
+        self.state().news += 1;
         self.count_now.notify_one();
     }
 
@@ -213,15 +240,18 @@ struct Told {
     /// What was learned of it before it was asked.
     learned: u64,
     key: FingerprintKey,
+    is_mute: bool,
     holdings: Holdings,
 }
 
 /// Works until the service stops.
 pub(crate) async fn run(app: Shared) {
-    tokio::join!(
-        listening::run(&app),
-        counting::run(&app),
-        mending::run(&app),
-        strays::look_after(&app)
-    );
+    // Each a task of its own: a count of a million chunks keeps its task from everything else.
+    let mut tasks = JoinSet::new();
+    let (listens, counts, mends) = (Arc::clone(&app), Arc::clone(&app), Arc::clone(&app));
+    tasks.spawn(async move { listening::run(&listens).await });
+    tasks.spawn(async move { counting::run(&counts).await });
+    tasks.spawn(async move { mending::run(&mends).await });
+    tasks.spawn(async move { strays::look_after(&app).await });
+    tasks.join_all().await;
 }

@@ -14,10 +14,7 @@ use vstack_placement::{Candidate, Liveness, MembersRequest, choose_members};
 use vstack_types::{NodeRef, ProcessUuid};
 
 use super::mender::{COPIED_WITHIN, Done, Failed, Mender};
-use crate::{
-    registry,
-    store::{Chunk, Learned, Salvage},
-};
+use crate::store::{Chunk, Learned, Salvage};
 
 /// For the decision about the new chunk.
 const DECIDED_WITHIN: Duration = Duration::from_secs(20);
@@ -29,7 +26,7 @@ impl Mender<'_> {
         if !matches!(placement.layout, Layout::Replicated { .. }) {
             return Err(Failed::because("shards without a register cannot be salvaged yet"));
         }
-        let candidates = registry::candidates(&self.nodes, self.app.now(), self.app.settings.node_timeout());
+        let candidates = self.app.candidates(&self.nodes);
         if vstack_types::planted!("nothing is salvaged") {
             return Ok(Done::Told);
         }
@@ -91,9 +88,11 @@ impl Mender<'_> {
 
     /// The salvage that was begun, as long as it can be ended; otherwise a new one.
     async fn begun(&self, candidates: &[Candidate], current: &[NodeRef]) -> Result<Salvage, Failed> {
+        let mute = self.app.upkeep.mute();
+        // Whoever votes no more is none of those who could decide about the new one.
         let is_up = |node: &NodeRef| {
             let up = |candidate: &Candidate| candidate.node == *node && candidate.liveness != Liveness::Down;
-            candidates.iter().any(|candidate| up(candidate) && candidate.trusted)
+            !mute.contains(node) && candidates.iter().any(|candidate| up(candidate) && candidate.trusted)
         };
         let of = &self.chunk.id;
         let before = self.app.store.salvages_of(of.clone()).await.map_err(Failed::because)?;

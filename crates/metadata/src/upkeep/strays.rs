@@ -31,7 +31,7 @@ use crate::{
 const PAGE: usize = 1_000;
 /// For one such answer.
 const PAGE_WITHIN: Duration = Duration::from_secs(10);
-/// For all of one look: what it does not get to, the next does.
+/// For all of one look, half of it for the list: what it does not get to, the next does.
 const LOOK_WITHIN: Duration = Duration::from_secs(60);
 /// Chunks dealt with in one look.
 const LOOKED_AT: usize = 1_000;
@@ -86,6 +86,8 @@ struct Looked {
     /// Where the next look goes on in the node's list.
     cursor: Option<String>,
     kept: Vec<Kept>,
+    /// Looks so far: each begins with another chunk, so that none waits behind the same slow ones for ever.
+    looks: usize,
 }
 
 /// Of each node with strangers, as of the last look.
@@ -166,7 +168,7 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
         let looked = super::locked(&app.upkeep.strays.0);
         looked.get(&node).cloned().unwrap_or_default()
     };
-    let dealt = deal(app, node, strange, before.cursor.as_deref()).await;
+    let dealt = deal(app, node, strange, &before).await;
     let now = app.clock.monotonic();
     let pause = app.pace.settled_after.max(now.since(began) * PAUSE);
     let again = now + pause;
@@ -192,6 +194,7 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
                 again_unchanged: now + if is_settled { pause * KEPT_PAUSE } else { pause },
                 cursor: dealt.cursor,
                 kept,
+                looks: before.looks.wrapping_add(1),
             }
         }
         Err(error) => {
@@ -216,15 +219,32 @@ struct Dealings {
     cursor: Option<String>,
 }
 
-async fn deal(app: &App, node: NodeRef, strange: &Strange, from: Option<&str>) -> Result<Dealings, StrayError> {
+async fn deal(app: &App, node: NodeRef, strange: &Strange, before: &Looked) -> Result<Dealings, StrayError> {
     let asked = Asked::as_of_now(app).await?;
     let Some((holder, key)) = asked.urls.holder(node).zip(strange.key) else {
         return Ok(Dealings::default());
     };
     let until = tokio::time::Instant::now() + LOOK_WITHIN;
-    let list = named(app, &holder, key, &strange.fingerprints, from);
-    let (chunks, cursor) = timeout(LOOK_WITHIN, list).await.map_err(|_elapsed| silent(&holder))??;
+    let mut list = List {
+        found: BTreeSet::new(),
+        cursor: before.cursor.clone(),
+    };
+    let looked = timeout(
+        LOOK_WITHIN / 2,
+        named(app, &holder, key, &strange.fingerprints, &mut list),
+    )
+    .await;
+    match looked {
+        Ok(listed) => listed?,
+        // However long the list is: what it told so far is dealt with, and the next look goes on from there.
+        Err(_elapsed) if list.cursor != before.cursor => {}
+        Err(_elapsed) => return Err(silent(&holder).into()),
+    }
+    let List { found: chunks, cursor } = list;
+    let mut chunks: Vec<ChunkId> = chunks.into_iter().collect();
     let found = chunks.len();
+    let first = before.looks.wrapping_mul(AT_ONCE * 8).checked_rem(found);
+    chunks.rotate_left(first.unwrap_or_default());
     let dealt = stream::iter(chunks)
         .map(|chunk| deal_with(app, &asked, &holder, chunk))
         .buffer_unordered(AT_ONCE)
@@ -234,8 +254,9 @@ async fn deal(app: &App, node: NodeRef, strange: &Strange, from: Option<&str>) -
         cursor,
         ..Dealings::default()
     };
-    let mut kept = 0;
+    let (mut kept, mut done) = (0, 0);
     while let Some(outcome) = dealt.next().await {
+        done += 1;
         match outcome? {
             Dealt::Waits => {}
             Dealt::Done => dealings.any_done = true,
@@ -249,6 +270,10 @@ async fn deal(app: &App, node: NodeRef, strange: &Strange, from: Option<&str>) -
         }
     }
     dealings.all_kept = kept == found;
+    if done < found {
+        // The same part of the list again.
+        dealings.cursor.clone_from(&before.cursor);
+    }
     Ok(dealings)
 }
 
@@ -267,28 +292,35 @@ enum StrayError {
     Node(#[from] ClientError),
 }
 
-/// Which chunks these fingerprints are of, by the node's own list from `from` on, and where that goes on.
+/// What was read of a node's list.
+struct List {
+    found: BTreeSet<ChunkId>,
+    /// Where it goes on.
+    cursor: Option<String>,
+}
+
+/// Finds which chunks these fingerprints are of, by the node's own list.
 async fn named(
     app: &App,
     holder: &Holder,
     key: FingerprintKey,
     fingerprints: &[u64],
-    from: Option<&str>,
-) -> Result<(Vec<ChunkId>, Option<String>), ClientError> {
-    let mut found = BTreeSet::new();
-    let mut cursor: Option<String> = from.map(str::to_owned);
-    while found.len() < fingerprints.len() {
-        let page = app.nodes.registers(&holder.url, None, cursor.as_deref(), PAGE);
+    list: &mut List,
+) -> Result<(), ClientError> {
+    while list.found.len() < fingerprints.len() {
+        let page = app.nodes.registers(&holder.url, None, list.cursor.as_deref(), PAGE);
         let page = timeout(PAGE_WITHIN, page).await.map_err(|_elapsed| silent(holder))??;
         let ids = page.registers.into_iter().map(|entry| entry.id);
-        found.extend(ids.filter(|id| fingerprints.binary_search(&key.of(id)).is_ok()));
+        let ids = ids.filter(|id| fingerprints.binary_search(&key.of(id)).is_ok());
+        list.found.extend(ids);
         // Who goes round in circles has told everything.
-        cursor = page.next_cursor.filter(|next| cursor.as_ref() != Some(next));
-        if cursor.is_none() || found.len() >= LOOKED_AT {
-            return Ok((found.into_iter().collect(), cursor));
+        list.cursor = page.next_cursor.filter(|next| list.cursor.as_ref() != Some(next));
+        if list.cursor.is_none() || list.found.len() >= LOOKED_AT {
+            return Ok(());
         }
     }
-    Ok((found.into_iter().collect(), None))
+    list.cursor = None;
+    Ok(())
 }
 
 /// What came of one chunk.

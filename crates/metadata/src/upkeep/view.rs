@@ -100,6 +100,36 @@ pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
     })
 }
 
+/// Chunks of a video that follow each other, as the store has them: the init segment, then by number.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    /// The one before the first; none before the init segment.
+    after: Option<Option<u32>>,
+    length: u32,
+}
+
+fn runs(parts: impl Iterator<Item = Part>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut next = None;
+    for part in parts.collect::<BTreeSet<_>>() {
+        match runs.last_mut().filter(|run| next == Some(part) && run.length < PAGE) {
+            Some(run) => run.length += 1,
+            None => runs.push(Run {
+                after: match part {
+                    Part::Init => None,
+                    Part::Chunk(sequence) => Some(sequence.checked_sub(1)),
+                },
+                length: 1,
+            }),
+        }
+        next = match part {
+            Part::Init => Some(Part::Chunk(0)),
+            Part::Chunk(sequence) => sequence.checked_add(1).map(Part::Chunk),
+        };
+    }
+    runs
+}
+
 /// A video by name, its chunks by when they are shown; none when it is gone since.
 async fn named(app: &App, id: VideoId, report: &VideoReport, room: usize) -> Result<Option<VideoStanding>, StoreError> {
     let Some(video) = app.store.video(id).await? else {
@@ -108,12 +138,9 @@ async fn named(app: &App, id: VideoId, report: &VideoReport, room: usize) -> Res
     let worst = report.named.iter().take(room);
     let mut wanted: HashMap<Part, Standing> = worst.map(|(standing, part)| (*part, *standing)).collect();
     let mut chunks = Vec::new();
-    let mut after = None;
-    while !wanted.is_empty() {
-        let page = app.store.video_chunks(id, after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.place.map(|place| place.sequence_num));
-        for chunk in page {
+    for run in runs(wanted.keys().copied()) {
+        // Only those that are wanted are read, of however many there are.
+        for chunk in app.store.video_chunks(id, run.after, run.length).await? {
             let part = chunk.place.map_or(Part::Init, |place| Part::Chunk(place.sequence_num));
             let Some(standing) = wanted.remove(&part) else { continue };
             let told = ChunkStanding {
@@ -138,7 +165,12 @@ async fn named(app: &App, id: VideoId, report: &VideoReport, room: usize) -> Res
 /// The label of a node that is registered, or its disk and incarnation.
 fn label(by_disk: &ByDisk<'_>, node: NodeRef) -> String {
     let known = by_disk.get(node.uuid).filter(|known| known.acceptor == Some(node));
-    known.map_or_else(|| node.to_string(), |known| known.label.clone())
+    match known {
+        Some(known) => known.label.clone(),
+        // As it is named in commands.
+        None if node == NodeRef::first(node.uuid) => node.uuid.to_string(),
+        None => node.to_string(),
+    }
 }
 
 fn orphans(app: &App, registered: &[Node]) -> Vec<Orphan> {
@@ -210,5 +242,59 @@ pub(crate) fn repairs(app: &App) -> Repairs {
             beyond_repair: harmed.beyond_repair,
         },
         hurried: app.upkeep.is_hurried(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_named_is_looked_up() {
+        let of = |parts: &[Part]| runs(parts.iter().copied());
+        let run = |after, length| Run { after, length };
+        assert_eq!(of(&[]), []);
+        assert_eq!(of(&[Part::Chunk(0), Part::Init, Part::Chunk(1)]), [run(None, 3)]);
+        assert_eq!(
+            of(&[Part::Chunk(9), Part::Chunk(0), Part::Chunk(8)]),
+            [run(Some(None), 1), run(Some(Some(7)), 2)]
+        );
+        assert_eq!(runs((5..5 + 2 * PAGE).map(Part::Chunk)).len(), 2);
+    }
+
+    #[test]
+    fn nothing_unknown_is_called_healthy() {
+        let of = |set: fn(&mut report::Tally), heard, complete| {
+            let mut tally = report::Tally {
+                whole: 5,
+                ..report::Tally::default()
+            };
+            set(&mut tally);
+            health(&tally, heard, complete)
+        };
+        assert_eq!(of(|_| {}, true, true), Health::Healthy);
+        assert_eq!(of(|_| {}, true, false), Health::Counting);
+        assert_eq!(of(|_| {}, false, true), Health::Counting);
+        // The worst of what is known, however complete.
+        for complete in [false, true] {
+            assert_eq!(of(|it| it.under = 1, true, complete), Health::UnderReplicated);
+            assert_eq!(
+                of(|it| (it.under, it.endangered) = (1, 1), true, complete),
+                Health::Endangered
+            );
+            assert_eq!(
+                of(|it| (it.endangered, it.out_of_reach) = (1, 1), true, complete),
+                Health::OutOfReach
+            );
+            assert_eq!(
+                of(|it| (it.out_of_reach, it.lost) = (1, 1), true, complete),
+                Health::Lost
+            );
+            assert_eq!(
+                of(|it| it.lost = 1, false, complete),
+                Health::Counting,
+                "who is there is not known"
+            );
+        }
     }
 }

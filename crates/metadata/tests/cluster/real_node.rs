@@ -3,6 +3,7 @@
 use clap::Parser as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use vstack_node::RunError;
 
 use super::SECRET;
 
@@ -43,12 +44,18 @@ impl RealNode {
             "--heartbeat-interval",
             "1",
         ];
-        let settings = Command::try_parse_from(args).expect("settings").settings;
-        let node = vstack_node::Node::start(settings).await.expect("a node");
+        let mut settings = Command::try_parse_from(args).expect("settings").settings;
+        let mut node = vstack_node::Node::start(settings.clone()).await.expect("a node");
         let url = format!("http://{}", node.address());
+        settings.port = node.address().port();
         let stop = CancellationToken::new();
         let until = stop.clone();
-        let running = tokio::spawn(async move { node.serve(until).await.expect("it serves") });
+        let running = tokio::spawn(async move {
+            while let Err(ended) = node.serve(until.clone()).await {
+                assert!(matches!(ended, RunError::Renewal), "{ended}");
+                node = vstack_node::Node::start(settings.clone()).await.expect("the same node");
+            }
+        });
         Self { url, stop, running }
     }
 

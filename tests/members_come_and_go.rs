@@ -1,0 +1,348 @@
+//! What an operator does by commands: looks at what is stored, empties nodes, fills them and takes them out, deletes
+//! videos and brings them back. By several at once, with Ctrl-C, and while the metadata service restarts.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use harness::{Cluster, Signal, get_json, media, send, vstack, wait_at_most};
+use serde_json::Value;
+
+const SETTINGS: [(&str, &str); 6] = [
+    ("HEARTBEAT_INTERVAL", "1"),
+    ("NODE_TIMEOUT", "6"),
+    ("REPAIR_GRACE", "6"),
+    ("GC_GRACE", "1"),
+    ("GC_INTERVAL", "1"),
+    ("TRASH_TIME", "600"),
+];
+/// The node that goes and comes.
+const NODE: &str = "storage-node-4";
+/// For any command, and what comes of it: everything is counted every five seconds, and some wait for several counts.
+const ENDS_WITHIN: Duration = Duration::from_secs(180);
+/// Exit code of a command that was interrupted.
+const INTERRUPTED: i32 = 130;
+
+/// A command that runs; killed when it is not waited for.
+struct Tool {
+    child: Child,
+    arguments: String,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    #[expect(dead_code, reason = "shown when a test fails")]
+    arguments: String,
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Tool {
+    fn start(cluster: &Cluster, arguments: &[&str]) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        // To files: it can be looked at what it said so far, and no pipe is ever full.
+        let out = cluster.scratch(&format!("tool-{number}.out"));
+        let err = cluster.scratch(&format!("tool-{number}.err"));
+        let child = Command::new(vstack())
+            .args(arguments)
+            .env("METADATA_SERVICE_URL", cluster.url("metadata"))
+            .env("UPLOADER_SERVICE_URL", cluster.url("uploader"))
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            arguments: arguments.join(" "),
+            out,
+            err,
+        }
+    }
+
+    fn wait_said(&self, words: &str) {
+        wait_at_most(
+            ENDS_WITHIN,
+            &format!("`vstack {}` to say {words:?}", self.arguments),
+            || {
+                let said = std::fs::read_to_string(&self.err).unwrap();
+                said.contains(words).then_some(())
+            },
+        );
+    }
+
+    fn interrupt(&self) {
+        assert!(send(self.child.id(), Signal::INT), "{}", self.arguments);
+    }
+
+    fn end(mut self) -> Ended {
+        let what = format!("`vstack {}` to end", self.arguments);
+        let status = wait_at_most(ENDS_WITHIN, &what, || self.child.try_wait().unwrap());
+        Ended {
+            arguments: self.arguments.clone(),
+            code: status.code(),
+            out: std::fs::read_to_string(&self.out).unwrap(),
+            err: std::fs::read_to_string(&self.err).unwrap(),
+        }
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Ended {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+    }
+
+    fn said(&self, words: &str) -> bool {
+        self.err.contains(words)
+    }
+}
+
+fn run(cluster: &Cluster, arguments: &[&str]) -> Ended {
+    Tool::start(cluster, arguments).end()
+}
+
+fn ok(cluster: &Cluster, arguments: &[&str]) -> Ended {
+    let ended = run(cluster, arguments);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended
+}
+
+/// Runs it until all is well by it: on a slow machine a node may be missed for a moment.
+fn until_well(cluster: &Cluster, arguments: &[&str]) -> Ended {
+    wait_at_most(ENDS_WITHIN, &format!("`vstack {}`", arguments.join(" ")), || {
+        Some(run(cluster, arguments)).filter(|ended| ended.code == Some(0))
+    })
+}
+
+fn upload(cluster: &Cluster, path: &Path) -> String {
+    let status = ok(cluster, &["upload", "--json", path.to_str().unwrap()]).json();
+    assert_eq!(status[0]["status"], "completed", "{status}");
+    status[0]["video_id"].as_str().unwrap().to_owned()
+}
+
+fn clip(cluster: &Cluster) -> PathBuf {
+    media::clip(
+        cluster.scratch("").as_path(),
+        "clip.mp4",
+        12,
+        "320x180",
+        media::KINDS[0].codecs,
+    )
+}
+
+/// A video as it comes back.
+fn played(cluster: &Cluster, video: &str) -> Vec<u8> {
+    let saved = cluster.scratch("played.mp4");
+    ok(
+        cluster,
+        &["play", video, "--speed", "max", "--output", saved.to_str().unwrap()],
+    );
+    std::fs::read(&saved).unwrap()
+}
+
+fn healthy(cluster: &Cluster) -> Value {
+    until_well(cluster, &["census", "--json", "--wait", "60"]).json()
+}
+
+/// Items that decisions place at the node that goes and comes.
+fn placed(census: &Value) -> Option<u64> {
+    let mut rows = census["nodes"].as_array()?.iter();
+    rows.find(|row| row["node"] == NODE)?["placed"].as_u64()
+}
+
+/// The node that goes and comes, as it is registered.
+fn registered(cluster: &Cluster) -> Option<Value> {
+    let all = get_json(&format!("{}/nodes/all", cluster.url("metadata")));
+    let mut nodes = all["nodes"].as_array()?.iter();
+    nodes.find(|node| node["node_id"] == NODE).cloned()
+}
+
+#[test]
+fn nodes_are_emptied_filled_and_taken_out() {
+    let cluster = Cluster::start_with(&["--nodes", "4"], &SETTINGS);
+    let path = clip(&cluster);
+    let videos: Vec<String> = (0..3).map(|_| upload(&cluster, &path)).collect();
+    let before: Vec<Vec<u8>> = videos.iter().map(|video| played(&cluster, video)).collect();
+    wait_at_most(ENDS_WITHIN, "copies on every node", || {
+        (placed(&healthy(&cluster)) > Some(0)).then_some(())
+    });
+    all_is_shown(&cluster);
+    who_is_not_there_is_said(&cluster);
+    is_emptied_by_several_at_once(&cluster);
+    is_filled_though_the_service_restarts(&cluster);
+    is_taken_out_by_two_at_once(&cluster);
+    healthy(&cluster);
+    for (video, before) in videos.iter().zip(&before) {
+        assert!(played(&cluster, video) == *before, "{video} is another");
+    }
+}
+
+/// `census`, `repairs` and `status`, for people and for programs.
+fn all_is_shown(cluster: &Cluster) {
+    let census = until_well(cluster, &["census"]);
+    assert!(
+        census.out.starts_with("healthy: everything was counted") && census.out.contains(NODE),
+        "{census:?}"
+    );
+    let census = healthy(cluster);
+    let chunks = census["tally"]["chunks"].as_u64().unwrap();
+    assert!(chunks > 0 && census["tally"]["whole"] == chunks, "{census}");
+    assert_eq!(census["complete"], true, "{census}");
+
+    let repairs = ok(cluster, &["repairs"]);
+    assert!(
+        repairs.out.contains("under way") && repairs.out.contains("copies were ever found damaged or missing"),
+        "{repairs:?}"
+    );
+    let repairs = ok(cluster, &["repairs", "--json"]).json();
+    for count in ["waiting", "done", "failures", "uneven", "rate_bytes_per_second"] {
+        assert!(repairs[count].is_u64(), "{count}: {repairs}");
+    }
+    assert_eq!(repairs["harmed"]["open"], 0, "{repairs}");
+
+    let status = until_well(cluster, &["status"]);
+    let stored = status.out.lines().find(|line| line.starts_with("stored "));
+    let numbers = format!(": {chunks} chunks, {chunks} whole");
+    assert!(stored.is_some_and(|line| line.contains(&numbers)), "{status:?}");
+    let status = until_well(cluster, &["status", "--json"]).json();
+    assert_eq!(status["healthy"], true, "{status}");
+    assert_eq!(status["stored"]["tally"]["whole"], chunks, "{status}");
+    assert!(["healthy", "counting"].contains(&status["stored"]["health"].as_str().unwrap()));
+}
+
+/// A name that nobody has is refused, and it is said where names are found.
+fn who_is_not_there_is_said(cluster: &Cluster) {
+    // A disk that never was.
+    let disk = "0190a5c4-7b1e-4d61-8f2e-5d3b6a9c1e47/0";
+    for arguments in [
+        ["drain", "nobody"],
+        ["activate", "nobody"],
+        ["remove", "nobody"],
+        ["remove", "no/bo?dy"],
+        ["remove", disk],
+    ] {
+        let refused = run(cluster, &arguments);
+        assert!(
+            refused.code == Some(1) && refused.said("error: ") && refused.said("`vstack status` names the nodes"),
+            "{refused:?}"
+        );
+    }
+}
+
+/// Three wait for the same; one of them goes away, which changes nothing for the others.
+fn is_emptied_by_several_at_once(cluster: &Cluster) {
+    let [left, first, second] = [(); 3].map(|()| Tool::start(cluster, &["drain", NODE]));
+    left.wait_said("Ctrl-C stops waiting");
+    left.interrupt();
+    let left = left.end();
+    assert_eq!(left.code, Some(INTERRUPTED), "{left:?}");
+    assert!(
+        left.said("not waited for any longer; storage-node-4 is still being emptied"),
+        "{left:?}"
+    );
+    assert!(!left.said("storage-node-4 is empty"), "{left:?}");
+    assert_eq!(registered(cluster).unwrap()["role"], "draining");
+    for waited in [first, second] {
+        let waited = waited.end();
+        assert!(
+            waited.code == Some(0) && waited.said("storage-node-4 is empty"),
+            "{waited:?}"
+        );
+    }
+    assert_eq!(placed(&healthy(cluster)), Some(0));
+    let repairs = ok(cluster, &["repairs", "--json"]).json();
+    let moved = |repair: &Value| repair["what"] == "move" && repair["failed"].is_null();
+    assert!(repairs["recent"].as_array().unwrap().iter().any(moved), "{repairs}");
+    let status = until_well(cluster, &["status"]);
+    assert!(status.out.contains("healthy, draining"), "{status:?}");
+}
+
+/// Nobody but the service knows that evening out was to be hurried, and it forgets it when it ends.
+fn is_filled_though_the_service_restarts(cluster: &Cluster) {
+    let active = ok(cluster, &["activate", NODE, "--json"]).json();
+    assert_eq!((&active["role"], &active["finished"]), (&"active".into(), &true.into()));
+    let rebalance = Tool::start(cluster, &["rebalance"]);
+    rebalance.wait_said("Ctrl-C stops waiting");
+    assert!(cluster.kill("metadata"));
+    let rebalance = rebalance.end();
+    assert!(
+        rebalance.code == Some(0) && rebalance.said("each node holds its share"),
+        "{rebalance:?}"
+    );
+    // A node whose heartbeats found nobody for a while may be left out at first.
+    wait_at_most(ENDS_WITHIN, "chunks to be moved there", || {
+        (placed(&healthy(cluster)) > Some(0)).then_some(())
+    });
+    // Again, though there is nothing to be done.
+    let again = ok(cluster, &["rebalance", "--json"]).json();
+    assert_eq!((&again["hurried"], &again["finished"]), (&false.into(), &true.into()));
+    let begun = ok(cluster, &["rebalance", "--no-wait"]);
+    assert!(!begun.said("holds its share"), "{begun:?}");
+}
+
+/// Who comes second may find it done.
+fn is_taken_out_by_two_at_once(cluster: &Cluster) {
+    let disk = registered(cluster).unwrap()["disk_uuid"].as_str().unwrap().to_owned();
+    let both = [(); 2].map(|()| Tool::start(cluster, &["remove", NODE]));
+    let ended = both.map(Tool::end);
+    let taken_out = |ended: &&Ended| ended.code == Some(0) && ended.said("storage-node-4 is taken out");
+    let not_there = |ended: &&Ended| ended.code == Some(1) && ended.said("there is no node storage-node-4");
+    let done = ended.iter().filter(taken_out).count();
+    assert!(
+        done > 0 && done + ended.iter().filter(not_there).count() == ended.len(),
+        "{ended:?}"
+    );
+    assert_eq!(registered(cluster), None);
+    // By its disk, as a census names one that is not registered: it was taken out already.
+    for name in [disk.clone(), format!("{disk}/0")] {
+        let again = ok(cluster, &["remove", &name, "--json"]).json();
+        assert_eq!((&again["role"], &again["finished"]), (&"removed".into(), &true.into()));
+    }
+}
+
+#[test]
+fn a_deleted_video_comes_back_whole_until_it_is_purged() {
+    let cluster = Cluster::start_with(&[], &SETTINGS);
+    let path = clip(&cluster);
+    let (video, kept) = (upload(&cluster, &path), upload(&cluster, &path));
+    let (before, kept_before) = (played(&cluster, &video), played(&cluster, &kept));
+    let is_listed = || ok(&cluster, &["ls", "--json"]).out.contains(&video);
+
+    ok(&cluster, &["rm", &video]);
+    assert!(!is_listed());
+    assert_eq!(run(&cluster, &["play", &video, "--speed", "max"]).code, Some(1));
+    ok(&cluster, &["rm", "--undo", &video]);
+    assert!(is_listed());
+    assert!(played(&cluster, &video) == before, "it came back as another");
+    healthy(&cluster);
+
+    ok(&cluster, &["rm", "--purge", &video]);
+    let late = run(&cluster, &["rm", "--undo", &video]);
+    assert!(late.code == Some(1) && late.said(&video), "{late:?}");
+    assert!(!is_listed());
+    wait_at_most(ENDS_WITHIN, "its bytes to go", || {
+        let held = cluster.held_items();
+        held.iter().all(|item| !item.starts_with(&video)).then_some(())
+    });
+    healthy(&cluster);
+    assert!(played(&cluster, &kept) == kept_before, "another went with it");
+}
