@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vstack_api::{
     ErrorCode, WallTime,
-    census::{Census, NodeCounted, Repairs},
+    census::{Census, Health, NodeCounted, Repairs},
     metadata::{NodeInfo, NodeRole},
 };
 use vstack_client::{ClientError, MetadataClient};
@@ -134,7 +134,7 @@ pub async fn rebalance(options: RebalanceOptions, stop: CancellationToken) -> an
             // Asked for last: of a service that restarted in between it says that not everything is counted.
             let census = metadata.census().await?;
             if !repairs.hurried {
-                if census.complete && is_even(&repairs) {
+                if census.health != Health::Counting && is_even(&repairs) {
                     return Ok(true);
                 }
                 // A service that restarted has forgotten it.
