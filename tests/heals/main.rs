@@ -22,6 +22,7 @@ use harness::{Cluster, get_json, http, media, service::Service, wait_at_most};
 use load::{Players, Readers, Uploads};
 use planted::Planter;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// As short as nodes may be silent in these tests, in seconds.
@@ -199,6 +200,12 @@ fn a_dead_node_is_replaced_while_people_watch() {
     );
     assert_eq!((stalls, failed), (0, 0));
     assert_eq!(before.failed + during.failed, 0);
+    assert!(
+        during.p99() <= before.p99() * 2,
+        "{:?} before, {:?} during",
+        before.p99(),
+        during.p99()
+    );
     filled.all_can_be_had();
 }
 
@@ -214,8 +221,10 @@ fn nodes_come_and_go_under_load() {
     // Nobody says anything: it fills up by itself.
     wait_at_most(HEALS_WITHIN, "nodes that hold the same", || {
         let census = filled.try_census()?;
-        let imbalance = imbalance(&Filled::placed(&census))?;
-        (census["health"] == "healthy" && imbalance <= 0.10).then_some(())
+        let placed = Filled::placed(&census);
+        let is_there = placed.len() == 5 && placed.iter().all(|(_, bytes)| *bytes > 0);
+        let imbalance = imbalance(&placed)?;
+        (is_there && census["health"] == "healthy" && imbalance <= 0.10).then_some(())
     });
     println!("a fifth node has its share after {:.0?}", began.elapsed());
     let began = Instant::now();
@@ -275,12 +284,18 @@ fn the_space_of_what_is_deleted_comes_back() {
     let before = used(&filled);
     let (gone, kept): (Vec<_>, Vec<_>) = filled.videos.iter().cloned().enumerate().partition(|(n, _)| n % 2 == 0);
     let began = Instant::now();
+    let chunks = filled.is_healthy()["tally"]["chunks"].as_u64().unwrap();
+    let left = chunks * kept.len() as u64 / (gone.len() + kept.len()) as u64;
     for (_, video) in gone {
         filled.call("DELETE", &format!("/video/{video}"));
     }
     filled.videos = kept.into_iter().map(|(_, video)| video).collect();
     let after = wait_at_most(Duration::from_secs(300), "the space to come back", || {
         let census = filled.try_census()?;
+        if census["tally"]["chunks"] != left {
+            // What was deleted is still counted.
+            return None;
+        }
         let placed = Filled::placed(&census);
         let used = used(&filled);
         let mut nodes = used.iter().zip(1..);
@@ -294,6 +309,8 @@ fn the_space_of_what_is_deleted_comes_back() {
         back.then_some(used)
     });
     println!("used {before:?}, {after:?} after {:.0?}", began.elapsed());
+    let sum = |used: &[u64]| used.iter().sum::<u64>() as f64;
+    assert!(sum(&after) < 0.65 * sum(&before), "half of it was deleted");
     filled.is_healthy();
     filled.all_can_be_had();
 }
@@ -469,13 +486,16 @@ fn two_nodes_of_three_are_lost() {
 #[test]
 #[ignore = "long: make soak"]
 fn kills_while_it_heals_lose_nothing() {
-    let cluster = Cluster::start_with(&["--nodes", "5"], &SETTINGS);
+    let settings = SETTINGS.into_iter().chain([("SCRUB_PERIOD", "60")]);
+    let cluster = Cluster::start_with(&["--nodes", "5"], &settings.collect::<Vec<_>>());
     let mut filled = Filled::fill(cluster);
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut drained: Option<String> = None;
     let names = filled.cluster.names();
-    let mut killed = 0;
-    for kill in 0..number("VSTACK_HEAL_KILLS", 200_u64) {
+    let wanted = number("VSTACK_HEAL_KILLS", 200_u64);
+    let (mut killed, mut spoiled) = (0, 0);
+    while killed < wanted {
+        let kill = killed;
         let metadata = filled.cluster.url("metadata");
         // What is not heard just now is asked for another time.
         let ask = |method: &str, path: &str| drop(harness::try_http(method, &format!("{metadata}{path}"), |it| it));
@@ -504,11 +524,34 @@ fn kills_while_it_heals_lose_nothing() {
             }
             _ => {}
         }
-        let until = Instant::now() + Duration::from_millis(rng.random_range(50..2_000));
-        wait_at_most(Duration::from_secs(5), "the moment", || {
+        let mut victim = names.choose(&mut rng).unwrap().as_str();
+        let mut pause = rng.random_range(50..2_000);
+        match kill % 20 {
+            // Silent for longer than it is waited for.
+            7 => {
+                victim = "storage-node-3";
+                filled.cluster.wait_up(victim);
+                pause = (NODE_TIMEOUT + REPAIR_GRACE + 3) * 1_000;
+                filled.cluster.signal(victim, Signal::STOP);
+            }
+            // One disk rots, while its node cannot look.
+            13 => {
+                victim = "storage-node-1";
+                filled.cluster.wait_up(victim);
+                filled.cluster.signal(victim, Signal::STOP);
+                let copies = planted::copies(&[filled.cluster.data().join("nodes/storage-node-1")]);
+                let mut planter = Planter::new(copies.clone(), StdRng::seed_from_u64(kill));
+                for copy in copies.sample(&mut rng, 3) {
+                    planter.spoil(&copy.chunk);
+                    spoiled += 1;
+                }
+            }
+            _ => {}
+        }
+        let until = Instant::now() + Duration::from_millis(pause);
+        wait_at_most(Duration::from_secs(60), "the moment", || {
             (Instant::now() >= until).then_some(())
         });
-        let victim = names.choose(&mut rng).unwrap();
         killed += u64::from(filled.cluster.kill(victim));
     }
     for name in &names {
@@ -522,10 +565,13 @@ fn kills_while_it_heals_lose_nothing() {
         let no_orphans = census["nodes"].as_array()?.iter().all(|node| node["orphans"] == 0);
         (census["health"] == "healthy" && no_orphans).then_some(census)
     });
+    let repairs = get_json(&format!("{}/repairs", filled.cluster.url("metadata")));
     println!(
-        "{killed} kills: {} chunks, {} whole, no orphans",
-        census["tally"]["chunks"], census["tally"]["whole"]
+        "{killed} kills, {spoiled} copies spoiled: {} chunks, {} whole, no orphans; {}",
+        census["tally"]["chunks"], census["tally"]["whole"], repairs["harmed"]
     );
+    assert_eq!(repairs["harmed"]["open"], 0, "{repairs}");
+    assert!(repairs["harmed"]["repaired"].as_u64() > Some(0), "{repairs}");
     filled.all_can_be_had();
 }
 

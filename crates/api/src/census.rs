@@ -110,6 +110,17 @@ pub struct Orphan {
     pub why: String,
 }
 
+/// Chunks about which nothing is done until somebody does something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Waiting {
+    /// How many.
+    pub chunks: u64,
+    /// For which nodes they wait; none when it is for no certain ones.
+    pub nodes: Vec<String>,
+    /// Why, and what to do, for people.
+    pub why: String,
+}
+
 /// `GET /census`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Census {
@@ -131,6 +142,9 @@ pub struct Census {
     /// Chunks of which something is kept that nothing known explains, at most two hundred of each node. What is explained
     /// and nobody's any more is given up, and only counted until then.
     pub orphans: Vec<Orphan>,
+    /// What waits for somebody, at most twenty reasons, the most chunks first. Nodes that are only silent are waited for
+    /// without a word.
+    pub waits: Vec<Waiting>,
     /// Share of one processor that counting takes, in percent.
     pub processor_percent: f64,
 }

@@ -13,16 +13,20 @@ use vstack_client::NodeUrls;
 use vstack_placement::{Candidate, Liveness};
 use vstack_types::{NodeRef, NodeUuid, Timestamp};
 
-use crate::store::Node;
+use crate::store::{HEARTBEAT_AHEAD_MS, Node};
 
 /// A URL as it is compared and kept: without a slash at its end.
 pub fn normal_url(url: &str) -> &str {
     url.trim().trim_end_matches('/')
 }
 
+/// A heartbeat that lies further ahead was noted by a clock that was set back since, and says nothing.
+const AHEAD_MAX: Duration = Duration::from_millis(HEARTBEAT_AHEAD_MS.unsigned_abs());
+
 /// How a node is doing at `now`: degraded after half of `node_timeout` in silence, down after all of it.
 pub fn status(node: &Node, now: Timestamp, node_timeout: Duration) -> NodeStatus {
-    match node.last_heartbeat.map(|last| now.since(last)) {
+    let last = node.last_heartbeat.filter(|last| last.since(now) <= AHEAD_MAX);
+    match last.map(|last| now.since(last)) {
         Some(silence) if silence <= node_timeout / 2 => NodeStatus::Healthy,
         Some(silence) if silence <= node_timeout => NodeStatus::Degraded,
         Some(_) | None => NodeStatus::Down,
@@ -173,5 +177,7 @@ mod tests {
             ]
         );
         assert_eq!(status(&heard(None), NOW, TIMEOUT), NodeStatus::Down);
+        assert_eq!(after(-10), NodeStatus::Healthy, "clocks drift");
+        assert_eq!(after(-100), NodeStatus::Down, "the clock was set back");
     }
 }

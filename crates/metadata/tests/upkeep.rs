@@ -441,6 +441,15 @@ async fn what_lost_its_majority_is_salvaged_and_the_rest_is_named() {
         let node = RealNode::start(label, cluster.data.path(), &cluster.service.url).await;
         cluster.nodes.push(Some(node));
     }
+    // Nobody guesses that they do not come back; it is said what is to be done.
+    let waits = eventually("it says what is awaited", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        (census["waits"][0]["nodes"] == json!(["node-2", "node-3"])).then(|| census["waits"].clone())
+    })
+    .await;
+    let why = waits[0]["why"].as_str().expect("for people");
+    assert!(why.contains("vstack remove"), "{waits}");
     for label in ["node-2", "node-3"] {
         let (status, node) = cluster
             .service

@@ -18,7 +18,7 @@ use crate::{
     clock::{SimClock, Skew},
     dice::Dice,
     disks::READABLE,
-    hosts::{HostId, METADATA, USERS},
+    hosts::{HostId, METADATA, RunningNode, USERS},
     processes::{End, stop_node},
     rot::{Rot, Rotted, copy, is_ripe, opened},
     struck::Kind,
@@ -167,6 +167,23 @@ fn adopt(world: &Arc<World>, node: HostId, seed: u64) {
     let mut hosts = world.hosts();
     hosts.adopted.insert(new);
     hosts.rotten.insert(new, Rot::More);
+}
+
+/// Notes that the disk of `node` gave up its name since it was started last, as its cluster asks one to that lost votes: what
+/// was damaged on it still is.
+pub(crate) fn note_renewal(world: &Arc<World>, node: HostId, running: &RunningNode) {
+    let mut hosts = world.hosts();
+    let before = hosts.nodes.get(&node).and_then(|host| host.me);
+    let Some(old) = before.filter(|old| running.report.retired.contains(&old.uuid)) else {
+        return;
+    };
+    if !hosts.harmed.contains(&old.uuid) {
+        drop(hosts);
+        return world.violate(format!("the disk of {node} was whole, and gave up its name {old}"));
+    }
+    hosts.adopted.insert(running.me.uuid);
+    hosts.rotten.insert(running.me.uuid, Rot::More);
+    world.tally.strikes(Kind::DiskRenewed);
 }
 
 /// The operator puts an empty disk into the machine whose disk was harmed, or keeps the bytes that are on it.

@@ -14,6 +14,7 @@ use vstack_uploader::Uploader;
 use crate::{
     clock::SimClock,
     disks::SimDisk,
+    harm,
     hosts::{HostId, METADATA, RunningNode, RunningUploader, SLOW_FROM},
     life::Life,
     power,
@@ -129,6 +130,7 @@ pub(crate) async fn start_node(world: &Arc<World>, id: HostId) -> Result<(), Str
         queues: Box::new(open.queues()),
     };
     world.happened(format!("{id} starts as {}", &running.me.to_string()[..8]));
+    harm::note_renewal(world, id, &running);
     if let Some(host) = world.hosts().nodes.get_mut(&id) {
         host.me = Some(running.me);
         host.running = Some(running);

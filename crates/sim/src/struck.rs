@@ -82,6 +82,8 @@ kinds! {
     DiskReplaced => "disk replaced",
     /// A harmed disk was adopted under another name in the end.
     DiskAdopted => "disk adopted",
+    /// A disk that lost votes gave up its name because its cluster asked it to.
+    DiskRenewed => "disk renewed",
     /// A copy of a disk in use was started.
     CopyOfUsed => "copy of a disk in use",
     /// A copy of a lost disk was started.

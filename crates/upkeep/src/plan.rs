@@ -49,6 +49,15 @@ pub struct Due {
     pub job: Job,
 }
 
+/// Why nothing is being done about a chunk that is not as it should be, where somebody has to do something.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stuck {
+    /// Nothing can be decided about it, or it cannot be read: these would have to come back, or be said to be lost.
+    Awaits(Vec<NodeRef>),
+    /// No other node can take a copy.
+    NowhereToGo,
+}
+
 /// What is known of the cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Cluster<'a> {
@@ -167,12 +176,43 @@ impl<'a> Outlook<'a> {
         standing(row.form, &copies, self.wanted(row))
     }
 
+    /// Why nothing is to be done about a chunk that stands like this, where nothing is and only somebody can change that.
+    pub fn stuck(&self, row: &Row, standing: Standing) -> Option<Stuck> {
+        let leaves = || row.items.iter().any(|item| self.leaves(item));
+        match standing {
+            // Counting, or looking for a copy, is under way, or of no use.
+            Standing::Lost | Standing::Uncounted => return None,
+            Standing::Whole if !leaves() => return None,
+            _ => {}
+        }
+        let reach = |reach: Reach| move |item: &&Item| self.reach(item) == reach;
+        if row.items.iter().any(|item| self.reach(item) == Reach::Silent) {
+            // It is waited for, for its grace.
+            return None;
+        }
+        let is_mute = |item: &Item| item.seat == Seat::Abstains && item.seen == Seen::Whole;
+        let decides = has_majority(row, |item| self.is_up(item) && !is_mute(item));
+        if !decides || standing == Standing::OutOfReach {
+            let gone = row.items.iter().filter(reach(Reach::Gone));
+            let mut awaited: Vec<NodeRef> = gone.filter_map(|item| self.census.node(item.node)).collect();
+            awaited.sort_unstable();
+            awaited.dedup();
+            return (!awaited.is_empty()).then_some(Stuck::Awaits(awaited));
+        }
+        (row.form == Form::Replicated && !row.joint).then_some(Stuck::NowhereToGo)
+    }
+
     /// What is to be done about a chunk, if anything is. Where it was tried often enough at nodes in `avoided`, others
     /// take their place if there are any.
     pub fn due(&self, video: VideoId, row: &Row, avoided: &[NodeRef]) -> Option<Due> {
+        let (standing, job) = self.judge(video, row, avoided);
+        Some(Due { standing, job: job? })
+    }
+
+    /// How a chunk stands, and what is to be done about it.
+    pub fn judge(&self, video: VideoId, row: &Row, avoided: &[NodeRef]) -> (Standing, Option<Job>) {
         let standing = self.standing(row);
-        let job = self.job(video, row, standing, avoided)?;
-        Some(Due { standing, job })
+        (standing, self.job(video, row, standing, avoided))
     }
 
     fn job(&self, video: VideoId, row: &Row, standing: Standing, avoided: &[NodeRef]) -> Option<Job> {
@@ -518,5 +558,42 @@ mod tests {
         let row = alone.row(VIDEO, Part::Chunk(0)).unwrap();
         assert_eq!(Outlook::new(&alone, cluster).standing(row), under);
         assert_eq!(next(&mute(&[1, 2]), &three, &[]), Some((under, Job::Salvage)));
+    }
+
+    #[test]
+    fn where_somebody_has_to_do_something_it_is_said() {
+        let census = census(&placed(&[1, 2, 3], None), &[1, 2, 3], |_, _| {});
+        // Whether nothing is done, and why.
+        let stuck = |there: &[Candidate], gone: &[u8], lost: &[u8]| {
+            let cluster = Cluster {
+                nodes: there,
+                gone: &nodes(gone),
+                lost: &nodes(lost),
+                copies: 3,
+            };
+            let outlook = Outlook::new(&census, cluster);
+            let row = census.row(VIDEO, Part::Chunk(0)).unwrap();
+            let (standing, job) = outlook.judge(VIDEO, row, &[]);
+            (job.is_none(), outlook.stuck(row, standing))
+        };
+        let there = |of: &[u8]| of.iter().map(|n| candidate(*n)).collect::<Vec<_>>();
+        assert_eq!(stuck(&there(&[1, 2, 3, 4]), &[], &[]), (true, None), "all is well");
+        // Two of three are gone, and nobody said that they do not come back.
+        assert_eq!(
+            stuck(&there(&[1, 4]), &[2, 3], &[]),
+            (true, Some(Stuck::Awaits(nodes(&[2, 3]))))
+        );
+        assert_eq!(
+            stuck(&there(&[1, 4]), &[], &[]),
+            (true, None),
+            "they may be back in a moment"
+        );
+        assert!(!stuck(&there(&[1, 4]), &[], &[2, 3]).0, "it is salvaged");
+        // One is to go, and there is no other.
+        let mut some = there(&[1, 2, 3]);
+        some[2].leaving = true;
+        assert_eq!(stuck(&some, &[], &[]), (true, Some(Stuck::NowhereToGo)));
+        some.push(candidate(4));
+        assert!(!stuck(&some, &[], &[]).0, "it goes to the other one");
     }
 }

@@ -276,7 +276,14 @@ export interface Census {
   videos_not_whole: number;
   nodes: NodeCounted[];
   orphans: Orphan[];
+  waits: Waiting[];
   processor_percent: number;
+}
+
+export interface Waiting {
+  chunks: number;
+  nodes: string[];
+  why: string;
 }
 
 export interface Repair {

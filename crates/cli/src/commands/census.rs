@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use vstack_api::census::{Census, ChunkStanding, Health, Orphan, VideoStanding};
+use vstack_api::census::{Census, ChunkStanding, Health, Orphan, VideoStanding, Waiting};
 
 use super::Cluster;
 use crate::output::{self, out};
@@ -113,6 +113,9 @@ fn show(census: &Census, all: bool) {
         ]);
     }
     out!("{table}");
+    for waiting in &census.waits {
+        out!("\n{}", waits(waiting));
+    }
     for video in &census.videos {
         show_video(video, all);
     }
@@ -121,6 +124,21 @@ fn show(census: &Census, all: bool) {
         out!("\nand {untold} more videos");
     }
     show_orphans(&census.orphans, all);
+}
+
+/// What somebody has to do something about.
+fn waits(waiting: &Waiting) -> String {
+    let nodes: Vec<String> = waiting.nodes.iter().map(|node| output::plain(node)).collect();
+    let awaited = match &nodes[..] {
+        [] => String::new(),
+        nodes => format!(" for {}", nodes.join(", ")),
+    };
+    let chunks = if waiting.chunks == 1 {
+        "1 chunk waits".to_owned()
+    } else {
+        format!("{} chunks wait", waiting.chunks)
+    };
+    format!("{chunks}{awaited}: {}", output::plain(&waiting.why))
 }
 
 fn show_orphans(orphans: &[Orphan], all: bool) {

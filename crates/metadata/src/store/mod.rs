@@ -21,7 +21,7 @@ pub use changes::{Changes, Feed};
 pub use chunk::{Chunk, Chunks, Footprint, LEARN_CHUNKS_MAX, Learned, ModeTotals, StoredMode, Totals};
 pub use harm::Harms;
 pub use memory::MemoryStore;
-pub use node::{DAMAGED_MAX, Decide, DiskLog, Known, NODES_MAX, Node, NodeBeat, Nodes};
+pub use node::{DAMAGED_MAX, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Known, NODES_MAX, Node, NodeBeat, Nodes};
 pub use salvage::{Salvage, Salvages};
 pub use sqlite::{DatabaseUrl, DatabaseUrlError, OpenError, SqliteStore};
 pub use video::{

@@ -8,6 +8,10 @@ use vstack_types::{NodeRef, NodeUuid, ProcessUuid, Timestamp};
 use super::Answer;
 use crate::admission::Refusal;
 
+/// A heartbeat noted so much later than the next one, in milliseconds, was noted by a clock that was set back since: the next
+/// one takes its place, which otherwise never goes back.
+pub const HEARTBEAT_AHEAD_MS: i64 = 60_000;
+
 /// Most nodes registered. Beyond it, a cluster of handfuls of machines has a registration loop somewhere.
 pub const NODES_MAX: usize = 1_000;
 

@@ -1,7 +1,7 @@
 //! Counts: what was learned against what nodes hold.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,9 +18,9 @@ use vstack_placement::{Candidate, Liveness};
 use vstack_types::{Monotonic, NodeRef};
 use vstack_upkeep::{
     balance::{placed, shifts},
-    census::Part,
+    census::{Part, Row},
     harm::{Book, Changes},
-    plan::{Cluster, Due, Job, Outlook},
+    plan::{Cluster, Due, Job, Outlook, Stuck},
     report::report,
     standing::Standing,
 };
@@ -330,6 +330,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         beyond_repair: book.beyond_repair(&outlook),
     };
     let mut plan: Vec<Planned> = Vec::new();
+    let (mut stuck, mut penned) = (BTreeMap::new(), BTreeMap::new());
     for (video, row) in state.census.rows() {
         let key = (video, row.part);
         let avoided = tries.avoided.get(&key).map_or(&[][..], Vec::as_slice);
@@ -337,18 +338,21 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         if tries.held_back.contains(&key) {
             continue;
         }
-        if let Some(due) = outlook.due(video, row, avoided) {
-            plan.push(Planned {
-                video,
-                part: row.part,
-                id: state.census.id(video, row.part),
-                version: row.version,
-                due,
-                evens_out: false,
-            });
-            if plan.len() > 2 * PLAN_MAX {
-                keep_worst(&mut plan);
-            }
+        let (standing, job) = outlook.judge(video, row, avoided);
+        let Some(job) = job else {
+            note_stuck(&mut stuck, &mut penned, &outlook, (row, standing));
+            continue;
+        };
+        plan.push(Planned {
+            video,
+            part: row.part,
+            id: state.census.id(video, row.part),
+            version: row.version,
+            due: Due { standing, job },
+            evens_out: false,
+        });
+        if plan.len() > 2 * PLAN_MAX {
+            keep_worst(&mut plan);
         }
     }
     keep_worst(&mut plan);
@@ -412,6 +416,8 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         uneven,
         harmed,
         dispensable,
+        stuck,
+        penned,
     };
     drop(state);
     // The worst is taken from the end.
@@ -429,6 +435,29 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     Judged {
         unsettled: any || !tries.held_back.is_empty() || !tries.resting.is_empty(),
         harm,
+    }
+}
+
+/// Different reasons that are told apart; they are as many as there are sets of nodes that may be missed together.
+const REASONS_MAX: usize = 200;
+
+/// Notes why nothing is done about a chunk, and which nodes that are to go it stays on.
+fn note_stuck(
+    stuck: &mut BTreeMap<Stuck, u64>,
+    penned: &mut BTreeMap<NodeRef, u64>,
+    outlook: &Outlook<'_>,
+    (row, standing): (&Row, Standing),
+) {
+    let Some(why) = outlook.stuck(row, standing) else {
+        return;
+    };
+    if why == Stuck::NowhereToGo {
+        for node in row.items.iter().filter_map(|item| outlook.census.node(item.node)) {
+            *penned.entry(node).or_default() += 1;
+        }
+    }
+    if stuck.len() < REASONS_MAX || stuck.contains_key(&why) {
+        *stuck.entry(why).or_default() += 1;
     }
 }
 

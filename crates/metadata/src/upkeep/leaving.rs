@@ -57,7 +57,12 @@ async fn stays(app: &App, node: NodeRef, found: &Found<'_>) -> Result<Option<Str
     }
     let up = found.attendance.up.contains(&node);
     if found.named.contains(&node) {
-        return Ok(Some(if up {
+        let penned = app.upkeep.summary().penned.get(&node).copied().unwrap_or_default();
+        return Ok(Some(if !app.settings.repairs {
+            "REPAIRS=false: nothing is moved away from it".to_owned()
+        } else if penned > 0 {
+            format!("{penned} chunks have no other node to go to: add one, make room on others, or activate it again")
+        } else if up {
             "chunks are moved away from it".to_owned()
         } else {
             "it does not answer, and chunks that are placed on it were not made anew elsewhere yet".to_owned()

@@ -61,7 +61,7 @@ async fn look(app: &App, grace: &mut Grace) -> Result<Attendance, StoreError> {
         .filter(|node| !up.contains(node))
         .collect();
     let monotonic = app.clock.monotonic();
-    let gone = grace.look(silent.iter().copied(), monotonic, app.settings.repair_grace());
+    let gone = grace.look(silent.iter().copied(), (monotonic, now), app.settings.repair_grace());
     let complete =
         grace.listened(monotonic) >= timeout || nodes.iter().filter(|node| node.trusted).all(|node| is_up(&node));
     let is_given_up = |node: &NodeRef| {

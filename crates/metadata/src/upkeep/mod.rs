@@ -32,7 +32,7 @@ use vstack_upkeep::{
     balance::Placed,
     census::{Census, Part},
     harm::Totals,
-    plan::Due,
+    plan::{Due, Stuck},
     report::Report,
     standing::Seen,
 };
@@ -134,6 +134,10 @@ pub(crate) struct Summary {
     harmed: Harmed,
     /// A disk that votes no more, and that every chunk can do without.
     dispensable: Option<NodeRef>,
+    /// Chunks about which nothing is done until somebody does something, by what that is.
+    stuck: BTreeMap<Stuck, u64>,
+    /// Chunks of each node that have nowhere else to go.
+    penned: BTreeMap<NodeRef, u64>,
 }
 
 /// What counting and mending share with handlers.

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vstack_api::{
     WallTime,
-    census::{Census, ChunkStanding, HarmedCopies, Health, NodeCounted, Orphan, Repair, Repairs, Tally, VideoStanding},
+    census::{
+        Census, ChunkStanding, HarmedCopies, Health, NodeCounted, Orphan, Repair, Repairs, Tally, VideoStanding,
+        Waiting,
+    },
 };
 use vstack_types::{NodeRef, VideoId};
 use vstack_upkeep::{
     census::Part,
+    plan::Stuck,
     report::{self, VideoReport},
     standing::Standing,
 };
@@ -24,6 +28,8 @@ use crate::{
 const VIDEOS_MAX: usize = 100;
 /// Chunks of all of them that are: when very many are not whole, nobody reads them all.
 const CHUNKS_MAX: usize = 2_000;
+/// Reasons to wait that are told.
+const WAITS_MAX: usize = 20;
 /// Chunks looked up in one transaction of the store.
 const PAGE: u32 = 4_096;
 
@@ -96,6 +102,7 @@ pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
         videos_not_whole: not_whole.len() as u64,
         nodes: nodes(app, &summary, &registered),
         orphans: orphans(app, &registered),
+        waits: waits(&summary, &registered),
         processor_percent: app.upkeep.processor_percent(),
     })
 }
@@ -171,6 +178,34 @@ fn label(by_disk: &ByDisk<'_>, node: NodeRef) -> String {
         None if node == NodeRef::first(node.uuid) => node.uuid.to_string(),
         None => node.to_string(),
     }
+}
+
+/// What somebody has to do something about, the most chunks first.
+fn waits(summary: &Summary, registered: &[Node]) -> Vec<Waiting> {
+    let by_disk = ByDisk::new(registered);
+    let told = |(stuck, chunks): (&Stuck, &u64)| {
+        let (nodes, why) = match stuck {
+            Stuck::Awaits(nodes) => (
+                nodes.iter().map(|node| label(&by_disk, *node)).collect(),
+                "too few of the nodes that decide about them are there: bring one of these back, or, if their disks are \
+                 gone for good, say so with `vstack remove`",
+            ),
+            Stuck::NowhereToGo => (
+                Vec::new(),
+                "there is no other node that could take a copy: add one, or make room (disks that are nearly full are \
+                 given nothing)",
+            ),
+        };
+        Waiting {
+            chunks: *chunks,
+            nodes,
+            why: why.to_owned(),
+        }
+    };
+    let mut waits: Vec<Waiting> = summary.stuck.iter().map(told).collect();
+    waits.sort_by_key(|waiting| std::cmp::Reverse(waiting.chunks));
+    waits.truncate(WAITS_MAX);
+    waits
 }
 
 fn orphans(app: &App, registered: &[Node]) -> Vec<Orphan> {

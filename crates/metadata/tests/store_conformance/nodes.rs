@@ -124,6 +124,11 @@ pub(crate) async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
         Some(refreshed.clone())
     );
     assert_eq!(store.node("node-a".into()).await.unwrap(), Some(refreshed));
+    // But for a clock that was set back: it would be thought there until the clock is where it was.
+    for (seconds, expected) in [(1_000, 1_000), (950, 1_000), (900, 900)] {
+        let told = store.beat("node-a".into(), beat(seconds, None)).await.unwrap();
+        assert_eq!(told.and_then(|node| node.last_heartbeat), Some(at(expected)));
+    }
 }
 
 pub(crate) async fn a_heartbeat_counts_for_its_own_disk_and_process(store: Shared) {

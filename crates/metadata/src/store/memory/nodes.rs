@@ -8,7 +8,7 @@ use vstack_types::NodeUuid;
 use super::{MemoryStore, Tables, ready};
 use crate::{
     admission::Refusal,
-    store::{Answer, DAMAGED_MAX, Decide, DiskLog, Known, Node, NodeBeat, Nodes},
+    store::{Answer, DAMAGED_MAX, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Known, Node, NodeBeat, Nodes},
 };
 
 fn disk(node: &Node) -> Option<NodeUuid> {
@@ -81,7 +81,10 @@ impl Nodes for MemoryStore {
         }
         node.disk_percent = beat.disk_percent;
         node.chunk_count = beat.chunk_count;
-        node.last_heartbeat = node.last_heartbeat.max(Some(beat.at));
+        let last = node
+            .last_heartbeat
+            .filter(|last| last.0 <= beat.at.0 + HEARTBEAT_AHEAD_MS);
+        node.last_heartbeat = last.max(Some(beat.at));
         let node = node.clone();
         if let (Some(disk), Some(log_seq @ 1..)) = (beat.disk, beat.log_seq) {
             let log = tables.disks.entry(disk).or_default();

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     admission::Refusal,
-    store::{Answer, Decide, DiskLog, Known, NODES_MAX, Node, NodeBeat, Nodes, StoreError},
+    store::{Answer, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Known, NODES_MAX, Node, NodeBeat, Nodes, StoreError},
 };
 
 /// Every node with what is remembered of its disk; a condition follows.
@@ -128,7 +128,7 @@ impl SqliteStore {
         let disk = beat.disk.map(|disk| disk.to_string());
         let updated = sqlx::query(
             "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, \
-             last_heartbeat = MAX(COALESCE(last_heartbeat, ?3), ?3) \
+             last_heartbeat = CASE WHEN last_heartbeat > ?3 + ?7 THEN ?3 ELSE MAX(COALESCE(last_heartbeat, ?3), ?3) END \
              WHERE node_id = ?4 AND (?5 IS NULL OR disk_uuid IS ?5) AND (?6 IS NULL OR process IS ?6)",
         )
         .bind(beat.disk_percent)
@@ -137,6 +137,7 @@ impl SqliteStore {
         .bind(&label)
         .bind(&disk)
         .bind(beat.process.map(|process| process.to_string()))
+        .bind(HEARTBEAT_AHEAD_MS)
         .execute(&mut *transaction)
         .await?;
         if updated.rows_affected() == 0 {
