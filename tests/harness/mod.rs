@@ -350,11 +350,16 @@ impl Cluster {
 
     /// Starts a stopped one again on the same data.
     pub fn restart_stopped(&mut self, environment: &[(&str, &str)]) {
+        self.restart_stopped_with(&[], environment);
+    }
+
+    /// The same, with more arguments for `vstack up`.
+    pub fn restart_stopped_with(&mut self, arguments: &[&str], environment: &[(&str, &str)]) {
         let log = self.directory.path().join("up.log");
         let mut text = std::fs::read_to_string(&log).unwrap_or_default();
         text.push_str("\n----\n");
         std::fs::write(&log, text).expect("the log can be written");
-        self.supervisor = Self::spawn(self.directory.path(), &[], environment);
+        self.supervisor = Self::spawn(self.directory.path(), arguments, environment);
         self.wait_ready();
     }
 

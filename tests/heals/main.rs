@@ -374,7 +374,9 @@ fn a_thousand_faults_are_found_and_repaired() {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap()
         .as_secs();
-    filled.cluster.restart_stopped(&settings.collect::<Vec<_>>());
+    filled
+        .cluster
+        .restart_stopped_with(&["--nodes", "5"], &settings.collect::<Vec<_>>());
     wait_at_most(HEALS_WITHIN, "a round of scrubbing at every node", || {
         let scrubbed = |n| filled.metric(&format!("storage-node-{n}"), "vstack_scrub_completed_seconds");
         (1..=5).all(|n| scrubbed(n) >= Some(started as f64)).then_some(())

@@ -162,7 +162,7 @@ impl Planter {
     fn plant(&mut self, copy: &Copy) {
         let fault = match self.rng.random_range(0..3) {
             0 => Fault::Flip,
-            1 => Fault::Hole,
+            1 if copy.length >= 4096 => Fault::Hole,
             _ => Fault::OtherBytes,
         };
         let file = File::options().read(true).write(true).open(&copy.superblock).unwrap();

@@ -377,7 +377,8 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     };
     let complete = seen.caught_up
         && attendance.complete
-        && attendance.silent.is_empty()
+        // Who does not come back has nothing to be compared with.
+        && attendance.silent.iter().all(|node| attendance.lost.contains(node))
         && attendance.up.iter().all(all_are_counted)
         && report.tally.uncounted == 0;
     // Also where somebody is missed: what can be evened out is.
