@@ -189,7 +189,7 @@ impl Planter {
                 let others: Vec<_> = self
                     .copies
                     .iter()
-                    .filter(|other| other.chunk != copy.chunk && self.is_good(other))
+                    .filter(|other| other.length != copy.length && self.is_good(other))
                     .collect();
                 let other = *others.choose(&mut self.rng).unwrap();
                 let mut bytes = vec![0; other.length.min(copy.length).try_into().unwrap()];

@@ -257,6 +257,16 @@ impl Census {
         }
     }
 
+    /// The disk of a node that was just counted votes no more: it abstains wherever it is a member, whatever its registers
+    /// say, also where it has none.
+    pub fn silence(&mut self, node: NodeRef) {
+        let number = self.number(node);
+        let items = self.videos.values_mut().flatten().flat_map(|row| row.items.iter_mut());
+        for item in items.filter(|item| item.node == number && item.seat != Seat::NotCounted) {
+            item.seat = Seat::Abstains;
+        }
+    }
+
     /// Nothing that was counted of a node is known any more: it forgot, or is another one now.
     pub fn uncount(&mut self, node: NodeRef) {
         let number = self.number(node);

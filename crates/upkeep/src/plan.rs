@@ -237,15 +237,20 @@ impl<'a> Outlook<'a> {
             .filter(differs)
             .filter_map(node_of)
             .collect();
-        if !differing.is_empty() {
-            return Some(Job::Read { differing });
-        }
         let lacks = |item: &&Item| matches!(item.seen, Seen::Damaged | Seen::Absent);
         let lacking = row.of_layout().filter(up).find(lacks);
         let restored = lacking.and_then(|item| {
             let node = node_of(item)?;
             Some(Job::Restore { node, tag: item.tag })
         });
+        // Who lost bytes abstains until it has them again: without its vote there may be no majority for anything else.
+        let decides = has_majority(row, |item| self.is_up(item) && item.seat != Seat::Abstains);
+        if !decides && restored.is_some() {
+            return restored;
+        }
+        if !differing.is_empty() {
+            return Some(Job::Read { differing });
+        }
         let is_avoided = |item: &Item| node_of(item).is_some_and(|node| avoided.contains(&node));
         if row.joint {
             return self.end_of_move(row, restored, is_avoided);
@@ -558,6 +563,38 @@ mod tests {
         let row = alone.row(VIDEO, Part::Chunk(0)).unwrap();
         assert_eq!(Outlook::new(&alone, cluster).standing(row), under);
         assert_eq!(next(&mute(&[1, 2]), &three, &[]), Some((under, Job::Salvage)));
+    }
+
+    /// One copy is damaged, and another of the three has a disk that lost votes, and this register with them: neither votes,
+    /// so nothing can be read before the damaged one has its bytes again.
+    #[test]
+    fn who_lost_bytes_gets_them_before_a_majority_without_it_is_asked() {
+        let mut census = census(&placed(&[1, 2, 3], None), &[1, 2, 3], |n, holdings| match n {
+            1 => {
+                holdings.items[0].damaged = true;
+                holdings.registers[0].brief = Brief::ABSTAINS;
+            }
+            2 => holdings.registers.clear(),
+            _ => {}
+        });
+        let there: Vec<Candidate> = (1..=4).map(candidate).collect();
+        let cluster = Cluster {
+            nodes: &there,
+            gone: &[],
+            lost: &[],
+            copies: 3,
+        };
+        let job = |census: &Census| {
+            let row = census.row(VIDEO, Part::Chunk(0)).unwrap();
+            Outlook::new(census, cluster).judge(VIDEO, row, &[]).1
+        };
+        assert_eq!(
+            job(&census),
+            Some(Job::Read { differing: nodes(&[2]) }),
+            "it has its votes"
+        );
+        census.silence(node(2));
+        assert!(matches!(job(&census), Some(Job::Restore { node: to, .. }) if to == node(1)));
     }
 
     #[test]

@@ -11,8 +11,6 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use vstack_api::holdings::Holdings;
-use vstack_chunkpaxos::Brief;
 use vstack_client::Holder;
 use vstack_placement::{Candidate, Liveness};
 use vstack_types::{Monotonic, NodeRef};
@@ -222,6 +220,9 @@ async fn count(app: &App, holder: Holder, busy: &Busy) {
         } = &mut *state;
         *news += 1;
         let strangers = census.count(holder.node, &told.holdings, told.key, settled);
+        if told.is_mute {
+            census.silence(holder.node);
+        }
         let before = counted.get(&holder.node).map(|counted| &counted.strange);
         let strange = Strange::of(&strangers, told.key, before, app.clock.monotonic());
         let late = census.has_uncounted(holder.node);
@@ -262,22 +263,8 @@ async fn ask(app: &App, holder: &Holder) -> Result<Option<Told>, vstack_client::
         learned,
         key: page.key,
         is_mute: page.is_mute,
-        holdings: if page.is_mute {
-            muted(page.holdings)
-        } else {
-            page.holdings
-        },
+        holdings: page.holdings,
     }))
-}
-
-/// What its registers say is not voted for any more, whatever they say.
-fn muted(mut holdings: Holdings) -> Holdings {
-    for register in &mut holdings.registers {
-        if ![Brief::NOTHING, Brief::DELETED, Brief::ELSEWHERE].contains(&register.brief) {
-            register.brief = Brief::ABSTAINS;
-        }
-    }
-    holdings
 }
 
 fn trouble(app: &App, node: NodeRef, why: String) {
