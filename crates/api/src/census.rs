@@ -121,6 +121,18 @@ pub struct Waiting {
     pub why: String,
 }
 
+/// In how many zones copies are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ZonesCounted {
+    /// Zones of the nodes that take chunks; nodes without one are one together. Fewer than `copies`, and the loss of one
+    /// zone may take several copies of a chunk.
+    pub there: u64,
+    /// Copies wanted of each chunk.
+    pub copies: u64,
+    /// Chunks in fewer zones than they could be in. They are moved when nothing else is to be done.
+    pub crowded_chunks: u64,
+}
+
 /// `GET /census`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Census {
@@ -145,6 +157,8 @@ pub struct Census {
     /// What waits for somebody, at most twenty reasons, the most chunks first. Nodes that are only silent are waited for
     /// without a word.
     pub waits: Vec<Waiting>,
+    /// None where no node was given a `ZONE`.
+    pub zones: Option<ZonesCounted>,
     /// Share of one processor that counting takes, in percent.
     pub processor_percent: f64,
 }

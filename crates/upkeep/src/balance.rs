@@ -147,6 +147,85 @@ pub fn shifts(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, P
     shifts
 }
 
+/// In how many zones chunks are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Zones {
+    /// Zones of the nodes that take chunks; those without one are one together.
+    pub there: usize,
+    /// Chunks in fewer zones than they could be in.
+    pub crowded: u64,
+}
+
+/// The zones there are, and who is in too few of them. None where no node was given one.
+pub fn zones_of(outlook: &Outlook<'_>) -> Option<Zones> {
+    let named = takers(&outlook.cluster).any(|candidate| !candidate.zone.is_empty());
+    let there = zones_there(&outlook.cluster);
+    let crowded = |row: &Row| row.form == Form::Replicated && is_crowded(outlook, row, there);
+    named.then(|| Zones {
+        there,
+        crowded: outlook.census.rows().filter(|(_, row)| crowded(row)).count() as u64,
+    })
+}
+
+/// What to move next so that chunks are in as many zones as they can be, at most `limit` chunks, without those that are
+/// `held_back`: from the zone with most copies to the emptiest node of one without any.
+pub fn spread(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, Part) -> bool) -> Vec<Shift> {
+    let (census, cluster) = (outlook.census, &outlook.cluster);
+    let there = zones_there(cluster);
+    if there < 2 {
+        return Vec::new();
+    }
+    let mut nodes = surpluses(&placed(census), cluster).0;
+    let mut shifts = Vec::new();
+    for (video, row) in census.rows() {
+        if shifts.len() == limit {
+            break;
+        }
+        if !is_crowded(outlook, row, there) || !is_movable(outlook, row) || held_back(video, row.part) {
+            continue;
+        }
+        let members: Vec<NodeRef> = row.of_layout().filter_map(|item| census.node(item.node)).collect();
+        let before = zones(cluster, &members);
+        let better = members.iter().find_map(|from| {
+            let may_take = |node: &Surplus<'_>| {
+                node.candidate.disk_percent < DISK_PERCENT_WARNING
+                    && zones(cluster, &exchanged(&members, *from, node.candidate.node)) > before
+            };
+            emptiest(&nodes, &members, may_take).map(|into| (*from, into))
+        });
+        let Some((from, into)) = better else { continue };
+        let bytes = item_bytes(row);
+        shifts.push(Shift {
+            video,
+            part: row.part,
+            version: row.version,
+            to: exchanged(&members, from, nodes[into].candidate.node),
+            bytes,
+        });
+        nodes[into].bytes += bytes as f64;
+    }
+    shifts
+}
+
+fn is_crowded(outlook: &Outlook<'_>, row: &Row, there: usize) -> bool {
+    let members: Vec<NodeRef> = row
+        .of_layout()
+        .filter_map(|item| outlook.census.node(item.node))
+        .collect();
+    zones(&outlook.cluster, &members) < there.min(members.len())
+}
+
+/// Nodes that chunks may be placed on.
+fn takers<'a>(cluster: &Cluster<'a>) -> impl Iterator<Item = &'a Candidate> + use<'a> {
+    let nodes = cluster.nodes.iter();
+    nodes.filter(|candidate| candidate.trusted && candidate.liveness == Liveness::Healthy && !candidate.leaving)
+}
+
+fn zones_there(cluster: &Cluster<'_>) -> usize {
+    let zones: BTreeSet<&str> = takers(cluster).map(|candidate| candidate.zone.as_str()).collect();
+    zones.len()
+}
+
 /// Of `members`, the one that is most above its share.
 fn fullest(nodes: &[Surplus<'_>], members: &[NodeRef]) -> Option<usize> {
     let all = nodes.iter().enumerate();
@@ -351,5 +430,48 @@ mod tests {
             let worst = (1..=5).map(|n| (counts.get(&node(n)).copied().unwrap_or(0) as f64 - mean).abs()).fold(0.0, f64::max);
             prop_assert!(worst <= mean * SLACK + 2.0, "{:?}", counts);
         }
+    }
+
+    #[test]
+    fn chunks_are_spread_over_zones_that_come_later() {
+        let zoned = |n: u8, zone: &str| Candidate {
+            zone: zone.to_owned(),
+            ..candidate(n)
+        };
+        let everywhere: Vec<Candidate> = (1..=3).map(|n| zoned(n, "a")).collect();
+        let on: Vec<NodeRef> = (1..=3).map(node).collect();
+        let census = census(&vec![on; 4]);
+        let look = |nodes: &[Candidate]| {
+            let cluster = Cluster {
+                nodes,
+                gone: &[],
+                lost: &[],
+                copies: 3,
+            };
+            let outlook = Outlook::new(&census, cluster);
+            (zones_of(&outlook), spread(&outlook, 100, |_, _| false))
+        };
+        let of = |there, crowded| Some(Zones { there, crowded });
+        assert_eq!(look(&everywhere), (of(1, 0), Vec::new()), "there is one zone");
+        let unnamed: Vec<Candidate> = (1..=4).map(candidate).collect();
+        assert_eq!(look(&unnamed), (None, Vec::new()));
+        let mut two = everywhere;
+        two.extend([zoned(4, "b"), zoned(5, "b")]);
+        let (zones, shifts) = look(&two);
+        assert_eq!(zones, of(2, 4));
+        assert_eq!(shifts.len(), 4);
+        let news: Vec<u8> = shifts
+            .iter()
+            .map(|shift| {
+                let new: Vec<u8> = (4..=5).filter(|n| shift.to.contains(&node(*n))).collect();
+                assert_eq!((shift.to.len(), new.len()), (3, 1), "{shift:?}");
+                new[0]
+            })
+            .collect();
+        assert_eq!(
+            news.iter().filter(|n| **n == 4).count(),
+            2,
+            "each of the new ones its share: {news:?}"
+        );
     }
 }

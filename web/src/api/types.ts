@@ -277,6 +277,7 @@ export interface Census {
   nodes: NodeCounted[];
   orphans: Orphan[];
   waits: Waiting[];
+  zones: { there: number; copies: number; crowded_chunks: number } | null;
   processor_percent: number;
 }
 

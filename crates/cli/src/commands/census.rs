@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use vstack_api::census::{Census, ChunkStanding, Health, Orphan, VideoStanding, Waiting};
+use vstack_api::census::{Census, ChunkStanding, Health, Orphan, VideoStanding, Waiting, ZonesCounted};
 
 use super::Cluster;
 use crate::output::{self, out};
@@ -113,6 +113,9 @@ fn show(census: &Census, all: bool) {
         ]);
     }
     out!("{table}");
+    if let Some(zones) = census.zones {
+        out!("\n{}", in_zones(zones));
+    }
     for waiting in &census.waits {
         out!("\n{}", waits(waiting));
     }
@@ -124,6 +127,26 @@ fn show(census: &Census, all: bool) {
         out!("\nand {untold} more videos");
     }
     show_orphans(&census.orphans, all);
+}
+
+/// How far zones are respected.
+fn in_zones(zones: ZonesCounted) -> String {
+    let ZonesCounted {
+        there,
+        copies,
+        crowded_chunks,
+    } = zones;
+    let enough = if there < copies {
+        format!("{there} zones for {copies} copies: the loss of one zone may take several copies of a chunk")
+    } else {
+        format!("{there} zones for {copies} copies")
+    };
+    if crowded_chunks == 0 {
+        return enough;
+    }
+    format!(
+        "{enough}; {crowded_chunks} chunks are in fewer zones than there could be, moved when nothing else is to be done"
+    )
 }
 
 /// What somebody has to do something about.

@@ -15,7 +15,7 @@ use vstack_client::Holder;
 use vstack_placement::{Candidate, Liveness};
 use vstack_types::{Monotonic, NodeRef};
 use vstack_upkeep::{
-    balance::{placed, shifts},
+    balance::{placed, shifts, spread, zones_of},
     census::{Part, Row},
     harm::{Book, Changes},
     plan::{Cluster, Due, Job, Outlook, Stuck},
@@ -351,13 +351,19 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     });
     // Once nothing can be done about anything that is wrong.
     let at_rest = plan.is_empty() && !tries.any_running;
+    let held_back = |video, part| tries.held_back.contains(&(video, part));
     let shifts = if at_rest {
-        shifts(&outlook, SHIFTS_MAX, |video, part| {
-            tries.held_back.contains(&(video, part))
-        })
+        // Over zones first: there is more to lose there.
+        let spread = spread(&outlook, SHIFTS_MAX, held_back);
+        if spread.is_empty() {
+            shifts(&outlook, SHIFTS_MAX, held_back)
+        } else {
+            spread
+        }
     } else {
         Vec::new()
     };
+    let zones = zones_of(&outlook);
     let all_are_counted = |node: &NodeRef| {
         let counted = state.counted.get(node);
         counted.is_some_and(|counted| counted.trouble.is_none() && counted.at.is_some())
@@ -406,6 +412,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         dispensable,
         stuck,
         penned,
+        zones,
     };
     drop(state);
     // The worst is taken from the end.

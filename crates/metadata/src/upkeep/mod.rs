@@ -29,7 +29,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use vstack_api::holdings::Holdings;
 use vstack_types::{ChunkId, Digest, FingerprintKey, Monotonic, NodeRef, ProcessUuid, Timestamp, VideoId};
 use vstack_upkeep::{
-    balance::Placed,
+    balance::{Placed, Zones},
     census::{Census, Part},
     harm::Totals,
     plan::{Due, Stuck},
@@ -138,6 +138,8 @@ pub(crate) struct Summary {
     stuck: BTreeMap<Stuck, u64>,
     /// Chunks of each node that have nowhere else to go.
     penned: BTreeMap<NodeRef, u64>,
+    /// None where no node was given one.
+    zones: Option<Zones>,
 }
 
 /// What counting and mending share with handlers.

@@ -6,7 +6,7 @@ use vstack_api::{
     WallTime,
     census::{
         Census, ChunkStanding, HarmedCopies, Health, NodeCounted, Orphan, Repair, Repairs, Tally, VideoStanding,
-        Waiting,
+        Waiting, ZonesCounted,
     },
 };
 use vstack_types::{NodeRef, VideoId};
@@ -103,6 +103,11 @@ pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
         nodes: nodes(app, &summary, &registered),
         orphans: orphans(app, &registered),
         waits: waits(&summary, &registered),
+        zones: summary.zones.map(|zones| ZonesCounted {
+            there: zones.there as u64,
+            copies: app.settings.replication_factor as u64,
+            crowded_chunks: zones.crowded,
+        }),
         processor_percent: app.upkeep.processor_percent(),
     })
 }
