@@ -19,7 +19,7 @@ const SHORT: u64 = 1_000;
 /// Fewest faults of this kind that strike in [`SHORT`] histories: well below what was seen.
 const fn fewest(kind: Kind) -> u64 {
     match kind {
-        Kind::RotPages | Kind::RotFile => 3,
+        Kind::RotPages | Kind::RotFile | Kind::DiskRenewed => 3,
         Kind::RotAtEnd | Kind::RotByte | Kind::RotHead | Kind::PageTorn | Kind::NameFailed => 10,
         _ => 40,
     }
