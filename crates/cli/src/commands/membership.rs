@@ -395,7 +395,7 @@ mod tests {
         let other = NodeUuid::random();
         let names = ["n", "m", DISK, &format!("{DISK}/2"), &format!("{other}/2")];
         let census: Census = serde_json::from_value(serde_json::json!({
-            "health": "healthy", "complete": true, "at": "2026-01-02T03:04:05Z",
+            "health": "healthy", "complete": true, "at": "2026-01-02T03:04:05Z", "waits": [], "zones": null,
             "tally": vstack_api::census::Tally::default(), "videos": [], "videos_not_whole": 0,
             "nodes": names.map(|name| row(name.to_owned())), "orphans": [], "processor_percent": 0.0,
         }))
