@@ -580,10 +580,10 @@ async fn what_was_deleted_of_a_film_that_lives_is_salvaged() {
 }
 
 /// Records are gone from a disk, and nobody knows which votes were in them: it votes no more, and is not taken for one that
-/// does. As soon as the others can do without it, it goes on under a new name, and everything is whole again.
+/// does. Others take its place, and once it is empty it goes on under a new name, without a command.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_lost_votes_goes_on_under_a_new_name() {
-    let mut cluster = Cluster::start(3).await;
+    let mut cluster = Cluster::start(4).await;
     let video = cluster.store(4, &[0, 1, 2]).await;
     cluster.becomes("healthy", 4).await;
     let disk = async |cluster: &Cluster| {
@@ -603,32 +603,32 @@ async fn a_disk_that_lost_votes_goes_on_under_a_new_name() {
     .await;
     let new = eventually("all is whole", async || {
         cluster.tick();
-        let census = cluster.census().await;
-        let new = disk(&cluster).await;
-        if census["health"] != "healthy" {
-            return None;
+        let before = cluster.replicas(&video).await;
+        let (census, new) = (cluster.census().await, disk(&cluster).await);
+        let after = cluster.replicas(&video).await;
+        if census["health"] == "healthy" && new == old && before == after {
+            let is_named = after.iter().flatten().any(|url| url == cluster.url(0));
+            assert!(!is_named, "healthy with a disk that votes no more: {census} {after:?}");
         }
-        assert_ne!(new, old, "healthy with a disk that votes no more: {census}");
-        (census["tally"]["whole"] == 4).then_some(new)
+        (census["health"] == "healthy" && census["tally"]["whole"] == 4 && new != old).then_some(new)
     })
     .await;
-    let url = cluster.url(0);
-    for sequence in 0..4 {
-        let got = cluster
-            .service
-            .http
-            .get(format!("{url}/chunk/{video}-chunk-{sequence:03}"));
-        let got = got.send().await.expect("an answer").bytes().await.expect("bytes");
-        assert_eq!(got[..], bytes(sequence));
-        let state = cluster
-            .service
-            .http
-            .get(format!("{url}/consensus/{video}-chunk-{sequence:03}"));
-        let state: Value = state.send().await.expect("an answer").json().await.expect("JSON");
-        assert_eq!(state["standing"], "votes", "{state}");
+    for (sequence, replicas) in cluster.replicas(&video).await.into_iter().enumerate() {
+        assert_eq!(replicas.len(), 3);
+        for url in replicas {
+            let url = format!("{url}/chunk/{video}-chunk-{sequence:03}");
+            let got = cluster.service.http.get(url).send().await.expect("an answer");
+            assert_eq!(got.bytes().await.expect("bytes")[..], bytes(sequence));
+        }
     }
+    eventually("it votes again", async || {
+        let url = format!("{}/consensus/any", cluster.url(0));
+        let state: Value = cluster.service.http.get(url).send().await.ok()?.json().await.ok()?;
+        (state["standing"] == "votes").then_some(())
+    })
+    .await;
     let (_, all) = cluster.service.get("/nodes/all").await;
-    assert_eq!(all["nodes"].as_array().map(Vec::len), Some(3), "{all}");
+    assert_eq!(all["nodes"].as_array().map(Vec::len), Some(4), "{all}");
     assert_eq!(disk(&cluster).await, new);
     cluster.stop().await;
 }

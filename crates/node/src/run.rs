@@ -224,7 +224,7 @@ async fn end_to_be_renewed(app: Arc<App>, ended: CancellationToken) {
         biased;
         () = ended.cancelled() => {}
         () = app.renews.cancelled() => {
-            tracing::warn!("this disk lost votes, and the cluster does without it: it goes on under a new name");
+            tracing::warn!("this disk lost votes, and nothing is placed on it any more: it goes on under a new name");
             ended.cancel();
         }
     }

@@ -154,18 +154,6 @@ impl<'a> Outlook<'a> {
         Standing::Whole
     }
 
-    /// Whether every chunk that names this node can be decided about, and read, without it.
-    pub fn does_without(&self, node: NodeRef) -> bool {
-        self.census.rows().all(|(_, row)| {
-            let is_it = |item: &Item| self.census.node(item.node) == Some(node);
-            let votes = |item: &Item| !is_it(item) && self.is_up(item) && item.seat == Seat::Agrees;
-            let others = row.items.iter().filter(|item| !is_it(item));
-            !row.items.iter().any(is_it)
-                || (has_majority(row, votes)
-                    && !matches!(self.standing_by(row, others), Standing::Lost | Standing::OutOfReach))
-        })
-    }
-
     fn standing_by<'i>(&self, row: &Row, items: impl Iterator<Item = &'i Item>) -> Standing {
         let copy = |item: &Item| Copy {
             node: item.node.into(),

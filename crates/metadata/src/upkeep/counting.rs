@@ -381,13 +381,10 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     }
     let uneven = shifts.len();
     let is_mute = |node: &&NodeRef| state.counted.get(*node).is_some_and(|counted| counted.is_mute);
-    // Uncounted seats may turn out to be mute ones.
-    let mut dispensable = attendance
-        .up
-        .iter()
-        .filter(is_mute)
-        .filter(|node| complete && outlook.does_without(**node));
-    let dispensable = dispensable.next().copied();
+    // Its bytes may be the last good ones of what names it, however whole the other copies were when they were last read.
+    let mut mute = attendance.up.iter().filter(is_mute).filter(|_| complete).peekable();
+    let dispensable = mute.peek().is_some().then(|| state.census.nodes());
+    let dispensable = dispensable.and_then(|named| mute.find(|node| !named.contains(node)).copied());
     plan.extend(shifts.into_iter().map(|shift| Planned {
         video: shift.video,
         part: shift.part,

@@ -123,7 +123,7 @@ async fn take_out(
 }
 
 /// Whether an upload may yet send chunks to it.
-async fn is_awaited(app: &App, node: NodeRef) -> Result<bool, StoreError> {
+pub(super) async fn is_awaited(app: &App, node: NodeRef) -> Result<bool, StoreError> {
     let uploads = VideoQuery {
         status: VideoStatus::Uploading,
         text: None,

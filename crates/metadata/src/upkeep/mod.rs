@@ -132,7 +132,7 @@ pub(crate) struct Summary {
     /// Chunks that are to be moved next so that nodes hold more nearly the same.
     pub(crate) uneven: usize,
     harmed: Harmed,
-    /// A disk that votes no more, and that every chunk can do without.
+    /// A disk that votes no more, and that no chunk names any more.
     dispensable: Option<NodeRef>,
     /// Chunks about which nothing is done until somebody does something, by what that is.
     stuck: BTreeMap<Stuck, u64>,

@@ -1,9 +1,13 @@
-//! A disk that lost votes votes no more, under its name. Once every chunk can do without it, its node is asked to give the
-//! name up: it starts again as a new disk that has the same bytes, and what was placed on the old one is moved.
+//! A disk that lost votes votes no more, under its name. Once everything that was placed on it is elsewhere, its node is
+//! asked to give the name up: it starts again as a new disk, and takes part again.
+//!
+//! Not before: under its old name the disk still serves what it has, and that may be the last good copy of a chunk whose
+//! others rot unseen.
 
 use vstack_api::metadata::NodeRole;
 use vstack_client::NodeUrls;
 
+use super::leaving;
 use crate::{app::App, store::StoreError};
 
 /// Asks one of those that the last count found dispensable. That nobody waits for the old name is written down behind it:
@@ -13,6 +17,9 @@ pub(super) async fn go(app: &App, urls: &NodeUrls) -> Result<(), StoreError> {
         return Ok(());
     };
     let role = app.store.roles().await?.get(&node.uuid).copied().unwrap_or_default();
+    if leaving::is_awaited(app, node).await? {
+        return Ok(());
+    }
     // Somebody has other plans with it.
     if role != NodeRole::Active || !app.settings.repairs {
         return Ok(());
@@ -22,7 +29,7 @@ pub(super) async fn go(app: &App, urls: &NodeUrls) -> Result<(), StoreError> {
         tracing::warn!(%node, %error, "a disk that lost votes could not be asked to give up its name; it is tried again");
         return Ok(());
     }
-    tracing::warn!(%node, "a disk that lost votes goes on under a new name; what was placed on it is moved");
+    tracing::warn!(%node, "a disk that lost votes is empty, and goes on under a new name");
     app.store.set_role(node.uuid, NodeRole::Removing).await?;
     app.upkeep.count_now.notify_one();
     Ok(())
