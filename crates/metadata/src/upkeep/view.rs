@@ -189,7 +189,7 @@ fn label(by_disk: &ByDisk<'_>, node: NodeRef) -> String {
 fn waits(summary: &Summary, registered: &[Node]) -> Vec<Waiting> {
     let by_disk = ByDisk::new(registered);
     let told = |(stuck, chunks): (&Stuck, &u64)| {
-        let (nodes, why) = match stuck {
+        let (mut nodes, why): (Vec<String>, &str) = match stuck {
             Stuck::Awaits(nodes) => (
                 nodes.iter().map(|node| label(&by_disk, *node)).collect(),
                 "too few of the nodes that decide about them are there: bring one of these back, or, if their disks are \
@@ -201,6 +201,7 @@ fn waits(summary: &Summary, registered: &[Node]) -> Vec<Waiting> {
                  given nothing)",
             ),
         };
+        nodes.sort();
         Waiting {
             chunks: *chunks,
             nodes,
