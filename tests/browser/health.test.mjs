@@ -40,6 +40,11 @@ test('a node falls silent for good: what it held is made anew, before everybody\
       assert.ok(!chunk.replicas.includes(victim.public_url), `${chunk.chunk_id} is still at ${victim.node_id}`);
     }
     assert.deepEqual(page.problems, []);
+  } catch (error) {
+    for (const call of ['/census', '/repairs', '/nodes/all']) {
+      console.error(call, JSON.stringify(await cluster.json('metadata', call)));
+    }
+    throw error;
   } finally {
     await cluster.stop();
   }

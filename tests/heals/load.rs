@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,32 +12,77 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 
 use crate::harness::{Cluster, get_json, vstack, wait_at_most};
 
-/// Players that play in real time, each by itself.
+/// What threads go on until; when the test that started them fails, too.
+#[derive(Debug, Default)]
+struct Until(Arc<AtomicBool>);
+
+impl Until {
+    fn told(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for Until {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Players that play in real time, each by itself, one film after the other.
 pub struct Players {
-    playing: Vec<Child>,
+    until: Until,
+    threads: Vec<JoinHandle<Played>>,
     metadata: String,
+}
+
+/// What players saw.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Played {
+    /// Films, each to its end.
+    pub films: u64,
+    /// How often one had to wait.
+    pub stalls: u64,
+}
+
+/// Plays `films` until it is told to stop, and the one that it is at to its end.
+fn play_on<'a>(metadata: &str, films: impl Iterator<Item = &'a String>, stop: &AtomicBool) -> Played {
+    let mut played = Played::default();
+    for film in films {
+        let output = Command::new(vstack())
+            .args(["play", film, "--json", "--output", "/dev/null"])
+            .env("METADATA_SERVICE_URL", metadata)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "a player ended with {}", output.status);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        played.films += 1;
+        played.stalls += report["buffer_stats"]["rebuffering_events"].as_u64().unwrap();
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    played
 }
 
 impl Players {
     pub fn start(cluster: &Cluster, videos: &[String], count: usize) -> Self {
-        let play = |video: &String| {
-            Command::new(vstack())
-                .args(["play", video, "--json", "--output", "/dev/null"])
-                .env("METADATA_SERVICE_URL", cluster.url("metadata"))
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
+        let until = Until::default();
+        let player = |first: usize| {
+            let (stop, videos, metadata) = (until.told(), videos.to_vec(), cluster.url("metadata"));
+            std::thread::spawn(move || play_on(&metadata, videos.iter().cycle().skip(first), &stop))
         };
-        let playing = videos.iter().cycle().take(count).map(play).collect();
+        let threads = (0..count).map(player).collect();
         Self {
-            playing,
+            until,
+            threads,
             metadata: cluster.url("metadata"),
         }
     }
@@ -50,33 +95,32 @@ impl Players {
                 .as_array()?
                 .iter()
                 .filter_map(|video| video["view_count"].as_u64());
-            (views.sum::<u64>() >= self.playing.len() as u64).then_some(())
+            (views.sum::<u64>() >= self.threads.len() as u64).then_some(())
         });
     }
 
-    /// Waits until all have ended; gives how often one had to wait.
-    pub fn stalls(self) -> u64 {
-        let stalls = |player: Child| {
-            let output = player.wait_with_output().unwrap();
-            assert!(output.status.success(), "a player ended with {}", output.status);
-            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-            report["buffer_stats"]["rebuffering_events"].as_u64().unwrap()
-        };
-        self.playing.into_iter().map(stalls).sum()
+    /// Waits until each is at the end of the film that it plays.
+    pub fn stop(self) -> Played {
+        drop(self.until);
+        let ended = self.threads.into_iter().map(|thread| thread.join().unwrap());
+        ended.fold(Played::default(), |all, one| Played {
+            films: all.films + one.films,
+            stalls: all.stalls + one.stalls,
+        })
     }
 }
 
 /// Uploads one after the other, in so many threads.
 pub struct Uploads {
-    stop: Arc<AtomicBool>,
+    until: Until,
     threads: Vec<JoinHandle<(u64, u64)>>,
 }
 
 impl Uploads {
     pub fn start(cluster: &Cluster, film: &Path, count: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let until = Until::default();
         let upload = |_| {
-            let (stop, film) = (Arc::clone(&stop), film.to_owned());
+            let (stop, film) = (until.told(), film.to_owned());
             let (metadata, uploader) = (cluster.url("metadata"), cluster.url("uploader"));
             std::thread::spawn(move || {
                 let (mut done, mut failed) = (0, 0);
@@ -97,12 +141,12 @@ impl Uploads {
             })
         };
         let threads = (0..count).map(upload).collect();
-        Self { stop, threads }
+        Self { until, threads }
     }
 
     /// How many were completed, and how many failed.
     pub fn stop(self) -> (u64, u64) {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.until);
         let ended = self.threads.into_iter().map(|thread| thread.join().unwrap());
         ended.fold((0, 0), |(done, failed), (d, f)| (done + d, failed + f))
     }
@@ -111,9 +155,10 @@ impl Uploads {
 /// What reading showed.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
-    took: Vec<Duration>,
+    /// When each read began, and how long it took.
+    took: Vec<(Instant, Duration)>,
     /// Reads that no node answered with the chunk.
-    pub failed: u64,
+    pub failed: usize,
 }
 
 impl Seen {
@@ -122,28 +167,40 @@ impl Seen {
     }
 
     pub fn p99(&self) -> Duration {
-        let mut took = self.took.clone();
+        let mut took: Vec<Duration> = self.took.iter().map(|(_, took)| *took).collect();
         took.sort_unstable();
         took.get(took.len() * 99 / 100).copied().unwrap_or_default()
     }
+
+    /// Without those that succeeded and did not begin between two moments.
+    pub fn between(&self, from: Instant, to: Instant) -> Self {
+        let began_then = |(began, _): &&(Instant, Duration)| (from..=to).contains(began);
+        Self {
+            took: self.took.iter().filter(began_then).copied().collect(),
+            failed: self.failed,
+        }
+    }
 }
 
-/// Somebody who reads random chunks, twenty a second, from any node that has them.
+/// Somebody who reads chunks as players do, forty a second, from any node that has them: the same sample of what is
+/// stored, in the same order, in every measurement.
 pub struct Readers {
-    stop: Arc<AtomicBool>,
+    until: Until,
     seen: Arc<Mutex<Seen>>,
     thread: JoinHandle<()>,
 }
 
 /// Between the beginnings of two reads.
-const READ_EVERY: Duration = Duration::from_millis(50);
+const READ_EVERY: Duration = Duration::from_millis(25);
+/// Chunks in the sample; when all were read, it begins anew.
+pub const SAMPLE: usize = 400;
 
 impl Readers {
     pub fn start(cluster: &Cluster, videos: &[String]) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let until = Until::default();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (metadata, videos) = (cluster.url("metadata"), videos.to_vec());
-        let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&seen));
+        let (stop, noted) = (until.told(), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {
             let http = reqwest::blocking::Client::builder()
                 .no_proxy()
@@ -151,17 +208,27 @@ impl Readers {
                 .build()
                 .unwrap();
             let mut rng = StdRng::seed_from_u64(1);
+            // A video, and a chunk of it, however many it has.
+            let drawn = |_| (rng.random_range(0..videos.len()), rng.random_range(0..usize::MAX));
+            let sample: Vec<(usize, usize)> = (0..SAMPLE).map(drawn).collect();
             let mut known = BTreeMap::new();
-            while !stopped.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                let video = videos.choose(&mut rng).unwrap();
+                let read_so_far = {
+                    let seen = noted.lock().unwrap();
+                    seen.took.len() + seen.failed
+                };
+                let (video, draw) = sample[read_so_far % SAMPLE];
+                let video = &videos[video];
                 let stale = known
                     .get(video)
                     .is_none_or(|(at, _): &(Instant, Vec<Chunk>)| at.elapsed() > KNOWN_FOR);
                 if stale && let Some(chunks) = chunks(&http, &metadata, video) {
                     known.insert(video.clone(), (Instant::now(), chunks));
                 }
-                let chunk = known.get(video).and_then(|(_, chunks)| chunks.choose(&mut rng));
+                let chunk = known
+                    .get(video)
+                    .and_then(|(_, chunks)| chunks.get(draw.checked_rem(chunks.len())?));
                 let read = Instant::now();
                 let mut done = chunk.is_some_and(|chunk| chunk.read(&http));
                 if !done && let Some(id) = chunk.map(|chunk| chunk.id.clone()) {
@@ -172,15 +239,15 @@ impl Readers {
                 }
                 let mut seen = noted.lock().unwrap();
                 if done {
-                    seen.took.push(read.elapsed())
+                    seen.took.push((read, read.elapsed()));
                 } else {
-                    seen.failed += 1
+                    seen.failed += 1;
                 }
                 drop(seen);
                 std::thread::sleep(READ_EVERY.saturating_sub(began.elapsed()));
             }
         });
-        Self { stop, seen, thread }
+        Self { until, seen, thread }
     }
 
     /// What is read in the next `length`.
@@ -190,7 +257,7 @@ impl Readers {
     }
 
     /// What is read until something is so.
-    pub fn measure_until(&self, is_so: impl Fn() -> bool) -> Seen {
+    pub fn measure_until(&self, mut is_so: impl FnMut() -> bool) -> Seen {
         let _what_was_before = std::mem::take(&mut *self.seen.lock().unwrap());
         wait_at_most(Duration::from_secs(1_200), "the end of a measurement", || {
             is_so().then_some(())
@@ -200,7 +267,7 @@ impl Readers {
 
     /// What was read since the last measurement.
     pub fn stop(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.until);
         self.thread.join().unwrap();
         self.seen.lock().unwrap().clone()
     }

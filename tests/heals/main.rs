@@ -1,7 +1,7 @@
-//! A cluster that heals itself, at full size, with real processes: nodes die, come and go while people watch and upload,
-//! and everything is whole again without a command.
+//! A cluster that heals itself, with real processes: nodes die, come and go while people watch and upload, and everything
+//! is whole again without a command. Small in `make test`: a full disk, a wiped one, the rate of repairs and their order.
 //!
-//! Long: `make soak`, or one of them by
+//! At full size: `make soak`, or one of them by
 //! `cargo test -p vstack --release --test heals -- --ignored --nocapture --test-threads=1 NAME`.
 //! `VSTACK_HEAL_GB` says how much is stored, all copies together (2), `VSTACK_HEAL_PLAYERS` how many watch (50),
 //! `VSTACK_HEAL_KILLS` how many processes are killed (200).
@@ -9,8 +9,14 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+
+mod full_disk;
 mod load;
 mod planted;
+mod rate_and_order;
+mod repair_speed;
+mod small_disk;
+mod wiped_disk;
 
 use std::{
     collections::BTreeMap,
@@ -19,9 +25,10 @@ use std::{
 };
 
 use harness::{Cluster, get_json, http, media, service::Service, wait_at_most};
-use load::{Players, Readers, Uploads};
+use load::{Players, Readers, SAMPLE, Uploads};
 use planted::Planter;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use repair_speed::RepairWatch;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -38,12 +45,25 @@ const SETTINGS: [(&str, &str); 8] = [
     ("STAGING_TTL", "120"),
     ("TRASH_TIME", "0"),
 ];
+/// In tests that are not long nodes may be silent for even less.
+const QUICK: [(&str, &str); 2] = [("NODE_TIMEOUT", "4"), ("REPAIR_GRACE", "3")];
+/// For anything that is waited for in those.
+const QUICKLY: Duration = Duration::from_secs(90);
 /// Copies of each chunk.
 const COPIES: u64 = 3;
 /// For everything to be whole.
 const HEALS_WITHIN: Duration = Duration::from_secs(1_200);
 /// Chunks that are under-replicated once a node is missed; those just uploaded may be a few.
 const MISSED: u64 = 50;
+/// Of what `REPAIR_RATE` allows, or of what a plain copy takes of the disk beside the same players and uploads where that
+/// is less, repairs are to reach this part. A repaired byte is read once and written once, as a copied one is. The rest
+/// is for what a copy does not do: a repair syncs each chunk by itself, and decides twice where it lives, which is two
+/// votes at each of its nodes and two rows in the database, all synced as well.
+const SHARE_OF_THE_DISK: f64 = 0.7;
+/// Reads during a repair below which a p99 says nothing.
+const READS_MIN: usize = 100;
+/// Between two looks at how far repairs are: to look is work for the service that repairs.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const SEED: u64 = 20_261_122;
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
@@ -69,13 +89,8 @@ impl Filled {
     }
 
     fn fill(cluster: Cluster) -> Self {
-        let film = media::busy_clip(cluster.scratch("").as_path(), "film.mp4", 90, 8);
-        let size = film.metadata().unwrap().len() * COPIES;
-        let mut filled = Self {
-            cluster,
-            film,
-            videos: Vec::new(),
-        };
+        let mut filled = Self::nothing_yet(cluster, 90, 8);
+        let size = filled.film.metadata().unwrap().len() * COPIES;
         for _ in 0..bytes_wanted().div_ceil(size).max(2) {
             filled.upload();
         }
@@ -83,10 +98,35 @@ impl Filled {
         filled
     }
 
+    /// With a film of so many seconds, and megabits a second, that was not uploaded yet.
+    fn nothing_yet(cluster: Cluster, seconds: u32, megabits: u32) -> Self {
+        let film = media::busy_clip(cluster.scratch("").as_path(), "film.mp4", seconds, megabits);
+        Self {
+            cluster,
+            film,
+            videos: Vec::new(),
+        }
+    }
+
     fn upload(&mut self) {
         let status = self.cluster.upload(&self.film);
         assert_eq!(status["status"], "completed", "{status}");
         self.videos.push(status["video_id"].as_str().unwrap().to_owned());
+    }
+
+    /// The chunks of a video as its manifest has them, its init segment too.
+    fn chunks(&self, video: &str) -> Vec<Value> {
+        let manifest = get_json(&format!("{}/manifest/{video}", self.cluster.url("metadata")));
+        let mut chunks = manifest["chunks"].as_array().unwrap().clone();
+        chunks.push(manifest["init"].clone());
+        chunks
+    }
+
+    /// A node as it is registered under its label.
+    fn registered(&self, label: &str) -> Option<Value> {
+        let all = get_json(&format!("{}/nodes/all", self.cluster.url("metadata")));
+        let mut nodes = all["nodes"].as_array()?.iter();
+        nodes.find(|node| node["node_id"] == label).cloned()
     }
 
     fn metric(&self, service: &str, name: &str) -> Option<f64> {
@@ -98,7 +138,11 @@ impl Filled {
     }
 
     fn is_healthy(&self) -> Value {
-        wait_at_most(HEALS_WITHIN, "a healthy census", || {
+        self.is_healthy_within(HEALS_WITHIN)
+    }
+
+    fn is_healthy_within(&self, limit: Duration) -> Value {
+        wait_at_most(limit, "a healthy census", || {
             let census = self.try_census()?;
             (census["health"] == "healthy").then_some(census)
         })
@@ -121,9 +165,8 @@ impl Filled {
         );
     }
 
-    fn moved_bytes(&self) -> u64 {
-        let repairs = get_json(&format!("{}/repairs", self.cluster.url("metadata")));
-        repairs["done_bytes"].as_u64().unwrap()
+    fn repairs(&self) -> Value {
+        get_json(&format!("{}/repairs", self.cluster.url("metadata")))
     }
 
     /// Bytes that decisions place at each node.
@@ -136,75 +179,117 @@ impl Filled {
         nodes.map(of).collect()
     }
 
+    /// A video as it comes back.
+    fn played(&self, video: &str) -> PathBuf {
+        let saved = self.cluster.scratch("saved.mp4");
+        self.cluster
+            .ok(&["play", video, "--speed", "max", "--output", saved.to_str().unwrap()]);
+        saved
+    }
+
     /// Every video can be had, byte for byte.
     fn all_can_be_had(&self) {
         let expected = media::hashes(&self.film, "v:0");
         for video in &self.videos {
-            let saved = self.cluster.scratch("saved.mp4");
-            self.cluster
-                .ok(&["play", video, "--speed", "max", "--output", saved.to_str().unwrap()]);
-            assert_eq!(media::hashes(&saved, "v:0"), expected, "{video}");
+            assert_eq!(media::hashes(&self.played(video), "v:0"), expected, "{video}");
         }
     }
 }
 
-/// One of four nodes dies for good while fifty people watch and two upload.
+/// One of four nodes dies for good while fifty people watch and two upload. They watch one film after the other until
+/// everything is whole again, and the one that they are at then to its end.
 #[test]
 #[ignore = "long: make soak"]
 fn a_dead_node_is_replaced_while_people_watch() {
     let filled = Filled::start("4");
-    let players = Players::start(&filled.cluster, &filled.videos, number("VSTACK_HEAL_PLAYERS", 50));
+    let watching: usize = number("VSTACK_HEAL_PLAYERS", 50);
+    let players = Players::start(&filled.cluster, &filled.videos, watching);
     let uploads = Uploads::start(&filled.cluster, &filled.film, 2);
     let readers = Readers::start(&filled.cluster, &filled.videos);
     players.wait_playing();
+    let copied = repair_speed::of_a_plain_copy(&filled.cluster.scratch(""));
     let before = readers.measure(Duration::from_secs(20));
-    let (killed, moved) = (Instant::now(), filled.moved_bytes());
+    let killed = Instant::now();
     assert!(filled.cluster.kill("storage-node-4"));
     let noticed = wait_at_most(Duration::from_secs(60), "it to be missed", || {
         let census = filled.try_census()?;
         (census["tally"]["under_replicated"].as_u64() > Some(MISSED)).then(|| killed.elapsed())
     });
+    // It is waited for: nothing is repaired yet.
+    let mut watch = RepairWatch::start(|| filled.repairs());
+    let mut next_look = Instant::now();
     let during = readers.measure_until(|| {
+        if Instant::now() < next_look {
+            return false;
+        }
+        next_look = Instant::now() + LOOK_EVERY;
         let census = filled.try_census();
-        killed.elapsed() > Duration::from_secs(NODE_TIMEOUT + REPAIR_GRACE)
+        let is_whole = killed.elapsed() > Duration::from_secs(NODE_TIMEOUT + REPAIR_GRACE)
             && census.is_some_and(|census| {
                 let tally = &census["tally"];
                 tally["under_replicated"] == 0 && tally["endangered"] == 0 && tally["out_of_reach"] == 0
-            })
+            });
+        if !is_whole {
+            watch.look(|| filled.repairs());
+        }
+        is_whole
     });
     let healed = killed.elapsed();
     let (uploaded, failed) = uploads.stop();
-    let stalls = players.stalls();
+    let played = players.stop();
     let census = filled.is_healthy();
-    let moved = filled.moved_bytes() - moved;
-    let repairing = healed
-        .saturating_sub(noticed + Duration::from_secs(REPAIR_GRACE))
-        .as_secs_f64();
+    let moved = watch.moved().expect("something was repaired");
+    let repairing = during.between(moved.began, moved.ended);
+    let allowed = filled.repairs()["rate_bytes_per_second"].as_u64().unwrap() as f64;
+    let demanded = SHARE_OF_THE_DISK * copied.min(allowed);
     println!(
-        "missed after {noticed:.1?}, whole after {healed:.1?}: {:.0} MB moved, {:.0} MB/s; reads: p99 {:.1?} before, \
-         {:.1?} during, {} and {} of them, {} failed; {stalls} stalls of {} players; {uploaded} uploads, {failed} failed; \
-         {} chunks whole",
-        moved as f64 / 1e6,
-        moved as f64 / 1e6 / repairing.max(1.0),
-        before.p99(),
-        during.p99(),
-        before.count(),
-        during.count(),
-        before.failed + during.failed,
-        number("VSTACK_HEAL_PLAYERS", 50_usize),
+        "one of four nodes killed beside {watching} players and 2 uploads: missed after {noticed:.1?}, whole after \
+         {healed:.1?}; {} chunks whole",
         census["tally"]["whole"],
+    );
+    println!(
+        "repairs: {:.0} MB in {:.1?}, {:.0} MB/s; demanded {:.0} MB/s, {SHARE_OF_THE_DISK} of the lesser of REPAIR_RATE \
+         ({:.0} MB/s) and a plain synced copy of 400 MiB beside the same players and uploads ({:.0} MB/s)",
+        moved.bytes as f64 / 1e6,
+        moved.took(),
+        moved.bytes_per_second() / 1e6,
+        demanded / 1e6,
+        allowed / 1e6,
+        copied / 1e6,
+    );
+    println!(
+        "GETs of the same {SAMPLE} of the chunks that are watched: p99 {:.1?} of {} before the death, {:.1?} of {} while \
+         chunks were repaired, {} failed; {} films played to their end, {} stalls; {uploaded} uploads, {failed} failed",
+        before.p99(),
+        before.count(),
+        repairing.p99(),
+        repairing.count(),
+        before.failed + during.failed,
+        played.films,
+        played.stalls,
     );
     assert!(
         noticed <= Duration::from_secs(NODE_TIMEOUT + 5),
         "missed after {noticed:?}"
     );
-    assert_eq!((stalls, failed), (0, 0));
+    assert!(
+        moved.bytes_per_second() >= demanded,
+        "{:.0} bytes a second, {demanded:.0} demanded",
+        moved.bytes_per_second()
+    );
+    assert_eq!((played.stalls, failed), (0, 0));
     assert_eq!(before.failed + during.failed, 0);
     assert!(
-        during.p99() <= before.p99() * 2,
-        "{:?} before, {:?} during",
+        before.count().min(repairing.count()) >= READS_MIN,
+        "{} reads before and {} during repairs say little of a p99: store more with VSTACK_HEAL_GB",
+        before.count(),
+        repairing.count()
+    );
+    assert!(
+        repairing.p99() <= before.p99() * 2,
+        "{:?} before, {:?} during repairs",
         before.p99(),
-        during.p99()
+        repairing.p99()
     );
     filled.all_can_be_had();
 }
@@ -324,12 +409,7 @@ fn a_thousand_faults_are_found_and_repaired() {
     const BEYOND_REPAIR: usize = 5;
     let cluster = Cluster::start_with(&["--nodes", "5"], &SETTINGS);
     // Many chunks: what is planted leaves each a good copy.
-    let film = media::busy_clip(cluster.scratch("").as_path(), "film.mp4", 120, 2);
-    let mut filled = Filled {
-        cluster,
-        film,
-        videos: Vec::new(),
-    };
+    let mut filled = Filled::nothing_yet(cluster, 120, 2);
     let directories: Vec<_> = (1..=5)
         .map(|n| filled.cluster.data().join(format!("nodes/storage-node-{n}")))
         .collect();
@@ -567,7 +647,7 @@ fn kills_while_it_heals_lose_nothing() {
         let no_orphans = census["nodes"].as_array()?.iter().all(|node| node["orphans"] == 0);
         (census["health"] == "healthy" && no_orphans).then_some(census)
     });
-    let repairs = get_json(&format!("{}/repairs", filled.cluster.url("metadata")));
+    let repairs = filled.repairs();
     println!(
         "{killed} kills, {spoiled} copies spoiled: {} chunks, {} whole, no orphans; {}",
         census["tally"]["chunks"], census["tally"]["whole"], repairs["harmed"]
@@ -579,8 +659,12 @@ fn kills_while_it_heals_lose_nothing() {
 
 /// A storage node that joins a cluster that runs.
 fn join(cluster: &Cluster, label: &str) -> Service {
+    join_on(cluster, label, &cluster.scratch(label), "67108864")
+}
+
+/// The same with this data directory, and superblocks of so many bytes.
+fn join_on(cluster: &Cluster, label: &str, data: &Path, superblock_bytes: &str) -> Service {
     let secret = std::fs::read_to_string(cluster.data().join("cluster-secret")).unwrap();
-    let data = cluster.scratch(label);
     let (port, _held) = harness::service::free_port();
     let env = [
         ("NODE_ID", label),
@@ -588,7 +672,7 @@ fn join(cluster: &Cluster, label: &str) -> Service {
         ("NODE_URL", &format!("http://127.0.0.1:{port}")),
         ("DATA_DIR", data.to_str().unwrap()),
         ("METADATA_SERVICE_URL", &cluster.url("metadata")),
-        ("MAX_SUPERBLOCK_SIZE", "67108864"),
+        ("MAX_SUPERBLOCK_SIZE", superblock_bytes),
     ];
     let env: Vec<(&str, &str)> = env.into_iter().chain(SETTINGS).collect();
     Service::start(
@@ -597,6 +681,18 @@ fn join(cluster: &Cluster, label: &str) -> Service {
         secret.trim(),
         &env,
     )
+}
+
+/// Items that decisions place at a node, by a census.
+fn items_placed(census: &Value, label: &str) -> Option<u64> {
+    let mut nodes = census["nodes"].as_array()?.iter();
+    nodes.find(|node| node["node"] == label)?["placed"].as_u64()
+}
+
+/// Whether a chunk, as a manifest has it, is on a node.
+fn is_on(chunk: &Value, label: &str) -> bool {
+    let mut nodes = chunk["replica_ids"].as_array().unwrap().iter();
+    nodes.any(|node| node == label)
 }
 
 /// From when to when a chunk of a manifest is shown, in seconds.

@@ -69,8 +69,22 @@ pub struct VideoStanding {
     pub title: String,
     /// Its chunks.
     pub tally: Tally,
-    /// Those that are not whole, worst first; of very many, the first thousand.
+    /// Those that are not whole, worst first; of very many, the first: `tally` tells how many there are, and
+    /// `GET /census/{video}` all of them.
     pub chunks: Vec<ChunkStanding>,
+}
+
+/// `GET /census/{video}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VideoCensus {
+    /// In one word, of this video alone.
+    pub health: Health,
+    /// Everything was compared with what every node holds that should have some of it, this video too.
+    pub complete: bool,
+    /// When this was made.
+    pub at: WallTime,
+    /// Of its chunks that are not whole, those that were asked for.
+    pub video: VideoStanding,
 }
 
 /// What was counted of one node.
@@ -145,7 +159,7 @@ pub struct Census {
     /// All chunks.
     pub tally: Tally,
     /// Of each video of which not everything is whole, at most a hundred, worst first, with at most two thousand chunks in
-    /// all.
+    /// all. `?offset=` goes on in that list.
     pub videos: Vec<VideoStanding>,
     /// How many such videos there are.
     pub videos_not_whole: u64,

@@ -24,6 +24,9 @@ pub struct SystemHealth {
     pub services: BTreeMap<String, ServiceHealth>,
     /// As `/nodes/all` of the metadata service.
     pub nodes: Vec<crate::metadata::NodeInfo>,
+    /// Nodes that run and may not take part, as there.
+    #[serde(default)]
+    pub refused: Vec<crate::metadata::RefusedNode>,
 }
 
 /// `GET /api/stats`.

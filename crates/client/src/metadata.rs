@@ -1,10 +1,11 @@
 //! Calls of the metadata service. Several replicas may be named; the first that answers is used.
 
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use vstack_api::{
-    census::{Census, Repairs},
+    census::{Census, Repairs, VideoCensus},
     headers,
     metadata::{
         CompleteVideo, ConsensusState, CreateVideo, DecidedBatch, FailVideo, Group, Heartbeat, Manifest,
@@ -130,6 +131,28 @@ impl MetadataClient {
     /// As any call.
     pub async fn census(&self) -> Result<Census, ClientError> {
         self.get("/census", &[]).await
+    }
+
+    /// The same; of the videos that are not whole, without the first `offset`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn census_from(&self, offset: usize) -> Result<Census, ClientError> {
+        self.get("/census", &[("offset", offset.to_string())]).await
+    }
+
+    /// One video in that count, with at most `limit` of its chunks that are not whole, without the first `offset`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn census_of_video(
+        &self,
+        video: VideoId,
+        offset: usize,
+        limit: usize,
+    ) -> Result<VideoCensus, ClientError> {
+        let page = [("offset", offset.to_string()), ("limit", limit.to_string())];
+        self.get(&format!("/census/{video}"), &page).await
     }
 
     /// Empties a node.
@@ -266,7 +289,15 @@ impl MetadataClient {
     /// # Errors
     /// As any call.
     pub async fn nodes(&self) -> Result<Vec<NodeInfo>, ClientError> {
-        self.get::<NodeList>("/nodes/all", &[]).await.map(|list| list.nodes)
+        self.node_list().await.map(|list| list.nodes)
+    }
+
+    /// The same, and who may not take part.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn node_list(&self) -> Result<NodeList, ClientError> {
+        self.get("/nodes/all", &[]).await
     }
 
     /// A call that everybody may make, but that is believed under the secret alone: signed when there is one.
@@ -395,17 +426,12 @@ impl MetadataClient {
     }
 }
 
+/// What stands for itself in a segment of a path (RFC 3986, 2.3: unreserved).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// A name as one segment of a path, whatever is in it.
-fn segment(name: &str) -> String {
-    let mut segment = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            segment.push(char::from(byte));
-        } else {
-            segment.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    segment
+fn segment(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, UNRESERVED)
 }
 
 #[cfg(test)]
@@ -414,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_segment_of_a_path() {
-        assert_eq!(segment("storage-node_4.a~"), "storage-node_4.a~");
-        assert_eq!(segment("a/b?c#d %ä"), "a%2Fb%3Fc%23d%20%25%C3%A4");
+        assert_eq!(segment("storage-node_4.a~").to_string(), "storage-node_4.a~");
+        assert_eq!(segment("a/b?c#d %ä").to_string(), "a%2Fb%3Fc%23d%20%25%C3%A4");
     }
 }

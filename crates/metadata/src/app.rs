@@ -1,6 +1,9 @@
 //! What handlers and workers share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 use vstack_api::{ErrorCode, metadata::VideoStatus};
@@ -17,6 +20,7 @@ use crate::{
     Settings,
     events::{Event, Events},
     reaper::ReaperPace,
+    refused::RefusedNodes,
     registry,
     store::{Group, Node, Store, StoreError, Video},
     trace::TraceHub,
@@ -37,6 +41,8 @@ pub(crate) struct App {
     pub(crate) trace: TraceHub,
     /// Counts and mends.
     pub(crate) upkeep: Upkeep,
+    /// Who asked to take part, and may not.
+    pub(crate) refused: Mutex<RefusedNodes>,
     /// Wakes the reaper before its next look.
     pub(crate) reap_now: tokio::sync::Notify,
     pub(crate) shutdown: CancellationToken,
@@ -92,7 +98,11 @@ impl App {
 
     /// The nodes as placement sees them now.
     pub(crate) fn candidates(&self, nodes: &[Node]) -> Vec<Candidate> {
-        registry::candidates_but(nodes, &self.upkeep.mute(), self.now(), self.settings.node_timeout())
+        registry::candidates(nodes, &self.upkeep.mute(), self.now(), self.settings.node_timeout())
+    }
+
+    pub(crate) fn refused(&self) -> MutexGuard<'_, RefusedNodes> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) async fn registered(&self) -> ApiResult<Vec<Node>> {

@@ -67,11 +67,12 @@ pub fn summary(nodes: &[Node], now: Timestamp, node_timeout: Duration) -> NodeSu
     summary
 }
 
-/// The nodes as placement sees them.
-pub fn candidates(nodes: &[Node], now: Timestamp, node_timeout: Duration) -> Vec<Candidate> {
+/// The nodes as placement sees them. Nobody counts on the votes of those whose disks are `mute`: nothing new goes there.
+pub fn candidates(nodes: &[Node], mute: &BTreeSet<NodeRef>, now: Timestamp, node_timeout: Duration) -> Vec<Candidate> {
     let candidate = |node: &Node| {
+        let acceptor = node.acceptor?;
         Some(Candidate {
-            node: node.acceptor?,
+            node: acceptor,
             zone: node.zone.clone(),
             disk_percent: node.disk_percent,
             liveness: match status(node, now, node_timeout) {
@@ -80,24 +81,10 @@ pub fn candidates(nodes: &[Node], now: Timestamp, node_timeout: Duration) -> Vec
                 NodeStatus::Down => Liveness::Down,
             },
             trusted: node.trusted,
-            leaving: node.role.is_leaving(),
+            leaving: node.role.is_leaving() || mute.contains(&acceptor),
         })
     };
     nodes.iter().filter_map(candidate).collect()
-}
-
-/// The same, where nobody counts on the votes of those whose disks are `mute`: nothing new goes there.
-pub fn candidates_but(
-    nodes: &[Node],
-    mute: &BTreeSet<NodeRef>,
-    now: Timestamp,
-    node_timeout: Duration,
-) -> Vec<Candidate> {
-    let mut candidates = candidates(nodes, now, node_timeout);
-    for candidate in &mut candidates {
-        candidate.leaving |= mute.contains(&candidate.node);
-    }
-    candidates
 }
 
 /// Where the trusted nodes are reached by services.

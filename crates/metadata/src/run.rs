@@ -1,6 +1,9 @@
 //! Starts the service: database, listener, workers; stops them together.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
@@ -135,6 +138,7 @@ pub async fn serve_at(
         costs: CommitCosts::default(),
         trace,
         upkeep: Upkeep::default(),
+        refused: Mutex::default(),
         reap_now: Notify::new(),
         shutdown: shutdown.clone(),
     });

@@ -5,8 +5,8 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::join_all;
 use vstack_api::{
-    ErrorCode,
-    metadata::{NodeStatus, RegisterNode},
+    ErrorCode, WallTime,
+    metadata::{NodeStatus, RefusedNode, RegisterNode},
 };
 use vstack_client::ClientError;
 use vstack_service::{ApiError, ApiResult};
@@ -110,6 +110,15 @@ pub(crate) async fn register(app: &App, request: RegisterNode, signed: bool) -> 
         Ok(node) => node,
         Err(refusal) => {
             tracing::warn!(node = request.node_id, url = request.node_url, %refusal, "a node was not registered");
+            if signed {
+                let refused = RefusedNode {
+                    node_id: request.node_id,
+                    node_url: request.node_url,
+                    why: refusal.to_string(),
+                    asked_at: WallTime(app.now()),
+                };
+                app.refused().note(refused, app.clock.monotonic());
+            }
             if let (Refusal::WentBack { .. }, Some(disk)) = (&refusal, disk) {
                 // It forgot votes: nobody may count those it casts now, under whichever URL it is known.
                 if let Some(node) = app.store.distrust(disk).await.map_err(store_error)? {
@@ -126,6 +135,7 @@ pub(crate) async fn register(app: &App, request: RegisterNode, signed: bool) -> 
         ?proof,
         "node registered"
     );
+    app.refused().forget(&node.url);
     app.tell_node(&node);
     Ok(node)
 }

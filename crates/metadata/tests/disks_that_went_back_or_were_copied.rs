@@ -39,6 +39,13 @@ async fn a_node_whose_log_went_back_is_trusted_only_when_it_caught_up() {
     let refused = register(9).await.expect_err("its log went back");
     assert_eq!(refused.status(), Some(409));
     assert!(refused.to_string().contains("vstack node adopt"), "{refused}");
+    // Who looks at the nodes sees why.
+    let told = service.cluster().node_list().await.expect("a list").refused;
+    let told: Vec<_> = told
+        .iter()
+        .map(|told| (told.node_url.as_str(), told.why.clone()))
+        .collect();
+    assert_eq!(told, [(url.as_str(), refused.to_string())]);
     assert!(!trusted().await, "it would forget what it voted before");
     // Others that are not trusted are asked for their proof again; it is not, which would show its disk alone.
     let asked = node.challenges();
@@ -55,6 +62,7 @@ async fn a_node_whose_log_went_back_is_trusted_only_when_it_caught_up() {
     assert_eq!(node.challenges(), asked);
     assert!(!trusted().await);
     assert!(register(10).await.expect("it caught up").trusted);
+    assert_eq!(service.cluster().node_list().await.expect("a list").refused, []);
     service.stop().await;
 }
 

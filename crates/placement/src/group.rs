@@ -34,6 +34,20 @@ pub struct Candidate {
     pub leaving: bool,
 }
 
+impl Candidate {
+    /// One that takes chunks: trusted, up, in no zone, on an empty disk. Elsewise is told on top of it.
+    pub const fn healthy(node: NodeRef) -> Self {
+        Self {
+            node,
+            zone: String::new(),
+            disk_percent: 0.0,
+            liveness: Liveness::Healthy,
+            trusted: true,
+            leaving: false,
+        }
+    }
+}
+
 /// What a group is wanted for.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupRequest<'a> {
@@ -153,14 +167,7 @@ mod tests {
     }
 
     fn candidate(n: u8) -> Candidate {
-        Candidate {
-            node: node(n),
-            zone: String::new(),
-            disk_percent: 10.0,
-            liveness: Liveness::Healthy,
-            trusted: true,
-            leaving: false,
-        }
+        Candidate::healthy(node(n))
     }
 
     fn chosen(candidates: &[Candidate], avoid: &[NodeUuid]) -> Result<Vec<NodeRef>, NoMajority> {

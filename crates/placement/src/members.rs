@@ -115,14 +115,7 @@ mod tests {
     }
 
     fn candidate(n: u8) -> Candidate {
-        Candidate {
-            node: node(n),
-            zone: String::new(),
-            disk_percent: 10.0,
-            liveness: Liveness::Healthy,
-            trusted: true,
-            leaving: false,
-        }
+        Candidate::healthy(node(n))
     }
 
     fn nodes(of: &[u8]) -> Vec<NodeRef> {

@@ -3,19 +3,22 @@
 //!
 //! It is looked at twice: when people can have everything again ([`Demand::Majority`]), and when all of it is there
 //! ([`Demand::Everything`]). The services do that by themselves, once they are told which disks do not come back; only
-//! where chunks are kept in shards [`crate::actors::repairer`] does what they do not do yet.
+//! where chunks are kept in shards [`crate::actors::repairer`] does what they do not do yet. Then the census has to say
+//! of every chunk what is on the disks, byte for byte ([`until_told`]).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
-use vstack_api::metadata::VideoStatus;
+use vstack_api::{census::Health, metadata::VideoStatus};
 use vstack_chunkpaxos::{Layout, Placement};
 use vstack_client::{MetadataClient, NodeClient};
-use vstack_types::{ChunkId, Digest, NodeRef, VideoId};
+use vstack_engine::{BoxedDisk, Reader, Which};
+use vstack_types::{ChunkId, Digest, Monotonic, NodeRef, NodeUuid, VideoId};
 
 use crate::{
     actors::{
+        auditors,
         readers::{Watched, read},
         repairer::{is_coded, is_thin},
         restorer::missing,
@@ -24,8 +27,10 @@ use crate::{
     disks::READABLE,
     history::WHOLE_WITHIN,
     hosts::{Hosts, METADATA, USERS},
+    invariants::census,
     ledger::{Deletion, FilmRecord, Known},
     observer::Observer,
+    rot,
     shards::encode,
     world::World,
 };
@@ -89,15 +94,26 @@ async fn whole(world: &Arc<World>, demand: Demand) -> Result<(), String> {
     Ok(())
 }
 
+/// The placement of `chunk`, and those that nodes accepted.
+fn placements(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> impl Iterator<Item = Placement> {
+    let accepted = hosts
+        .running_nodes()
+        .filter_map(move |(_, node)| node.reader.register(chunk).expect(READABLE).accepted);
+    let current = observer.registers.get(chunk).and_then(|seen| seen.current()).cloned();
+    accepted.map(|vote| vote.placement).chain(current)
+}
+
 /// Whether the placement of `chunk`, or another that a node accepted, lost its majority with the disks that were harmed:
 /// replicas on two disks do not survive the loss of one. Such a register stays as it is, for people to decide about.
 pub(crate) fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool {
-    let accepted = hosts
-        .running_nodes()
-        .filter_map(|(_, node)| node.reader.register(chunk).expect(READABLE).accepted);
-    let current = observer.registers.get(chunk).and_then(|seen| seen.current()).cloned();
-    let mut placements = accepted.map(|vote| vote.placement).chain(current);
-    placements.any(|placement| !placement.quorum(|node| !hosts.harmed.contains(&node.uuid)))
+    placements(hosts, observer, chunk).any(|placement| !placement.quorum(|node| !hosts.is_gone(node.uuid)))
+}
+
+/// Whether nothing could be decided about `chunk` without `disk`. About what is deleted nothing has to be.
+pub(crate) fn needs(hosts: &Hosts, observer: &Observer, chunk: &ChunkId, disk: NodeUuid) -> bool {
+    let placements = placements(hosts, observer, chunk);
+    let mut stored = placements.filter(|placement| !placement.layout.is_deleted());
+    stored.any(|placement| !placement.quorum(|node| node.uuid != disk && !hosts.is_gone(node.uuid)))
 }
 
 /// Every chunk is where it should be, as far as is demanded, and people can read the film.
@@ -145,7 +161,7 @@ async fn in_place_of(world: &World, chunk: &ChunkId) -> Option<ChunkId> {
 fn is_to_be_salvaged(world: &World, chunk: &ChunkId, sent: &Bytes) -> bool {
     let (hosts, observer) = (world.hosts(), world.observer());
     let current = observer.registers.get(chunk).and_then(|seen| seen.current());
-    let Some(current) = current.filter(|current| !current.quorum(|node| !hosts.harmed.contains(&node.uuid))) else {
+    let Some(current) = current.filter(|current| !current.quorum(|node| !hosts.is_gone(node.uuid))) else {
         return false;
     };
     let item = Digest::of(sent);
@@ -167,7 +183,7 @@ fn placed(world: &World, chunk: &ChunkId, demand: Demand) -> Result<Option<Place
         return Err(format!("{chunk} is still on its way"));
     }
     let nodes = current.layout.nodes();
-    if let Some(lost) = nodes.iter().find(|node| hosts.harmed.contains(&node.uuid)) {
+    if let Some(lost) = nodes.iter().find(|node| hosts.is_gone(node.uuid)) {
         return Err(format!("{chunk} is still placed on {lost}, which was lost"));
     }
     match demand {
@@ -252,6 +268,89 @@ async fn is_as_sent(
         }
     }
     Ok(())
+}
+
+/// Returns when the census says of everything what is so.
+pub(crate) async fn until_told(world: &Arc<World>) {
+    while told(world).await.is_err() {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What the census says that is not so.
+pub(crate) async fn why_not_told(world: &Arc<World>) -> String {
+    let told = told(world).await;
+    told.err().unwrap_or_else(|| "it does by now".to_owned())
+}
+
+/// Whether the census was made of everything, and calls each chunk what it is by the bytes that are on disks. Where all is
+/// as it should be, it is `healthy`, and nothing waits for anybody.
+///
+/// # Errors
+/// What it says that is not so.
+async fn told(world: &Arc<World>) -> Result<(), String> {
+    let metadata = MetadataClient::new(world.outsider(USERS), &METADATA.url());
+    let counted = metadata.census().await.map_err(|error| error.to_string())?;
+    let Some(placed) = auditors::placed(world).await else {
+        return Err("the database does not answer".to_owned());
+    };
+    census::is_of_all(&counted, placed.values())?;
+    let disks = disks(world)?;
+    let (hosts, observer, named) = (world.hosts(), world.observer(), census::named(&counted));
+    // Whether those can be counted that lost the majority of their nodes is nobody's to say.
+    let is_for_people = |chunk: &ChunkId| is_beyond_repair(&hosts, &observer, chunk);
+    let all_decide = !placed.keys().any(is_for_people);
+    if !counted.complete && all_decide {
+        return Err(format!("it is not complete: {:?}", counted.tally));
+    }
+    let mut all_whole = all_decide;
+    for (chunk, placement) in placed.iter().filter(|(chunk, _)| !is_for_people(chunk)) {
+        let assigned = census::assigned(placement);
+        let held = assigned.iter().map(|(node, items)| {
+            let has = |item: &&Digest| disks.get(node).is_some_and(|disk| holds(disk, chunk, **item));
+            items.iter().filter(has).count()
+        });
+        let held: Vec<usize> = held.collect();
+        let Some(is) = census::word(placement, world.plan.copies, &held) else {
+            return Err(format!("{chunk} is still on its way"));
+        };
+        let called = named.get(chunk).copied().unwrap_or("whole");
+        if called != is {
+            return Err(format!(
+                "it calls {chunk} {called}, which is {placement:?}, and disks have {held:?} of its items: it is {is}"
+            ));
+        }
+        all_whole &= is == "whole";
+    }
+    if all_whole && (counted.health != Health::Healthy || !counted.waits.is_empty()) {
+        return Err(format!(
+            "everything is whole, and it says {:?}, and that this waits: {:?}",
+            counted.health, counted.waits
+        ));
+    }
+    Ok(())
+}
+
+/// What is on each disk in use, read anew from a copy of it.
+fn disks(world: &World) -> Result<BTreeMap<NodeRef, Reader<BoxedDisk>>, String> {
+    let hosts = world.hosts();
+    let mut disks = BTreeMap::new();
+    for (id, host) in hosts.nodes.iter().filter(|(_, host)| host.copy.is_none()) {
+        let copy = BoxedDisk::new(rot::copy(&host.disk));
+        let opened = rot::opened(copy, world.plan.pace.superblock_bytes);
+        let reader = opened.map_err(|error| format!("the disk of {id} cannot be read: {error}"))?;
+        disks.insert(reader.me(), reader);
+    }
+    Ok(disks)
+}
+
+/// Whether the bytes of `item` are on this disk, as they were.
+fn holds(disk: &Reader<BoxedDisk>, chunk: &ChunkId, item: Digest) -> bool {
+    let Ok(found) = disk.find(chunk, Which::Exact(item)) else {
+        return false;
+    };
+    let read = disk.read(&found, None, Monotonic::default());
+    read.is_ok_and(|bytes| Digest::of(&bytes) == item)
 }
 
 /// No node has bytes of it, or could still vote for any.

@@ -4,27 +4,36 @@
 //! entered in [`crate::hosts::Hosts::harmed`], and nothing else is excused. Damage is done while the node is down: what
 //! is read again within a day is not looked at again, so damage under a running node shows only later.
 //!
-//! In the end the operator replaces it ([`replace`]), and [`crate::actors::repairer`] makes whole what was on it.
+//! In the end the operator replaces it ([`replace`]), and what was on it is made whole. Of a disk that is lost he says so,
+//! in the end or, some of them, while things still go wrong; then what lost its majority is salvaged in the midst of it.
+//!
+//! Where no disk was harmed, a copy may rot in the end, on a disk that stays in use ([`rot_late`]).
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::sleep;
 use vstack_client::MetadataClient;
 use vstack_engine::{AdoptError, Adoption, BoxedDisk, MemDisk};
-use vstack_types::{Clock as _, NodeUuid};
+use vstack_types::{Clock as _, Digest, NodeUuid};
 
 use crate::{
     actors::readers::scrub,
     clock::{SimClock, Skew},
     dice::Dice,
     disks::READABLE,
+    ending::needs,
     hosts::{HostId, METADATA, RunningNode, USERS},
+    ledger::{Deletion, Known},
     processes::{End, stop_node},
-    rot::{Rot, Rotted, copy, is_ripe, opened},
+    rot::{Rot, Rotted, copy, is_ripe, opened, places, rot_copy},
     struck::Kind,
     supervisor::restart,
     world::World,
 };
+
+/// Copies looked at for one that was synced for certain.
+const VICTIMS_LOOKED_AT: usize = 10;
 
 /// What becomes of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +55,7 @@ pub(crate) async fn harm(world: Arc<World>) {
     let Some(node) = dice.pick(&nodes).copied() else {
         return;
     };
+    let disk = uuid(&world, node);
     let done = match harm {
         Harm::Rot => rot(&world, &mut dice, node).await,
         Harm::Wiped => wipe(&world, node, dice.seed()),
@@ -64,6 +74,16 @@ pub(crate) async fn harm(world: Arc<World>) {
         stop_node(&world, node, End::Kill);
         restart(Arc::clone(&world), node).await;
         scrub(&world, node).await;
+    }
+    // Some operators know at once that a disk does not come back, others wait for the end.
+    if harm == Harm::Wiped
+        && let (Some(()), Some(lost)) = (done, disk)
+        && dice.chance(50)
+    {
+        sleep(dice.millis(1_000, 15_000)).await;
+        if say_lost(&world, lost).await {
+            world.tally.strikes(Kind::DiskGivenUp);
+        }
     }
 }
 
@@ -208,19 +228,107 @@ pub(crate) fn replace(world: &Arc<World>) {
     }
 }
 
-/// The operator says that the disks that were harmed do not come back, as `vstack remove` does, until he is heard.
+/// The operator says that the disks that were harmed do not come back.
 pub(crate) async fn give_up(world: &Arc<World>) {
-    let metadata = MetadataClient::new(world.outsider(USERS), &METADATA.url());
     let harmed: Vec<NodeUuid> = world.hosts().harmed.iter().copied().collect();
     for disk in harmed {
-        loop {
-            match metadata.remove_node(&disk.to_string()).await {
-                Ok(_) => break world.happened(format!("{disk} is given up")),
-                // It was never registered.
-                Err(error) if error.status() == Some(404) => break,
-                Err(error) => world.noted(format!("{disk} cannot be given up yet: {error}")),
+        say_lost(world, disk).await;
+    }
+}
+
+/// The operator says that `disk` does not come back, as `vstack remove` does, until he is heard; whether it was ever
+/// registered.
+async fn say_lost(world: &Arc<World>, disk: NodeUuid) -> bool {
+    let metadata = MetadataClient::new(world.outsider(USERS), &METADATA.url());
+    // He may be heard, and not told so.
+    world.hosts().given_up.insert(disk);
+    loop {
+        match metadata.remove_node(&disk.to_string()).await {
+            Ok(_) => {
+                world.happened(format!("{disk} is given up"));
+                return true;
             }
-            sleep(Duration::from_secs(1)).await;
+            Err(error) if error.status() == Some(404) => return false,
+            Err(error) => world.noted(format!("{disk} cannot be given up yet: {error}")),
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Once everything else is over a byte of a copy changes, on a disk that nobody harmed and that stays in use: whoever
+/// keeps count has to find the copy damaged, and to have it made whole where it is. Everything can be decided without it.
+pub(crate) async fn rot_late(world: &Arc<World>) {
+    // Nobody makes shards anew yet but a stand-in, which moves what was harmed away.
+    if world.plan.codes || !world.hosts().harmed.is_empty() {
+        return;
+    }
+    let mut dice = world.dice("late rot");
+    if !dice.chance(75) {
+        return;
+    }
+    let victims = victims(world);
+    let victim = (0..VICTIMS_LOOKED_AT).find_map(|_| {
+        let victim = dice.pick(&victims)?;
+        places(&victim.disk, &victim.item).map(|_| victim)
+    });
+    let Some(victim) = victim else { return };
+    stop_node(world, victim.node, End::Kill);
+    if let Some(what) = rot_copy(&victim.disk, &victim.item, &mut dice) {
+        excuse(world, victim.me);
+        world.hosts().rotten.insert(victim.me, Rot::Byte);
+        world.hosts().kept.insert(victim.me);
+        world.tally.strikes(Kind::RotCopy);
+        world.happened(format!("{}: {what}", victim.node));
+    }
+    restart(Arc::clone(world), victim.node).await;
+}
+
+/// A copy on a disk that could rot.
+struct Victim {
+    node: HostId,
+    me: NodeUuid,
+    disk: MemDisk,
+    item: Bytes,
+}
+
+/// The copies of films that can be watched, of which there are others, on disks without which everything can be decided.
+fn victims(world: &World) -> Vec<Victim> {
+    let (hosts, ledger, observer) = (world.hosts(), world.ledger(), world.observer());
+    let is_spare = |disk: NodeUuid| {
+        let mut chunks = observer.registers.keys();
+        !chunks.any(|chunk| needs(&hosts, &observer, chunk, disk))
+    };
+    let spare: Vec<NodeUuid> = hosts
+        .running_nodes()
+        .map(|(_, node)| node.me.uuid)
+        .filter(|disk| is_spare(*disk))
+        .collect();
+    let films = ledger.films.values();
+    let watched = films.filter(|film| film.known == Known::Completed && film.deletion == Deletion::None);
+    let mut victims = Vec::new();
+    for (chunk, item) in watched.flat_map(|film| &film.chunks) {
+        let current = observer.registers.get(chunk).and_then(|seen| seen.current());
+        let Some(current) = current.filter(|current| current.prev.is_none()) else {
+            continue;
+        };
+        let sha256 = Digest::of(item);
+        let has = |node: &RunningNode| {
+            let items = current.items_of(&current.layout, node.me);
+            items.contains(&sha256) && node.reader.has_item(chunk, sha256).expect(READABLE)
+        };
+        let holders: Vec<_> = hosts.running_nodes().filter(|(_, node)| has(node)).collect();
+        if holders.len() < 2 {
+            continue;
+        }
+        for (node, running) in holders {
+            let host = hosts.nodes.get(&node).filter(|_| spare.contains(&running.me.uuid));
+            victims.extend(host.map(|host| Victim {
+                node,
+                me: running.me.uuid,
+                disk: host.disk.clone(),
+                item: item.clone(),
+            }));
         }
     }
+    victims
 }

@@ -8,7 +8,7 @@ use vstack_types::ambient;
 
 use crate::{
     actors::{
-        coder, condemners, deleters, films, operators, readers,
+        auditors, coder, condemners, deleters, films, operators, readers,
         repairer::{self, Duty},
         rivals, scripts,
     },
@@ -20,7 +20,7 @@ use crate::{
     invariants::{
         api, groups,
         learner::{Learner, chains, check_buried},
-        queues,
+        queues, salvages,
     },
     plan::Plan,
     processes::temp_dir,
@@ -32,6 +32,8 @@ use crate::{
 
 /// Everything acknowledged is whole again this long after nothing goes wrong any more.
 pub(crate) const WHOLE_WITHIN: Duration = Duration::from_secs(900);
+/// And so long after that the census says so.
+const TOLD_WITHIN: Duration = Duration::from_secs(600);
 /// Between two looks at everything.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
@@ -119,6 +121,7 @@ async fn live(world: &Arc<World>) {
     let _supervises = AbortOnDropHandle::new(tokio::spawn(supervisor::supervise(Arc::clone(world))));
     let _sweeps = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(world))));
     let _watches = AbortOnDropHandle::new(tokio::spawn(readers::watch(Arc::clone(world))));
+    let _audits = AbortOnDropHandle::new(tokio::spawn(auditors::audit(Arc::clone(world))));
     let mut films: Vec<_> = (0..world.plan.films)
         .map(|number| AbortOnDropHandle::new(tokio::spawn(films::send(Arc::clone(world), number))))
         .collect();
@@ -151,16 +154,25 @@ async fn live(world: &Arc<World>) {
                 world.violate(format!("the simulation itself failed: {error}"));
             }
         }
-        harm::give_up(world).await;
+        // A disk may be registered under its node's name until an empty one is: who keeps the node takes its loss back.
         operators::take_back(world).await;
+        harm::give_up(world).await;
         ending::until_whole(world, Demand::Majority).await;
+        harm::rot_late(world).await;
         drop(repairs);
         let _repairs = world.plan.codes.then(|| stands_in(Duty::Everything));
         ending::until_whole(world, Demand::Everything).await;
     };
     if timeout(WHOLE_WITHIN, ended).await.is_err() {
         let why = ending::why_not_whole(world).await;
-        world.violate(format!("not whole again after {} s: {why}", WHOLE_WITHIN.as_secs()));
+        return world.violate(format!("not whole again after {} s: {why}", WHOLE_WITHIN.as_secs()));
+    }
+    if timeout(TOLD_WITHIN, ending::until_told(world)).await.is_err() {
+        let why = ending::why_not_told(world).await;
+        world.violate(format!(
+            "{} s after everything was whole the census says what is not so: {why}",
+            TOLD_WITHIN.as_secs()
+        ));
     }
 }
 
@@ -209,7 +221,22 @@ async fn sweep(world: Arc<World>) {
                 world.violate(what);
             }
         }
-        let harmed = world.hosts().harmed.iter().copied().collect();
+        let (harmed, lost) = {
+            let hosts = world.hosts();
+            // What rotted may have lost votes, and counts for nothing then, whoever says what.
+            let lost = hosts.given_up.iter().chain(hosts.rotten.keys());
+            (hosts.harmed.clone(), lost.copied().collect())
+        };
+        let voted_for: Vec<_> = {
+            let observer = world.observer();
+            let registers = observer.registers.iter();
+            registers
+                .map(|(chunk, seen)| (chunk.clone(), seen.standing()))
+                .collect()
+        };
+        if let Err(what) = salvages::check(&*world.store, &lost, &voted_for).await {
+            world.violate(what);
+        }
         if let Err(what) = learner.check(&*world.store, &harmed, seen).await {
             world.violate(what);
         }

@@ -170,9 +170,23 @@ pub(crate) struct Hosts {
     pub rotten: BTreeMap<NodeUuid, Rot>,
     /// New names of disks that gave up those under which they were harmed.
     pub adopted: BTreeSet<NodeUuid>,
+    /// Of those that were harmed, the ones that stay in use: what they lack is to be there again in the end.
+    pub kept: BTreeSet<NodeUuid>,
+    /// Disks of which the operator said that they do not come back, or is about to.
+    pub given_up: BTreeSet<NodeUuid>,
 }
 
 impl Hosts {
+    /// Whether this disk was harmed and does not stay in use under this name: nothing may depend on it in the end.
+    pub(crate) fn is_gone(&self, disk: NodeUuid) -> bool {
+        self.harmed.contains(&disk) && !self.kept.contains(&disk)
+    }
+
+    /// Whether something was done to this disk, or may lie on it unseen that was.
+    pub(crate) fn is_suspect(&self, disk: NodeUuid) -> bool {
+        self.harmed.contains(&disk) || self.rotten.contains_key(&disk)
+    }
+
     /// The running node that is this acceptor.
     pub(crate) fn acceptor(&self, node: NodeRef) -> Option<&RunningNode> {
         self.running_nodes()

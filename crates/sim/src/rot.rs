@@ -3,7 +3,7 @@
 //! Nothing is done to the last batch of the log. Whether that one was synced only the batch after it says, so an end
 //! that is damaged is a write that was cut off, and not what this is about.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use vstack_engine::{BoxedDisk, Disk as _, MemDisk, Now, OpenError, Reader, Store, StoreOptions};
 use vstack_types::{Monotonic, NodeUuid, Timestamp};
@@ -129,6 +129,35 @@ fn head(disk: &MemDisk, dice: &mut Dice, (name, len): &(String, usize)) -> Optio
         .collect();
     let offset = dice.pick(&heads)? + dice.index(MAGIC.len());
     Some(changed(disk, name, offset, Kind::RotHead))
+}
+
+/// Where in which superblocks the bytes of `item` begin; none unless all of them were synced for certain.
+pub(crate) fn places(disk: &MemDisk, item: &[u8]) -> Option<Vec<(String, usize)>> {
+    if item.is_empty() {
+        return None;
+    }
+    let synced: BTreeMap<String, usize> = synced(disk).into_iter().collect();
+    let mut places = Vec::new();
+    for name in superblocks(disk) {
+        let until = synced.get(&name).copied().unwrap_or_default();
+        let bytes = disk.contents(&name);
+        let windows = bytes.windows(item.len()).enumerate();
+        for (begin, _) in windows.filter(|(_, window)| *window == item) {
+            if begin + item.len() > until {
+                return None;
+            }
+            places.push((name.clone(), begin));
+        }
+    }
+    Some(places).filter(|places| !places.is_empty())
+}
+
+/// The same byte of `item` changes wherever the disk has it; says where. Votes are not among its bytes.
+pub(crate) fn rot_copy(disk: &MemDisk, item: &[u8], dice: &mut Dice) -> Option<String> {
+    let places = places(disk, item)?;
+    let at = dice.index(item.len());
+    places.iter().for_each(|(name, begin)| disk.flip(name, begin + at));
+    Some(format!("byte {at} of a copy changes, which begins at {places:?}"))
 }
 
 fn changed(disk: &MemDisk, name: &str, offset: usize, kind: Kind) -> Rotted {

@@ -74,8 +74,12 @@ kinds! {
     RotPages => "rot: pages",
     /// A superblock is gone.
     RotFile => "rot: a superblock",
+    /// A byte of a copy changed, in the end, on a disk that stays in use.
+    RotCopy => "rot: a copy",
     /// A disk was lost, and an empty one put in.
     DiskLost => "disk lost",
+    /// A lost disk was said not to come back while things went wrong.
+    DiskGivenUp => "lost disk given up",
     /// A disk went back to an earlier moment.
     DiskWentBack => "disk went back",
     /// A harmed disk was replaced by an empty one in the end.

@@ -20,7 +20,7 @@ const SHORT: u64 = 1_000;
 const fn fewest(kind: Kind) -> u64 {
     match kind {
         Kind::RotPages | Kind::RotFile | Kind::DiskRenewed => 3,
-        Kind::RotAtEnd | Kind::RotByte | Kind::RotHead | Kind::PageTorn | Kind::NameFailed => 10,
+        Kind::RotAtEnd | Kind::RotByte | Kind::RotHead | Kind::PageTorn | Kind::NameFailed | Kind::DiskGivenUp => 10,
         _ => 40,
     }
 }

@@ -36,7 +36,7 @@ const SEEDS: u64 = 500;
 ///   way, for as long as the reaper waits;
 /// - "a completion is not written down first": the uploader has to end within one round trip;
 /// - "a refused node goes on voting": a node whose disk went back is refused before it has voted at all.
-const BUGS: [(&str, &str); 53] = [
+const BUGS: [(&str, &str); 67] = [
     ("engine", "answered before the sync"),
     ("engine", "the mark is ahead of the sync"),
     ("engine", "the last batch is not made durable again"),
@@ -86,6 +86,20 @@ const BUGS: [(&str, &str); 53] = [
     ("metadata", "nodes without a part are not told of a deletion"),
     ("metadata", "missing copies are not brought"),
     ("metadata", "nothing is salvaged"),
+    ("upkeep", "a damaged copy counts as a whole one"),
+    ("upkeep", "a damaged copy is not restored"),
+    ("upkeep", "a register that says something else counts as agreeing"),
+    ("upkeep", "registers that were not asked count as agreeing"),
+    ("upkeep", "what was not counted counts as there"),
+    ("upkeep", "what is learned has nobody counted again"),
+    ("upkeep", "the old half of a move is not expected"),
+    ("upkeep", "a video that is gone stays in the census"),
+    ("upkeep", "what took the place of a lost chunk counts as old news"),
+    ("upkeep", "a disk without votes counts as an acceptor"),
+    ("upkeep", "who is silent counts as lost for good"),
+    ("upkeep", "who is lost for good is waited for"),
+    ("upkeep", "a chunk with a lost node is salvaged, majority or not"),
+    ("upkeep", "a move to a lost node is not given up"),
     ("proposer", "a proposer takes silence for a vote"),
     ("proposer", "a proposer takes a UUID that was used before"),
     ("proposer", "a reader reports what is not known to be decided"),
@@ -154,7 +168,7 @@ fn line(search: &Search) -> String {
     let what = what.map_or("NOT FOUND", |violation| violation.what.as_str());
     let what: String = what.lines().next().unwrap_or_default().chars().take(140).collect();
     format!(
-        "{:<11} {:<52} {:>4} seeds  {what}",
+        "{:<11} {:<54} {:>4} seeds  {what}",
         search.part, search.bug, search.tried
     )
 }

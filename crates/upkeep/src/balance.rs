@@ -9,7 +9,7 @@ use vstack_placement::{Candidate, Liveness};
 use vstack_types::{NodeRef, VideoId, limits::DISK_PERCENT_WARNING};
 
 use crate::{
-    census::{Census, Part, Row, Seat},
+    census::{Census, Item, Part, Row, Seat},
     plan::{Cluster, Outlook},
     standing::{Form, Seen, Standing},
 };
@@ -159,11 +159,12 @@ pub struct Zones {
 /// The zones there are, and who is in too few of them. None where no node was given one.
 pub fn zones_of(outlook: &Outlook<'_>) -> Option<Zones> {
     let named = takers(&outlook.cluster).any(|candidate| !candidate.zone.is_empty());
-    let there = zones_there(&outlook.cluster);
-    let crowded = |row: &Row| row.form == Form::Replicated && is_crowded(outlook, row, there);
-    named.then(|| Zones {
-        there,
-        crowded: outlook.census.rows().filter(|(_, row)| crowded(row)).count() as u64,
+    named.then(|| {
+        let zones = ZoneTable::of(outlook);
+        Zones {
+            there: zones.there,
+            crowded: outlook.census.rows().filter(|(_, row)| zones.are_few(row)).count() as u64,
+        }
     })
 }
 
@@ -171,8 +172,8 @@ pub fn zones_of(outlook: &Outlook<'_>) -> Option<Zones> {
 /// `held_back`: from the zone with most copies to the emptiest node of one without any.
 pub fn spread(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, Part) -> bool) -> Vec<Shift> {
     let (census, cluster) = (outlook.census, &outlook.cluster);
-    let there = zones_there(cluster);
-    if there < 2 {
+    let table = ZoneTable::of(outlook);
+    if table.there < 2 {
         return Vec::new();
     }
     let mut nodes = surpluses(&placed(census), cluster).0;
@@ -181,7 +182,7 @@ pub fn spread(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, P
         if shifts.len() == limit {
             break;
         }
-        if !is_crowded(outlook, row, there) || !is_movable(outlook, row) || held_back(video, row.part) {
+        if !table.are_few(row) || !is_movable(outlook, row) || held_back(video, row.part) {
             continue;
         }
         let members: Vec<NodeRef> = row.of_layout().filter_map(|item| census.node(item.node)).collect();
@@ -207,23 +208,49 @@ pub fn spread(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, P
     shifts
 }
 
-fn is_crowded(outlook: &Outlook<'_>, row: &Row, there: usize) -> bool {
-    let members: Vec<NodeRef> = row
-        .of_layout()
-        .filter_map(|item| outlook.census.node(item.node))
-        .collect();
-    zones(&outlook.cluster, &members) < there.min(members.len())
+/// The zone of each node, by numbers: a million chunks are looked at.
+struct ZoneTable {
+    /// Zones of the nodes that chunks may be placed on.
+    there: usize,
+    /// By the node's number in the census; none of a node that is not known any more.
+    of: Vec<Option<usize>>,
+}
+
+impl ZoneTable {
+    fn of(outlook: &Outlook<'_>) -> Self {
+        let cluster = &outlook.cluster;
+        let names: BTreeSet<&str> = cluster.nodes.iter().map(|node| node.zone.as_str()).collect();
+        let there: BTreeSet<&str> = takers(cluster).map(|node| node.zone.as_str()).collect();
+        let number = |node: NodeRef| {
+            let candidate = cluster.nodes.iter().find(|candidate| candidate.node == node)?;
+            names.iter().position(|name| *name == candidate.zone)
+        };
+        Self {
+            there: there.len(),
+            of: (0..).map_while(|at| outlook.census.node(at)).map(number).collect(),
+        }
+    }
+
+    /// Whether copies are in fewer zones than they could be in.
+    fn are_few(&self, row: &Row) -> bool {
+        if row.form != Form::Replicated {
+            return false;
+        }
+        let zone = |item: &Item| self.of.get(usize::from(item.node)).copied().flatten();
+        let (mut members, mut zones) = (0, 0);
+        for item in row.of_layout() {
+            let mut before = row.of_layout().take(members);
+            zones += usize::from(zone(item).is_some() && before.all(|other| zone(other) != zone(item)));
+            members += 1;
+        }
+        zones < self.there.min(members)
+    }
 }
 
 /// Nodes that chunks may be placed on.
 fn takers<'a>(cluster: &Cluster<'a>) -> impl Iterator<Item = &'a Candidate> + use<'a> {
     let nodes = cluster.nodes.iter();
     nodes.filter(|candidate| candidate.trusted && candidate.liveness == Liveness::Healthy && !candidate.leaving)
-}
-
-fn zones_there(cluster: &Cluster<'_>) -> usize {
-    let zones: BTreeSet<&str> = takers(cluster).map(|candidate| candidate.zone.as_str()).collect();
-    zones.len()
 }
 
 /// Of `members`, the one that is most above its share.
@@ -260,7 +287,7 @@ fn zones(cluster: &Cluster<'_>, members: &[NodeRef]) -> usize {
 
 /// Whether nothing else is to be done about a chunk.
 fn is_movable(outlook: &Outlook<'_>, row: &Row) -> bool {
-    let counted = |item: &crate::census::Item| item.seen == Seen::Whole && item.seat == Seat::Agrees;
+    let counted = |item: &Item| item.seen == Seen::Whole && item.seat == Seat::Agrees;
     row.form == Form::Replicated
         && !row.joint
         && row.items.iter().all(counted)
@@ -284,14 +311,7 @@ mod tests {
     }
 
     fn candidate(n: u8) -> Candidate {
-        Candidate {
-            node: node(n),
-            zone: String::new(),
-            disk_percent: 10.0,
-            liveness: Liveness::Healthy,
-            trusted: true,
-            leaving: false,
-        }
+        Candidate::healthy(node(n))
     }
 
     fn placement(sequence: u32, version: u64, on: &[NodeRef]) -> Placement {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
 use vstack_chunkpaxos::{Brief, Placement};
-use vstack_types::{ChunkId, Digest, FingerprintKey, NodeRef, VideoId};
+use vstack_types::{ChunkId, Digest, FingerprintKey, NodeRef, VideoId, planted};
 
 pub use self::rows::{Item, Part, Row, Seat, Side};
 use crate::standing::Seen;
@@ -72,7 +72,9 @@ impl Census {
             return;
         }
         // Another chunk in its place is another register, whatever their versions.
-        let old = self.row(video, part).filter(|_| self.id(video, part) == *id).cloned();
+        let is_same =
+            || self.id(video, part) == *id || planted!("what took the place of a lost chunk counts as old news");
+        let old = self.row(video, part).filter(|_| is_same()).cloned();
         if old
             .as_ref()
             .is_some_and(|row| u64::from(row.version) >= placement.version)
@@ -92,6 +94,9 @@ impl Census {
         let before = self.row(video, part).into_iter().flat_map(|row| &row.items);
         let concerned: Vec<u16> = before.chain(&row.items).map(|item| item.node).collect();
         for number in concerned {
+            if planted!("what is learned has nobody counted again") {
+                break;
+            }
             self.learned_of[usize::from(number)] = self.learned;
         }
         let rows = self.videos.entry(video).or_default();
@@ -134,6 +139,9 @@ impl Census {
 
     /// A video is gone, or nobody's concern any more.
     pub fn forget_video(&mut self, video: VideoId) {
+        if planted!("a video that is gone stays in the census") {
+            return;
+        }
         for row in self.videos.remove(&video).into_iter().flatten() {
             self.learned += 1;
             self.chunks -= 1;
@@ -260,6 +268,9 @@ impl Census {
     /// The disk of a node that was just counted votes no more: it abstains wherever it is a member, whatever its registers
     /// say, also where it has none.
     pub fn silence(&mut self, node: NodeRef) {
+        if planted!("a disk without votes counts as an acceptor") {
+            return;
+        }
         let number = self.number(node);
         let items = self.videos.values_mut().flatten().flat_map(|row| row.items.iter_mut());
         for item in items.filter(|item| item.node == number && item.seat != Seat::NotCounted) {
@@ -287,7 +298,7 @@ fn count_items(expected: &mut [Expected<'_>], held: &[HeldItem]) -> Vec<Stranger
             strangers.extend(stranger(before));
         }
         one.item.seen = match held.next_if(|item| (item.fingerprint, item.tag) == key) {
-            Some(item) if item.damaged => Seen::Damaged,
+            Some(item) if item.damaged && !planted!("a damaged copy counts as a whole one") => Seen::Damaged,
             Some(_) => Seen::Whole,
             None if one.young => Seen::NotCounted,
             None => Seen::Absent,
@@ -317,6 +328,7 @@ fn count_registers(expected: &mut [Expected<'_>], held: &[HeldRegister]) -> Vec<
             (None, Some(register)) if register.brief == one.brief => Seat::Agrees,
             (None, Some(register)) if register.brief == Brief::ABSTAINS => Seat::Abstains,
             (None, _) if one.young => Seat::NotCounted,
+            (None, Some(_)) if planted!("a register that says something else counts as agreeing") => Seat::Agrees,
             (None, Some(_)) => Seat::Differs,
             (None, None) => Seat::Empty,
         };

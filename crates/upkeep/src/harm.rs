@@ -52,6 +52,25 @@ impl Changes {
     pub const fn is_empty(&self) -> bool {
         self.found.is_empty() && self.repaired.is_empty() && self.ended.is_empty()
     }
+
+    /// The same in pages of at most `limit` copies, so that none is written for long.
+    pub fn pages(mut self, limit: usize) -> Vec<Self> {
+        let mut pages = Vec::new();
+        while !self.is_empty() {
+            let mut room = limit.max(1);
+            let mut take = |from: &mut Vec<Harm>| {
+                let taken = from.split_off(from.len() - room.min(from.len()));
+                room -= taken.len();
+                taken
+            };
+            pages.push(Self {
+                found: take(&mut self.found),
+                repaired: take(&mut self.repaired),
+                ended: take(&mut self.ended),
+            });
+        }
+        pages
+    }
 }
 
 /// What was entered and did not leave, and the sums.
@@ -77,7 +96,7 @@ impl Book {
                     part: row.part,
                     node,
                 };
-                if room > 0 && !self.open.contains(&harm) && !changes.found.contains(&harm) {
+                if room > 0 && !self.open.contains(&harm) {
                     changes.found.push(harm);
                     room -= 1;
                 }
@@ -114,7 +133,7 @@ impl Book {
     }
 }
 
-/// The nodes that are there and do not have what they should. None for the many rows without any.
+/// The nodes that are there and do not have what they should, each once. None for the many rows without any.
 fn harmed(outlook: &Outlook<'_>, row: &Row) -> Option<Vec<NodeRef>> {
     let is_harmed = |seen| matches!(seen, Seen::Damaged | Seen::Absent);
     if !row.items.iter().any(|item| is_harmed(item.seen)) {
@@ -124,7 +143,10 @@ fn harmed(outlook: &Outlook<'_>, row: &Row) -> Option<Vec<NodeRef>> {
         .items
         .iter()
         .filter(|item| is_harmed(item.seen) && outlook.is_up(item));
-    Some(harmed.filter_map(|item| outlook.census.node(item.node)).collect())
+    let mut harmed: Vec<NodeRef> = harmed.filter_map(|item| outlook.census.node(item.node)).collect();
+    harmed.sort_unstable();
+    harmed.dedup();
+    Some(harmed)
 }
 
 /// Whether a node has all it should of a chunk, as it was counted; nothing, when the chunk was moved away from it.
@@ -136,7 +158,7 @@ fn is_well(census: &Census, row: &Row, node: NodeRef) -> bool {
 #[cfg(test)]
 mod tests {
     use vstack_chunkpaxos::{Layout, Placement};
-    use vstack_placement::{Candidate, Liveness};
+    use vstack_placement::Candidate;
     use vstack_types::{ChunkId, Digest, NodeUuid};
 
     use super::*;
@@ -172,15 +194,7 @@ mod tests {
 
     /// Has the book follow the census; gives found, repaired, ended, still open and beyond repair.
     fn follow(book: &mut Book, census: &Census, up: &[u8]) -> (u64, u64, u64, usize, u64) {
-        let candidate = |n: u8| Candidate {
-            node: node(n),
-            zone: String::new(),
-            disk_percent: 10.0,
-            liveness: Liveness::Healthy,
-            trusted: true,
-            leaving: false,
-        };
-        let nodes: Vec<Candidate> = up.iter().copied().map(candidate).collect();
+        let nodes: Vec<Candidate> = up.iter().map(|n| Candidate::healthy(node(*n))).collect();
         let cluster = Cluster {
             nodes: &nodes,
             gone: &[],
@@ -217,6 +231,34 @@ mod tests {
         learn(&mut census, 1, 2, &[3, 2]);
         census.forget(VIDEO, Part::Chunk(3));
         assert_eq!(follow(&mut book, &census, all), (5, 2, 1, 2, 2));
+    }
+
+    #[test]
+    fn changes_are_written_in_pages_without_loss() {
+        let harm = |sequence| Harm {
+            video: VIDEO,
+            part: Part::Chunk(sequence),
+            node: node(1),
+        };
+        let changes = Changes {
+            found: (0..7).map(harm).collect(),
+            repaired: (7..9).map(harm).collect(),
+            ended: (9..14).map(harm).collect(),
+        };
+        let pages = changes.clone().pages(3);
+        assert_eq!(pages.len(), 5);
+        let mut whole = Changes::default();
+        for page in pages {
+            assert!(page.found.len() + page.repaired.len() + page.ended.len() <= 3);
+            whole.found.extend(page.found);
+            whole.repaired.extend(page.repaired);
+            whole.ended.extend(page.ended);
+        }
+        whole.found.sort();
+        whole.repaired.sort();
+        whole.ended.sort();
+        assert_eq!(whole, changes);
+        assert_eq!(Changes::default().pages(3), Vec::new());
     }
 
     #[test]

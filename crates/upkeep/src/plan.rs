@@ -5,7 +5,7 @@
 //! follows is seen when the result was learned.
 
 use vstack_placement::{Candidate, Liveness, MembersRequest, choose_members};
-use vstack_types::{NodeRef, VideoId};
+use vstack_types::{NodeRef, VideoId, planted};
 
 use crate::{
     census::{Census, Item, Row, Seat},
@@ -75,12 +75,14 @@ impl Cluster<'_> {
     fn reach(&self, node: NodeRef) -> Reach {
         let candidate = self.nodes.iter().find(|candidate| candidate.node == node);
         let up = |candidate: &Candidate| candidate.liveness != Liveness::Down && candidate.trusted;
-        if self.lost.contains(&node) {
+        if self.lost.contains(&node) && !planted!("who is lost for good is waited for") {
             Reach::Lost
         } else if self.gone.contains(&node) {
             Reach::Gone
         } else if candidate.is_some_and(up) {
             Reach::Up
+        } else if planted!("who is silent counts as lost for good") {
+            Reach::Lost
         } else {
             Reach::Silent
         }
@@ -148,7 +150,9 @@ impl<'a> Outlook<'a> {
             let survives = self.wanted(row).saturating_sub(1);
             return Standing::Under { survives };
         }
-        if up().any(|item| item.seat != Seat::Agrees) {
+        let is_assumed =
+            |item: &Item| item.seat == Seat::NotCounted && planted!("registers that were not asked count as agreeing");
+        if up().any(|item| item.seat != Seat::Agrees && !is_assumed(item)) {
             return Standing::Uncounted;
         }
         Standing::Whole
@@ -208,11 +212,15 @@ impl<'a> Outlook<'a> {
             // Nothing can be made of nothing.
             return None;
         }
+        let is_lost = |item: &Item| self.reach(item) == Reach::Lost;
+        if planted!("a chunk with a lost node is salvaged, majority or not") && row.items.iter().any(is_lost) {
+            return Some(Job::Salvage);
+        }
         // Whoever abstains without having lost bytes has lost his votes.
         let is_mute = |item: &Item| item.seat == Seat::Abstains && item.seen == Seen::Whole;
         if !has_majority(row, |item| self.is_up(item) && !is_mute(item)) {
             // Who is silent is waited for: the next answer may make a majority again.
-            let for_good = !has_majority(row, |item| self.reach(item) != Reach::Lost && !is_mute(item));
+            let for_good = !has_majority(row, |item| !is_lost(item) && !is_mute(item));
             return for_good.then_some(Job::Salvage);
         }
         let node_of = |item: &Item| self.census.node(item.node);
@@ -225,7 +233,11 @@ impl<'a> Outlook<'a> {
             .filter(differs)
             .filter_map(node_of)
             .collect();
-        let lacks = |item: &&Item| matches!(item.seen, Seen::Damaged | Seen::Absent);
+        let lacks = |item: &&Item| match item.seen {
+            Seen::Damaged => !planted!("a damaged copy is not restored"),
+            Seen::Absent => true,
+            Seen::NotCounted | Seen::Whole => false,
+        };
         let lacking = row.of_layout().filter(up).find(lacks);
         let restored = lacking.and_then(|item| {
             let node = node_of(item)?;
@@ -284,7 +296,8 @@ impl<'a> Outlook<'a> {
         }
         let lost = row
             .of_layout()
-            .any(|item| matches!(self.reach(item), Reach::Gone | Reach::Lost));
+            .any(|item| matches!(self.reach(item), Reach::Gone | Reach::Lost))
+            && !planted!("a move to a lost node is not given up");
         let hopeless = lost || reached().any(|item| item.seen != Seen::Whole && is_avoided(item));
         if hopeless {
             // What is on its way back cannot turn once more.
@@ -327,14 +340,7 @@ mod tests {
     }
 
     fn candidate(n: u8) -> Candidate {
-        Candidate {
-            node: node(n),
-            zone: String::new(),
-            disk_percent: 10.0,
-            liveness: Liveness::Healthy,
-            trusted: true,
-            leaving: false,
-        }
+        Candidate::healthy(node(n))
     }
 
     fn placed(on: &[u8], from: Option<&[u8]>) -> Placement {

@@ -6,9 +6,6 @@ use vstack_types::VideoId;
 
 use crate::{census::Part, plan::Outlook, standing::Standing};
 
-/// Chunks named of one video; of more, only the number is told.
-pub const NAMED_MAX: usize = 1_000;
-
 /// How many chunks stand how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -55,7 +52,7 @@ impl Tally {
 pub struct VideoReport {
     /// Its chunks.
     pub tally: Tally,
-    /// Those that are not whole, worst first, at most [`NAMED_MAX`].
+    /// Those that are not whole, worst first.
     pub named: Vec<(Standing, Part)>,
 }
 
@@ -66,6 +63,8 @@ pub struct Report {
     pub tally: Tally,
     /// Of each video of which not everything is whole.
     pub videos: BTreeMap<VideoId, VideoReport>,
+    /// How many chunks each video has of which everything is.
+    pub whole: BTreeMap<VideoId, u64>,
 }
 
 /// Judges every chunk.
@@ -90,9 +89,11 @@ pub fn report(outlook: &Outlook<'_>) -> Report {
 
 impl Report {
     fn keep(&mut self, of_video: Option<(VideoId, VideoReport)>) {
-        if let Some((video, mut here)) = of_video.filter(|(_, here)| !here.tally.is_whole()) {
+        let Some((video, mut here)) = of_video else { return };
+        if here.tally.is_whole() {
+            self.whole.insert(video, here.tally.whole);
+        } else {
             here.named.sort_unstable();
-            here.named.truncate(NAMED_MAX);
             self.videos.insert(video, here);
         }
     }

@@ -1,5 +1,7 @@
 //! How one chunk stands: how many more nodes may be lost before it is, by what was counted.
 
+use vstack_types::planted;
+
 /// What is known of an item that a placement assigns to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Seen {
@@ -81,8 +83,9 @@ pub enum Standing {
 
 /// How a chunk stands of which `copies` are known, when it is to survive the loss of `wanted` nodes.
 pub fn standing(form: Form, copies: &[Copy], wanted: u32) -> Standing {
-    let here = |copy: &&Copy| copy.reach == Reach::Up && copy.seen == Seen::Whole;
     let told = |copy: &&Copy| copy.reach == Reach::Up && matches!(copy.seen, Seen::Whole | Seen::NotCounted);
+    let is_assumed = planted!("what was not counted counts as there");
+    let here = |copy: &&Copy| told(copy) && (copy.seen == Seen::Whole || is_assumed);
     let hoped = |copy: &&Copy| copy.reach != Reach::Lost && matches!(copy.seen, Seen::Whole | Seen::NotCounted);
     let certain = survived(form, copies.iter().filter(here));
     if certain.is_some_and(|survives| survives >= wanted) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vstack_api::{
     ErrorBody, ErrorCode,
-    metadata::{NodeInfo, NodeStatus},
+    metadata::{NodeInfo, NodeList, NodeStatus},
     web::{ServiceHealth, SystemHealth, SystemStats},
 };
 use vstack_client::{ClientError, HttpClient};
@@ -50,14 +50,15 @@ pub(crate) async fn system_health(State(app): State<App>) -> Json<SystemHealth> 
         let http = &app.http;
         async move { ((*name).to_owned(), ask(http, url).await) }
     });
-    let nodes = tokio::time::timeout(TIMEOUT, app.metadata_client.nodes());
+    let nodes = tokio::time::timeout(TIMEOUT, app.metadata_client.node_list());
     let (services, nodes) = futures_util::future::join(join_all(asked), nodes).await;
     let services: BTreeMap<String, ServiceHealth> = services.into_iter().collect();
-    let nodes = nodes.ok().and_then(Result::ok).unwrap_or_default();
+    let NodeList { nodes, refused } = nodes.ok().and_then(Result::ok).unwrap_or_default();
     Json(SystemHealth {
         status: judge(&services, &nodes).to_owned(),
         services,
         nodes,
+        refused,
     })
 }
 

@@ -11,7 +11,7 @@ use axum::{
 use serde::Deserialize;
 use vstack_api::{
     ErrorBody,
-    census::{Census, Repairs},
+    census::{Census, Repairs, VideoCensus},
     metadata::{ConsensusState, Manifest, StatusSet, VideoInfo, ViewCounted},
     redundancy::EfficiencyReport,
     uploader::UploadStatus,
@@ -117,6 +117,19 @@ pub(crate) async fn consensus(
 #[utoipa::path(get, path = "/api/census", responses((status = 200, body = Census), (status = 503, body = ErrorBody)))]
 pub(crate) async fn census(State(app): State<App>, headers: HeaderMap) -> ApiResult<Response> {
     pass(&app.metadata, Method::GET, "/census", &headers).await
+}
+
+/// One video in that.
+#[utoipa::path(get, path = "/api/census/{video}", params(("video" = String, Path)), responses(
+    (status = 200, body = VideoCensus), (status = 404, body = ErrorBody)))]
+pub(crate) async fn census_of_video(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    pass(&app.metadata, Method::GET, &format!("/census/{video}{query}"), &headers).await
 }
 
 /// What is being mended, and was.

@@ -78,6 +78,9 @@ impl App {
         proxy::delete_video,
         proxy::count_view,
         proxy::consensus,
+        proxy::census,
+        proxy::census_of_video,
+        proxy::repairs,
         consensus::events,
         consensus::costs,
         proxy::efficiency,
@@ -130,6 +133,7 @@ fn routes(app: App) -> Router {
         .route("/api/consensus/costs", get(consensus::costs))
         .route("/api/consensus/{chunk}", get(proxy::consensus))
         .route("/api/census", get(proxy::census))
+        .route("/api/census/{video}", get(proxy::census_of_video))
         .route("/api/repairs", get(proxy::repairs))
         .route("/api/redundancy/efficiency", get(proxy::efficiency))
         .route("/api/upload", post(upload::upload))

@@ -10,6 +10,7 @@ import type {
   SystemHealth,
   SystemStats,
   UploadStatus,
+  VideoCensus,
   VideoInfo,
 } from './types';
 
@@ -33,6 +34,9 @@ export const manifest = async (id: string) => (await getJson<Manifest>(`/api/man
 export const health = async () => (await getJson<SystemHealth>('/api/health')).body;
 export const stats = async () => (await getJson<SystemStats>('/api/stats')).body;
 export const census = async () => (await getJson<Census>('/api/census')).body;
+/** One video, with at most two thousand of its chunks that are not whole, the worst first. */
+export const censusOfVideo = async (id: string) =>
+  (await getJson<VideoCensus>(`/api/census/${part(id)}?limit=2000`)).body;
 export const repairs = async () => (await getJson<Repairs>('/api/repairs')).body;
 export const efficiency = async () => (await getJson<Efficiency>('/api/redundancy/efficiency')).body;
 export const consensus = async (chunk: string) =>

@@ -72,6 +72,15 @@ export interface SystemHealth {
   status: 'healthy' | 'degraded' | 'unhealthy';
   services: Record<string, ServiceHealth>;
   nodes: NodeInfo[];
+  /** Those that run and may not take part. */
+  refused: RefusedNode[];
+}
+
+export interface RefusedNode {
+  node_id: string;
+  node_url: string;
+  why: string;
+  asked_at: string;
 }
 
 export interface SystemStats {
@@ -247,6 +256,13 @@ export interface VideoStanding {
   title: string;
   tally: Tally;
   chunks: ChunkStanding[];
+}
+
+export interface VideoCensus {
+  health: Health;
+  complete: boolean;
+  at: string;
+  video: VideoStanding;
 }
 
 export interface NodeCounted {

@@ -1,9 +1,14 @@
 //! `vstack census`.
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::HashSet, process::ExitCode, time::Duration};
 
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use vstack_api::census::{Census, ChunkStanding, Health, Orphan, VideoStanding, Waiting, ZonesCounted};
+use vstack_api::census::{
+    Census, ChunkStanding, Health, Orphan, Tally, VideoCensus, VideoStanding, Waiting, ZonesCounted,
+};
+use vstack_client::{ClientError, MetadataClient};
+use vstack_types::VideoId;
 
 use super::Cluster;
 use crate::output::{self, out};
@@ -16,7 +21,10 @@ const NAMED: usize = 10;
 pub struct Options {
     #[command(flatten)]
     cluster: Cluster,
-    /// Name every chunk that is not whole, not only the first ten of a video.
+    /// Only this one; every chunk of it that is not whole is named.
+    #[arg(value_name = "VIDEO_ID")]
+    video: Option<VideoId>,
+    /// Name every video and chunk that is not whole, not only the first ten chunks of a video.
     #[arg(long)]
     all: bool,
     /// Wait until everything is counted and whole, for so many seconds at most.
@@ -27,32 +35,104 @@ pub struct Options {
     json: bool,
 }
 
+/// Chunks asked for at once.
+const PAGE: usize = 2_000;
 /// Between two looks while it is waited.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Shows how whole everything is that is stored. Exit code 1 when something is not, or is not known.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let metadata = options.cluster.metadata()?;
-    let mut census = metadata.census().await?;
-    if let Some(seconds) = options.wait {
-        let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
-        while census.health != Health::Healthy && tokio::time::Instant::now() < until && !stop.is_cancelled() {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => census = metadata.census().await?,
-            }
-        }
-    }
-    if options.json {
-        output::json(&census)?;
-    } else {
-        show(&census, options.all);
-    }
-    Ok(if census.health == Health::Healthy {
+    let health = match options.video {
+        Some(video) => of_one(&metadata, video, &options, &stop).await?,
+        None => of_all(&metadata, &options, &stop).await?,
+    };
+    Ok(if health == Health::Healthy {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+async fn of_all(metadata: &MetadataClient, options: &Options, stop: &CancellationToken) -> anyhow::Result<Health> {
+    let mut census = once_whole(options, stop, async || metadata.census().await, |census| census.health).await?;
+    if options.all {
+        name_all(metadata, &mut census).await?;
+    }
+    print(options, &census, |census| show(census, options.all))?;
+    Ok(census.health)
+}
+
+async fn of_one(
+    metadata: &MetadataClient,
+    video: VideoId,
+    options: &Options,
+    stop: &CancellationToken,
+) -> anyhow::Result<Health> {
+    let ask = async || metadata.census_of_video(video, 0, PAGE).await;
+    let mut census = once_whole(options, stop, ask, |census| census.health).await?;
+    name_chunks(metadata, &mut census.video).await?;
+    print(options, &census, show_one)?;
+    Ok(census.health)
+}
+
+/// Asks until everything is whole, for as long as somebody wants to wait.
+async fn once_whole<T>(
+    options: &Options,
+    stop: &CancellationToken,
+    ask: impl AsyncFn() -> Result<T, ClientError>,
+    health: impl Fn(&T) -> Health,
+) -> Result<T, ClientError> {
+    let until = tokio::time::Instant::now() + Duration::from_secs(options.wait.unwrap_or_default());
+    loop {
+        let census = ask().await?;
+        if health(&census) == Health::Healthy || tokio::time::Instant::now() >= until || stop.is_cancelled() {
+            return Ok(census);
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+fn print<T: Serialize>(options: &Options, census: &T, show: impl Fn(&T)) -> anyhow::Result<()> {
+    if options.json {
+        output::json(census)?;
+    } else {
+        show(census);
+    }
+    Ok(())
+}
+
+/// Asks for the videos and chunks that were left out. Where things change meanwhile, some may still be missing.
+async fn name_all(metadata: &MetadataClient, census: &mut Census) -> Result<(), ClientError> {
+    let mut known: HashSet<VideoId> = census.videos.iter().map(|video| video.video_id).collect();
+    while (census.videos.len() as u64) < census.videos_not_whole {
+        let more = metadata.census_from(census.videos.len()).await?.videos;
+        let new: Vec<VideoStanding> = more.into_iter().filter(|video| known.insert(video.video_id)).collect();
+        if new.is_empty() {
+            break;
+        }
+        census.videos.extend(new);
+    }
+    for video in &mut census.videos {
+        name_chunks(metadata, video).await?;
+    }
+    Ok(())
+}
+
+async fn name_chunks(metadata: &MetadataClient, video: &mut VideoStanding) -> Result<(), ClientError> {
+    while (video.chunks.len() as u64) < video.tally.chunks - video.tally.whole {
+        let more = metadata
+            .census_of_video(video.video_id, video.chunks.len(), PAGE)
+            .await?;
+        if more.video.chunks.is_empty() {
+            break;
+        }
+        video.chunks.extend(more.video.chunks);
+    }
+    Ok(())
 }
 
 /// How everything stands, in as few words as there are.
@@ -80,17 +160,7 @@ const fn meaning(health: Health) -> &'static str {
 
 fn show(census: &Census, all: bool) {
     out!("{}: {}", word(census.health), meaning(census.health));
-    let tally = &census.tally;
-    out!(
-        "{} chunks: {} whole, {} not counted, {} under-replicated, {} endangered, {} out of reach, {} lost",
-        tally.chunks,
-        tally.whole,
-        tally.uncounted,
-        tally.under_replicated,
-        tally.endangered,
-        tally.out_of_reach,
-        tally.lost
-    );
+    out!("{}", tallied(&census.tally));
     out!(
         "as of {}; counting takes {:.1} % of a processor\n",
         census.at,
@@ -127,6 +197,26 @@ fn show(census: &Census, all: bool) {
         out!("\nand {untold} more videos");
     }
     show_orphans(&census.orphans, all);
+}
+
+fn show_one(census: &VideoCensus) {
+    out!("{}: {}", word(census.health), meaning(census.health));
+    out!("{}", tallied(&census.video.tally));
+    out!("as of {}", census.at);
+    show_video(&census.video, true);
+}
+
+fn tallied(tally: &Tally) -> String {
+    format!(
+        "{} chunks: {} whole, {} not counted, {} under-replicated, {} endangered, {} out of reach, {} lost",
+        tally.chunks,
+        tally.whole,
+        tally.uncounted,
+        tally.under_replicated,
+        tally.endangered,
+        tally.out_of_reach,
+        tally.lost
+    )
 }
 
 /// How far zones are respected.

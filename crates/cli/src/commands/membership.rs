@@ -236,9 +236,8 @@ async fn is_empty(
     node: &NodeInfo,
     looks: &mut Looks,
 ) -> anyhow::Result<bool> {
-    let nodes = metadata.nodes().await?;
-    let Some(known) = nodes.iter().find(|known| is_same(known, node)) else {
-        // It was taken out meanwhile, which needs nothing to be placed there.
+    // Who was taken out meanwhile needs nothing to be placed there.
+    let Some(known) = registered(metadata, node).await? else {
         return Ok(true);
     };
     if known.role == NodeRole::Active {
@@ -256,6 +255,12 @@ async fn is_empty(
     Ok(empty && looks.made_since > CENSUSES_BEFORE)
 }
 
+/// The node as it is registered now, if it is.
+async fn registered(metadata: &MetadataClient, node: &NodeInfo) -> anyhow::Result<Option<NodeInfo>> {
+    let nodes = metadata.nodes().await?;
+    Ok(nodes.into_iter().find(|known| is_same(known, node)))
+}
+
 /// Whether a node is not registered any more.
 async fn is_taken_out(
     metadata: &MetadataClient,
@@ -263,8 +268,7 @@ async fn is_taken_out(
     node: &NodeInfo,
     looks: &mut Looks,
 ) -> anyhow::Result<bool> {
-    let nodes = metadata.nodes().await?;
-    let Some(known) = nodes.iter().find(|known| is_same(known, node)) else {
+    let Some(known) = registered(metadata, node).await? else {
         return Ok(true);
     };
     if !known.role.is_leaving() {

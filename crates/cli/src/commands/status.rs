@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use vstack_api::{
     WallTime,
     census::{Census, Health, Tally},
-    metadata::{MetadataHealth, NodeInfo, NodeRole, NodeStatus, Stats},
+    metadata::{MetadataHealth, NodeInfo, NodeList, NodeRole, NodeStatus, RefusedNode, Stats},
 };
 use vstack_client::ClientError;
 
@@ -55,6 +55,8 @@ struct Report {
     active_uploads: Option<usize>,
     queued_uploads: Option<usize>,
     nodes: Vec<Node>,
+    /// Those that run and may not take part.
+    refused: Vec<RefusedNode>,
 }
 
 /// How whole what is stored is, by the last census.
@@ -162,7 +164,7 @@ fn is_well(node: &NodeInfo) -> bool {
 fn standing(node: &NodeInfo) -> String {
     let word = format!("{:?}", node.status).to_lowercase();
     if !node.trusted && node.status != NodeStatus::Down {
-        "not accepted: its log says why".to_owned()
+        "not accepted".to_owned()
     } else if node.role == NodeRole::Active {
         word
     } else {
@@ -176,18 +178,19 @@ async fn collect(options: &Options) -> anyhow::Result<Report> {
     let (health, stats, nodes, census, uploads) = tokio::join!(
         metadata.health(),
         metadata.stats(),
-        metadata.nodes(),
+        metadata.node_list(),
         metadata.census(),
         uploader.health()
     );
     let services = BTreeMap::from([("metadata", word(&health)), ("uploader", word(&uploads))]);
     let nodes_known = nodes.is_ok();
-    let nodes = nodes.unwrap_or_default();
+    let NodeList { nodes, refused } = nodes.unwrap_or_default();
     let stored = Stored::of(census);
     let healthy = nodes_known
         && stored.is_well()
         && services.values().all(|state| state == "healthy")
         && !nodes.is_empty()
+        && refused.is_empty()
         && nodes.iter().all(is_well);
     let uploads = uploads.ok();
     let nodes = with_figures(nodes).await?;
@@ -200,6 +203,7 @@ async fn collect(options: &Options) -> anyhow::Result<Report> {
         active_uploads: uploads.as_ref().map(|health| health.active_uploads),
         queued_uploads: uploads.as_ref().map(|health| health.queued_uploads),
         nodes,
+        refused,
     })
 }
 
@@ -253,6 +257,10 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
         ]);
     }
     out!("{table}");
+    for node in &report.refused {
+        let (label, url) = (output::plain(&node.node_id), output::plain(&node.node_url));
+        out!("\n{label} at {url} may not take part: {}", output::plain(&node.why));
+    }
     let figures: Vec<_> = report
         .nodes
         .iter()

@@ -1,18 +1,61 @@
 //! How whole everything is, and what is being done about it.
 
 use axum::extract::State;
-use vstack_api::census::{Census, Repairs};
-use vstack_service::{ApiResult, Json};
+use serde::Deserialize;
+use vstack_api::census::{Census, Repairs, VideoCensus};
+use vstack_service::{ApiResult, Json, Path, Query};
+use vstack_types::VideoId;
 
 use crate::{
-    app::{Shared, store_error},
+    app::{Shared, no_such_video, store_error},
     upkeep,
 };
 
+/// Chunks in one answer at most.
+const CHUNKS_MAX: usize = 2_000;
+
+/// Which videos that are not whole.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct VideosQuery {
+    /// Without the first so many, the worst first.
+    #[serde(default)]
+    offset: usize,
+}
+
 /// The last count of everything that is stored.
-#[utoipa::path(get, path = "/census", responses((status = 200, body = Census)))]
-pub(super) async fn census(State(app): State<Shared>) -> ApiResult<Json<Census>> {
-    Ok(Json(upkeep::census(&app).await.map_err(store_error)?))
+#[utoipa::path(get, path = "/census", params(VideosQuery), responses((status = 200, body = Census)))]
+pub(super) async fn census(State(app): State<Shared>, Query(query): Query<VideosQuery>) -> ApiResult<Json<Census>> {
+    Ok(Json(upkeep::census(&app, query.offset).await.map_err(store_error)?))
+}
+
+/// Which chunks that are not whole.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ChunksQuery {
+    /// At most so many; 2000 are the most.
+    #[serde(default = "default_limit")]
+    limit: usize,
+    /// Without the first so many, the worst first.
+    #[serde(default)]
+    offset: usize,
+}
+
+const fn default_limit() -> usize {
+    1_000
+}
+
+/// One video in the last count of everything that is stored.
+#[utoipa::path(get, path = "/census/{video}", params(("video" = String, Path), ChunksQuery),
+    responses((status = 200, body = VideoCensus), (status = 404, body = vstack_api::ErrorBody)))]
+pub(super) async fn census_of_video(
+    State(app): State<Shared>,
+    Path(video): Path<VideoId>,
+    Query(query): Query<ChunksQuery>,
+) -> ApiResult<Json<VideoCensus>> {
+    let census = upkeep::of_video(&app, video, query.offset, query.limit.min(CHUNKS_MAX));
+    let census = census.await.map_err(store_error)?;
+    census.map(Json).ok_or_else(|| no_such_video(video))
 }
 
 /// What is being mended, was lately, and waits.

@@ -53,6 +53,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/redundancy/efficiency", get(redundancy::efficiency))
         .route("/storage/overhead", get(redundancy::overhead))
         .route("/census", get(census::census))
+        .route("/census/{video}", get(census::census_of_video))
         .route("/repairs", get(census::repairs))
         .route("/rebalance", post(census::rebalance))
         .route("/events", get(stream::events))
@@ -100,6 +101,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         redundancy::efficiency,
         redundancy::overhead,
         census::census,
+        census::census_of_video,
         census::repairs,
         census::rebalance,
         stream::events,

@@ -50,6 +50,7 @@ pub(super) async fn healthy(State(app): State<Shared>) -> ApiResult<Json<Vec<Nod
 pub(super) async fn all(State(app): State<Shared>) -> ApiResult<Json<NodeList>> {
     Ok(Json(NodeList {
         nodes: infos(&app).await?,
+        refused: app.refused().list(app.clock.monotonic()),
     }))
 }
 
@@ -91,7 +92,11 @@ pub(super) async fn register(
 async fn set_role(app: &App, label: String, role: NodeRole) -> ApiResult<Json<NodeInfo>> {
     let unknown = || ApiError::new(ErrorCode::NotFound, format!("there is no node {label}"));
     let node = app.store.node(label.clone()).await.map_err(store_error)?;
-    let node = node.ok_or_else(unknown)?;
+    set_role_of(app, node.ok_or_else(unknown)?, role).await
+}
+
+/// The same, of the disk that `node` had when it was looked up: by now another may have its label.
+async fn set_role_of(app: &App, node: Node, role: NodeRole) -> ApiResult<Json<NodeInfo>> {
     let conflict = |detail: &str| ApiError::new(ErrorCode::Conflict, detail);
     let disk = node
         .acceptor
@@ -112,6 +117,7 @@ async fn set_role(app: &App, label: String, role: NodeRole) -> ApiResult<Json<No
         };
     }
     let set = app.store.set_role(disk.uuid, role).await.map_err(store_error)?;
+    let unknown = || ApiError::new(ErrorCode::NotFound, format!("there is no node {} any more", node.label));
     let set = set.ok_or_else(unknown)?;
     if set.role != role {
         return Err(conflict(
@@ -119,7 +125,7 @@ async fn set_role(app: &App, label: String, role: NodeRole) -> ApiResult<Json<No
         ));
     }
     tracing::info!(
-        node = label,
+        node = node.label,
         role = role.as_str(),
         "a node's part in the cluster was set"
     );
@@ -155,7 +161,7 @@ pub(super) async fn remove(State(app): State<Shared>, Path(id): Path<String>) ->
 async fn give_up(app: &App, disk: NodeUuid) -> ApiResult<Json<NodeInfo>> {
     let nodes = app.registered().await?;
     if let Some(node) = ByDisk::new(&nodes).get(disk) {
-        return set_role(app, node.label.clone(), NodeRole::Removing).await;
+        return set_role_of(app, node.clone(), NodeRole::Removing).await;
     }
     app.store.set_role(disk, NodeRole::Removed).await.map_err(store_error)?;
     let roles = app.store.roles().await.map_err(store_error)?;

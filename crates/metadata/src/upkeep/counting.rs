@@ -30,7 +30,7 @@ use crate::{
     store::{Chunk, StoreError},
 };
 
-/// Chunks learned in one transaction of the store.
+/// Chunks learned, and harmed copies written down, in one transaction of the store.
 const NEWS_PAGE: u32 = 4_096;
 /// What a node is to tell takes no longer, however much it is.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
@@ -111,6 +111,8 @@ struct Seen {
     candidates: Vec<Candidate>,
     attendance: Arc<Attendance>,
     caught_up: bool,
+    /// Somebody asked for nodes to be evened out: where nothing changed, it is seen anew that there is nothing to do.
+    hurried: bool,
     /// Something was planned, or is being done.
     unsettled: bool,
 }
@@ -158,6 +160,7 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
     // Of a million chunks, each tells some fifteen megabytes.
     let counted = stream::iter(asked).for_each_concurrent(ASKED_AT_ONCE, |holder| count(app, holder, busy));
     counted.await;
+    app.upkeep.note_mute();
     // Counting may have taken long: who is there now?
     let nodes = app.store.nodes().await?;
     let (named, caught_up, news) = {
@@ -171,6 +174,7 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
         candidates: app.candidates(&nodes),
         attendance: app.upkeep.attendance(),
         caught_up,
+        hurried: app.upkeep.is_hurried(),
         unsettled: false,
     };
     if before.seen == seen {
@@ -181,9 +185,9 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
         }
         let book = before.book.get_or_insert_default();
         let judged = busy.with(app, || judge(app, &seen, book));
-        if !judged.harm.is_empty() {
-            app.store.note_harms(judged.harm.clone()).await?;
-            book.apply(&judged.harm);
+        for page in judged.harm.pages(NEWS_PAGE as usize) {
+            app.store.note_harms(page.clone()).await?;
+            book.apply(&page);
         }
         seen.unsettled = judged.unsettled;
         before.seen = seen;
@@ -382,9 +386,12 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let uneven = shifts.len();
     let is_mute = |node: &&NodeRef| state.counted.get(*node).is_some_and(|counted| counted.is_mute);
     // Its bytes may be the last good ones of what names it, however whole the other copies were when they were last read.
-    let mut mute = attendance.up.iter().filter(is_mute).filter(|_| complete).peekable();
-    let dispensable = mute.peek().is_some().then(|| state.census.nodes());
-    let dispensable = dispensable.and_then(|named| mute.find(|node| !named.contains(node)).copied());
+    // What nobody expects there may be of a film that only a newer database than this knows.
+    let is_empty = |node: &&NodeRef| state.counted.get(*node).is_some_and(Counted::has_nothing_else);
+    let mute = attendance.up.iter().filter(|_| complete).filter(is_mute);
+    let mut empty = mute.filter(is_empty).peekable();
+    let named = empty.peek().is_some().then(|| state.census.nodes());
+    let dispensable = named.and_then(|named| empty.find(|node| !named.contains(node)).copied());
     plan.extend(shifts.into_iter().map(|shift| Planned {
         video: shift.video,
         part: shift.part,
@@ -399,7 +406,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let summary = Summary {
         at: Some(app.now()),
         complete,
-        report,
+        report: Arc::new(report),
         nodes: state.counted.clone(),
         valid_until: valid_until(app),
         attendance: Arc::clone(attendance),
@@ -425,7 +432,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         app.upkeep.planned.notify_one();
     }
     Judged {
-        unsettled: any || !tries.held_back.is_empty() || !tries.resting.is_empty(),
+        unsettled: any || !tries.held_back.is_empty() || !tries.resting.is_empty() || !tries.avoided.is_empty(),
         harm,
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use vstack_api::holdings::tag_of;
-use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal, Reply, Request};
-use vstack_client::{Holder, NodeUrls};
+use vstack_api::{ErrorCode, holdings::tag_of};
+use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
+use vstack_client::{ClientError, Holder, NodeUrls};
 use vstack_types::{Digest, NodeRef, ProcessUuid, VideoId};
 use vstack_upkeep::plan::Job;
 
@@ -20,8 +20,6 @@ use crate::{
 
 /// For one change of a placement.
 const DECIDED_WITHIN: Duration = Duration::from_secs(20);
-/// For what one node says.
-const READ_WITHIN: Duration = Duration::from_secs(5);
 /// For one copy from node to node.
 pub(super) const COPIED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -50,8 +48,10 @@ impl Done {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failed {
     pub(super) why: String,
-    /// Whose fault it is: after a few times, others take its place.
+    /// Where: after a few times, others take its place.
     pub(super) at: Option<NodeRef>,
+    /// It says nothing of how that node does with other chunks.
+    pub(super) of_this_alone: bool,
 }
 
 impl Failed {
@@ -59,6 +59,7 @@ impl Failed {
         Self {
             why: why.to_string(),
             at: None,
+            of_this_alone: true,
         }
     }
 
@@ -66,8 +67,23 @@ impl Failed {
         Self {
             why: why.to_string(),
             at: Some(node),
+            of_this_alone: false,
         }
     }
+
+    /// There, for this chunk, and at once.
+    pub(super) fn only_at(node: NodeRef, why: impl std::fmt::Display) -> Self {
+        Self {
+            of_this_alone: true,
+            ..Self::at(node, why)
+        }
+    }
+}
+
+/// Whether a copy failed for a reason that holds nobody up with others: those who should give it did not, or the disk has
+/// no room, which its node tells everybody.
+fn is_of_this_alone(error: &ClientError) -> bool {
+    matches!(error.code(), Some(ErrorCode::NeedBytes | ErrorCode::DiskFull))
 }
 
 const fn mended(bytes: u64) -> Done {
@@ -100,14 +116,6 @@ pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
         Job::Move { to } => at.move_to(task, to.clone()).await,
         Job::Salvage => at.salvage().await,
     }
-}
-
-/// How far the deletion of a chunk has come.
-enum Deletion {
-    /// It will never be anything else.
-    Decided,
-    /// Somebody voted for it.
-    Begun,
 }
 
 /// One chunk, as it was learned.
@@ -149,6 +157,7 @@ impl Mender<'_> {
         let pull = self.app.nodes.pull(&to, &self.chunk.id, item, size, &from);
         match timeout(COPIED_WITHIN, pull).await {
             Ok(Ok(())) => {}
+            Ok(Err(error)) if is_of_this_alone(&error) => return Err(Failed::only_at(node, error)),
             Ok(Err(error)) => return Err(Failed::at(node, error)),
             Err(_elapsed) => return Err(Failed::at(node, "the copy took too long")),
         }
@@ -196,7 +205,7 @@ impl Mender<'_> {
     }
 
     /// Learns what a majority says, which tells everybody else.
-    async fn read(&self, task: &Task, urls: &NodeUrls) -> Result<Placement, Failed> {
+    pub(super) async fn read(&self, task: &Task, urls: &NodeUrls) -> Result<Placement, Failed> {
         match self.propose_at(urls, Change::Read).await? {
             Outcome::Decided(vote) => {
                 if vote.placement.version > self.chunk.placement.version {
@@ -210,75 +219,6 @@ impl Mender<'_> {
             Outcome::Nothing => Err(Failed::because("nobody knows of it")),
             Outcome::Refused(refusal) => Err(Failed::because(refusal)),
         }
-    }
-
-    /// Has those who differ and the others say the same. What a majority says without those who differ they may not take
-    /// from it, since they have promised more: then they are asked first, and what they know is decided anew.
-    async fn agree(&self, task: &Task, differing: &[NodeRef]) -> Result<Done, Failed> {
-        // Reading tells everybody, and who has the last copy gives it up when it hears that the chunk is deleted.
-        match self.deletion(differing).await {
-            Some(Deletion::Decided) => {
-                tracing::warn!(
-                    chunk = %self.chunk.id,
-                    "the nodes of a chunk decided that it is deleted, and its video lives: the database may be an older one"
-                );
-                return self.salvage().await;
-            }
-            Some(Deletion::Begun) => {
-                return Err(Failed::because(
-                    "its deletion was begun, and its video lives: nobody is told of it",
-                ));
-            }
-            None => {}
-        }
-        if task.tries % 2 == 1 {
-            let urls = self.with_few_others(differing);
-            if let Err(failed) = self.read(task, &urls).await {
-                tracing::debug!(chunk = %self.chunk.id, why = failed.why, "those who differ could not be read first");
-            }
-        }
-        self.read(task, &self.urls).await.map(|_| Done::Told)
-    }
-
-    /// Whether one of these knows the chunk as deleted. Its video is none that ended: that is why it is looked at.
-    async fn deletion(&self, differing: &[NodeRef]) -> Option<Deletion> {
-        let asked = differing.iter().filter_map(|node| self.urls.holder(*node));
-        let asked = asked.map(|holder| async move {
-            let read = self.app.nodes.paxos(&holder, &self.chunk.id, &Request::Read);
-            match timeout(READ_WITHIN, read).await {
-                Ok(Ok(Reply::State {
-                    accepted: Some(vote),
-                    decided,
-                    ..
-                })) if vote.placement.layout.is_deleted() => Some(decided),
-                _ => None,
-            }
-        });
-        let known: Vec<bool> = join_all(asked).await.into_iter().flatten().collect();
-        match (known.is_empty(), known.contains(&true)) {
-            (true, _) => None,
-            (false, true) => Some(Deletion::Decided),
-            (false, false) => Some(Deletion::Begun),
-        }
-    }
-
-    /// All nodes, but of the chunk's own only as many as a majority of each half takes, these first.
-    fn with_few_others(&self, first: &[NodeRef]) -> NodeUrls {
-        let placement = &self.chunk.placement;
-        let mut asked: Vec<NodeRef> = Vec::new();
-        for half in std::iter::once(&placement.layout).chain(&placement.prev) {
-            let mut nodes = half.nodes();
-            nodes.sort_by_key(|node| !first.contains(node));
-            nodes.truncate(nodes.len() / 2 + 1);
-            asked.extend(nodes);
-        }
-        let own = placement.nodes();
-        let is_asked = |node: &&Node| {
-            let acceptor = node.acceptor;
-            acceptor.is_some_and(|node| !own.contains(&node) || asked.contains(&node))
-        };
-        let nodes: Vec<Node> = self.nodes.iter().filter(is_asked).cloned().collect();
-        registry::node_urls(&nodes)
     }
 
     /// Ends a move where it goes.

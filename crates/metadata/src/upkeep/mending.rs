@@ -32,6 +32,8 @@ const LEFT_FIRST: Duration = Duration::from_secs(2);
 const LEFT_MAX: Duration = Duration::from_secs(120);
 /// Tries at one node, for one chunk, after which another takes its place if there is any.
 const TRIES_AT_A_NODE: u32 = 3;
+/// So long: there may be no other, and what was wrong there ends.
+const AVOIDED_FOR: Duration = Duration::from_secs(300);
 /// Copies in a row that a node did not take, of whatever chunks, after which it is left alone for a while: it may be slow,
 /// cut off from the others, or out of order.
 const FAILURES_IN_A_ROW: u32 = 5;
@@ -69,8 +71,8 @@ pub(super) type Key = (VideoId, Part);
 struct Tried {
     tries: u32,
     not_before: Monotonic,
-    /// Where it did not work, and how often.
-    at: Vec<(NodeRef, u32)>,
+    /// Where it did not work, how often, and when it did not last.
+    at: Vec<(NodeRef, u32, Monotonic)>,
 }
 
 impl Tried {
@@ -80,11 +82,18 @@ impl Tried {
         self.not_before = now + wait;
     }
 
-    fn failed_at(&mut self, node: NodeRef) {
-        match self.at.iter_mut().find(|(at, _)| *at == node) {
-            Some((_, times)) => *times = times.saturating_add(1),
-            None => self.at.push((node, 1)),
+    fn failed_at(&mut self, node: NodeRef, now: Monotonic) {
+        match self.at.iter_mut().find(|(at, ..)| *at == node) {
+            Some((_, times, last)) => (*times, *last) = (times.saturating_add(1), now),
+            None => self.at.push((node, 1, now)),
         }
+    }
+
+    /// Where it is not tried for a while.
+    fn avoided(&self, now: Monotonic) -> Vec<NodeRef> {
+        let is_avoided =
+            |(_, times, last): &&(NodeRef, u32, Monotonic)| *times >= TRIES_AT_A_NODE && now.since(*last) < AVOIDED_FOR;
+        self.at.iter().filter(is_avoided).map(|(node, ..)| *node).collect()
     }
 }
 
@@ -154,8 +163,7 @@ impl Mending {
         let waits = ledger.tried.iter().filter(|(_, tried)| tried.not_before > now);
         let mut avoided = BTreeMap::new();
         for (key, tried) in &ledger.tried {
-            let often = tried.at.iter().filter(|(_, times)| *times >= TRIES_AT_A_NODE);
-            let nodes: Vec<NodeRef> = often.map(|(node, _)| *node).collect();
+            let nodes = tried.avoided(now);
             if !nodes.is_empty() {
                 avoided.insert(*key, nodes);
             }
@@ -240,8 +248,10 @@ impl Ledger {
                 let tried = self.tried.entry(key).or_default();
                 tried.wait(now.1);
                 if let Some(node) = failed.at {
-                    tried.failed_at(node);
-                    self.failing.entry(node).or_default().again(now.1);
+                    tried.failed_at(node, now.1);
+                    if !failed.of_this_alone {
+                        self.failing.entry(node).or_default().again(now.1);
+                    }
                 }
                 self.failures += 1;
                 mended.failed = Some(failed.why);
@@ -505,6 +515,8 @@ mod tests {
             assert_eq!(avoided.is_some(), tries == TRIES_AT_A_NODE, "after {tries} tries");
             now = then;
         }
+        // Not for ever: it may be the only one.
+        assert!(mending.tries(now + AVOIDED_FOR).avoided.is_empty());
         // What only may have helped is left as well, and what did is forgotten.
         tried(&mending, now, Ok(Done::Told));
         assert!(mending.tries(now + Duration::from_secs(31)).held_back.contains(&KEY));
@@ -515,6 +527,24 @@ mod tests {
         let progress = mending.progress();
         assert_eq!((progress.done, progress.done_bytes, progress.failures), (2, 5, 3));
         assert_eq!(progress.recent.len(), 5);
+    }
+
+    #[test]
+    fn who_takes_nothing_rests_and_who_was_given_nothing_does_not() {
+        let node = NodeRef::first(vstack_types::NodeUuid::from_bytes([7; 16]));
+        let rests = |failed: &Failed| {
+            let mending = Mending::default();
+            let mut now = at(0);
+            for _ in 0..FAILURES_IN_A_ROW {
+                tried(&mending, now, Err(failed.clone()));
+                now = now + LEFT_MAX;
+            }
+            let last = mending.tries(at(0));
+            assert_eq!(last.avoided.get(&KEY), Some(&vec![node]), "for this chunk");
+            last.resting.contains(&node)
+        };
+        assert!(rests(&Failed::at(node, "it hangs")));
+        assert!(!rests(&Failed::only_at(node, "nobody gave it")));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Keeps count of everything, and mends what is not whole.
 //!
-//! One task listens who is there. One counts: it learns what is new from the store, asks nodes what they hold, compares,
+//! One part listens who is there. One counts: it learns what is new from the store, asks nodes what they hold, compares,
 //! and plans. Another mends what the plan names, the most endangered first. One finds out what it is that nobody expects
 //! where it is. Counting comes from memory on both sides; mending goes by the protocol's own moves. All of it can be lost
 //! at any moment: it is counted again.
 
+mod agreement;
 mod counting;
 mod grace;
 mod leaving;
@@ -42,7 +43,7 @@ use listening::Attendance;
 pub(crate) use mending::Mending;
 use metrics::Metrics;
 use strays::{Strange, Strays};
-pub(crate) use view::{census, repairs};
+pub(crate) use view::{census, of_video, repairs};
 
 /// What was counted of a node.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +61,13 @@ pub(crate) struct Counted {
     /// Its disk votes no more.
     is_mute: bool,
     trouble: Option<String>,
+}
+
+impl Counted {
+    /// Everything it holds was compared with what is known, and nothing is left that nothing known explains.
+    const fn has_nothing_else(&self) -> bool {
+        self.version.is_some() && self.orphans == 0
+    }
 }
 
 /// What is known.
@@ -119,7 +127,7 @@ pub(crate) struct Harmed {
 pub(crate) struct Summary {
     /// When it ended; none before the first.
     pub(crate) at: Option<Timestamp>,
-    pub(crate) report: Report,
+    pub(crate) report: Arc<Report>,
     /// Everything known was compared with what every node holds that is up, and no other is waited for.
     complete: bool,
     pub(crate) nodes: BTreeMap<NodeRef, Counted>,
@@ -145,6 +153,7 @@ pub(crate) struct Summary {
 /// What counting and mending share with handlers.
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
+    /// Held for as long as a million chunks take to be gone through: handlers never ask for it.
     state: Mutex<State>,
     summary: Mutex<Arc<Summary>>,
     /// What is to be mended, the worst last.
@@ -158,6 +167,7 @@ pub(crate) struct Upkeep {
     attendance: Mutex<Arc<Attendance>>,
     /// Nodes that some placement names.
     named: Mutex<BTreeSet<NodeRef>>,
+    mute: Mutex<Arc<BTreeSet<NodeRef>>>,
     /// Why nodes that are to go are still there.
     staying: Mutex<BTreeMap<NodeRef, String>>,
     /// Share of one processor that counting takes, in thousandths of a percent.
@@ -197,10 +207,16 @@ impl Upkeep {
     }
 
     /// Disks that vote no more, as their nodes told when they were counted.
-    pub(crate) fn mute(&self) -> BTreeSet<NodeRef> {
+    pub(crate) fn mute(&self) -> Arc<BTreeSet<NodeRef>> {
+        Arc::clone(&locked(&self.mute))
+    }
+
+    fn note_mute(&self) {
         let state = self.state();
         let mute = state.counted.iter().filter(|(_, counted)| counted.is_mute);
-        mute.map(|(node, _)| *node).collect()
+        let mute = Arc::new(mute.map(|(node, _)| *node).collect());
+        drop(state);
+        *locked(&self.mute) = mute;
     }
 
     /// Why a node that is to go is still there.
@@ -220,8 +236,6 @@ impl Upkeep {
     /// Has nodes evened out as fast as chunks are repaired, until they are even.
     pub(crate) fn hurry(&self) {
         self.hurried.store(true, Ordering::Relaxed);
-        // Where nothing changed, it is seen anew that there is nothing to do.
-        self.state().news += 1;
         self.count_now.notify_one();
     }
 
@@ -252,12 +266,11 @@ struct Told {
 
 /// Works until the service stops.
 pub(crate) async fn run(app: Shared) {
-    // Each a task of its own: a count of a million chunks keeps its task from everything else.
-    let mut tasks = JoinSet::new();
-    let (listens, counts, mends) = (Arc::clone(&app), Arc::clone(&app), Arc::clone(&app));
-    tasks.spawn(async move { listening::run(&listens).await });
-    tasks.spawn(async move { counting::run(&counts).await });
-    tasks.spawn(async move { mending::run(&mends).await });
-    tasks.spawn(async move { strays::look_after(&app).await });
-    tasks.join_all().await;
+    // A task of its own: a count of a million chunks keeps its task from everything else, and who is there is to be known
+    // in time. The others share what is counted, and would only wait for each other in the way of everybody.
+    let mut listening = JoinSet::new();
+    let listens = Arc::clone(&app);
+    listening.spawn(async move { listening::run(&listens).await });
+    tokio::join!(counting::run(&app), mending::run(&app), strays::look_after(&app));
+    listening.join_all().await;
 }

@@ -2,7 +2,7 @@
 //! asked to give the name up: it starts again as a new disk, and takes part again.
 //!
 //! Not before: under its old name the disk still serves what it has, and that may be the last good copy of a chunk whose
-//! others rot unseen.
+//! others rot unseen. Nor while it holds what nothing known explains: with an older database that is all there is of it.
 
 use vstack_api::metadata::NodeRole;
 use vstack_client::NodeUrls;

@@ -1,22 +1,20 @@
 //! The last count and the repairs as `GET /census` and `GET /repairs` tell them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod videos;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use vstack_api::{
     WallTime,
-    census::{
-        Census, ChunkStanding, HarmedCopies, Health, NodeCounted, Orphan, Repair, Repairs, Tally, VideoStanding,
-        Waiting, ZonesCounted,
-    },
+    census::{Census, HarmedCopies, Health, NodeCounted, Orphan, Repair, Repairs, Tally, Waiting, ZonesCounted},
 };
 use vstack_types::{NodeRef, VideoId};
 use vstack_upkeep::{
-    census::Part,
     plan::Stuck,
     report::{self, VideoReport},
-    standing::Standing,
 };
 
+pub(crate) use self::videos::of_video;
 use super::{Summary, counting::word, mending::Mended};
 use crate::{
     app::App,
@@ -30,9 +28,6 @@ const VIDEOS_MAX: usize = 100;
 const CHUNKS_MAX: usize = 2_000;
 /// Reasons to wait that are told.
 const WAITS_MAX: usize = 20;
-/// Chunks looked up in one transaction of the store.
-const PAGE: u32 = 4_096;
-
 const fn tally(tally: &report::Tally) -> Tally {
     Tally {
         chunks: tally.chunks(),
@@ -70,8 +65,8 @@ const fn health(tally: &report::Tally, heard: bool, complete: bool) -> Health {
     }
 }
 
-/// The census as it was last made.
-pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
+/// The census as it was last made; of the videos that are not whole, without the first `offset`, the worst first.
+pub(crate) async fn census(app: &App, offset: usize) -> Result<Census, StoreError> {
     let summary = app.upkeep.summary();
     let registered = app.store.nodes().await?;
     let mut not_whole: Vec<(VideoId, &VideoReport)> = summary
@@ -85,11 +80,12 @@ pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
     not_whole.sort_by_key(|(video, report)| (worst(report), *video));
     let mut videos = Vec::new();
     let mut room = CHUNKS_MAX;
-    for (video, report) in not_whole.iter().take(VIDEOS_MAX) {
+    for (video, report) in not_whole.iter().skip(offset).take(VIDEOS_MAX) {
         if room == 0 {
             break;
         }
-        let named = named(app, *video, report, room).await?;
+        let worst = report.named.iter().take(room);
+        let named = videos::named(app, *video, &report.tally, worst).await?;
         room -= named.as_ref().map_or(0, |video| video.chunks.len());
         videos.extend(named);
     }
@@ -110,68 +106,6 @@ pub(crate) async fn census(app: &App) -> Result<Census, StoreError> {
         }),
         processor_percent: app.upkeep.processor_percent(),
     })
-}
-
-/// Chunks of a video that follow each other, as the store has them: the init segment, then by number.
-#[derive(Debug, PartialEq, Eq)]
-struct Run {
-    /// The one before the first; none before the init segment.
-    after: Option<Option<u32>>,
-    length: u32,
-}
-
-fn runs(parts: impl Iterator<Item = Part>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let mut next = None;
-    for part in parts.collect::<BTreeSet<_>>() {
-        match runs.last_mut().filter(|run| next == Some(part) && run.length < PAGE) {
-            Some(run) => run.length += 1,
-            None => runs.push(Run {
-                after: match part {
-                    Part::Init => None,
-                    Part::Chunk(sequence) => Some(sequence.checked_sub(1)),
-                },
-                length: 1,
-            }),
-        }
-        next = match part {
-            Part::Init => Some(Part::Chunk(0)),
-            Part::Chunk(sequence) => sequence.checked_add(1).map(Part::Chunk),
-        };
-    }
-    runs
-}
-
-/// A video by name, its chunks by when they are shown; none when it is gone since.
-async fn named(app: &App, id: VideoId, report: &VideoReport, room: usize) -> Result<Option<VideoStanding>, StoreError> {
-    let Some(video) = app.store.video(id).await? else {
-        return Ok(None);
-    };
-    let worst = report.named.iter().take(room);
-    let mut wanted: HashMap<Part, Standing> = worst.map(|(standing, part)| (*part, *standing)).collect();
-    let mut chunks = Vec::new();
-    for run in runs(wanted.keys().copied()) {
-        // Only those that are wanted are read, of however many there are.
-        for chunk in app.store.video_chunks(id, run.after, run.length).await? {
-            let part = chunk.place.map_or(Part::Init, |place| Part::Chunk(place.sequence_num));
-            let Some(standing) = wanted.remove(&part) else { continue };
-            let told = ChunkStanding {
-                chunk_id: chunk.id,
-                standing: word(standing).to_owned(),
-                sequence_num: chunk.place.map(|place| place.sequence_num),
-                start_sec: chunk.place.map(|place| place.start_sec),
-                end_sec: chunk.place.map(|place| place.start_sec + place.duration_sec),
-            };
-            chunks.push((standing, part, told));
-        }
-    }
-    chunks.sort_by_key(|(standing, part, _)| (*standing, *part));
-    Ok(Some(VideoStanding {
-        video_id: id,
-        title: video.title,
-        tally: tally(&report.tally),
-        chunks: chunks.into_iter().map(|(_, _, told)| told).collect(),
-    }))
 }
 
 /// The label of a node that is registered, or its disk and incarnation.
@@ -289,19 +223,6 @@ pub(crate) fn repairs(app: &App) -> Repairs {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_is_named_is_looked_up() {
-        let of = |parts: &[Part]| runs(parts.iter().copied());
-        let run = |after, length| Run { after, length };
-        assert_eq!(of(&[]), []);
-        assert_eq!(of(&[Part::Chunk(0), Part::Init, Part::Chunk(1)]), [run(None, 3)]);
-        assert_eq!(
-            of(&[Part::Chunk(9), Part::Chunk(0), Part::Chunk(8)]),
-            [run(Some(None), 1), run(Some(Some(7)), 2)]
-        );
-        assert_eq!(runs((5..5 + 2 * PAGE).map(Part::Chunk)).len(), 2);
-    }
 
     #[test]
     fn nothing_unknown_is_called_healthy() {

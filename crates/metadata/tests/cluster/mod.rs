@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod node;
+mod real_cluster;
 mod real_node;
 mod upload;
 
@@ -30,6 +31,7 @@ use vstack_metadata::{
 use vstack_types::{Clock, Monotonic, SystemClock, Timestamp};
 
 pub use node::TestNode;
+pub use real_cluster::{Cluster, bytes, damage};
 pub use real_node::RealNode;
 pub use upload::{Upload, status};
 

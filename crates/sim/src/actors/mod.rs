@@ -1,6 +1,7 @@
 //! Those who want something of the cluster. Each is a task that works until the time of trouble is over, through the
 //! same clients as everybody else, and writes into the ledger what it was told.
 
+pub(crate) mod auditors;
 pub(crate) mod coder;
 pub(crate) mod condemners;
 pub(crate) mod deleters;

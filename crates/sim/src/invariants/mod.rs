@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod bytes;
+pub(crate) mod census;
 pub(crate) mod damage;
 pub(crate) mod gone;
 pub(crate) mod groups;
@@ -10,3 +11,4 @@ pub(crate) mod memory;
 pub(crate) mod outcomes;
 pub(crate) mod queues;
 pub(crate) mod register;
+pub(crate) mod salvages;

@@ -32,6 +32,12 @@ impl Seen {
         self.chain.last_key_value().map(|(_, placement)| placement)
     }
 
+    /// What was decided, and what somebody voted for: it may be decided yet, and then nothing else.
+    pub(crate) fn standing(&self) -> Vec<Placement> {
+        let voted = self.votes.keys().filter_map(|ballot| self.values.get(ballot));
+        self.chain.values().chain(voted).cloned().collect()
+    }
+
     /// Whether `node` voted for `placement`, in any ballot.
     pub(crate) fn voted(&self, node: NodeRef, placement: &Placement) -> bool {
         self.votes.iter().any(|(ballot, voters)| {

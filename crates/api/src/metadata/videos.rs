@@ -1,0 +1,206 @@
+//! Bodies of the calls about videos: their life, their manifests and their views.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vstack_types::{ChunkId, ProcessUuid, VideoId};
+
+use crate::{WallTime, metadata::RedundancyMode};
+
+/// Where a video stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VideoStatus {
+    /// Chunks are still coming.
+    Uploading,
+    /// It can be played, whole.
+    Active,
+    /// It will never be whole.
+    Failed,
+    /// It was taken out.
+    Deleted,
+}
+
+impl VideoStatus {
+    /// The word in JSON and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Uploading => "uploading",
+            Self::Active => "active",
+            Self::Failed => "failed",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+impl std::str::FromStr for VideoStatus {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Uploading, Self::Active, Self::Failed, Self::Deleted]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(())
+    }
+}
+
+/// `POST /video`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CreateVideo {
+    /// 1 to 500 characters.
+    pub title: String,
+    /// Seconds; 0 while unknown.
+    #[serde(default)]
+    pub duration_sec: f64,
+    /// The process that will send the chunks, when it is one of ours: it alone may use round 0.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub owner: Option<ProcessUuid>,
+}
+
+/// The answer to [`CreateVideo`].
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct VideoCreated {
+    /// The new video.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// Where its chunks are announced.
+    pub upload_url: String,
+}
+
+/// One video of `GET /videos`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct VideoInfo {
+    /// Which.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// For people.
+    pub title: String,
+    /// Seconds.
+    pub duration_sec: f64,
+    /// Where it stands.
+    pub status: VideoStatus,
+    /// Chunks decided.
+    pub total_chunks: u32,
+    /// Bytes of one copy.
+    pub size_bytes: u64,
+    /// Views counted.
+    pub view_count: u64,
+    /// When it was created.
+    pub created_at: WallTime,
+}
+
+/// `PATCH /video/{id}/status`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SetStatus {
+    /// The new one.
+    pub status: VideoStatus,
+}
+
+/// The answer to [`SetStatus`] and to `DELETE /video/{id}`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct StatusSet {
+    /// Which video.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// Its status now.
+    pub status: VideoStatus,
+}
+
+/// The init segment in a manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ManifestInit {
+    /// Its register.
+    #[schema(value_type = String)]
+    pub chunk_id: ChunkId,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// `sha256:<hex>`.
+    pub checksum: String,
+    /// Node URLs that hold it.
+    pub replicas: Vec<String>,
+    /// Their ids, in the same order.
+    pub replica_ids: Vec<String>,
+}
+
+/// One chunk in a manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ManifestChunk {
+    /// Its register.
+    #[schema(value_type = String)]
+    pub chunk_id: ChunkId,
+    /// From 0, without gaps.
+    pub sequence_num: u32,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// `sha256:<hex>`.
+    pub checksum: String,
+    /// How it is kept.
+    pub redundancy_mode: RedundancyMode,
+    /// Node URLs that hold it.
+    pub replicas: Vec<String>,
+    /// Their ids, in the same order.
+    pub replica_ids: Vec<String>,
+    /// Index of its segment, from 0.
+    pub segment: u32,
+    /// When its first frame is shown, in seconds.
+    pub start_sec: f64,
+    /// How long it plays, in seconds.
+    pub duration_sec: f64,
+    /// It begins with a keyframe.
+    pub independent: bool,
+}
+
+/// `GET /manifest/{id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Manifest {
+    /// Which video.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// For people.
+    pub title: String,
+    /// Seconds.
+    pub duration_sec: f64,
+    /// Length of `chunks`.
+    pub total_chunks: u32,
+    /// Nominal, in seconds.
+    pub chunk_duration_sec: u32,
+    /// Most bytes a chunk has.
+    pub chunk_size_bytes: u64,
+    /// When the video was created.
+    pub created_at: WallTime,
+    /// Where it stands.
+    pub status: VideoStatus,
+    /// Rises with every change of what follows.
+    pub version: u64,
+    /// RFC 6381 codecs of the tracks, for a `codecs` parameter; empty when unknown.
+    #[serde(default)]
+    pub codecs: String,
+    /// Pixels, as shown; 0 when unknown.
+    #[serde(default)]
+    pub width: u32,
+    /// Pixels, as shown; 0 when unknown.
+    #[serde(default)]
+    pub height: u32,
+    /// To be given to a decoder before any chunk; none for videos whose chunks are not CMAF.
+    pub init: Option<ManifestInit>,
+    /// In playing order.
+    pub chunks: Vec<ManifestChunk>,
+}
+
+/// `GET /video/{id}/popularity`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Popularity {
+    /// Which video.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// Views counted.
+    pub view_count: u64,
+}
+
+/// The answer to `POST /video/{id}/view`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ViewCounted {
+    /// `success`.
+    pub status: String,
+    /// For people.
+    pub message: String,
+}
