@@ -110,11 +110,16 @@ impl Players {
     }
 }
 
-/// Uploads one after the other, in so many threads.
+/// Uploads one after the other, in so many threads. Each is taken out again when the next is there, so that the disk they
+/// share with everything else holds out.
 pub struct Uploads {
     until: Until,
     threads: Vec<JoinHandle<(u64, u64)>>,
 }
+
+/// Between the beginnings of two uploads of a thread: of a film of a minute and a half, that is far faster than anybody
+/// makes one.
+const UPLOAD_EVERY: Duration = Duration::from_secs(3);
 
 impl Uploads {
     pub fn start(cluster: &Cluster, film: &Path, count: usize) -> Self {
@@ -123,19 +128,34 @@ impl Uploads {
             let (stop, film) = (until.told(), film.to_owned());
             let (metadata, uploader) = (cluster.url("metadata"), cluster.url("uploader"));
             std::thread::spawn(move || {
-                let (mut done, mut failed) = (0, 0);
-                while !stop.load(Ordering::Relaxed) {
-                    let status = Command::new(vstack())
-                        .args(["upload", "--json"])
-                        .arg(&film)
+                let run = |args: &[&str]| {
+                    let mut command = Command::new(vstack());
+                    command
+                        .args(args)
                         .env("METADATA_SERVICE_URL", &metadata)
                         .env("UPLOADER_SERVICE_URL", &uploader)
                         .stdin(Stdio::null())
-                        .stdout(Stdio::null())
-                        .stderr(Stdio::null())
-                        .status()
-                        .unwrap();
-                    if status.success() { done += 1 } else { failed += 1 }
+                        .stderr(Stdio::null());
+                    command.output().unwrap()
+                };
+                let (mut done, mut failed, mut last) = (0, 0, None);
+                while !stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    let ended = run(&["upload", "--json", film.to_str().unwrap()]);
+                    if !ended.status.success() {
+                        failed += 1;
+                        continue;
+                    }
+                    done += 1;
+                    let results: Value = serde_json::from_slice(&ended.stdout).unwrap();
+                    let video = results[0]["video_id"].as_str().unwrap().to_owned();
+                    if let Some(before) = last.replace(video) {
+                        // It only makes room: what is not heard now is asked for again.
+                        wait_at_most(Duration::from_secs(60), "room for another film", || {
+                            run(&["rm", "--purge", &before]).status.success().then_some(())
+                        });
+                    }
+                    std::thread::sleep(UPLOAD_EVERY.saturating_sub(began.elapsed()));
                 }
                 (done, failed)
             })

@@ -1,5 +1,6 @@
 //! Chunks: what is learned of them, and how they are counted.
 
+use futures_util::future::join_all;
 use vstack_api::metadata::{ChunkPlace, VideoStatus};
 use vstack_chunkpaxos::{Layout, Placement, Shard};
 use vstack_metadata::store::{Chunk, Completion, CompletionOutcome, Footprint, Learned, ModeTotals, StoredMode};
@@ -97,6 +98,46 @@ pub(crate) async fn a_conflict_teaches_nothing_of_its_batch(store: Shared) {
         Learned::Conflict(ChunkId::of_video(id, 0))
     );
     assert_eq!(learn(&store, VideoId::generate(), vec![]).await, Learned::Unknown);
+}
+
+/// Very many come at once, and may be written together: each is answered for itself, and what is wrong with some is not
+/// with others.
+pub(crate) async fn what_is_learned_at_once_is_learned_each_by_itself(store: Shared) {
+    const CHUNKS: u32 = 600;
+    let (id, failed) = (create(&store, "one").await, create(&store, "failed").await);
+    let to_failed = change(VideoStatus::Uploading, VideoStatus::Failed);
+    assert!(store.change_status(failed, to_failed).await.unwrap());
+    let strange = |sequence: u32| Chunk {
+        id: format!("strange-{sequence}").parse().unwrap(),
+        ..chunk(id, sequence)
+    };
+    let learned = join_all((0..CHUNKS).map(|sequence| {
+        let store = &store;
+        async move {
+            let all = [
+                // A conflict within what is learned together, which undoes its beginning.
+                learn(
+                    store,
+                    id,
+                    vec![chunk(id, CHUNKS + sequence), strange(CHUNKS + sequence)],
+                ),
+                learn(store, id, vec![chunk(id, sequence)]),
+                learn(store, failed, vec![chunk(failed, sequence)]),
+            ];
+            join_all(all).await
+        }
+    }));
+    for (sequence, learned) in (0..).zip(learned.await) {
+        assert_eq!(learned[0], Learned::Conflict(strange(CHUNKS + sequence).id));
+        assert_eq!(learned[1], Learned::Known { changed: 1 });
+        assert_eq!(learned[2], Learned::Closed(VideoStatus::Failed));
+    }
+    let known = store.video_chunks(id, None, 3 * CHUNKS).await.unwrap();
+    assert_eq!(
+        known,
+        (0..CHUNKS).map(|sequence| chunk(id, sequence)).collect::<Vec<_>>()
+    );
+    assert_eq!(store.video_chunks(failed, None, CHUNKS).await.unwrap(), []);
 }
 
 pub(crate) async fn a_closed_video_learns_nothing_but_deletions(store: Shared) {

@@ -74,6 +74,7 @@ conformance! {
     chunks:
         a_placement_is_replaced_only_by_a_higher_version
         a_conflict_teaches_nothing_of_its_batch
+        what_is_learned_at_once_is_learned_each_by_itself
         a_closed_video_learns_nothing_but_deletions
         chunks_come_in_playing_order_page_by_page
         chunks_are_forgotten_only_once_the_video_ended

@@ -106,55 +106,59 @@ async fn learn_one(transaction: &mut Write, video: VideoId, chunk: &Chunk) -> Re
     }
 }
 
+/// What chunks are placed by now. What was written before a conflict was found is to be undone.
+pub(super) async fn learn_all(
+    transaction: &mut Write,
+    video: VideoId,
+    chunks: &[Chunk],
+) -> Result<Learned, StoreError> {
+    match standing_of(transaction, video).await? {
+        None => return Ok(Learned::Unknown),
+        // What is in the trash is looked after like anything else.
+        Some((VideoStatus::Uploading | VideoStatus::Active, _) | (_, true)) => {}
+        Some((status, false)) => {
+            restart_reap(transaction, video, Timestamp(0)).await?;
+            return Ok(Learned::Closed(status));
+        }
+    }
+    let mut changed = 0;
+    for chunk in chunks {
+        match learn_one(transaction, video, chunk).await? {
+            Step::News => changed += 1,
+            Step::Known => {}
+            Step::Conflict => return Ok(Learned::Conflict(chunk.id.clone())),
+        }
+    }
+    if changed > 0 {
+        bump(transaction, &video.to_string()).await?;
+    }
+    Ok(Learned::Known { changed })
+}
+
+/// That a chunk is deleted; whether that is news.
+pub(super) async fn learn_deleted(
+    transaction: &mut Write,
+    id: &ChunkId,
+    placement: Placement,
+) -> Result<bool, StoreError> {
+    let Some((video, known)) = select(transaction, id).await? else {
+        return Ok(false);
+    };
+    if known.placement.version >= placement.version {
+        return Ok(false);
+    }
+    // The size and digest stay those of the chunk: a tombstone need not know them.
+    let placement = Placement {
+        size: known.placement.size,
+        sha256: known.placement.sha256,
+        ..placement
+    };
+    replace(transaction, id, &placement).await?;
+    bump(transaction, &video.to_string()).await?;
+    Ok(true)
+}
+
 impl SqliteStore {
-    async fn learn_all(&self, video: VideoId, chunks: Vec<Chunk>) -> Result<Learned, StoreError> {
-        let mut transaction = self.write().await?;
-        match standing_of(&mut transaction, video).await? {
-            None => return Ok(Learned::Unknown),
-            // What is in the trash is looked after like anything else.
-            Some((VideoStatus::Uploading | VideoStatus::Active, _) | (_, true)) => {}
-            Some((status, false)) => {
-                restart_reap(&mut transaction, video, Timestamp(0)).await?;
-                transaction.commit().await?;
-                return Ok(Learned::Closed(status));
-            }
-        }
-        let mut changed = 0;
-        for chunk in chunks {
-            match learn_one(&mut transaction, video, &chunk).await? {
-                Step::News => changed += 1,
-                Step::Known => {}
-                // The transaction is dropped and with it everything before.
-                Step::Conflict => return Ok(Learned::Conflict(chunk.id)),
-            }
-        }
-        if changed > 0 {
-            bump(&mut transaction, &video.to_string()).await?;
-        }
-        transaction.commit().await?;
-        Ok(Learned::Known { changed })
-    }
-
-    async fn learn_one_deleted(&self, id: ChunkId, placement: Placement) -> Result<bool, StoreError> {
-        let mut transaction = self.write().await?;
-        let Some((video, known)) = select(&mut transaction, &id).await? else {
-            return Ok(false);
-        };
-        if known.placement.version >= placement.version {
-            return Ok(false);
-        }
-        // The size and digest stay those of the chunk: a tombstone need not know them.
-        let placement = Placement {
-            size: known.placement.size,
-            sha256: known.placement.sha256,
-            ..placement
-        };
-        replace(&mut transaction, &id, &placement).await?;
-        bump(&mut transaction, &video.to_string()).await?;
-        transaction.commit().await?;
-        Ok(true)
-    }
-
     async fn sum(&self) -> Result<Totals, StoreError> {
         let mut transaction = self.read().await?;
         let active = sqlx::query(
@@ -195,11 +199,11 @@ impl SqliteStore {
 
 impl Chunks for SqliteStore {
     fn learn(&self, video: VideoId, chunks: Vec<Chunk>) -> Answer<'_, Learned> {
-        Box::pin(self.learn_all(video, chunks))
+        Box::pin(self.gathered.learn(video, chunks))
     }
 
     fn learn_deleted(&self, chunk: ChunkId, placement: Placement) -> Answer<'_, bool> {
-        Box::pin(self.learn_one_deleted(chunk, placement))
+        Box::pin(self.gathered.learn_deleted(chunk, placement))
     }
 
     fn chunk(&self, id: ChunkId) -> Answer<'_, Option<(VideoId, Chunk)>> {

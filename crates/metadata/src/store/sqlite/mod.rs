@@ -1,11 +1,13 @@
 //! The store on SQLite: embedded, in write-ahead mode, every commit synced.
 //!
 //! One connection writes, in transactions that take the write lock at their start: a transaction that read first and
-//! then found the lock taken could only fail. Others read, each seeing one consistent state.
+//! then found the lock taken could only fail. Decisions about chunks, of which there are very many, share transactions
+//! (`gathered`). Others read, each seeing one consistent state.
 
 mod changes;
 mod chunks;
 mod damaged;
+mod gathered;
 mod harm;
 mod location;
 mod nodes;
@@ -23,6 +25,7 @@ use sqlx::{
 
 use super::{Answer, Store, StoreError};
 
+use gathered::Gathered;
 pub use location::{DatabaseUrl, DatabaseUrlError};
 
 /// Connections that only read. Queries take milliseconds and the machine is shared with storage nodes.
@@ -35,6 +38,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    gathered: Gathered,
 }
 
 /// Why a database could not be opened.
@@ -82,7 +86,12 @@ impl SqliteStore {
             .connect_with(options.create_if_missing(false).read_only(true))
             .await
             .map_err(OpenError::Open)?;
-        Ok(Self { writer, readers })
+        let gathered = Gathered::start(writer.clone());
+        Ok(Self {
+            writer,
+            readers,
+            gathered,
+        })
     }
 
     /// Closes every connection once its query is done, and folds the log into the file.
@@ -92,12 +101,16 @@ impl SqliteStore {
     }
 
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        begin_write(&self.writer).await
     }
 
     async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.readers.begin().await?)
     }
+}
+
+async fn begin_write(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
 }
 
 impl Store for SqliteStore {
