@@ -144,7 +144,7 @@ async fn write(writer: &SqlitePool, wishes: &mut Vec<Wish>) {
     }
     let committed = transaction.commit().await.map_err(StoreError::from);
     for outcome in outcomes {
-        outcome.tell(committed.as_ref().map(|()| ()));
+        outcome.tell(committed.as_ref().copied());
     }
 }
 
