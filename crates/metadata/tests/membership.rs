@@ -9,14 +9,13 @@ use cluster::{Cluster, RealNode, bytes, eventually};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-/// Wipes the first records of the log, and what would save reading it. So many bytes before the last record stay.
-fn lose_records(dir: &std::path::Path, left: usize) {
+/// Wipes the first records of the log, and what would save reading it. They end where `end` says.
+fn lose_records(dir: &std::path::Path, end: impl Fn(&[u8]) -> Option<usize>) {
     std::fs::remove_file(dir.join("checkpoint")).unwrap();
     let path = dir.join("superblock_000000.vsb");
     let mut content = std::fs::read(&path).unwrap();
-    // The last ones stay: what is missing was there.
-    let last = content.windows(4).rposition(|window| window == b"VSR1").unwrap();
-    content[8192..last - left].fill(0);
+    let end = end(&content).expect("what is to stay is there");
+    content[8192..end].fill(0);
     std::fs::write(&path, content).unwrap();
 }
 
@@ -37,7 +36,11 @@ async fn a_disk_that_lost_votes_goes_on_under_a_new_name() {
     cluster.becomes("healthy", 4).await;
     let old = disk(&cluster).await;
     cluster.nodes[0].take().expect("it runs").stop().await;
-    lose_records(&cluster.data.path().join("node-1"), 100_000);
+    lose_records(&cluster.data.path().join("node-1"), |content| {
+        // The last ones stay: what is missing was there.
+        let last = content.windows(4).rposition(|window| window == b"VSR1")?;
+        last.checked_sub(100_000)
+    });
     cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
     eventually("it is missed", async || {
         cluster.tick();
@@ -86,7 +89,12 @@ async fn a_disk_that_lost_votes_keeps_its_name_while_something_on_it_is_unknown(
     let unknown = cluster.store_unknown(0).await;
     let old = disk(&cluster).await;
     cluster.nodes[0].take().expect("it runs").stop().await;
-    lose_records(&cluster.data.path().join("node-1"), bytes(9).len() + 20_000);
+    lose_records(&cluster.data.path().join("node-1"), |content| {
+        // With the head of its record.
+        let kept = bytes(9);
+        let first = content.windows(64).position(|window| window == &kept[..64])?;
+        first.checked_sub(20_000)
+    });
     cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
     let looks = std::cell::Cell::new((0, Value::Null));
     eventually("it is empty otherwise, for many counts", async || {

@@ -94,9 +94,6 @@ impl Census {
         let before = self.row(video, part).into_iter().flat_map(|row| &row.items);
         let concerned: Vec<u16> = before.chain(&row.items).map(|item| item.node).collect();
         for number in concerned {
-            if planted!("what is learned has nobody counted again") {
-                break;
-            }
             self.learned_of[usize::from(number)] = self.learned;
         }
         let rows = self.videos.entry(video).or_default();
@@ -268,9 +265,6 @@ impl Census {
     /// The disk of a node that was just counted votes no more: it abstains wherever it is a member, whatever its registers
     /// say, also where it has none.
     pub fn silence(&mut self, node: NodeRef) {
-        if planted!("a disk without votes counts as an acceptor") {
-            return;
-        }
         let number = self.number(node);
         let items = self.videos.values_mut().flatten().flat_map(|row| row.items.iter_mut());
         for item in items.filter(|item| item.node == number && item.seat != Seat::NotCounted) {
