@@ -240,9 +240,10 @@ async fn round(bench: &Bench, cluster: &Cluster, chunks: u64, found: &mut Found)
         .service("metadata")?
         .pid
         .context("the metadata service does not run")?;
-    // Counting pauses for up to a minute after it was busy: several passes are in it.
+    // Counting pauses for up to a minute after it was busy, the longer the more it counts: several passes are in it.
     let length = match bench.length {
         Length::Full => Duration::from_secs(150),
+        Length::Quick if chunks > u64::from(CHUNKS_QUICK) => Duration::from_secs(150),
         Length::Quick => Duration::from_secs(20),
         Length::Smoke => Duration::from_secs(2),
     };
