@@ -142,18 +142,18 @@ impl Uploads {
                 while !stop.load(Ordering::Relaxed) {
                     let began = Instant::now();
                     let ended = run(&["upload", "--json", film.to_str().unwrap()]);
-                    if !ended.status.success() {
+                    if ended.status.success() {
+                        done += 1;
+                        let results: Value = serde_json::from_slice(&ended.stdout).unwrap();
+                        let video = results[0]["video_id"].as_str().unwrap().to_owned();
+                        if let Some(before) = last.replace(video) {
+                            // It only makes room: what is not heard now is asked for again.
+                            wait_at_most(Duration::from_secs(60), "room for another film", || {
+                                run(&["rm", "--purge", &before]).status.success().then_some(())
+                            });
+                        }
+                    } else {
                         failed += 1;
-                        continue;
-                    }
-                    done += 1;
-                    let results: Value = serde_json::from_slice(&ended.stdout).unwrap();
-                    let video = results[0]["video_id"].as_str().unwrap().to_owned();
-                    if let Some(before) = last.replace(video) {
-                        // It only makes room: what is not heard now is asked for again.
-                        wait_at_most(Duration::from_secs(60), "room for another film", || {
-                            run(&["rm", "--purge", &before]).status.success().then_some(())
-                        });
                     }
                     std::thread::sleep(UPLOAD_EVERY.saturating_sub(began.elapsed()));
                 }

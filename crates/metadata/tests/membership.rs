@@ -41,7 +41,7 @@ async fn a_disk_that_lost_votes_goes_on_under_a_new_name() {
         let last = content.windows(4).rposition(|window| window == b"VSR1")?;
         last.checked_sub(100_000)
     });
-    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    cluster.start_again(0).await;
     eventually("it is missed", async || {
         cluster.tick();
         (cluster.census().await["health"] != "healthy").then_some(())
@@ -95,7 +95,7 @@ async fn a_disk_that_lost_votes_keeps_its_name_while_something_on_it_is_unknown(
         let first = content.windows(64).position(|window| window == &kept[..64])?;
         first.checked_sub(20_000)
     });
-    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    cluster.start_again(0).await;
     let looks = std::cell::Cell::new((0, Value::Null));
     eventually("it is empty otherwise, for many counts", async || {
         cluster.tick();
@@ -147,7 +147,7 @@ async fn a_node_is_emptied_and_taken_out_and_its_disk_does_not_come_back() {
     assert_eq!(call(Method::DELETE, "/nodes/node-1").await.0, StatusCode::NOT_FOUND);
     cluster.becomes("healthy", 3).await;
     cluster.nodes[0].take().expect("it runs").stop().await;
-    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    cluster.start_again(0).await;
     cluster.becomes("healthy", 3).await;
     let (_, all) = cluster.service.get("/nodes/all").await;
     assert_eq!(all["nodes"].as_array().map(Vec::len), Some(3), "{all}");

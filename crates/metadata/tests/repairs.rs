@@ -5,7 +5,7 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::{Cluster, RealNode, bytes, damage, eventually};
+use cluster::{Cluster, bytes, eventually};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -50,10 +50,7 @@ async fn a_damaged_copy_is_restored_where_it_is() {
     let mut cluster = Cluster::start(3).await;
     let video = cluster.store(3, &[0, 1, 2]).await;
     cluster.becomes("healthy", 3).await;
-    // Behind the back of a node that does not run, as rot does.
-    cluster.nodes[0].take().expect("it runs").stop().await;
-    damage(&cluster.data.path().join("node-1"), &bytes(1));
-    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    cluster.rots(0, &bytes(1)).await;
     let chunk = format!("{video}-chunk-001");
     // Whoever reads it finds out.
     let url = format!("{}/chunk/{chunk}", cluster.url(0));
@@ -114,7 +111,7 @@ async fn a_node_that_does_not_come_back_is_replaced_and_one_that_restarts_is_not
     // It comes back, and is to get nothing new: what it still has is given up, since it is elsewhere by now.
     let drain = cluster.service.call(Method::POST, "/nodes/node-3/drain", None).await;
     assert_eq!(drain.0, StatusCode::OK);
-    cluster.nodes[2] = Some(RealNode::start("node-3", cluster.data.path(), &cluster.service.url).await);
+    cluster.start_again(2).await;
     let emptied = eventually("it is counted, and empty", async || {
         cluster.tick();
         let census = cluster.census().await;

@@ -68,9 +68,7 @@ async fn what_lost_its_majority_is_salvaged_and_the_rest_is_named() {
     let video = cluster.store(3, &[0, 1, 2]).await;
     cluster.becomes("healthy", 3).await;
     // One chunk has no good copy where the others survive.
-    cluster.nodes[0].take().expect("it runs").stop().await;
-    damage(&cluster.data.path().join("node-1"), &bytes(1));
-    cluster.nodes[0] = Some(RealNode::start("node-1", cluster.data.path(), &cluster.service.url).await);
+    cluster.rots(0, &bytes(1)).await;
     for number in [1, 2] {
         cluster.nodes[number].take().expect("it runs").stop().await;
     }

@@ -28,13 +28,15 @@ pub struct Options {
     #[arg(long)]
     all: bool,
     /// Wait until everything is counted and whole, for so many seconds at most.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=WAIT_MAX))]
     wait: Option<u64>,
     /// As JSON.
     #[arg(long)]
     json: bool,
 }
 
+/// Seconds that somebody may want to wait: a year.
+const WAIT_MAX: u64 = 365 * 24 * 3600;
 /// Chunks asked for at once.
 const PAGE: usize = 2_000;
 /// Between two looks while it is waited.

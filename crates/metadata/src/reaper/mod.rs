@@ -57,6 +57,8 @@ pub struct ReaperPace {
     pub listen_every: Duration,
     /// Between counts of everything that is stored, at least.
     pub count_every: Duration,
+    /// Time for one decision about a chunk that is mended.
+    pub decided_within: Duration,
     /// What is missing of a chunk that was learned later than so long ago may only be late.
     pub settled_after: Duration,
 }
@@ -72,6 +74,7 @@ impl Default for ReaperPace {
             give_up_nodes_after: Duration::from_secs(24 * 3_600),
             listen_every: Duration::from_secs(1),
             count_every: Duration::from_secs(5),
+            decided_within: Duration::from_secs(20),
             settled_after: Duration::from_secs(30),
         }
     }

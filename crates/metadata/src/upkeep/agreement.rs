@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use vstack_chunkpaxos::{Placement, Reply, Request, beyond::is_beyond};
+use vstack_chunkpaxos::{Reply, Request, Vote, beyond::is_beyond};
 use vstack_client::NodeUrls;
 use vstack_types::NodeRef;
 
@@ -28,8 +28,8 @@ enum Deletion {
 
 /// Whether one of those who were asked knows the chunk as deleted. Its video is none that ended: that is why it is looked
 /// at.
-fn deletion(words: &[(Placement, bool)]) -> Option<Deletion> {
-    let mut known = words.iter().filter(|(placement, _)| placement.layout.is_deleted());
+fn deletion(words: &[(Vote, bool)]) -> Option<Deletion> {
+    let mut known = words.iter().filter(|(vote, _)| vote.placement.layout.is_deleted());
     let first = known.next()?;
     let is_decided = std::iter::once(first).chain(known).any(|(_, decided)| *decided);
     Some(if is_decided { Deletion::Decided } else { Deletion::Begun })
@@ -56,29 +56,52 @@ impl Mender<'_> {
             }
             None => {}
         }
-        if let Some(lost) = self.cut_off(&words).await? {
-            tracing::warn!(chunk = %self.chunk.id, ?lost, "a move of a chunk was begun to nodes that are lost for good");
-            return self.salvage().await;
-        }
         if task.tries % 2 == 1 {
             let urls = self.with_few_others(differing);
             if let Err(failed) = self.read(task, &urls).await {
                 tracing::debug!(chunk = %self.chunk.id, why = failed.why, "those who differ could not be read first");
             }
         }
-        let read = self.read(task, &self.urls).await.map(|_| Done::Told);
-        read.map_err(|failed| match self.silent_movers(&words) {
-            Some(nodes) => Failed::because(format!(
-                "{}; a move of it was begun that only {nodes} can end: bring them back, or, if their disks are gone for \
-                 good, say so with `vstack remove`",
-                failed.why
-            )),
-            None => failed,
-        })
+        match self.read(task, &self.urls).await {
+            Ok(_) => Ok(Done::Told),
+            Err(failed) => self.cut_off(failed).await,
+        }
+    }
+
+    /// Nothing could be decided: it may be that a move was begun that only nodes can end that are lost for good, though all
+    /// of the chunk's own are there. Then it is salvaged. A vote that a newer one has overtaken binds nobody.
+    async fn cut_off(&self, failed: Failed) -> Result<Done, Failed> {
+        let known = &self.chunk.placement;
+        let votes = self.words(&known.nodes()).await.into_iter();
+        let begun = votes
+            .map(|(vote, _)| vote)
+            .filter(|vote| vote.placement.version > known.version)
+            .max_by_key(|vote| (vote.placement.version, vote.ballot));
+        let Some(Vote { placement: begun, .. }) = begun else {
+            return Err(failed);
+        };
+        let given_up = GivenUp::as_of_now(self.app, &self.nodes).await;
+        let given_up = given_up.map_err(Failed::because)?;
+        if is_beyond(Some(&begun), &[], |node| given_up.has(node)) {
+            tracing::warn!(chunk = %self.chunk.id, "a move of a chunk was begun to nodes that are lost for good");
+            return self.salvage().await;
+        }
+        let attendance = self.app.upkeep.attendance();
+        let silent = begun.nodes().into_iter().filter(|node| !attendance.up.contains(node));
+        let names: Vec<String> = silent.map(|node| self.name(node)).collect();
+        if names.is_empty() {
+            return Err(failed);
+        }
+        Err(Failed::because(format!(
+            "{}; a move of it was begun that only {} can end: bring them back, or, if their disks are gone for good, say \
+             so with `vstack remove`",
+            failed.why,
+            names.join(", ")
+        )))
     }
 
     /// What these say of the chunk, and whether they know that it was decided.
-    async fn words(&self, of: &[NodeRef]) -> Vec<(Placement, bool)> {
+    async fn words(&self, of: &[NodeRef]) -> Vec<(Vote, bool)> {
         let asked = of.iter().filter_map(|node| self.urls.holder(*node));
         let asked = asked.map(|holder| async move {
             let read = self.app.nodes.paxos(&holder, &self.chunk.id, &Request::Read);
@@ -87,44 +110,17 @@ impl Mender<'_> {
                     accepted: Some(vote),
                     decided,
                     ..
-                })) => Some((vote.placement, decided)),
+                })) => Some((vote, decided)),
                 _ => None,
             }
         });
         join_all(asked).await.into_iter().flatten().collect()
     }
 
-    /// Who is not there of those to whom a move was begun.
-    fn silent_movers(&self, words: &[(Placement, bool)]) -> Option<String> {
-        let newer = words.iter().map(|(placement, _)| placement);
-        let newest = newer
-            .filter(|placement| placement.version > self.chunk.placement.version)
-            .max_by_key(|placement| placement.version)?;
-        let attendance = self.app.upkeep.attendance();
-        let silent = newest.nodes().into_iter().filter(|node| !attendance.up.contains(node));
-        let names: Vec<String> = silent.map(|node| self.name(node)).collect();
-        (!names.is_empty()).then(|| names.join(", "))
-    }
-
     /// A node as it is named in commands.
     fn name(&self, node: NodeRef) -> String {
         let known = self.nodes.iter().find(|known| known.acceptor == Some(node));
         known.map_or_else(|| node.to_string(), |known| known.label.clone())
-    }
-
-    /// Who is lost for good of those who alone can end a move that was begun and is known to nobody who could: nothing can
-    /// be decided about the chunk any more. None as long as something can.
-    async fn cut_off(&self, words: &[(Placement, bool)]) -> Result<Option<Vec<NodeRef>>, Failed> {
-        let newest = words.iter().map(|(placement, _)| placement);
-        let newest = newest.max_by_key(|placement| placement.version);
-        let Some(newest) = newest.filter(|newest| newest.version > self.chunk.placement.version) else {
-            return Ok(None);
-        };
-        let given_up = GivenUp::as_of_now(self.app, &self.nodes).await;
-        let given_up = given_up.map_err(Failed::because)?;
-        let lost = |node: NodeRef| given_up.has(node);
-        let all = newest.nodes().into_iter().filter(|node| lost(*node)).collect();
-        Ok(is_beyond(Some(newest), &[], lost).then_some(all))
     }
 
     /// All nodes, but of the chunk's own only as many as a majority of each half takes, these first.

@@ -18,8 +18,6 @@ use crate::{
     store::{Chunk, Node},
 };
 
-/// For one change of a placement.
-const DECIDED_WITHIN: Duration = Duration::from_secs(20);
 /// For one copy from node to node.
 pub(super) const COPIED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -190,7 +188,9 @@ impl Mender<'_> {
         if change != Change::Read {
             proposer = proposer.expecting(known.version).knowing(known.clone());
         }
-        let proposed = self.app.propose(urls, &self.chunk.id, proposer, DECIDED_WITHIN);
+        let proposed = self
+            .app
+            .propose(urls, &self.chunk.id, proposer, self.app.pace.decided_within);
         proposed.await.map_err(Failed::because)
     }
 

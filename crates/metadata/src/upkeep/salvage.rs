@@ -3,8 +3,6 @@
 //! Nothing can be decided about the old one any more, whoever proposes. Which nodes accept the new one first is written
 //! down before any of them hears of it, so that whoever goes on after a crash asks the same.
 
-use std::time::Duration;
-
 use axum::body::Bytes;
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -16,9 +14,6 @@ use vstack_types::{NodeRef, ProcessUuid};
 use super::mender::{COPIED_WITHIN, Done, Failed, Mender};
 use crate::store::{Chunk, Learned, Salvage};
 
-/// For the decision about the new chunk.
-const DECIDED_WITHIN: Duration = Duration::from_secs(20);
-
 impl Mender<'_> {
     /// Copies what is left of the chunk to a new register, and has that stand in its place.
     pub(super) async fn salvage(&self) -> Result<Done, Failed> {
@@ -26,7 +21,9 @@ impl Mender<'_> {
         if !matches!(placement.layout, Layout::Replicated { .. }) {
             return Err(Failed::because("shards without a register cannot be salvaged yet"));
         }
-        let candidates = self.app.candidates(&self.nodes);
+        // Who is up now: it may have taken long to find out that this is needed.
+        let nodes = self.app.store.nodes().await.map_err(Failed::because)?;
+        let candidates = self.app.candidates(&nodes);
         if vstack_types::planted!("nothing is salvaged") {
             return Ok(Done::Told);
         }
@@ -162,7 +159,7 @@ impl Mender<'_> {
         let proposer = Proposer::new(ProcessUuid::random(), salvage.members.clone(), change);
         let proposed = self
             .app
-            .propose(&self.urls, &salvage.chunk, proposer, DECIDED_WITHIN)
+            .propose(&self.urls, &salvage.chunk, proposer, self.app.pace.decided_within)
             .await;
         match proposed.map_err(Failed::because)? {
             Outcome::Decided(vote) => Ok(vote.placement),

@@ -43,8 +43,6 @@ const PAUSE: u32 = 20;
 const KEPT_PAUSE: u32 = 20;
 /// Chunks kept that are named of one node.
 const NAMED_MAX: usize = 200;
-/// For a decision about a chunk.
-const DECIDED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Chunks of which a node holds something that nobody expects there, by its own fingerprints.
 #[derive(Debug, Clone, Default)]
@@ -478,7 +476,9 @@ async fn run(app: &App, asked: &Asked, known: &Chunk, change: Change) -> Result<
             .expecting(known.placement.version)
             .knowing(known.placement.clone());
     }
-    let proposed = app.propose(&asked.urls, &known.id, proposer, DECIDED_WITHIN).await;
+    let proposed = app
+        .propose(&asked.urls, &known.id, proposer, app.pace.decided_within)
+        .await;
     proposed.map_err(|error| error.to_string())
 }
 

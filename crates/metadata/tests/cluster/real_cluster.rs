@@ -34,6 +34,7 @@ impl Cluster {
             confirm_after: Duration::from_secs(1),
             retry_first: Duration::from_millis(100),
             retry_max: Duration::from_secs(1),
+            decided_within: Duration::from_secs(4),
             ..ReaperPace::default()
         };
         let data = tempfile::tempdir().unwrap();
@@ -156,6 +157,20 @@ impl Cluster {
             (counted && idle && even).then_some(replicas)
         })
         .await
+    }
+
+    /// A node that was stopped runs again, on the disk that it had.
+    pub async fn start_again(&mut self, node: usize) {
+        let label = format!("node-{}", node + 1);
+        let started = RealNode::start(&label, self.data.path(), &self.service.url).await;
+        self.nodes[node] = Some(started);
+    }
+
+    /// Harms a copy behind the back of its node, which does not run meanwhile, as rot does.
+    pub async fn rots(&mut self, node: usize, bytes: &[u8]) {
+        self.nodes[node].take().expect("it runs").stop().await;
+        damage(&self.data.path().join(format!("node-{}", node + 1)), bytes);
+        self.start_again(node).await;
     }
 
     /// The status with which a node answers whoever wants these bytes.
