@@ -253,6 +253,8 @@ impl Mender<'_> {
         let new = to.iter().filter(|node| !placement.names(**node));
         let brought = join_all(new.map(|node| self.bring(task, *node, placement.sha256))).await;
         let bytes = brought.into_iter().sum::<Result<u64, Failed>>()?;
+        self.app.upkeep.mending.brought(task.key());
+        self.app.upkeep.planned.notify_one();
         let change = Change::Move {
             to: Layout::Replicated { nodes: to },
         };

@@ -22,9 +22,11 @@ use super::{
 use crate::app::App;
 
 /// Chunks that are mended at once.
-const AT_ONCE: usize = 8;
-/// Of them, those that bring bytes to the same node: one that hangs does not keep the others waiting.
-const AT_ONE_NODE: usize = 4;
+const AT_ONCE: usize = 16;
+/// Of them, those whose bytes are on their way. The others wait for decisions, which nodes sync together.
+const COPIED_AT_ONCE: usize = 8;
+/// Of these, those that bring bytes to the same node: one that hangs does not keep the others waiting.
+const COPIED_TO_ONE_NODE: usize = 4;
 /// Looked at for one that may be taken on now.
 const LOOKED_AT: usize = 256;
 /// A chunk that could not be mended is left for so long, doubling up to the longest.
@@ -61,6 +63,8 @@ pub(crate) struct Mended {
     pub(crate) failed: Option<String>,
     /// Who is to get bytes by it.
     to: Vec<NodeRef>,
+    /// They are still on their way there.
+    copies: bool,
 }
 
 /// A chunk is one part of a video.
@@ -193,6 +197,13 @@ impl Mending {
         ledger.tried.retain(|key, tried| tried.not_before > now || is_due(key));
     }
 
+    /// All bytes of a chunk are where they go: others may be copied.
+    pub(super) fn brought(&self, key: Key) {
+        if let Some(mended) = self.ledger().running.get_mut(&key) {
+            mended.copies = false;
+        }
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         let ledger = self.ledger();
         Progress {
@@ -217,9 +228,12 @@ impl Ledger {
         }
     }
 
-    fn is_busy(&self, node: NodeRef) -> bool {
-        let going = self.running.values().filter(|mended| mended.to.contains(&node));
-        going.count() >= AT_ONE_NODE
+    /// Whether as many bytes as may be are on their way to one of these, or at all.
+    fn is_busy(&self, to: &[NodeRef]) -> bool {
+        let copied = || self.running.values().filter(|mended| mended.copies);
+        let goes_to = |node: &NodeRef| copied().filter(|mended| mended.to.contains(node)).count();
+        !to.is_empty()
+            && (copied().count() >= COPIED_AT_ONCE || to.iter().any(|node| goes_to(node) >= COPIED_TO_ONE_NODE))
     }
 
     fn ended(&mut self, key: Key, now: (Timestamp, Monotonic), outcome: Result<Done, Failed>) {
@@ -390,7 +404,7 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
             plan.remove(at);
             continue;
         };
-        if to.iter().any(|node| ledger.is_busy(*node)) {
+        if ledger.is_busy(&to) {
             continue;
         }
         let planned = plan.remove(at);
@@ -409,6 +423,7 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
             took: None,
             bytes: 0,
             failed: None,
+            copies: !task.to.is_empty(),
             to: task.to.clone(),
         };
         ledger.running.insert(key, begun);
@@ -491,6 +506,7 @@ mod tests {
             bytes: 0,
             failed: None,
             to: Vec::new(),
+            copies: false,
         };
         let mut ledger = mending.ledger();
         assert!(ledger.may_begin(KEY, now).is_some(), "at {now:?}");
@@ -545,6 +561,44 @@ mod tests {
         };
         assert!(rests(&Failed::at(node, "it hangs")));
         assert!(!rests(&Failed::only_at(node, "nobody gave it")));
+    }
+
+    #[test]
+    fn who_hangs_keeps_no_others_waiting_and_who_waits_for_decisions_neither() {
+        let nodes = [1, 2, 3].map(|n| NodeRef::first(vstack_types::NodeUuid::from_bytes([n; 16])));
+        let mending = Mending::default();
+        let key = |n: usize| (KEY.0, Part::Chunk(u32::try_from(n).expect("few")));
+        let begin = |n: usize, to: NodeRef| {
+            let mut ledger = mending.ledger();
+            assert!(!ledger.is_busy(&[to]), "{n}");
+            let begun = Mended {
+                chunk: ChunkId::of_video(KEY.0, 0),
+                video: KEY.0,
+                what: "move",
+                why: Standing::Endangered,
+                began: Timestamp(0),
+                took: None,
+                bytes: 0,
+                failed: None,
+                to: vec![to],
+                copies: true,
+            };
+            ledger.running.insert(key(n), begun);
+        };
+        for n in 0..COPIED_TO_ONE_NODE {
+            begin(n, nodes[0]);
+        }
+        assert!(mending.ledger().is_busy(&nodes[..1]));
+        assert!(mending.ledger().is_busy(&nodes[..2]), "one of the two is");
+        for n in COPIED_TO_ONE_NODE..COPIED_AT_ONCE {
+            begin(n, nodes[1]);
+        }
+        assert!(mending.ledger().is_busy(&nodes[2..]), "enough at all");
+        assert!(!mending.ledger().is_busy(&[]), "nothing is copied");
+        mending.brought(key(0));
+        assert!(!mending.ledger().is_busy(&nodes[..1]));
+        assert!(!mending.ledger().is_busy(&nodes[2..]));
+        assert!(mending.ledger().is_busy(&nodes[1..2]));
     }
 
     #[test]

@@ -1,0 +1,108 @@
+//! From a chunk to its shards and back.
+
+use bytes::{Bytes, BytesMut};
+use vstack_types::Digest;
+
+use crate::{Code, Shape, TooFew};
+
+/// Why shards do not give their chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Others have to be found.
+    #[error(transparent)]
+    TooFew(#[from] TooFew),
+    /// Not a shard of this chunk, or named twice.
+    #[error("shard {index} is none of a chunk of {size} bytes coded {shape}")]
+    NotAShard {
+        /// Its place, as it was given.
+        index: u8,
+        /// Of the chunk.
+        size: usize,
+        /// Of its code.
+        shape: Shape,
+    },
+    /// They are shards of something else, or were harmed.
+    #[error("the shards do not give the chunk: its SHA-256 is another")]
+    Digest,
+}
+
+/// All shards of a chunk that is not empty, in order. The data shards share its memory but for the last ones.
+pub fn encode(code: &dyn Code, chunk: &Bytes) -> Vec<Bytes> {
+    let mut shards = split(code.shape(), chunk);
+    let parity = {
+        let data: Vec<&[u8]> = shards.iter().map(AsRef::as_ref).collect();
+        code.parity(&data)
+    };
+    shards.extend(parity.into_iter().map(Bytes::from));
+    shards
+}
+
+/// The data shards.
+fn split(shape: Shape, chunk: &Bytes) -> Vec<Bytes> {
+    let len = shape.shard_len(chunk.len());
+    let shard = |index: u8| {
+        let begin = (usize::from(index) * len).min(chunk.len());
+        let end = (begin + len).min(chunk.len());
+        if end - begin == len {
+            return chunk.slice(begin..end);
+        }
+        let mut filled = BytesMut::zeroed(len);
+        filled[..end - begin].copy_from_slice(&chunk[begin..end]);
+        filled.freeze()
+    };
+    (0..shape.data()).map(shard).collect()
+}
+
+/// The chunk of `size` bytes with this SHA-256, from the shards that are there, each with its place.
+///
+/// # Errors
+/// They are too few, or no shards of this chunk.
+pub fn read(code: &dyn Code, size: usize, sha256: Digest, have: &[(u8, Bytes)]) -> Result<Bytes, ReadError> {
+    let shape = code.shape();
+    let mut shards = vec![None; shape.total()];
+    for (index, shard) in have {
+        let place = shards.get_mut(usize::from(*index)).filter(|place| place.is_none());
+        let place = place.filter(|_| shard.len() == shape.shard_len(size));
+        *place.ok_or(ReadError::NotAShard {
+            index: *index,
+            size,
+            shape,
+        })? = Some(shard);
+    }
+    let mut chunk = BytesMut::with_capacity(shape.shard_len(size) * usize::from(shape.data()));
+    if let Some(data) = shards[..shape.data().into()]
+        .iter()
+        .copied()
+        .collect::<Option<Vec<_>>>()
+    {
+        for shard in data {
+            chunk.extend_from_slice(shard);
+        }
+    } else {
+        let mut shards: Vec<Option<Vec<u8>>> = shards
+            .into_iter()
+            .map(|shard| shard.map(|shard| shard.to_vec()))
+            .collect();
+        code.data(&mut shards)?;
+        for shard in shards[..shape.data().into()].iter().flatten() {
+            chunk.extend_from_slice(shard);
+        }
+    }
+    chunk.truncate(size);
+    if Digest::of(&chunk) != sha256 {
+        return Err(ReadError::Digest);
+    }
+    Ok(chunk.freeze())
+}
+
+/// One shard of a chunk, which is here whole; none if the code has no such shard.
+pub fn remake(code: &dyn Code, chunk: &Bytes, index: u8) -> Option<Bytes> {
+    let mut shards = split(code.shape(), chunk);
+    if index < code.shape().data() {
+        return Some(shards.swap_remove(index.into()));
+    }
+    let data: Vec<&[u8]> = shards.iter().map(AsRef::as_ref).collect();
+    let mut parity = code.parity(&data);
+    let at = usize::from(index - code.shape().data());
+    (at < parity.len()).then(|| parity.swap_remove(at).into())
+}
