@@ -17,6 +17,7 @@ if [ "${1:-run}" = bench ]; then
   # Where it stands is on the path of root alone.
   [ ! -x /usr/sbin/nginx ] && lacks nginx && need+=(nginx)
   lacks fio && need+=(fio)
+  [ ! -e /usr/include/isa-l.h ] && need+=(libisal-dev)
 fi
 
 lacks cargo && { echo "error: Rust is missing; install it from https://rustup.rs and try again" >&2; exit 1; }

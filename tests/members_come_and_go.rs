@@ -6,9 +6,14 @@ mod harness;
 
 use std::{
     fs::File,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -50,15 +55,21 @@ struct Ended {
 
 impl Tool {
     fn start(cluster: &Cluster, arguments: &[&str]) -> Self {
+        let urls = [cluster.url("metadata"), cluster.url("uploader")];
+        Self::start_at(&urls, &cluster.scratch(""), arguments)
+    }
+
+    /// Of a metadata service and an uploader at these addresses.
+    fn start_at([metadata, uploader]: &[String; 2], scratch: &Path, arguments: &[&str]) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         // To files: it can be looked at what it said so far, and no pipe is ever full.
-        let out = cluster.scratch(&format!("tool-{number}.out"));
-        let err = cluster.scratch(&format!("tool-{number}.err"));
+        let out = scratch.join(format!("tool-{number}.out"));
+        let err = scratch.join(format!("tool-{number}.err"));
         let child = Command::new(vstack())
             .args(arguments)
-            .env("METADATA_SERVICE_URL", cluster.url("metadata"))
-            .env("UPLOADER_SERVICE_URL", cluster.url("uploader"))
+            .env("METADATA_SERVICE_URL", metadata)
+            .env("UPLOADER_SERVICE_URL", uploader)
             .stdin(Stdio::null())
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap())
@@ -218,6 +229,7 @@ fn all_is_shown(cluster: &Cluster) {
         assert!(repairs[count].is_u64(), "{count}: {repairs}");
     }
     assert_eq!(repairs["harmed"]["open"], 0, "{repairs}");
+    assert_eq!(repairs["enabled"], true, "{repairs}");
 
     let status = until_well(cluster, &["status"]);
     let stored = status.out.lines().find(|line| line.starts_with("stored "));
@@ -226,7 +238,8 @@ fn all_is_shown(cluster: &Cluster) {
     let status = until_well(cluster, &["status", "--json"]).json();
     assert_eq!(status["healthy"], true, "{status}");
     assert_eq!(status["stored"]["tally"]["whole"], chunks, "{status}");
-    assert!(["healthy", "counting"].contains(&status["stored"]["health"].as_str().unwrap()));
+    assert_eq!(status["stored"]["health"], "healthy", "{status}");
+    assert_eq!(status["repairs_enabled"], true, "{status}");
 }
 
 /// A name that nobody has is refused, and it is said where names are found.
@@ -327,15 +340,34 @@ fn a_deleted_video_comes_back_whole_until_it_is_purged() {
     let (before, kept_before) = (played(&cluster, &video), played(&cluster, &kept));
     let is_listed = || ok(&cluster, &["ls", "--json"]).out.contains(&video);
 
-    ok(&cluster, &["rm", &video]);
+    let deleted = ok(&cluster, &["rm", &video]);
+    assert!(deleted.said("`vstack rm --undo` restores it until 2"), "{deleted:?}");
     assert!(!is_listed());
+    let trash = || ok(&cluster, &["ls", "--status", "deleted", "--json"]).json();
+    let until = trash()[0]["restorable_until"].as_str().unwrap().to_owned();
+    assert!(deleted.said(&until), "until {until}: {deleted:?}");
+    let shown = ok(&cluster, &["ls", "--status", "deleted"]);
+    assert!(
+        shown.out.contains("RESTORABLE UNTIL") && shown.out.contains(&until),
+        "{shown:?}"
+    );
     assert_eq!(run(&cluster, &["play", &video, "--speed", "max"]).code, Some(1));
     ok(&cluster, &["rm", "--undo", &video]);
+    assert_eq!(trash().as_array().map(Vec::len), Some(0));
     assert!(is_listed());
     assert!(played(&cluster, &video) == before, "it came back as another");
     healthy(&cluster);
 
-    ok(&cluster, &["rm", "--purge", &video]);
+    let again = ok(&cluster, &["rm", "--json", &video]).json();
+    assert!(again[0]["restorable_until"].is_string(), "{again}");
+    let unasked = run(&cluster, &["rm", "--purge", "--trash"]);
+    assert!(unasked.code == Some(1) && unasked.said("say --yes"), "{unasked:?}");
+    let purged = ok(&cluster, &["rm", "--purge", "--trash", "--yes", "--json"]).json();
+    assert_eq!(
+        (&purged[0]["video_id"], purged.as_array().map(Vec::len)),
+        (&video.as_str().into(), Some(1))
+    );
+    assert!(trash()[0]["restorable_until"].is_null());
     let late = run(&cluster, &["rm", "--undo", &video]);
     assert!(late.code == Some(1) && late.said(&video), "{late:?}");
     assert!(!is_listed());
@@ -345,4 +377,77 @@ fn a_deleted_video_comes_back_whole_until_it_is_purged() {
     });
     healthy(&cluster);
     assert!(played(&cluster, &kept) == kept_before, "another went with it");
+}
+
+/// A metadata service that gives an answer to each of the first calls, and none to the next. With the first line of every
+/// call, as it comes.
+fn falls_silent(answers: Vec<Value>) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (told, calls) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut open: Vec<TcpStream> = Vec::new();
+        let mut answers = answers.into_iter();
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = BufReader::new(&stream).lines().map_while(Result::ok);
+            let first = head.next().unwrap_or_default();
+            let _rest = head.take_while(|line| !line.is_empty()).count();
+            if told.send(first).is_err() {
+                return;
+            }
+            if let Some(answer) = answers.next() {
+                let body = answer.to_string();
+                let length = body.len();
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+                write!(stream, "{head}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+            } else {
+                open.push(stream);
+            }
+        }
+    });
+    (url, calls)
+}
+
+#[test]
+fn what_waits_for_a_silent_service_ends_with_ctrl_c_and_says_what_was_done() {
+    let scratch = tempfile::tempdir().unwrap();
+    let videos = [
+        "0190a5c4-7b1e-7d61-8f2e-5d3b6a9c1e47",
+        "0190a5c4-7b1e-7d61-8f2e-5d3b6a9c1e48",
+        "0190a5c4-7b1e-7d61-8f2e-5d3b6a9c1e49",
+    ];
+    let interrupted = |arguments: &[&str], answers: Vec<Value>| {
+        let answered = answers.len();
+        let (url, calls) = falls_silent(answers);
+        let tool = Tool::start_at(&[url.clone(), url], scratch.path(), arguments);
+        for _ in 0..=answered {
+            calls.recv_timeout(ENDS_WITHIN).expect("a call");
+        }
+        tool.interrupt();
+        let ended = tool.end();
+        assert_eq!(ended.code, Some(INTERRUPTED), "{ended:?}");
+        ended
+    };
+    let [first, second, third] = videos;
+    let purged = serde_json::json!({ "video_id": first, "status": "deleted" });
+    let rm = interrupted(&["rm", "--purge", first, second, third], vec![purged.clone()]);
+    assert!(
+        rm.said(&format!("deleted {first} for good"))
+            && rm.said(&format!("whether it was done to {second} is not known"))
+            && rm.said(&format!("not done to {third}")),
+        "{rm:?}"
+    );
+    let rm = interrupted(&["rm", "--purge", "--json", first, second], vec![purged]);
+    assert_eq!(rm.json().as_array().map(Vec::len), Some(1), "{rm:?}");
+    let activate = interrupted(&["activate", NODE], Vec::new());
+    assert!(activate.said("what came of it is not known"), "{activate:?}");
+    for arguments in [
+        &["ls"][..],
+        &["census", "--wait", "60"],
+        &["repairs"],
+        &["drain", NODE],
+        &["rebalance"],
+    ] {
+        interrupted(arguments, Vec::new());
+    }
 }

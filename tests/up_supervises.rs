@@ -139,11 +139,18 @@ fn the_tools_show_and_change_a_cluster() {
         (get_json(&popularity)["view_count"] == 1).then_some(())
     });
 
-    let status: serde_json::Value = serde_json::from_str(&cluster.ok(&["status", "--json"])).unwrap();
+    // Until everything is counted, it is not called healthy.
+    let status: serde_json::Value = wait_for("everything to be counted, and well", || {
+        let status = cluster.run(&["status", "--json"]);
+        let told: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        assert_eq!(told["healthy"], status.status.success(), "{told}");
+        status.status.success().then_some(told)
+    });
     assert_eq!(
-        (&status["healthy"], status["nodes"].as_array().unwrap().len()),
-        (&true.into(), 4)
+        (&status["stored"]["health"], status["nodes"].as_array().unwrap().len()),
+        (&"healthy".into(), 4)
     );
+    assert_eq!(status["repairs_enabled"], true, "{status}");
     assert!(cluster.ok(&["logs", "uploader", "-n", "5"]).contains("uploader"));
     assert!(
         cluster

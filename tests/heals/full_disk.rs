@@ -1,19 +1,20 @@
-//! The disk of one of four nodes has no room for a byte more: uploads go on elsewhere, everything is read, and when there
-//! is room again everything becomes whole without a command.
+//! The disk of a node has no room for a byte more: uploads go on elsewhere, everything is read, and when there is room again,
+//! by whatever means, everything becomes whole without a command. Room is also what a film leaves that is purged.
 
 use std::{collections::BTreeMap, time::Instant};
 
 use serde_json::{Value, json};
 
 use crate::{
-    Filled, QUICK, QUICKLY, SETTINGS,
-    harness::{Answer, Cluster, get, wait_at_most},
-    is_on, items_placed, join_on,
+    harness::{Answer, Cluster, get, media, wait_at_most},
     load::Uploads,
+    shared::{Filled, QUICK, QUICKLY, SETTINGS, is_on, items_placed, join_on},
     small_disk::{self, SmallDisk},
 };
 
 const DISK_BYTES: u64 = 256 << 20;
+/// For two films of 40 MB, and so small that either of them is much of it.
+const DISK_OF_FILMS_BYTES: u64 = 160 << 20;
 /// Small beside the disk, so that it fills up little by little.
 const SUPERBLOCK_BYTES: &str = "16777216";
 /// On the small disk.
@@ -98,6 +99,64 @@ fn a_full_disk_is_left_out_and_filled_when_there_is_room_again() {
     for chunk in filled.chunks(filled.videos.last().unwrap()) {
         assert!(is_on(&chunk, FULL), "{chunk}");
     }
+    filled.all_can_be_had();
+    drop(node);
+}
+
+/// Nobody else could take what is on the full disk, and nobody makes room beside it.
+#[test]
+fn a_film_that_is_purged_makes_room_on_a_full_disk() {
+    if !small_disk::is_inside("full_disk::a_film_that_is_purged_makes_room_on_a_full_disk") {
+        return;
+    }
+    let disk = SmallDisk::new(DISK_OF_FILMS_BYTES);
+    let settings: Vec<_> = SETTINGS.into_iter().chain(QUICK).collect();
+    let cluster = Cluster::start_with(&["--nodes", "2", "--no-restart"], &settings);
+    let mut filled = Filled::nothing_yet(cluster, 40, 8);
+    let node = join_on(&filled.cluster, FULL, &disk.path().join("node"), SUPERBLOCK_BYTES);
+    filled.cluster.wait_healthy(3);
+    for _ in 0..2 {
+        filled.upload();
+    }
+    let chunks = filled.is_healthy_within(QUICKLY)["tally"]["chunks"].as_u64();
+    disk.fill();
+    wait_at_most(QUICKLY, "the full disk to be known", || {
+        let percent = filled.registered(FULL)?["disk_usage_percent"].as_f64()?;
+        (percent > 95.0).then_some(())
+    });
+    assert_eq!(items_placed(&filled.try_census().unwrap(), FULL), chunks);
+
+    let purged = filled.videos.remove(0);
+    let film_bytes = filled.film.metadata().unwrap().len();
+    let began = Instant::now();
+    filled.cluster.ok(&["rm", "--purge", &purged]);
+    let free = wait_at_most(QUICKLY, "the space of a film", || {
+        // Of some of it the next superblock may be made at once.
+        let free = disk.free_bytes();
+        (free >= film_bytes / 2).then_some(free)
+    });
+    let free_after = began.elapsed();
+    wait_at_most(QUICKLY, "the disk to be known to have room", || {
+        let percent = filled.registered(FULL)?["disk_usage_percent"].as_f64()?;
+        (percent <= 95.0).then_some(())
+    });
+    let small = media::busy_clip(filled.cluster.scratch("").as_path(), "small.mp4", 4, 4);
+    let status = filled.cluster.upload(&small);
+    assert_eq!(status["status"], "completed", "{status}");
+    for chunk in filled.chunks(status["video_id"].as_str().unwrap()) {
+        assert!(is_on(&chunk, FULL), "{chunk}");
+        wait_at_most(QUICKLY, "a new chunk on the disk that was full", || {
+            (copies(&chunk)[FULL].status == 200).then_some(())
+        });
+    }
+    println!(
+        "a film of {:.1} MB was purged on a full disk: {:.1} MB were free after {free_after:.1?}, and new chunks there \
+         after {:.1?}",
+        film_bytes as f64 / 1e6,
+        free as f64 / 1e6,
+        began.elapsed()
+    );
+    filled.is_healthy_within(QUICKLY);
     filled.all_can_be_had();
     drop(node);
 }

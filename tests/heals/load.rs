@@ -14,6 +14,7 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
+use vstack_types::Digest;
 
 use crate::harness::{Cluster, get_json, vstack, wait_at_most};
 
@@ -177,7 +178,9 @@ impl Uploads {
 pub struct Seen {
     /// When each read began, and how long it took.
     took: Vec<(Instant, Duration)>,
-    /// Reads that no node answered with the chunk.
+    /// Of those, whose bytes were hashed and are the chunk's.
+    pub hashed: usize,
+    /// Reads that no node answered with the chunk, and those whose bytes were hashed and are others.
     pub failed: usize,
 }
 
@@ -197,13 +200,14 @@ impl Seen {
         let began_then = |(began, _): &&(Instant, Duration)| (from..=to).contains(began);
         Self {
             took: self.took.iter().filter(began_then).copied().collect(),
+            hashed: self.hashed,
             failed: self.failed,
         }
     }
 }
 
 /// Somebody who reads chunks as players do, forty a second, from any node that has them: the same sample of what is
-/// stored, in the same order, in every measurement.
+/// stored, in the same order, in every measurement. Each has to be as long as the chunk, and some are hashed.
 pub struct Readers {
     until: Until,
     seen: Arc<Mutex<Seen>>,
@@ -214,6 +218,8 @@ pub struct Readers {
 const READ_EVERY: Duration = Duration::from_millis(25);
 /// Chunks in the sample; when all were read, it begins anew.
 pub const SAMPLE: usize = 400;
+/// Of so many reads one is hashed: to hash all would take much of the processor of what is measured.
+const HASHED_EVERY: usize = 10;
 
 impl Readers {
     pub fn start(cluster: &Cluster, videos: &[String]) -> Self {
@@ -246,20 +252,28 @@ impl Readers {
                 if stale && let Some(chunks) = chunks(&http, &metadata, video) {
                     known.insert(video.clone(), (Instant::now(), chunks));
                 }
-                let chunk = known
-                    .get(video)
-                    .and_then(|(_, chunks)| chunks.get(draw.checked_rem(chunks.len())?));
+                let chunk = known.get(video).and_then(|(_, chunks)| drawn_of(chunks, draw)).cloned();
                 let read = Instant::now();
-                let mut done = chunk.is_some_and(|chunk| chunk.read(&http));
-                if !done && let Some(id) = chunk.map(|chunk| chunk.id.clone()) {
-                    // It may have been moved since it was looked up.
+                let mut got = chunk.as_ref().and_then(|chunk| chunk.read(&http));
+                if got.is_none() && chunk.is_some() {
+                    // It may have been moved since it was looked up, or salvaged under another id.
                     let again = chunks(&http, &metadata, video).unwrap_or_default();
-                    done = again.iter().any(|chunk| chunk.id == id && chunk.read(&http));
+                    got = drawn_of(&again, draw).and_then(|chunk| chunk.read(&http));
                     known.remove(video);
                 }
+                let took = read.elapsed();
+                // Others each time that the sample begins anew.
+                let is_hashed = (read_so_far + read_so_far / SAMPLE).is_multiple_of(HASHED_EVERY);
+                // By what was known of it before, wherever it came from.
+                let is_it = |bytes: &[u8]| {
+                    let chunk = chunk.as_ref();
+                    !is_hashed || chunk.is_some_and(|chunk| Digest::of(bytes).prefixed() == chunk.checksum)
+                };
+                let done = got.is_some_and(|bytes| is_it(&bytes));
                 let mut seen = noted.lock().unwrap();
                 if done {
-                    seen.took.push((read, read.elapsed()));
+                    seen.took.push((read, took));
+                    seen.hashed += usize::from(is_hashed);
                 } else {
                     seen.failed += 1;
                 }
@@ -301,17 +315,24 @@ struct Chunk {
     id: String,
     urls: Vec<String>,
     size: u64,
+    /// As manifests have it: `sha256:<hex>`.
+    checksum: String,
 }
 
 impl Chunk {
-    fn read(&self, http: &reqwest::blocking::Client) -> bool {
-        self.urls.iter().any(|url| {
-            let got = http.get(format!("{url}/chunk/{}", self.id)).send();
-            let got = got.ok().filter(|got| got.status().is_success());
-            got.and_then(|got| got.bytes().ok())
-                .is_some_and(|bytes| bytes.len() as u64 == self.size)
+    /// As many bytes as it has, from whoever gives them.
+    fn read(&self, http: &reqwest::blocking::Client) -> Option<Vec<u8>> {
+        self.urls.iter().find_map(|url| {
+            let got = http.get(format!("{url}/chunk/{}", self.id)).send().ok()?;
+            let bytes = got.error_for_status().ok()?.bytes().ok()?;
+            (bytes.len() as u64 == self.size).then(|| bytes.to_vec())
         })
     }
+}
+
+/// The same chunk of a video for the same draw, whatever its id and wherever it is by then.
+fn drawn_of(chunks: &[Chunk], draw: usize) -> Option<&Chunk> {
+    chunks.get(draw.checked_rem(chunks.len())?)
 }
 
 fn chunks(http: &reqwest::blocking::Client, metadata: &str, video: &str) -> Option<Vec<Chunk>> {
@@ -322,6 +343,7 @@ fn chunks(http: &reqwest::blocking::Client, metadata: &str, video: &str) -> Opti
             id: chunk["chunk_id"].as_str()?.to_owned(),
             urls: serde_json::from_value(chunk["replicas"].clone()).ok()?,
             size: chunk["size_bytes"].as_u64()?,
+            checksum: chunk["checksum"].as_str()?.to_owned(),
         })
     };
     manifest["chunks"].as_array()?.iter().map(chunk).collect()

@@ -77,16 +77,26 @@ enum Fault {
 #[derive(Debug)]
 pub struct Planter {
     copies: Vec<Copy>,
+    /// The nodes that have a chunk.
+    holders: BTreeMap<String, BTreeSet<usize>>,
     struck: BTreeMap<String, BTreeSet<usize>>,
+    /// Nodes that lost superblocks, and votes with them.
+    mute: BTreeSet<usize>,
     rng: StdRng,
     pub planted: usize,
 }
 
 impl Planter {
     pub fn new(copies: Vec<Copy>, rng: StdRng) -> Self {
+        let mut holders: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for copy in &copies {
+            holders.entry(copy.chunk.clone()).or_default().insert(copy.node);
+        }
         Self {
             copies,
+            holders,
             struck: BTreeMap::new(),
+            mute: BTreeSet::new(),
             rng,
             planted: 0,
         }
@@ -97,9 +107,22 @@ impl Planter {
         self.struck.values().map(BTreeSet::len).sum()
     }
 
+    /// Of those, copies that cannot be left behind before they are found: those of chunks that are lost, and those at nodes
+    /// that vote, of chunks that have a majority of such nodes. Others may have taken the place of the rest by then.
+    pub fn certain(&self) -> usize {
+        let is_certain = |chunk: &str, node: usize| {
+            let mute = self.holders[chunk].intersection(&self.mute).count();
+            self.good(chunk) == 0 || (mute < 2 && !self.mute.contains(&node))
+        };
+        let of_chunk = |(chunk, nodes): (&String, &BTreeSet<usize>)| {
+            let certain = nodes.iter().filter(|node| is_certain(chunk, **node));
+            certain.count()
+        };
+        self.struck.iter().map(of_chunk).sum()
+    }
+
     fn good(&self, chunk: &str) -> usize {
-        let all = self.copies.iter().filter(|copy| copy.chunk == chunk).count();
-        all - self.struck.get(chunk).map_or(0, BTreeSet::len)
+        self.holders[chunk].len() - self.struck.get(chunk).map_or(0, BTreeSet::len)
     }
 
     fn is_good(&self, copy: &Copy) -> bool {
@@ -113,13 +136,14 @@ impl Planter {
         self.struck.entry(copy.chunk.clone()).or_default().insert(copy.node);
     }
 
-    /// Strikes every copy of a chunk.
-    pub fn lose(&mut self, chunk: &str) {
+    /// Strikes every copy of a chunk; says how many there were.
+    pub fn lose(&mut self, chunk: &str) -> usize {
         let all: Vec<_> = self.copies.iter().filter(|copy| copy.chunk == chunk).cloned().collect();
         assert!(all.len() > 1, "{chunk} has {} copies", all.len());
-        for copy in all {
-            self.plant(&copy);
+        for copy in &all {
+            self.plant(copy);
         }
+        all.len()
     }
 
     /// Strikes the one copy of a chunk that is known here.
@@ -128,24 +152,38 @@ impl Planter {
         self.plant(&copy.unwrap_or_else(|| panic!("{chunk} is not there")));
     }
 
-    /// Removes a superblock of this node, and cuts another in its middle.
+    /// Removes a superblock of this node, and cuts another in its middle. No chunk loses its last good copy by that.
     pub fn lose_superblocks(&mut self, node: usize) {
         let of_node = self.copies.iter().filter(|copy| copy.node == node);
         let superblocks: BTreeSet<_> = of_node.map(|copy| copy.superblock.clone()).collect();
-        let superblocks: Vec<_> = superblocks.into_iter().collect();
-        let [_first, removed, cut, ..] = &superblocks[..] else {
-            panic!("node {node} has {} superblocks", superblocks.len());
-        };
-        let middle = cut.metadata().unwrap().len() / 2;
+        let count = superblocks.len();
+        assert!(count >= 4, "node {node} has {count} superblocks");
+        // Neither the first nor the last: a log whose end is gone is one that went back.
+        let mut between: Vec<PathBuf> = superblocks.into_iter().take(count - 1).skip(1).collect();
+        let (removed, _) = self.spare(&mut between, |_| 0);
         std::fs::remove_file(removed).unwrap();
+        let (cut, middle) = self.spare(&mut between, |size| size / 2);
         File::options().write(true).open(cut).unwrap().set_len(middle).unwrap();
-        let is_gone = |copy: &&Copy| {
-            copy.superblock == *removed || (copy.superblock == *cut && copy.offset + copy.length > middle)
-        };
-        for copy in self.copies.iter().filter(is_gone).cloned().collect::<Vec<_>>() {
-            self.strike(&copy);
-        }
+        self.mute.insert(node);
         self.planted += 2;
+    }
+
+    /// Takes the first of these superblocks that can be spared from a part of its file on: each chunk there has another good
+    /// copy. Strikes what is there; gives the superblock, and where that part begins.
+    fn spare(&mut self, superblocks: &mut Vec<PathBuf>, begins: impl Fn(u64) -> u64) -> (PathBuf, u64) {
+        let spared = superblocks.iter().enumerate().find_map(|(at, superblock)| {
+            let from = begins(superblock.metadata().unwrap().len());
+            let is_there = |copy: &&Copy| copy.superblock == *superblock && copy.offset + copy.length > from;
+            let there = self.copies.iter().filter(is_there).filter(|copy| self.is_good(copy));
+            let there: Vec<Copy> = there.cloned().collect();
+            let can_go = !there.is_empty() && there.iter().all(|copy| self.good(&copy.chunk) > 1);
+            can_go.then_some((at, from, there))
+        });
+        let (at, from, there) = spared.expect("a superblock whose chunks all have another good copy");
+        for copy in &there {
+            self.strike(copy);
+        }
+        (superblocks.remove(at), from)
     }
 
     /// Strikes any copy of a chunk that has another good one; false when there is none.

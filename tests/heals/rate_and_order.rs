@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::{
-    Filled, QUICKLY, SETTINGS,
     harness::{Cluster, wait_at_most},
     repair_speed::RepairWatch,
+    shared::{Filled, QUICKLY, SETTINGS},
 };
 
 const NODES: usize = 7;

@@ -74,6 +74,12 @@ impl SmallDisk {
         self.0.path()
     }
 
+    /// Bytes that nobody has.
+    pub fn free_bytes(&self) -> u64 {
+        let space = rustix::fs::statvfs(self.path()).expect("it is there");
+        space.f_bavail * space.f_frsize
+    }
+
     /// Takes the last byte, as others do who write beside a node.
     pub fn fill(&self) {
         let mut ballast = File::create(self.path().join("ballast")).expect("room for a name");

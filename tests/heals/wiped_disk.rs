@@ -6,9 +6,8 @@ use std::{path::Path, time::Instant};
 use serde_json::{Value, json};
 
 use crate::{
-    Filled, QUICK, QUICKLY, SETTINGS,
     harness::{Cluster, Signal, get_json, wait_at_most},
-    items_placed,
+    shared::{Filled, QUICK, QUICKLY, SETTINGS, items_placed},
 };
 
 const WIPED: &str = "storage-node-4";

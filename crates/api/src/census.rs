@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vstack_types::{ChunkId, VideoId};
 
-use crate::WallTime;
+use crate::{
+    WallTime,
+    metadata::{NodeInfo, NodeList, NodeStatus},
+};
 
 /// How everything stands, in one word. The worst of what is known, and never `healthy` while something is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -14,6 +17,9 @@ pub enum Health {
     Healthy,
     /// Nothing is known to be wrong, and not everything was counted; or this service started just now.
     Counting,
+    /// Everything known is as it should be, and nodes keep chunks that nothing known explains: of a film of which the
+    /// metadata service knows nothing, as when its database is an older one.
+    Unexplained,
     /// Some chunks survive fewer losses of nodes than they should.
     UnderReplicated,
     /// Some chunks do not survive the next loss of a node.
@@ -22,6 +28,22 @@ pub enum Health {
     OutOfReach,
     /// Some chunks cannot be read any more.
     Lost,
+}
+
+impl Health {
+    /// Everything was counted, and is as it should be. Where it is still counted, that is not known.
+    pub const fn is_well(self) -> bool {
+        matches!(self, Self::Healthy)
+    }
+}
+
+impl NodeList {
+    /// All of them take part and are heard of, there are some, and none asks to take part and may not. With
+    /// [`Health::is_well`], what may be called a healthy cluster.
+    pub fn is_well(&self) -> bool {
+        let takes_part = |node: &NodeInfo| node.trusted && node.status == NodeStatus::Healthy;
+        !self.nodes.is_empty() && self.refused.is_empty() && self.nodes.iter().all(takes_part)
+    }
 }
 
 /// How many chunks stand how.
@@ -85,6 +107,8 @@ pub struct VideoCensus {
     pub at: WallTime,
     /// Of its chunks that are not whole, those that were asked for.
     pub video: VideoStanding,
+    /// Of its chunks, what is kept that nothing known explains; as many as [`Census::orphans`] has of it.
+    pub orphans: Vec<Orphan>,
 }
 
 /// What was counted of one node.
@@ -190,6 +214,12 @@ pub struct Repair {
     pub what: String,
     /// How the chunk stood.
     pub why: String,
+    /// What made it necessary, for people: which node is gone, leaves, or has a copy that is harmed.
+    #[serde(default)]
+    pub reason: String,
+    /// Who gets bytes by it, by their labels.
+    #[serde(default)]
+    pub to: Vec<String>,
     /// When it began.
     pub began: WallTime,
     /// How long it took, in seconds; none while it goes on.
@@ -219,6 +249,8 @@ pub struct HarmedCopies {
 /// `GET /repairs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Repairs {
+    /// Chunks are mended at all: with `REPAIRS=false` they are only counted.
+    pub enabled: bool,
     /// Chunks that wait to be mended; of very many, the first ten thousand are counted.
     pub waiting: u64,
     /// Being mended now.

@@ -122,7 +122,7 @@ pub const CENSUS_FIRST: Target = Target::new(
     Bound::AtMost(30.0),
     "s",
 );
-/// Of the metadata service's process, at rest and with uploads.
+/// Of the processes of the metadata service and all storage nodes, at rest; with uploads of the metadata service's alone.
 pub const CENSUS_SHARE: Target = Target::new(
     "processor time that keeping the census takes, of one core",
     Bound::Below(2.0),
@@ -136,6 +136,11 @@ pub const IDLE_TOTAL: Target = Target::new(
 );
 /// Holding nothing.
 pub const IDLE_NODE: Target = Target::new("idle memory of the largest storage node", Bound::AtMost(32.0), "MiB");
+
+/// A chunk of 2 MiB at 3+2, one thread.
+pub const CODING_ENCODE: Target = Target::new("coding a chunk, to ISA-L", Bound::AtMost(1.1), "x");
+/// The same.
+pub const CODING_REBUILD: Target = Target::new("making two data shards anew, to ISA-L", Bound::AtMost(1.1), "x");
 
 #[cfg(test)]
 mod tests {

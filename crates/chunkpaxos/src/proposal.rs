@@ -43,6 +43,9 @@ pub enum Refusal {
     /// It is gone for ever.
     #[error("the chunk was deleted; a new upload needs a new id")]
     Deleted,
+    /// Its deletion was decided, or only begun, and is not completed by one who spares ([`crate::Proposer::sparing`]).
+    #[error("its deletion was begun, or decided")]
+    Spared,
     /// Something else was decided first.
     #[error("another placement was decided")]
     Taken(Box<Placement>),

@@ -53,6 +53,7 @@ pub struct Proposer {
     pub(crate) initial: Vec<NodeRef>,
     pub(crate) change: Change,
     pub(crate) expected: Option<u64>,
+    pub(crate) spares: bool,
     /// Rounds up to this one were seen or used.
     pub(crate) round: u64,
     pub(crate) attempt: u32,
@@ -95,6 +96,7 @@ impl Proposer {
             initial,
             change,
             expected: None,
+            spares: false,
             round: 0,
             attempt: 0,
             known: None,
@@ -114,6 +116,14 @@ impl Proposer {
     #[must_use]
     pub const fn expecting(mut self, version: u64) -> Self {
         self.expected = Some(version);
+        self
+    }
+
+    /// Completes no deletion, and tells nobody of one: for who knows that the chunk is wanted. What may have been decided
+    /// is left for those who do not.
+    #[must_use]
+    pub const fn sparing(mut self) -> Self {
+        self.spares = true;
         self
     }
 

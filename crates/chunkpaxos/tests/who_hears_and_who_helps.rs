@@ -1,7 +1,9 @@
 //! What the exhaustive model found missing in the proposer, each as the shortest exchange that shows it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use vstack_chunkpaxos::{Action, Ballot, Change, Layout, Placement, Proposer, Reply, Request, Shard, Stage, Vote};
+use vstack_chunkpaxos::{
+    Action, Ballot, Change, Layout, Outcome, Placement, Proposer, Refusal, Reply, Request, Shard, Stage, Vote,
+};
 use vstack_types::{Digest, NodeRef, NodeUuid, ProcessUuid};
 
 fn node(n: u8) -> NodeRef {
@@ -154,4 +156,48 @@ fn late_silence_about_the_promise_takes_nobody_from_the_vote() {
     create.on_copied(node(3), ballot, true);
     let last = create.on_reply(node(3), ballot, Reply::Accepted { ballot });
     assert!(matches!(last.last(), Some(Action::Finish(_))), "two voted: {last:?}");
+}
+
+/// A deletion is neither completed nor told by who knows that the chunk is wanted, whether it was decided or only begun.
+#[test]
+fn one_that_spares_completes_no_deletion_and_tells_nobody() {
+    let deleted = Layout::Deleted {
+        nodes: [1, 2, 3].map(node).to_vec(),
+    };
+    let deletion = vote(deleted, None);
+    for decided in [false, true] {
+        for change in [Change::Read, Change::Settle, Change::TurnBack] {
+            let mut spares = proposer(change).sparing();
+            spares.retry();
+            let ballot = spares.ballot();
+            let reply = promise(&spares, &deletion, decided);
+            let mut actions = spares.on_reply(node(1), ballot, reply.clone());
+            actions.extend(spares.on_reply(node(2), ballot, reply));
+            assert_eq!(actions, [Action::Finish(Outcome::Refused(Refusal::Spared))]);
+        }
+    }
+    // Whatever else was begun is completed as ever.
+    let moved = vote(replicated([1, 2, 4]), Some(replicated([1, 2, 3])));
+    let mut spares = proposer(Change::Read).sparing();
+    spares.retry();
+    let ballot = spares.ballot();
+    let reply = promise(&spares, &moved, false);
+    spares.on_reply(node(1), ballot, reply);
+    let nothing = Reply::Promise {
+        ballot,
+        accepted: None,
+        decided: false,
+        holds: false,
+    };
+    let completed = spares.on_reply(node(2), ballot, nothing);
+    let accepts = completed.iter().filter(|action| {
+        matches!(
+            action,
+            Action::Send {
+                request: Request::Accept { .. },
+                ..
+            }
+        )
+    });
+    assert_ne!(accepts.count(), 0, "{completed:?}");
 }

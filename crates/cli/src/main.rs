@@ -37,9 +37,14 @@ enum Command {
     Upload(commands::upload::Options),
     /// List the videos.
     Ls(commands::ls::Options),
-    /// Show how services and nodes are doing.
+    /// Show how services and nodes are doing, and how whole what is stored is.
+    ///
+    /// Exit code 0: everything runs, was counted and is as it should be; 1: something is not, or is not known. After a
+    /// start it takes a moment until everything is counted.
     Status(commands::status::Options),
     /// Show how whole everything is that is stored, and name what is not.
+    ///
+    /// Exit code 0: everything was counted and is as it should be; 1: something is not, or is not known.
     Census(commands::census::Options),
     /// Show what is being mended, and was.
     Repairs(commands::repairs::Options),
@@ -96,15 +101,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(options) => up::run(options),
         Command::Upload(options) => tool(|stop| commands::upload::run(options, stop)),
-        Command::Ls(options) => tool(|_stop| commands::ls::run(options)),
+        Command::Ls(options) => tool(|stop| commands::ls::run(options, stop)),
         Command::Status(options) => tool(|stop| commands::status::run(options, stop)),
         Command::Census(options) => tool(|stop| commands::census::run(options, stop)),
         Command::Repairs(options) => tool(|stop| commands::repairs::run(options, stop)),
         Command::Drain(options) => tool(|stop| commands::membership::drain(options, stop)),
-        Command::Activate(options) => tool(|_stop| commands::membership::activate(options)),
+        Command::Activate(options) => tool(|stop| commands::membership::activate(options, stop)),
         Command::Remove(options) => tool(|stop| commands::membership::remove(options, stop)),
         Command::Rebalance(options) => tool(|stop| commands::membership::rebalance(options, stop)),
-        Command::Rm(options) => tool(|_stop| commands::rm::run(options)),
+        Command::Rm(options) => tool(|stop| commands::rm::run(options, stop)),
         Command::Logs(options) => tool(|stop| commands::logs::run(options, stop)),
         Command::Node(commands::node::Command::Adopt(options)) => commands::node::adopt(&options),
         Command::Node(command) => tool(|stop| commands::node::run(command, stop)),

@@ -7,6 +7,7 @@
 mod error;
 mod event_parser;
 mod http;
+mod make;
 mod metadata;
 mod node;
 mod propose;
@@ -17,6 +18,7 @@ mod wire;
 pub use error::ClientError;
 pub use event_parser::{EventParser, EventTooLong, ServerEvent};
 pub use http::{HttpClient, Timeouts};
+pub use make::{Made, Make, ShardAt, ShardsAt, Want};
 pub use metadata::MetadataClient;
 pub use node::{Holder, NodeClient, Ping, Proved, Pull};
 pub use propose::{Effort, NodeUrls, ProposeError, Proposed, propose, propose_counting};

@@ -17,6 +17,7 @@ use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId, ambient, limi
 use crate::{
     ClientError, HttpClient,
     http::{ClusterAnswer, ClusterRequest, Moves, read_bounded},
+    make::{Made, Make},
     propose::{TRAILING_MAX, Trailing},
 };
 
@@ -218,6 +219,35 @@ impl NodeClient {
             .await?;
         answer.verify(&self.http, b"")?;
         expect_success(&answer)
+    }
+
+    /// Has a node gather a chunk and store items made of it; gives their digests.
+    ///
+    /// # Errors
+    /// When they are not known to be there now.
+    pub async fn make(&self, at: &Holder, chunk: &ChunkId, make: &Make) -> Result<Made, ClientError> {
+        let bad = |url: &str, error: serde_json::Error| ClientError::BadAnswer {
+            url: url.to_owned(),
+            reason: error.to_string(),
+        };
+        let body = serde_json::to_vec(make).map_err(|error| bad(&at.url, error))?;
+        let answer = self
+            .http
+            .cluster(ClusterRequest {
+                moves: Moves::ChunkBetweenNodes,
+                method: Method::POST,
+                base: &at.url,
+                path: &format!("/paxos/{chunk}/make"),
+                query: String::new(),
+                node: at.node.to_string(),
+                payload: &body,
+                vote: None,
+                body: Bytes::copy_from_slice(&body),
+            })
+            .await?;
+        answer.verify(&self.http, &answer.body)?;
+        expect_success(&answer)?;
+        serde_json::from_slice(&answer.body).map_err(|error| bad(&answer.url, error))
     }
 
     /// Puts an item's bytes, without a vote.

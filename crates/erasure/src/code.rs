@@ -19,13 +19,13 @@ pub trait Code: Debug + Send + Sync {
     /// How many shards it makes and needs.
     fn shape(&self) -> Shape;
 
-    /// The parity shards of all data shards, which are in order and equally long, and not empty.
-    fn parity(&self, data: &[&[u8]]) -> Vec<Vec<u8>>;
+    /// Writes the parity shards of all data shards, which are in order. All are equally long, and not empty.
+    fn parity(&self, data: &[&[u8]], parity: &mut [&mut [u8]]);
 
-    /// The data shards, from any of the code's shards in their places; those that are there come first to be used as
-    /// they are. Parity that is missing stays so.
+    /// Writes the data shards that are not there, given all of the code's shards in their places, each with whether it is
+    /// there. Parity that is not there stays so.
     ///
     /// # Errors
     /// Too few are there.
-    fn data(&self, shards: &mut [Option<Vec<u8>>]) -> Result<(), TooFew>;
+    fn data(&self, shards: &mut [(&mut [u8], bool)]) -> Result<(), TooFew>;
 }

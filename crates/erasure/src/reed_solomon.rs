@@ -1,6 +1,6 @@
 //! The code that is used.
 
-use rustfs_erasure_codec::galois_8;
+use rustfs_erasure_codec::{CodecOptions, galois_8};
 
 use crate::{Code, Shape, TooFew};
 
@@ -16,7 +16,9 @@ pub struct ReedSolomon {
 impl ReedSolomon {
     /// Of this shape.
     pub fn new(shape: Shape) -> Self {
-        let code = galois_8::ReedSolomon::new(shape.data().into(), shape.parity().into());
+        // There is other work beside it: a chunk takes less time than another thread to be woken.
+        let options = CodecOptions::builder().max_parallel_jobs(1).build();
+        let code = galois_8::ReedSolomon::with_options(shape.data().into(), shape.parity().into(), options);
         Self {
             shape,
             code: code.expect("any shape up to 16+16 is one of a code over 256 elements"),
@@ -29,16 +31,13 @@ impl Code for ReedSolomon {
         self.shape
     }
 
-    fn parity(&self, data: &[&[u8]]) -> Vec<Vec<u8>> {
-        let len = data.first().map_or(0, |shard| shard.len());
-        let mut parity = vec![vec![0; len]; self.shape.parity().into()];
-        let encoded = self.code.encode_sep(data, &mut parity);
-        encoded.expect("as many data shards as the shape has, all of the same length");
-        parity
+    fn parity(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
+        let encoded = self.code.encode_sep(data, parity);
+        encoded.expect("as many shards as the shape has, all of the same length");
     }
 
-    fn data(&self, shards: &mut [Option<Vec<u8>>]) -> Result<(), TooFew> {
-        let have = shards.iter().flatten().count();
+    fn data(&self, shards: &mut [(&mut [u8], bool)]) -> Result<(), TooFew> {
+        let have = shards.iter().filter(|(_, is_there)| *is_there).count();
         let need = usize::from(self.shape.data());
         if have < need {
             return Err(TooFew { have, need });

@@ -29,12 +29,21 @@ pub enum ReadError {
 /// All shards of a chunk that is not empty, in order. The data shards share its memory but for the last ones.
 pub fn encode(code: &dyn Code, chunk: &Bytes) -> Vec<Bytes> {
     let mut shards = split(code.shape(), chunk);
-    let parity = {
-        let data: Vec<&[u8]> = shards.iter().map(AsRef::as_ref).collect();
-        code.parity(&data)
-    };
-    shards.extend(parity.into_iter().map(Bytes::from));
+    let parity = parity(code, &shards);
+    shards.extend(parity);
     shards
+}
+
+fn parity(code: &dyn Code, data: &[Bytes]) -> Vec<Bytes> {
+    let data: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
+    let len = data.first().map_or(0, |shard| shard.len());
+    // All in one piece: it is large enough for memory of its own.
+    let mut memory = BytesMut::zeroed(len * usize::from(code.shape().parity()));
+    let mut parity: Vec<&mut [u8]> = memory.chunks_exact_mut(len).collect();
+    code.parity(&data, &mut parity);
+    let memory = memory.freeze();
+    let shard = |index: u8| memory.slice(usize::from(index) * len..(usize::from(index) + 1) * len);
+    (0..code.shape().parity()).map(shard).collect()
 }
 
 /// The data shards.
@@ -69,24 +78,26 @@ pub fn read(code: &dyn Code, size: usize, sha256: Digest, have: &[(u8, Bytes)]) 
             shape,
         })? = Some(shard);
     }
-    let mut chunk = BytesMut::with_capacity(shape.shard_len(size) * usize::from(shape.data()));
-    if let Some(data) = shards[..shape.data().into()]
-        .iter()
-        .copied()
-        .collect::<Option<Vec<_>>>()
-    {
-        for shard in data {
-            chunk.extend_from_slice(shard);
+    let (data, len) = (usize::from(shape.data()), shape.shard_len(size));
+    let (of_data, of_parity) = shards.split_at(data);
+    let mut chunk = BytesMut::zeroed(len * data);
+    for (place, shard) in chunk.chunks_exact_mut(len).zip(of_data) {
+        if let Some(shard) = shard {
+            place.copy_from_slice(shard);
         }
-    } else {
-        let mut shards: Vec<Option<Vec<u8>>> = shards
-            .into_iter()
-            .map(|shard| shard.map(|shard| shard.to_vec()))
+    }
+    if of_data.iter().any(Option::is_none) {
+        let is_there: Vec<bool> = shards.iter().map(Option::is_some).collect();
+        // Of parity only what is there is looked at.
+        let mut copies: Vec<Vec<u8>> = of_parity
+            .iter()
+            .map(|shard| shard.map_or_else(Vec::new, |shard| shard.to_vec()))
             .collect();
+        let places = chunk
+            .chunks_exact_mut(len)
+            .chain(copies.iter_mut().map(Vec::as_mut_slice));
+        let mut shards: Vec<(&mut [u8], bool)> = places.zip(is_there).collect();
         code.data(&mut shards)?;
-        for shard in shards[..shape.data().into()].iter().flatten() {
-            chunk.extend_from_slice(shard);
-        }
     }
     chunk.truncate(size);
     if Digest::of(&chunk) != sha256 {
@@ -101,8 +112,7 @@ pub fn remake(code: &dyn Code, chunk: &Bytes, index: u8) -> Option<Bytes> {
     if index < code.shape().data() {
         return Some(shards.swap_remove(index.into()));
     }
-    let data: Vec<&[u8]> = shards.iter().map(AsRef::as_ref).collect();
-    let mut parity = code.parity(&data);
+    let mut parity = parity(code, &shards);
     let at = usize::from(index - code.shape().data());
-    (at < parity.len()).then(|| parity.swap_remove(at).into())
+    (at < parity.len()).then(|| parity.swap_remove(at))
 }

@@ -238,7 +238,7 @@ fn refuses(state: Option<&Placement>, change: &Change, refusal: &Refusal) -> boo
             Change::Move { to } if current.prev.is_none() => to.is_deleted() || to.check() == Err(*error),
             _ => false,
         },
-        Refusal::Nothing | Refusal::Deleted | Refusal::Version(_) => false,
+        Refusal::Nothing | Refusal::Deleted | Refusal::Spared | Refusal::Version(_) => false,
     }
 }
 

@@ -239,7 +239,9 @@ pub fn admit(known: Known<'_>, claim: Claim<'_>, now: Timestamp, node_timeout: D
         let registered = before.map_or(&request.node_url, |before| &before.url);
         return Err(Refusal::Twin(registered.clone()));
     }
-    if disk.is_some_and(|log| log.role == NodeRole::Removed) {
+    if disk.is_some_and(|log| log.role == NodeRole::Removed)
+        && !vstack_types::planted!("a disk that was taken out comes back")
+    {
         return Err(Refusal::Removed);
     }
     if let Some(log) = disk {
@@ -293,6 +295,7 @@ pub fn admit(known: Known<'_>, claim: Claim<'_>, now: Timestamp, node_timeout: D
         version: request.version.clone(),
         last_heartbeat: Some(now),
         disk_percent: before.map_or(0.0, |before| before.disk_percent),
+        disk_free: before.and_then(|before| before.disk_free),
         chunk_count: before.map_or(0, |before| before.chunk_count),
         trusted,
         went_back: false,

@@ -29,6 +29,8 @@ const DEADLINE: Duration = Duration::from_secs(8);
 /// How long a node may take to say whether it has the bytes, or to fetch them.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 const PULL_TIMEOUT: Duration = Duration::from_secs(20);
+/// That somebody is at a video is written down only so often: it is a sync, and matters once in a day.
+const TOUCH_EVERY: Duration = Duration::from_secs(600);
 
 fn conflict(detail: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Conflict, detail)
@@ -69,6 +71,7 @@ pub(crate) async fn commit(app: &App, chunk: ChunkId, request: CommitChunk) -> A
             video.status.as_str()
         )));
     }
+    touch(app, &video).await?;
     let nodes = app.registered().await?;
     let urls = registry::node_urls(&nodes);
     let commit = Commit {
@@ -96,6 +99,16 @@ pub(crate) async fn commit(app: &App, chunk: ChunkId, request: CommitChunk) -> A
     // The group was fixed by an earlier chunk; this one was put elsewhere and is moved there.
     let moved = commit.move_to(&video, &created, named).await;
     Ok(commit.committed(&moved.unwrap_or(created)))
+}
+
+/// Somebody is at the video, whatever comes of this commit: it is none that nobody cares for any more.
+async fn touch(app: &App, video: &Video) -> ApiResult<()> {
+    let now = app.now();
+    let a_scripts = video.owner.is_none() && video.status == VideoStatus::Uploading;
+    if a_scripts && now.since(video.touched_at) >= TOUCH_EVERY {
+        app.store.touch_video(video.id, now).await.map_err(store_error)?;
+    }
+    Ok(())
 }
 
 fn check(chunk: &ChunkId, request: &CommitChunk) -> ApiResult<()> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vstack_api::metadata::{NodeRole, NodeStatus};
-use vstack_types::{NodeRef, NodeUuid};
+use vstack_types::{NodeRef, NodeUuid, Timestamp};
 
 use crate::{
     app::App,
@@ -14,6 +14,7 @@ use crate::{
 /// Who votes no more, ever.
 pub(crate) struct GivenUp {
     roles: BTreeMap<NodeUuid, NodeRole>,
+    said: BTreeMap<NodeUuid, Timestamp>,
     up: BTreeSet<NodeUuid>,
     /// Whoever is there could be heard since this service listens.
     heard: bool,
@@ -27,6 +28,7 @@ impl GivenUp {
         let up = nodes.iter().filter(is_up);
         Ok(Self {
             roles: app.store.roles().await?,
+            said: app.store.given_up().await?,
             up: up.filter_map(|node| Some(node.acceptor?.uuid)).collect(),
             heard: app.upkeep.everybody_was_heard(),
         })
@@ -48,9 +50,9 @@ impl GivenUp {
     }
 
     /// Whether this acceptor is one of them. A disk that is sealed votes no more though it is there; one that is only to
-    /// be removed may vote until it is, if it is there.
+    /// be removed may vote until it is, unless it did not answer when that was asked for, and does not now.
     pub(crate) fn has(&self, node: NodeRef) -> bool {
-        let is_to_go = self.roles.get(&node.uuid) == Some(&NodeRole::Removing);
+        let is_to_go = self.roles.get(&node.uuid) == Some(&NodeRole::Removing) && self.said.contains_key(&node.uuid);
         self.is_sealed(node) || (is_to_go && self.heard && !self.up.contains(&node.uuid))
     }
 }

@@ -173,6 +173,7 @@ mod tests {
             version: String::new(),
             last_heartbeat: None,
             disk_percent: 0.0,
+            disk_free: None,
             chunk_count: 0,
             trusted: true,
             went_back: false,

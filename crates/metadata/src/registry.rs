@@ -7,7 +7,7 @@ use std::{
 
 use vstack_api::{
     WallTime,
-    metadata::{NodeInfo, NodeStatus, NodeSummary},
+    metadata::{NodeInfo, NodeRole, NodeStatus, NodeSummary},
 };
 use vstack_client::NodeUrls;
 use vstack_placement::{Candidate, Liveness};
@@ -23,14 +23,26 @@ pub fn normal_url(url: &str) -> &str {
 /// A heartbeat that lies further ahead was noted by a clock that was set back since, and says nothing.
 const AHEAD_MAX: Duration = Duration::from_millis(HEARTBEAT_AHEAD_MS.unsigned_abs());
 
+/// For how long nothing was heard of a node at `now`; none of one that was never heard of.
+fn silence(node: &Node, now: Timestamp) -> Option<Duration> {
+    let last = node.last_heartbeat.filter(|last| last.since(now) <= AHEAD_MAX);
+    last.map(|last| now.since(last))
+}
+
 /// How a node is doing at `now`: degraded after half of `node_timeout` in silence, down after all of it.
 pub fn status(node: &Node, now: Timestamp, node_timeout: Duration) -> NodeStatus {
-    let last = node.last_heartbeat.filter(|last| last.since(now) <= AHEAD_MAX);
-    match last.map(|last| now.since(last)) {
+    match silence(node, now) {
         Some(silence) if silence <= node_timeout / 2 => NodeStatus::Healthy,
         Some(silence) if silence <= node_timeout => NodeStatus::Degraded,
         Some(_) | None => NodeStatus::Down,
     }
+}
+
+/// Whether a node that nothing shows to belong to the cluster was silent for so long that nobody waits for it. What is
+/// remembered of its disk has the last word.
+pub fn is_missed_by_nobody(node: &Node, now: Timestamp, patience: Duration) -> bool {
+    let belongs = node.trusted || node.went_back || node.log_seq > 0 || node.role != NodeRole::Active;
+    !belongs && silence(node, now).is_none_or(|silence| silence >= patience)
 }
 
 /// A node as `GET /nodes/all` shows it.
@@ -67,21 +79,31 @@ pub fn summary(nodes: &[Node], now: Timestamp, node_timeout: Duration) -> NodeSu
     summary
 }
 
-/// The nodes as placement sees them. Nobody counts on the votes of those whose disks are `mute`: nothing new goes there.
+/// The nodes as placement sees them. Nobody counts on the votes of those whose disks are `mute`, nor of who is to go for
+/// good and is not there: nothing new goes there.
 pub fn candidates(nodes: &[Node], mute: &BTreeSet<NodeRef>, now: Timestamp, node_timeout: Duration) -> Vec<Candidate> {
     let candidate = |node: &Node| {
         let acceptor = node.acceptor?;
+        let liveness = match status(node, now, node_timeout) {
+            NodeStatus::Healthy => Liveness::Healthy,
+            NodeStatus::Degraded => Liveness::Degraded,
+            NodeStatus::Down => Liveness::Down,
+        };
+        let is_mute = mute.contains(&acceptor)
+            || match node.role {
+                NodeRole::Active | NodeRole::Draining => false,
+                NodeRole::Removing => liveness == Liveness::Down,
+                NodeRole::Sealed | NodeRole::Removed => true,
+            };
         Some(Candidate {
             node: acceptor,
             zone: node.zone.clone(),
             disk_percent: node.disk_percent,
-            liveness: match status(node, now, node_timeout) {
-                NodeStatus::Healthy => Liveness::Healthy,
-                NodeStatus::Degraded => Liveness::Degraded,
-                NodeStatus::Down => Liveness::Down,
-            },
+            disk_free: node.disk_free,
+            liveness,
             trusted: node.trusted,
-            leaving: node.role.is_leaving() || mute.contains(&acceptor),
+            leaving: is_mute || node.role.is_leaving(),
+            mute: is_mute,
         })
     };
     nodes.iter().filter_map(candidate).collect()
@@ -143,10 +165,11 @@ mod tests {
             version: "1".into(),
             last_heartbeat: seconds_ago.map(|seconds| Timestamp(NOW.0 - seconds * 1_000)),
             disk_percent: 0.0,
+            disk_free: None,
             chunk_count: 0,
             trusted: false,
             went_back: false,
-            role: vstack_api::metadata::NodeRole::Active,
+            role: NodeRole::Active,
         }
     }
 
@@ -166,5 +189,62 @@ mod tests {
         assert_eq!(status(&heard(None), NOW, TIMEOUT), NodeStatus::Down);
         assert_eq!(after(-10), NodeStatus::Healthy, "clocks drift");
         assert_eq!(after(-100), NodeStatus::Down, "the clock was set back");
+    }
+
+    #[test]
+    fn a_node_that_never_proved_itself_is_missed_for_a_while() {
+        let day = Duration::from_secs(86_400);
+        let is_missed = |node: &Node| !is_missed_by_nobody(node, NOW, day);
+        assert_eq!(
+            [Some(86_399), Some(86_400), None, Some(-100)].map(|silent| is_missed(&heard(silent))),
+            [true, false, false, false]
+        );
+        let long_silent = heard(Some(1_000_000));
+        let belongs = [
+            Node {
+                trusted: true,
+                ..long_silent.clone()
+            },
+            Node {
+                log_seq: 1,
+                ..long_silent.clone()
+            },
+            Node {
+                went_back: true,
+                ..long_silent.clone()
+            },
+            Node {
+                role: NodeRole::Draining,
+                ..long_silent
+            },
+        ];
+        assert!(belongs.iter().all(is_missed));
+    }
+
+    #[test]
+    fn no_votes_are_counted_on_that_will_not_come() {
+        let acceptor = NodeRef::first(NodeUuid::from_bytes([1; 16]));
+        let candidate = |role, seconds_ago, mute: &BTreeSet<NodeRef>| {
+            let node = Node {
+                acceptor: Some(acceptor),
+                disk_free: Some(7),
+                role,
+                ..heard(Some(seconds_ago))
+            };
+            candidates(&[node], mute, NOW, TIMEOUT).remove(0)
+        };
+        let nobody = BTreeSet::new();
+        let flags = |role, seconds_ago| {
+            let candidate = candidate(role, seconds_ago, &nobody);
+            (candidate.leaving, candidate.mute)
+        };
+        assert_eq!(flags(NodeRole::Active, 90), (false, false));
+        assert_eq!(flags(NodeRole::Draining, 90), (true, false), "it may be back");
+        assert_eq!(flags(NodeRole::Removing, 0), (true, false));
+        assert_eq!(flags(NodeRole::Removing, 90), (true, true));
+        assert_eq!(flags(NodeRole::Sealed, 0), (true, true));
+        let lost_votes = candidate(NodeRole::Active, 0, &[acceptor].into());
+        assert!(lost_votes.leaving && lost_votes.mute);
+        assert_eq!(lost_votes.disk_free, Some(7));
     }
 }

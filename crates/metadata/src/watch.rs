@@ -284,6 +284,7 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
     };
     let beat = NodeBeat {
         disk_percent: health.disk_usage,
+        disk_free: None,
         chunk_count: health.chunk_count,
         log_seq: None,
         at: app.now(),

@@ -1,8 +1,9 @@
 //! A database of every version there was is opened by this one, and keeps what it knows.
 //!
 //! Of videos, groups and chunks: everything. A reaping that was under way before passes were counted as confirming is
-//! not taken for confirmed. Of nodes: label, addresses, disk, trust, when they were last heard of; of their disks, how
-//! far the log reached and that it went back, from then on whoever takes their place. A disk that never told of its log
+//! not taken for confirmed. What is in the trash is kept as long as it was to be, and a script that is at a video has
+//! the whole time again. Of nodes: label, addresses, disk, trust, when they were last heard of; of their disks, how far
+//! the log reached and that it went back, from then on whoever takes their place. A disk that never told of its log
 //! leaves no trace. No process is known of any, so that each registers again at its next heartbeat.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the store fails the test")]
@@ -30,7 +31,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The versions there were, each by how the checksum of its migration begins. What was released is never edited: a
 /// database that has it would be refused.
-const VERSIONS: [(i64, &str); 10] = [
+const VERSIONS: [(i64, &str); 11] = [
     (1, "5d930956"),
     (2, "89110456"),
     (3, "c96bc1f8"),
@@ -41,6 +42,7 @@ const VERSIONS: [(i64, &str); 10] = [
     (8, "6e2c7667"),
     (9, "e61e9a39"),
     (10, "90707146"),
+    (11, "c474f083"),
 ];
 
 /// A node; `log_seq` stood beside it before version 4.
@@ -49,14 +51,22 @@ const NODE: &str = "INSERT INTO nodes (node_id, node_url, public_url, disk_uuid,
 const NODE_WITH_LOG: &str = "INSERT INTO nodes (node_id, node_url, public_url, disk_uuid, incarnation, zone, version, \
      last_heartbeat, disk_percent, chunk_count, trusted, log_seq) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)";
 
-/// A video that plays, and one that failed: the same in every version so far.
+/// A video that plays, one that failed, and one that a script is at: the same in every version so far.
 const VIDEOS: &str = "INSERT INTO videos (video_id, title, title_folded, duration_sec, status, version, created_at, \
      fail_reason, reap_state, reap_attempts, reap_next_at) VALUES \
      ('01010101-0101-0101-0101-010101010101', 'Plays', 'plays', 5, 'active', 3, 1000, NULL, 'not_due', 0, 0), \
-     ('02020202-0202-0202-0202-020202020202', 'Failed', 'failed', 0, 'failed', 2, 2000, 'no audio', 'due', 4, 9000)";
+     ('02020202-0202-0202-0202-020202020202', 'Failed', 'failed', 0, 'failed', 2, 2000, 'no audio', 'due', 4, 9000), \
+     ('03030303-0303-0303-0303-030303030303', 'Begun', 'begun', 0, 'uploading', 1, 3000, NULL, 'not_due', 0, 0)";
+
+/// One in the trash, since there is one.
+const TRASHED: &str = "INSERT INTO videos (video_id, title, title_folded, duration_sec, status, version, created_at, \
+     trash_until) VALUES \
+     ('04040404-0404-0404-0404-040404040404', 'Deleted', 'deleted', 5, 'deleted', 4, 4000, 40000000000)";
 
 const PLAYS: VideoId = VideoId::from_bytes([1; 16]);
 const FAILED: VideoId = VideoId::from_bytes([2; 16]);
+const BEGUN: VideoId = VideoId::from_bytes([3; 16]);
+const DELETED: VideoId = VideoId::from_bytes([4; 16]);
 
 fn disk(n: u8) -> NodeUuid {
     NodeUuid::from_bytes([n; 16])
@@ -152,6 +162,17 @@ async fn fill(database: &mut SqliteConnection, version: i64) {
     if version >= 3 {
         run(database, "UPDATE videos SET reap_confirms = 1 WHERE reap_state = 'due'").await;
     }
+    if version >= 8 {
+        run(database, TRASHED).await;
+    }
+    if version >= 11 {
+        run(
+            database,
+            "UPDATE videos SET touched_at = 3500 WHERE status = 'uploading'",
+        )
+        .await;
+        run(database, "UPDATE videos SET trashed_at = 5000 WHERE status = 'deleted'").await;
+    }
     let went_back = match version {
         1 => return,
         2 | 3 => "UPDATE nodes SET went_back = 1 WHERE node_id = 'b'",
@@ -204,6 +225,7 @@ fn nodes(went_back_known: bool) -> [Node; 4] {
         version: "0.1.0".into(),
         last_heartbeat: Some(Timestamp(i64::from(n) * 1_000)),
         disk_percent: 0.0,
+        disk_free: None,
         chunk_count: 0,
         trusted: false,
         went_back: false,
@@ -292,6 +314,7 @@ async fn its_nodes_register_again_before_their_heartbeats_count() {
         let store = SqliteStore::open(&path).await.unwrap();
         let beat = |process| NodeBeat {
             disk_percent: 50.0,
+            disk_free: None,
             chunk_count: 5,
             log_seq: Some(80),
             at: Timestamp(5_000),
@@ -342,6 +365,29 @@ async fn its_videos_groups_and_chunks_are_all_there() {
             next_at: Timestamp(9_000),
         };
         assert_eq!(failed.reap, due, "version {version}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn its_trash_and_its_scripts_have_their_time() {
+    for (version, _) in VERSIONS {
+        let (_directory, path) = left_by(version).await;
+        let store = SqliteStore::open(&path).await.unwrap();
+        let touched_at = store.video(BEGUN).await.unwrap().unwrap().touched_at;
+        if version >= 11 {
+            assert_eq!(touched_at, Timestamp(3_500));
+        } else {
+            // It was migrated just now, in this decade or a later one.
+            assert!(touched_at > Timestamp(1_577_836_800_000), "version {version}");
+        }
+        let deleted = store.video(DELETED).await.unwrap();
+        let trashed = Reap::Trashed {
+            since: Timestamp(if version >= 11 { 5_000 } else { 8_464_000_000 }),
+            until: Timestamp(40_000_000_000),
+        };
+        let expected = (version >= 8).then_some(trashed);
+        assert_eq!(deleted.map(|video| video.reap), expected, "version {version}");
         store.close().await;
     }
 }

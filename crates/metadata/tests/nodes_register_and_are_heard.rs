@@ -2,11 +2,11 @@
 
 mod cluster;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cluster::{SECRET, Service, TestNode, eventually, memory};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use vstack_api::metadata::{DamageTold, DamagedChunk, Heartbeat, NodeStatus, TOLD_CHUNKS_MAX};
 use vstack_types::Digest;
 
@@ -205,6 +205,120 @@ async fn damage_is_told_with_a_heartbeat_and_shown_with_the_node() {
         .collect();
     let refused = cluster.heartbeat("node-1", &beat(many, vec![])).await;
     assert_eq!(refused.expect_err("too many").status(), Some(400));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_tells_how_much_of_its_disk_is_free() {
+    let store = memory();
+    let service = Service::on(Arc::clone(&store), &[]).await;
+    let nodes = service.with_nodes(1).await;
+    let beat = |disk_free_bytes| Heartbeat {
+        disk_free_bytes,
+        ..nodes[0].heartbeat(2)
+    };
+    let free = async || {
+        store
+            .node("node-1".into())
+            .await
+            .expect("an answer")
+            .expect("it")
+            .disk_free
+    };
+    assert_eq!(free().await, None);
+    let many = Some(3_000_000_000_000);
+    for told in [many, None, many] {
+        let noted = service.cluster().heartbeat("node-1", &beat(told)).await;
+        assert!(noted.expect("noted").trusted);
+        assert_eq!(free().await, told);
+    }
+    let nonsense = service.cluster().heartbeat("node-1", &beat(Some(u64::MAX))).await;
+    assert_eq!(nonsense.expect_err("no disk has that").status(), Some(400));
+    assert_eq!(free().await, many);
+    let again = service.cluster().register_node(&nodes[0].registration(2)).await;
+    assert!(again.expect("registered again").trusted);
+    assert_eq!(free().await, many, "what it last said");
+    service.stop().await;
+}
+
+async fn removed(service: &Service, node: &str) -> (StatusCode, Value) {
+    let (status, info) = service.call(Method::DELETE, &format!("/nodes/{node}"), None).await;
+    (status, info["role"].clone())
+}
+
+#[tokio::test]
+async fn a_node_that_never_proved_itself_is_taken_out_at_once() {
+    let service = Service::start().await;
+    let gone = (StatusCode::OK, json!("removed"));
+    let stranger = TestNode::start(7, "another secret altogether").await;
+    // By its label and by its disk.
+    for name in [stranger.label.clone(), stranger.me.uuid.to_string()] {
+        let registered = service.client_with(None).register_node(&stranger.registration(1)).await;
+        assert!(!registered.expect("registered").trusted);
+        let drained = service.call(Method::POST, "/nodes/node-7/drain", None).await.0;
+        assert_eq!(drained, StatusCode::CONFLICT, "it holds nothing that counts");
+        assert_eq!(removed(&service, &name).await, gone);
+        assert!(node_states(&service).await.is_empty());
+        assert_eq!(removed(&service, &name).await.0, StatusCode::NOT_FOUND);
+    }
+    let script = "/nodes/register?node_url=http://127.0.0.1:1&node_id=a-script&version=1.0";
+    assert_eq!(service.call(Method::POST, script, None).await.0, StatusCode::OK);
+    assert_eq!(removed(&service, "a-script").await, gone, "it takes no votes");
+    // Who proved itself is emptied first.
+    let _nodes = service.with_nodes(1).await;
+    assert_eq!(removed(&service, "node-1").await, (StatusCode::OK, json!("removing")));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_was_given_up_is_given_up_again() {
+    let service = Service::start().await;
+    let mut first = TestNode::start(1, SECRET).await;
+    let cluster = service.cluster();
+    cluster.register_node(&first.registration(1)).await.expect("registered");
+    first.stop().await;
+    let second = TestNode::start_in_place_of(&first, 2).await;
+    cluster
+        .register_node(&second.registration(1))
+        .await
+        .expect("registered");
+    let disk = first.me.uuid.to_string();
+    for _ in 0..2 {
+        assert_eq!(removed(&service, &disk).await, (StatusCode::OK, json!("removed")));
+    }
+    assert_eq!(
+        removed(&service, "node-1").await.0,
+        StatusCode::NOT_FOUND,
+        "by its label"
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_never_proved_itself_is_forgotten_after_a_day_of_silence() {
+    // A clock is believed that went evenly for ten times as long.
+    let service = Service::on(memory(), &["--owner-timeout", "1"]).await;
+    let _nodes = service.with_nodes(1).await;
+    let register = async |n: u8| {
+        let stranger = TestNode::start(n, "another secret altogether").await;
+        let registered = service.client_with(None).register_node(&stranger.registration(1)).await;
+        assert!(!registered.expect("registered").trusted);
+        stranger
+    };
+    let _old = register(7).await;
+    service.clock.advance(Duration::from_secs(25 * 3_600));
+    let _young = register(8).await;
+    let left = eventually("one is forgotten", async || {
+        service.clock.advance(Duration::from_millis(500));
+        let labels: Vec<_> = node_states(&service)
+            .await
+            .into_iter()
+            .map(|(label, ..)| label)
+            .collect();
+        (labels.len() < 3).then_some(labels)
+    })
+    .await;
+    assert_eq!(left, ["node-1", "node-8"], "who proved itself is missed");
     service.stop().await;
 }
 

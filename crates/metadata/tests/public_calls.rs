@@ -7,7 +7,9 @@ use std::time::Duration;
 use cluster::{Service, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use vstack_types::VideoId;
+use vstack_api::WallTime;
+use vstack_metadata::ReaperPace;
+use vstack_types::{Clock as _, VideoId};
 
 async fn create(service: &Service, title: &str) -> String {
     let (status, created) = service
@@ -131,6 +133,48 @@ async fn a_status_only_goes_forward() {
     assert_eq!(delete(&unknown).await, StatusCode::NOT_FOUND);
     assert_eq!(delete("no-uuid").await, StatusCode::BAD_REQUEST);
     assert_eq!(service.get(&format!("/manifest/{id}")).await.0, StatusCode::NOT_FOUND);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_video_says_until_when_it_can_be_restored() {
+    let minute = Duration::from_secs(60);
+    // Looks are so far apart that nothing is given up meanwhile.
+    let pace = ReaperPace {
+        look_every: Duration::from_secs(3_600),
+        ..ReaperPace::default()
+    };
+    let service = Service::at_pace(memory(), &["--trash-time", "60"], pace).await;
+    let id = create(&service, "one").await;
+    let path = format!("/video/{id}");
+    let delete = async |query: &str| service.call(Method::DELETE, &format!("{path}{query}"), None).await.1;
+    let listed = async |status: &str| {
+        let (_, list) = service.get(&format!("/videos?status={status}")).await;
+        list[0].clone()
+    };
+    let until = |answer: &Value| answer.get("restorable_until").cloned();
+    assert_eq!(set_status(&service, &id, "active").await, StatusCode::OK);
+    assert_eq!(until(&listed("active").await), None);
+    let promised = Some(json!(WallTime(service.clock.wall().plus(minute))));
+    assert_eq!(until(&delete("").await), promised);
+    service.clock.advance(minute / 2);
+    assert_eq!(until(&delete("").await), promised, "it was deleted before");
+    assert_eq!(until(&listed("deleted").await), promised);
+    let (restored, set) = service.post(&format!("{path}/restore"), json!({})).await;
+    assert_eq!((restored, until(&set)), (StatusCode::OK, None));
+    assert_eq!(until(&listed("active").await), None);
+
+    let again = Some(json!(WallTime(service.clock.wall().plus(minute))));
+    assert_eq!(until(&delete("").await), again);
+    service.clock.advance(minute);
+    assert_eq!(until(&listed("deleted").await), None, "its time is over");
+    assert_eq!(until(&delete("").await), None);
+    let (restored, _) = service.post(&format!("{path}/restore"), json!({})).await;
+    assert_eq!(restored, StatusCode::OK, "nothing of it was given up yet");
+    assert_eq!(until(&delete("?purge=true").await), None);
+    assert_eq!(until(&listed("deleted").await), None);
+    let (refused, _) = service.post(&format!("{path}/restore"), json!({})).await;
+    assert_eq!(refused, StatusCode::CONFLICT);
     service.stop().await;
 }
 

@@ -5,12 +5,16 @@ mod cluster;
 use std::{sync::Arc, time::Duration};
 
 use cluster::{Service, TestNode, Upload, eventually, memory, status};
-use reqwest::StatusCode;
-use serde_json::json;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use vstack_api::WallTime;
 use vstack_chunkpaxos::{Change, Layout, Outcome, Proposer, Reply};
 use vstack_client::{HttpClient, NodeClient, Timeouts, propose};
-use vstack_metadata::store::{SqliteStore, Store};
-use vstack_types::ProcessUuid;
+use vstack_metadata::{
+    ReaperPace,
+    store::{SqliteStore, Store},
+};
+use vstack_types::{Clock as _, Digest, ProcessUuid};
 
 async fn nothing_is_left(nodes: &[TestNode]) {
     eventually("every register is deleted", async || {
@@ -141,6 +145,112 @@ async fn an_upload_whose_owner_falls_silent_fails() {
         2,
         "the speaking one and the script's"
     );
+    service.stop().await;
+}
+
+/// Nobody owns what a script uploads, so nobody can fall silent; and a node that it named could never be taken out.
+#[tokio::test]
+async fn an_upload_that_no_script_works_on_fails() {
+    let hour = Duration::from_secs(3_600);
+    // A clock is believed that went evenly for ten times as long.
+    let service = Service::on(memory(), &["--owner-timeout", "2"]).await;
+    let create = async |title: &str| {
+        let script = json!({ "title": title, "duration_sec": 0.0 });
+        let (_, created) = service.post("/video", script).await;
+        created["video_id"].as_str().expect("an id").to_owned()
+    };
+    let (abandoned, slow) = (create("abandoned").await, create("slow").await);
+    service.clock.advance(20 * hour);
+    let late = create("late").await;
+    let commit = json!({
+        "node_urls": ["http://127.0.0.1:1"],
+        "checksum": Digest::of(b"x").to_string(),
+        "size_bytes": 1,
+        "video_id": slow,
+        "sequence_num": 0,
+    });
+    let (refused, _) = service.post(&format!("/chunk/{slow}-chunk-000/commit"), commit).await;
+    assert_eq!(refused, StatusCode::UNPROCESSABLE_ENTITY, "but somebody is at it");
+    service.clock.advance(5 * hour);
+    let (step, mut even_for) = (Duration::from_millis(500), Duration::ZERO);
+    eventually("the abandoned upload failed", async || {
+        service.clock.advance(step);
+        even_for += step;
+        (listed(&service, "failed").await > 0).then_some(())
+    })
+    .await;
+    assert!(
+        even_for >= Duration::from_secs(20),
+        "the clock was just set: {even_for:?}"
+    );
+    let (_, why) = service.get(&format!("/manifest/{abandoned}")).await;
+    assert!(why["detail"].as_str().expect("why").contains("for a day"), "{why}");
+    let (_, left) = service.get("/videos?status=uploading&sort=created_at").await;
+    let left = left.as_array().expect("a list").iter();
+    let ids: Vec<&Value> = left.map(|video| &video["video_id"]).collect();
+    assert_eq!(ids, [&json!(slow), &json!(late)]);
+    service.stop().await;
+}
+
+/// Until it is as late again as a clock said that was ahead, nothing would be given up.
+#[tokio::test]
+async fn what_a_clock_noted_that_was_ahead_is_set_right() {
+    let (hour, year) = (Duration::from_secs(3_600), Duration::from_secs(365 * 86_400));
+    let start = async |store: &Arc<dyn Store>| {
+        let pace = ReaperPace {
+            look_every: Duration::from_millis(20),
+            count_every: hour,
+            listen_every: hour,
+            ..ReaperPace::default()
+        };
+        let args = ["--trash-time", "3600", "--owner-timeout", "2"];
+        Service::at_pace(Arc::clone(store), &args, pace).await
+    };
+    let until = async |service: &Service| {
+        let (_, deleted) = service.get("/videos?status=deleted").await;
+        let until: WallTime = serde_json::from_value(deleted[0]["restorable_until"].clone()).expect("a time");
+        until.0
+    };
+    let store = memory();
+    let service = start(&store).await;
+    service.clock.advance(year);
+    let script = json!({ "title": "deleted", "duration_sec": 0.0 });
+    let (_, created) = service.post("/video", script).await;
+    let id = created["video_id"].as_str().expect("an id").to_owned();
+    let set = json!({ "status": "active" });
+    let path = format!("/video/{id}");
+    let (active, _) = service.call(Method::PATCH, &format!("{path}/status"), Some(set)).await;
+    let (deleted, _) = service.call(Method::DELETE, &path, None).await;
+    assert_eq!((active, deleted), (StatusCode::OK, StatusCode::OK));
+    let abandoned = Upload::begin(&service).await;
+    let ahead = service.clock.wall();
+    assert_eq!(until(&service).await, ahead.plus(hour));
+    service.stop().await;
+
+    // Its clock is a year back.
+    let service = start(&store).await;
+    let began = service.clock.wall();
+    assert!(began < ahead);
+    let righted = eventually("it is to be kept for an hour", async || {
+        service.clock.advance(Duration::from_millis(500));
+        let until = until(&service).await;
+        (until < ahead).then_some(until)
+    })
+    .await;
+    let now = service.clock.wall();
+    assert!(righted > began.plus(hour) && righted <= now.plus(hour), "{righted:?}");
+    eventually("the silent upload failed", async || {
+        service.clock.advance(Duration::from_millis(500));
+        (listed(&service, "failed").await > 0).then_some(())
+    })
+    .await;
+    let (_, why) = service.get(&format!("/manifest/{}", abandoned.video)).await;
+    assert!(
+        why["detail"].as_str().expect("why").contains("stopped answering"),
+        "{why}"
+    );
+    let (restored, _) = service.post(&format!("{path}/restore"), json!({})).await;
+    assert_eq!(restored, StatusCode::OK);
     service.stop().await;
 }
 

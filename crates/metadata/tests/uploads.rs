@@ -6,8 +6,9 @@ use cluster::{Service, Upload, status};
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 use vstack_api::{
+    ErrorCode,
     auth::header_bytes,
-    metadata::{DecidedBatch, DecidedChunk, Group, Manifest, VideoStatus},
+    metadata::{DecidedBatch, DecidedChunk, Group, Heartbeat, Manifest, VideoStatus},
 };
 use vstack_types::{ProcessUuid, VideoId};
 
@@ -203,6 +204,46 @@ async fn trouble_that_passes_never_makes_a_group_smaller() {
     assert_eq!((late.from_seq, late.members), (1, group.members));
     let next = upload.group(2, &[&nodes[1]]).await.expect("a majority is up");
     assert_eq!(next.members.len(), 3);
+    service.stop().await;
+}
+
+/// With two of three nodes being emptied, a single copy would be all there is of what was acknowledged.
+#[tokio::test]
+async fn nodes_that_are_emptied_fill_a_group_up() {
+    let service = Service::start().await;
+    let _nodes = service.with_nodes(3).await;
+    for drained in ["node-1", "node-2"] {
+        let path = format!("/nodes/{drained}/drain");
+        assert_eq!(service.call(Method::POST, &path, None).await.0, StatusCode::OK);
+    }
+    let upload = Upload::begin(&service).await;
+    assert_eq!(upload.group(0, &[]).await.expect("a group").members.len(), 3);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_is_refused_when_too_few_disks_have_room() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(3).await;
+    let fills = async |n: usize| {
+        let full = Heartbeat {
+            disk_usage_percent: 99.0,
+            ..nodes[n].heartbeat(1)
+        };
+        let noted = service.cluster().heartbeat(&nodes[n].label, &full).await;
+        assert!(noted.expect("noted").trusted);
+    };
+    let upload = Upload::begin(&service).await;
+    fills(0).await;
+    let two = upload.group(0, &[]).await.expect("a majority has room");
+    assert_eq!(two.members.len(), 2);
+    assert!(two.members.iter().all(|member| member.node != nodes[0].me), "{two:?}");
+    fills(1).await;
+    let other = Upload::begin(&service).await;
+    let refused = other.group(0, &[]).await.expect_err("a single disk has room");
+    assert_eq!(refused.code(), Some(ErrorCode::TooFewNodes));
+    let said = refused.to_string();
+    assert!(said.contains("1 of the 3") && said.contains("full"), "{said}");
     service.stop().await;
 }
 

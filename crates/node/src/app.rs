@@ -69,6 +69,12 @@ impl App {
         }
     }
 
+    /// Bytes of the disk that are free; none when the disk does not say.
+    pub(crate) fn disk_free_bytes(&self) -> Option<u64> {
+        let usage = self.engine.reader().usage(self.clock.monotonic()).ok()?;
+        Some(usage.total_bytes.saturating_sub(usage.used_bytes))
+    }
+
     /// What a message to the acceptor comes to before it is asked: nothing, or its reply.
     pub(crate) fn before_asking(&self, request: &Request) -> Result<Option<Reply>, ApiError> {
         match self.standing.verdict(request) {

@@ -19,6 +19,7 @@ mod holdings;
 mod housekeeping;
 mod lender;
 mod lists;
+mod make;
 mod measured;
 mod membership;
 mod metrics;

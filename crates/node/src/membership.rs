@@ -129,6 +129,7 @@ fn heartbeat(app: &App, damage: Option<DamageTold>) -> Heartbeat {
     let reader = app.engine.reader();
     Heartbeat {
         disk_usage_percent: app.disk_percent(),
+        disk_free_bytes: app.disk_free_bytes(),
         chunk_count: reader.stats().chunk_count,
         log_seq: reader.log_seq(),
         disk_uuid: Some(app.me().uuid),

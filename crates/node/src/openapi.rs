@@ -28,6 +28,7 @@ use vstack_api::{
         paxos,
         decisions,
         pull,
+        make,
         item,
         challenge
     ),
@@ -118,6 +119,11 @@ described! {
         responses((status = 201, description = "stored"), (status = 200, description = "was there"),
             (status = 401, body = ErrorBody), (status = 424, body = ErrorBody)))]
     pull;
+    /// (cluster) Gathers a chunk, and stores items made of it.
+    #[utoipa::path(post, path = "/paxos/{id}/make", params(("id" = String, Path)),
+        responses((status = 200, description = "stored; their digests"),
+            (status = 401, body = ErrorBody), (status = 424, body = ErrorBody)))]
+    make;
     /// (cluster) An item's bytes.
     #[utoipa::path(get, path = "/paxos/{id}/item/{sha256}", params(("id" = String, Path), ("sha256" = String, Path)),
         responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),

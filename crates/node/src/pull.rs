@@ -20,13 +20,13 @@ use crate::{
 
 /// A holder that has not given the item by then is no longer waited for alone: the next one is asked beside it, so
 /// that one that hangs costs no more of the caller's time.
-const NEXT_AFTER: Duration = Duration::from_secs(4);
+pub(crate) const NEXT_AFTER: Duration = Duration::from_secs(4);
 
 /// And by then it is given up.
-const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A list of at most 32 holders with their URLs.
-const PULL_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const PULL_BYTES_MAX: usize = 64 * 1024;
 
 pub(crate) async fn pull(
     State(app): State<Shared>,
@@ -63,7 +63,7 @@ pub(crate) async fn pull(
 }
 
 /// Asks one holder after the other. At most three at a time: each is given up before a fourth is due.
-async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Bytes> {
+pub(crate) async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Bytes> {
     let mut holders = pull.from.iter().filter(|holder| holder.node != app.me());
     let mut asked = JoinSet::new();
     loop {

@@ -8,7 +8,7 @@ use axum::{
 use vstack_api::headers;
 use vstack_service::Cors;
 
-use crate::{app::Shared, cluster, consensus, delete, get, holdings, lists, pull, put, status};
+use crate::{app::Shared, cluster, consensus, delete, get, holdings, lists, make, pull, put, status};
 
 pub(crate) fn routes(app: Shared) -> Router {
     let chunk = get(get::get_chunk)
@@ -26,6 +26,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/paxos", post(cluster::decisions))
         .route("/paxos/{id}", post(cluster::message))
         .route("/paxos/{id}/pull", post(pull::pull))
+        .route("/paxos/{id}/make", post(make::make))
         .route("/paxos/{id}/item/{sha256}", get(cluster::item))
         .route("/holdings", post(holdings::page))
         .route("/renew", post(cluster::renew))

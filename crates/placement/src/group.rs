@@ -26,12 +26,16 @@ pub struct Candidate {
     pub zone: String,
     /// Share of its disk in use, in percent.
     pub disk_percent: f64,
+    /// Bytes of its disk that are free; none when it did not say.
+    pub disk_free: Option<u64>,
     /// By its silence.
     pub liveness: Liveness,
     /// It proved that it knows the cluster secret.
     pub trusted: bool,
-    /// It is being emptied: nothing new goes there.
+    /// It is being emptied: nothing new goes there while others can take it.
     pub leaving: bool,
+    /// Nobody counts on its votes any more: it lost some, its disk is sealed, or it is taken out and not there.
+    pub mute: bool,
 }
 
 impl Candidate {
@@ -41,9 +45,26 @@ impl Candidate {
             node,
             zone: String::new(),
             disk_percent: 0.0,
+            disk_free: None,
             liveness: Liveness::Healthy,
             trusted: true,
             leaving: false,
+            mute: false,
+        }
+    }
+
+    /// How much each of these is to get beside the others: by its free bytes when all of them said how many those
+    /// are, by the free part of its disk otherwise. A disk counts for less as it fills, so equal disks end with equal
+    /// shares, and one ten times as large with ten times as much.
+    pub fn weights(candidates: &[&Self]) -> Vec<f64> {
+        // A full or nonsensically reported disk still has a positive weight: whether it may be used is decided
+        // elsewhere.
+        let percent = |candidate: &&Self| (100.0 - candidate.disk_percent).clamp(1.0, 100.0);
+        let told: Option<Vec<u64>> = candidates.iter().map(|candidate| candidate.disk_free).collect();
+        match told {
+            #[expect(clippy::cast_precision_loss, reason = "a weight needs no more than 52 bits")]
+            Some(free) => free.into_iter().map(|bytes| bytes.max(1) as f64).collect(),
+            None => candidates.iter().map(percent).collect(),
         }
     }
 }
@@ -61,49 +82,87 @@ pub struct GroupRequest<'a> {
 
 /// Why there is no group now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{up} of the {members} trusted storage nodes that would hold the chunks are up, which is no majority")]
-pub struct NoMajority {
-    /// Members believed to be up.
-    pub up: usize,
-    /// Members the group would have.
-    pub members: usize,
+pub enum NoMajority {
+    /// Too few members are there: it could decide nothing now.
+    #[error("{up} of the {members} trusted storage nodes that would hold the chunks are up, which is no majority")]
+    Silent {
+        /// Members believed to be up.
+        up: usize,
+        /// Members the group would have.
+        members: usize,
+    },
+    /// Too few disks have room.
+    #[error(
+        "{roomy} of the {members} trusted storage nodes that would hold the chunks have room, which is no majority; the disks of {full} are full"
+    )]
+    Full {
+        /// Members that have room.
+        roomy: usize,
+        /// Members the group would have, had all of them room.
+        members: usize,
+        /// Nodes that have none.
+        full: usize,
+    },
 }
 
 /// The members of a group, in the order its placements name them.
 ///
-/// - An untrusted node is never a member, nor is one that is being emptied while others are up, and one whose disk is too full to take bytes only when every node that is
-///   up is.
-/// - Nodes that are down or avoided are left out when `replication_factor` others can be had. With fewer, they fill
-///   the group up: trouble that passes never makes a group smaller, and with it the copies a decision takes. A chunk
-///   is decided without them, and their copies are completed when they are back.
+/// - An untrusted node is never a member, nor is one that votes no more.
+/// - Nodes that leave, are down or avoided are left out when `replication_factor` others can be had. With fewer, they
+///   fill the group up, those that are there first: neither trouble that passes nor a node that is to go makes a group
+///   smaller, and with it the copies a decision takes. With two of three nodes being emptied, a single copy would else
+///   do. A chunk is decided without those that are down, and their copies are completed when they are back.
+/// - A full disk can take no bytes, however long it is waited for, so it makes the group smaller; but not below a
+///   majority of the members it should have: half of the copies that were promised, or more, would be missing. Where
+///   there are fewer nodes than `replication_factor`, it should have as many as there are.
 /// - Zones are used as evenly as the nodes allow.
 /// - Among equals a video's draw decides, so that every video has its own order and free disks get more.
 ///
 /// # Errors
-/// When no majority of the group is up: it could decide nothing now.
+/// When no majority of the group has room, or none is up.
 pub fn choose_group(candidates: &[Candidate], request: GroupRequest<'_>) -> Result<Vec<NodeRef>, NoMajority> {
-    let ranked = ranked(candidates, request.video);
     let up =
         |candidate: &Candidate| candidate.liveness != Liveness::Down && !request.avoid.contains(&candidate.node.uuid);
-    let roomy = |candidate: &Candidate| candidate.disk_percent <= DISK_PERCENT_FULL && !candidate.leaving;
-    let any_room = ranked.iter().any(|candidate| up(candidate) && roomy(candidate));
+    let voting = ranked(candidates, request.video)
+        .into_iter()
+        .filter(|candidate| !candidate.mute);
+    let (roomy, full): (Vec<&Candidate>, Vec<&Candidate>) = voting.partition(|candidate| {
+        candidate.disk_percent <= DISK_PERCENT_FULL || vstack_types::planted!("a full disk is given chunks")
+    });
     let subset = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<&Candidate> {
-        let eligible = ranked.iter().copied().filter(|candidate| roomy(candidate) || !any_room);
-        eligible.filter(|candidate| keep(candidate)).collect()
+        roomy.iter().copied().filter(|candidate| keep(candidate)).collect()
     };
 
     let wanted = request.replication_factor;
-    let healthy = subset(&|candidate| up(candidate) && candidate.liveness == Liveness::Healthy);
-    let pool = if healthy.len() >= wanted { healthy } else { subset(&up) };
+    let stays = |candidate: &Candidate| up(candidate) && !candidate.leaving;
+    let healthy = subset(&|candidate| stays(candidate) && candidate.liveness == Liveness::Healthy);
+    let pool = if healthy.len() >= wanted {
+        healthy
+    } else {
+        subset(&stays)
+    };
 
     let mut spread = ZoneSpread::default();
     let mut members = spread.pick(&pool, wanted);
+    let leaving = subset(&|candidate| up(candidate) && candidate.leaving);
+    members.extend(spread.pick(&leaving, wanted - members.len()));
     let up_members = members.len();
-    members.extend(spread.pick(&subset(&|candidate| !up(candidate)), wanted - up_members));
+    for leaving in [false, true] {
+        let down = subset(&|candidate| !up(candidate) && candidate.leaving == leaving);
+        members.extend(spread.pick(&down, wanted - members.len()));
+    }
+    let due = wanted.min(roomy.len() + full.len());
+    if members.len() < due && members.len() <= due / 2 {
+        return Err(NoMajority::Full {
+            roomy: members.len(),
+            members: due,
+            full: full.len(),
+        });
+    }
     if up_members > members.len() / 2 {
         Ok(members)
     } else {
-        Err(NoMajority {
+        Err(NoMajority::Silent {
             up: up_members,
             members: members.len(),
         })
@@ -119,14 +178,12 @@ pub(crate) fn ranked(candidates: &[Candidate], video: VideoId) -> Vec<&Candidate
             *latest = candidate;
         }
     }
-    let mut drawn: Vec<_> = by_disk
-        .into_values()
-        .map(|candidate| {
-            // A full or nonsensically reported disk still has a positive weight: whether it may be used is decided
-            // elsewhere.
-            let free_percent = (100.0 - candidate.disk_percent).clamp(1.0, 100.0);
-            (draw(video, candidate.node.uuid, free_percent), candidate)
-        })
+    let known: Vec<&Candidate> = by_disk.into_values().collect();
+    let weights = Candidate::weights(&known);
+    let mut drawn: Vec<_> = known
+        .into_iter()
+        .zip(weights)
+        .map(|(candidate, weight)| (draw(video, candidate.node.uuid, weight), candidate))
         .collect();
     drawn.sort_by(|(a, left), (b, right)| b.total_cmp(a).then(left.node.cmp(&right.node)));
     drawn.into_iter().map(|(_, candidate)| candidate).collect()
@@ -210,7 +267,7 @@ mod tests {
 
     #[test]
     fn trouble_that_passes_never_makes_a_group_smaller() {
-        let refused = |up, members| Err(NoMajority { up, members });
+        let refused = |up, members| Err(NoMajority::Silent { up, members });
         let three = [candidate(1), candidate(2), candidate(3)];
         assert_eq!(chosen(&three, &[node(2).uuid, node(3).uuid]), refused(1, 3));
         assert_eq!(chosen(&[candidate(1), down(2), down(3)], &[]), refused(1, 3));
@@ -240,23 +297,118 @@ mod tests {
 
     #[test]
     fn with_fewer_nodes_the_group_is_what_there_is() {
-        assert_eq!(chosen(&[], &[]), Err(NoMajority { up: 0, members: 0 }));
+        assert_eq!(chosen(&[], &[]), Err(NoMajority::Silent { up: 0, members: 0 }));
         assert_eq!(
             chosen(&[down(1), down(2), down(3)], &[]),
-            Err(NoMajority { up: 0, members: 3 })
+            Err(NoMajority::Silent { up: 0, members: 3 })
         );
         assert_eq!(choose(&[candidate(1)], &[]), [node(1)]);
         assert_eq!(choose(&[candidate(1), candidate(2)], &[]), [node(1), node(2)]);
     }
 
-    #[test]
-    fn full_disks_are_the_last_resort() {
-        let full = |n| Candidate {
+    fn leaving(n: u8) -> Candidate {
+        Candidate {
+            leaving: true,
+            ..candidate(n)
+        }
+    }
+
+    fn full(n: u8) -> Candidate {
+        Candidate {
             disk_percent: 96.0,
             ..candidate(n)
+        }
+    }
+
+    #[test]
+    fn full_disks_make_a_group_smaller_but_never_less_than_a_majority() {
+        let refused = |roomy, members, full| Err(NoMajority::Full { roomy, members, full });
+        assert_eq!(choose(&[full(1), candidate(2), candidate(3)], &[]), [node(2), node(3)]);
+        assert_eq!(
+            choose(&[full(1), leaving(2), candidate(3)], &[]),
+            [node(2), node(3)],
+            "who leaves has room"
+        );
+        assert_eq!(chosen(&[full(1), candidate(2), full(3)], &[]), refused(1, 3, 2));
+        assert_eq!(chosen(&[full(1), full(2), full(3)], &[]), refused(0, 3, 3));
+        assert_eq!(chosen(&[full(1), candidate(2)], &[]), refused(1, 2, 1));
+        assert_eq!(chosen(&[full(1)], &[]), refused(0, 1, 1));
+        let said = chosen(&[full(1), candidate(2), full(3)], &[]).unwrap_err().to_string();
+        assert!(said.contains("1 of the 3") && said.contains("full"), "{said}");
+    }
+
+    #[test]
+    fn who_leaves_fills_up_what_would_be_too_few() {
+        assert_eq!(
+            choose(&[candidate(1), leaving(2), leaving(3)], &[]),
+            [node(1), node(2), node(3)],
+            "else a single copy would do"
+        );
+        assert_eq!(
+            choose(&[candidate(1), candidate(2), candidate(3), leaving(4)], &[]),
+            [node(1), node(2), node(3)]
+        );
+        assert_eq!(
+            choose(&[candidate(1), candidate(2), leaving(3), down(4)], &[]),
+            [node(1), node(2), node(3)],
+            "before those that are down"
+        );
+        let away = Candidate {
+            leaving: true,
+            ..down(3)
         };
-        assert_eq!(choose(&[full(1), candidate(2), full(3)], &[]), [node(2)]);
-        assert_eq!(choose(&[full(1), full(2), full(3)], &[]), [node(1), node(2), node(3)]);
+        assert_eq!(
+            choose(&[candidate(1), candidate(2), away.clone()], &[]),
+            [node(1), node(2), node(3)]
+        );
+        assert_eq!(
+            choose(&[candidate(1), candidate(2), away, down(4)], &[]),
+            [node(1), node(2), node(4)]
+        );
+    }
+
+    #[test]
+    fn who_votes_no_more_is_never_a_member() {
+        let mute = |n| Candidate {
+            mute: true,
+            ..leaving(n)
+        };
+        assert_eq!(choose(&[candidate(1), candidate(2), mute(3)], &[]), [node(1), node(2)]);
+        assert_eq!(
+            chosen(&[mute(1), mute(2)], &[]),
+            Err(NoMajority::Silent { up: 0, members: 0 })
+        );
+    }
+
+    /// How often each of two disks is drawn for the only copy.
+    fn draws(of: &[Candidate; 2]) -> [u32; 2] {
+        let mut draws = [0; 2];
+        for n in 0..4_000_u32 {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&n.to_le_bytes());
+            let request = GroupRequest {
+                video: VideoId::from_bytes(bytes),
+                replication_factor: 1,
+                avoid: &[],
+            };
+            let group = choose_group(of, request).unwrap();
+            draws[usize::from(group != [of[0].node])] += 1;
+        }
+        draws
+    }
+
+    #[test]
+    fn a_disk_with_ten_times_as_much_free_is_drawn_ten_times_as_often() {
+        let with = |n, disk_free| Candidate {
+            disk_free,
+            ..candidate(n)
+        };
+        let [small, large] = draws(&[with(1, Some(10_000_000_000)), with(2, Some(100_000_000_000))]);
+        // Ten elevenths of 4000, give or take five standard deviations.
+        assert!((3_545..=3_727).contains(&large), "{small} {large}");
+        // As long as one does not say how many bytes that are, the share of the disk counts.
+        let [first, second] = draws(&[with(1, None), with(2, Some(100_000_000_000))]);
+        assert!((1_842..=2_158).contains(&first), "{first} {second}");
     }
 
     #[test]

@@ -7,6 +7,8 @@
 mod group;
 mod members;
 mod rendezvous;
+mod shards;
 
 pub use group::{Candidate, GroupRequest, Liveness, NoMajority, choose_group};
 pub use members::{MembersRequest, choose_members};
+pub use shards::{ShardsRequest, TooFewNodes, choose_shards, losses_survivable, losses_survived};

@@ -13,21 +13,27 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
         0.0..100.0_f64,
         liveness,
         prop::bool::weighted(0.8),
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.1),
     );
     prop::collection::vec(one, 0..10).prop_map(|drawn| {
         drawn
             .into_iter()
-            .map(|(disk, incarnation, zone, disk_percent, liveness, trusted)| Candidate {
-                node: NodeRef {
-                    uuid: NodeUuid::from_bytes([disk; 16]),
-                    incarnation: Incarnation(incarnation),
+            .map(
+                |(disk, incarnation, zone, disk_percent, liveness, trusted, leaving, mute)| Candidate {
+                    node: NodeRef {
+                        uuid: NodeUuid::from_bytes([disk; 16]),
+                        incarnation: Incarnation(incarnation),
+                    },
+                    zone: format!("zone-{zone}"),
+                    disk_percent,
+                    disk_free: None,
+                    liveness,
+                    trusted,
+                    leaving: leaving || mute,
+                    mute,
                 },
-                zone: format!("zone-{zone}"),
-                disk_percent,
-                liveness,
-                trusted,
-                leaving: false,
-            })
+            )
             .collect()
     })
 }
@@ -62,20 +68,28 @@ proptest! {
         let request = GroupRequest { video: VideoId::from_bytes(video), replication_factor, avoid: &avoid };
         let up = |candidate: &Candidate| candidate.liveness != Liveness::Down && !avoid.contains(&candidate.node.uuid);
         let roomy = |candidate: &Candidate| candidate.disk_percent <= DISK_PERCENT_FULL;
-        let trusted: Vec<_> = candidates.iter().filter(|candidate| candidate.trusted).collect();
-        let any_room = trusted.iter().any(|candidate| up(candidate) && roomy(candidate));
-        let eligible: Vec<_> = trusted.into_iter().filter(|candidate| roomy(candidate) || !any_room).collect();
+        let voting = candidates.iter().filter(|candidate| candidate.trusted && !candidate.mute);
+        let (eligible, full): (Vec<_>, Vec<_>) = voting.partition(|candidate| roomy(candidate));
         let eligible_up = eligible.iter().filter(|candidate| up(candidate)).count();
-        // Nobody's silence makes the group smaller.
+        let staying_up = eligible.iter().filter(|candidate| up(candidate) && !candidate.leaving).count();
+        // Nobody's silence makes the group smaller, nor that somebody leaves; full disks do, down to a majority.
         let size = replication_factor.min(eligible.len());
+        let due = replication_factor.min(eligible.len() + full.len());
+        let has_room = size == due || size > due / 2;
         let group = match choose_group(&candidates, request) {
             Ok(group) => group,
+            Err(NoMajority::Full { roomy, members, full: disks }) => {
+                prop_assert_eq!((roomy, members, disks), (size, due, full.len()));
+                prop_assert!(!has_room, "refused without need");
+                return Ok(());
+            }
             Err(refusal) => {
-                prop_assert_eq!(refusal, NoMajority { up: eligible_up, members: size });
-                prop_assert!(eligible_up <= size / 2, "refused without need");
+                prop_assert_eq!(refusal, NoMajority::Silent { up: eligible_up, members: size });
+                prop_assert!(has_room && eligible_up <= size / 2, "refused without need");
                 return Ok(());
             }
         };
+        prop_assert!(has_room, "too few copies");
         let members: Vec<_> = group.iter().map(|node| entry(&candidates, *node)).collect();
         let up_members = members.iter().filter(|member| up(member)).count();
 
@@ -87,6 +101,8 @@ proptest! {
         prop_assert!(members.iter().all(|member| eligible.contains(member)));
         prop_assert!(up_members > group.len() / 2, "a group that cannot decide");
         prop_assert_eq!(up_members, eligible_up.min(replication_factor), "everything usable is used");
+        let leavers = members.iter().filter(|member| member.leaving).count();
+        prop_assert!(leavers == 0 || staying_up < replication_factor, "one leaves and others stay");
         prop_assert_eq!(Ok(group), choose_group(&candidates, request), "not a function of its input");
     }
 
@@ -101,12 +117,9 @@ proptest! {
     #[test]
     fn healthy_nodes_in_enough_zones_give_distinct_zones(zones in prop::collection::vec(0_u8..5, 3..10), video in any::<[u8; 16]>()) {
         let candidates: Vec<_> = (0_u8..).zip(&zones).map(|(disk, zone)| Candidate {
-            node: NodeRef::first(NodeUuid::from_bytes([disk; 16])),
             zone: zone.to_string(),
             disk_percent: 20.0,
-            liveness: Liveness::Healthy,
-            trusted: true,
-            leaving: false,
+            ..Candidate::healthy(NodeRef::first(NodeUuid::from_bytes([disk; 16])))
         }).collect();
         let request = GroupRequest { video: VideoId::from_bytes(video), replication_factor: 3, avoid: &[] };
         let group = choose_group(&candidates, request).expect("all are up");
@@ -122,12 +135,8 @@ proptest! {
 fn videos_are_spread_over_equal_nodes() {
     let candidates: Vec<_> = (0..6_u8)
         .map(|disk| Candidate {
-            node: NodeRef::first(NodeUuid::from_bytes([disk; 16])),
-            zone: String::new(),
             disk_percent: 30.0,
-            liveness: Liveness::Healthy,
-            trusted: true,
-            leaving: false,
+            ..Candidate::healthy(NodeRef::first(NodeUuid::from_bytes([disk; 16])))
         })
         .collect();
     let mut chosen = [0_u32; 6];

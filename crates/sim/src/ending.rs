@@ -4,7 +4,8 @@
 //! It is looked at twice: when people can have everything again ([`Demand::Majority`]), and when all of it is there
 //! ([`Demand::Everything`]). The services do that by themselves, once they are told which disks do not come back; only
 //! where chunks are kept in shards [`crate::actors::repairer`] does what they do not do yet. Then the census has to say
-//! of every chunk what is on the disks, byte for byte ([`until_told`]).
+//! of every chunk what is on the disks, byte for byte ([`until_told`]), and nodes are to hold their shares
+//! ([`crate::evenness`]).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -109,6 +110,12 @@ pub(crate) fn is_beyond_repair(hosts: &Hosts, observer: &Observer, chunk: &Chunk
     placements(hosts, observer, chunk).any(|placement| !placement.quorum(|node| !hosts.is_gone(node.uuid)))
 }
 
+/// The same by what an operator said, too: the metadata service may take that for the end of `chunk`, whether or not a disk
+/// that it was to do without is there.
+pub(crate) fn may_be_given_up(hosts: &Hosts, observer: &Observer, chunk: &ChunkId) -> bool {
+    placements(hosts, observer, chunk).any(|placement| !placement.quorum(|node| !hosts.is_given_up(node.uuid)))
+}
+
 /// Whether nothing could be decided about `chunk` without `disk`. About what is deleted nothing has to be.
 pub(crate) fn needs(hosts: &Hosts, observer: &Observer, chunk: &ChunkId, disk: NodeUuid) -> bool {
     let placements = placements(hosts, observer, chunk);
@@ -185,6 +192,9 @@ fn placed(world: &World, chunk: &ChunkId, demand: Demand) -> Result<Option<Place
     let nodes = current.layout.nodes();
     if let Some(lost) = nodes.iter().find(|node| hosts.is_gone(node.uuid)) {
         return Err(format!("{chunk} is still placed on {lost}, which was lost"));
+    }
+    if let Some(removed) = nodes.iter().find(|node| hosts.removed.contains(&node.uuid)) {
+        return Err(format!("{chunk} is still placed on {removed}, which was taken out"));
     }
     match demand {
         Demand::Majority => has_majority(&hosts, chunk, current)?,
@@ -270,9 +280,12 @@ async fn is_as_sent(
     Ok(())
 }
 
-/// Returns when the census says of everything what is so.
-pub(crate) async fn until_told(world: &Arc<World>) {
-    while told(world).await.is_err() {
+/// Returns when the census says of everything what is so; whether that is that all is whole.
+pub(crate) async fn until_told(world: &Arc<World>) -> bool {
+    loop {
+        if let Ok(all_whole) = told(world).await {
+            return all_whole;
+        }
         sleep(LOOK_EVERY).await;
     }
 }
@@ -284,11 +297,11 @@ pub(crate) async fn why_not_told(world: &Arc<World>) -> String {
 }
 
 /// Whether the census was made of everything, and calls each chunk what it is by the bytes that are on disks. Where all is
-/// as it should be, it is `healthy`, and nothing waits for anybody.
+/// as it should be, which is what is given, it is `healthy`, and nothing waits for anybody.
 ///
 /// # Errors
 /// What it says that is not so.
-async fn told(world: &Arc<World>) -> Result<(), String> {
+async fn told(world: &Arc<World>) -> Result<bool, String> {
     let metadata = MetadataClient::new(world.outsider(USERS), &METADATA.url());
     let counted = metadata.census().await.map_err(|error| error.to_string())?;
     let Some(placed) = auditors::placed(world).await else {
@@ -328,7 +341,7 @@ async fn told(world: &Arc<World>) -> Result<(), String> {
             counted.health, counted.waits
         ));
     }
-    Ok(())
+    Ok(all_whole)
 }
 
 /// What is on each disk in use, read anew from a copy of it.

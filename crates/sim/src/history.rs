@@ -1,26 +1,26 @@
 //! One history from its seed to its end: a cluster is built, used while things go wrong, healed, and looked over.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use vstack_types::ambient;
+use vstack_types::{ChunkId, NodeUuid, ambient};
 
 use crate::{
     actors::{
-        auditors, coder, condemners, deleters, films, operators, readers,
+        auditors, coder, condemners, deleters, films, onlookers, operators, readers, removers,
         repairer::{self, Duty},
         rivals, scripts,
     },
     clock::Skew,
     doubles,
     ending::{self, Demand},
-    faults, harm,
+    evenness, faults, harm,
     hosts::{HostId, NodeHost, UploaderHost},
     invariants::{
         api, groups,
         learner::{Learner, chains, check_buried},
-        queues, salvages,
+        queues, removals, salvages, trash,
     },
     plan::Plan,
     processes::temp_dir,
@@ -34,7 +34,9 @@ use crate::{
 pub(crate) const WHOLE_WITHIN: Duration = Duration::from_secs(900);
 /// And so long after that the census says so.
 const TOLD_WITHIN: Duration = Duration::from_secs(600);
-/// Between two looks at everything.
+/// And so long after that nodes are even: who did not take copies in the midst of trouble is given none for ten minutes.
+const EVEN_WITHIN: Duration = Duration::from_secs(900);
+/// Between two looks at everything: less than between two heartbeats of a node.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// How a history is to be run.
@@ -122,6 +124,7 @@ async fn live(world: &Arc<World>) {
     let _sweeps = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(world))));
     let _watches = AbortOnDropHandle::new(tokio::spawn(readers::watch(Arc::clone(world))));
     let _audits = AbortOnDropHandle::new(tokio::spawn(auditors::audit(Arc::clone(world))));
+    let _counts = AbortOnDropHandle::new(tokio::spawn(onlookers::count(Arc::clone(world))));
     let mut films: Vec<_> = (0..world.plan.films)
         .map(|number| AbortOnDropHandle::new(tokio::spawn(films::send(Arc::clone(world), number))))
         .collect();
@@ -143,6 +146,7 @@ async fn live(world: &Arc<World>) {
     // The metadata service repairs by itself what is not coded.
     let repairs = world.plan.codes.then(|| stands_in(Duty::Losses));
     let operates = AbortOnDropHandle::new(tokio::spawn(operators::operate(Arc::clone(world))));
+    let removes = AbortOnDropHandle::new(tokio::spawn(removers::remove(Arc::clone(world))));
     let deletes = AbortOnDropHandle::new(tokio::spawn(deleters::delete(Arc::clone(world))));
     let trouble = AbortOnDropHandle::new(tokio::spawn(faults::trouble(Arc::clone(world))));
     sleep(world.plan.trouble).await;
@@ -158,6 +162,10 @@ async fn live(world: &Arc<World>) {
         operators::take_back(world).await;
         harm::give_up(world).await;
         ending::until_whole(world, Demand::Majority).await;
+        // Who is taken out is waited for: nothing is to be left on him.
+        if let Err(error) = removes.await {
+            world.violate(format!("the simulation itself failed: {error}"));
+        }
         harm::rot_late(world).await;
         drop(repairs);
         let _repairs = world.plan.codes.then(|| stands_in(Duty::Everything));
@@ -167,13 +175,30 @@ async fn live(world: &Arc<World>) {
         let why = ending::why_not_whole(world).await;
         return world.violate(format!("not whole again after {} s: {why}", WHOLE_WITHIN.as_secs()));
     }
-    if timeout(TOLD_WITHIN, ending::until_told(world)).await.is_err() {
+    let Ok(all_whole) = timeout(TOLD_WITHIN, ending::until_told(world)).await else {
         let why = ending::why_not_told(world).await;
-        world.violate(format!(
+        return world.violate(format!(
             "{} s after everything was whole the census says what is not so: {why}",
             TOLD_WITHIN.as_secs()
         ));
+    };
+    // Shards stay where whoever made them put them.
+    if !all_whole || world.plan.codes {
+        return;
     }
+    if timeout(EVEN_WITHIN, evenness::until_even(world)).await.is_err() {
+        let why = evenness::why_not_even(world).await;
+        world.violate(format!(
+            "{} s after everything was whole nodes are not even: {why}",
+            EVEN_WITHIN.as_secs()
+        ));
+    }
+}
+
+/// Whether no heartbeat of a node comes late, or once more: then the last one says how its disk is.
+fn beats_are_in_time(world: &World) -> bool {
+    let weather = world.plan.weather;
+    weather.slow == 0 && weather.doubled == 0
 }
 
 /// Looks at what waits, in nodes and on the way to every host.
@@ -197,6 +222,7 @@ fn waiting(world: &World) -> Result<(), String> {
 async fn sweep(world: Arc<World>) {
     let mut learner = Learner::default();
     let mut standing = groups::Standing::default();
+    let mut choices = groups::Choices::default();
     loop {
         sleep(SWEEP_EVERY).await;
         let checked = {
@@ -213,7 +239,21 @@ async fn sweep(world: Arc<World>) {
         if let Err(what) = waiting(&world) {
             world.violate(what);
         }
+        if beats_are_in_time(&world)
+            && let Err(what) = choices.check(&*world.store).await
+        {
+            world.violate(what);
+        }
+        let removed = world.hosts().removed.clone();
+        if let Err(what) = removals::check(&*world.store, &removed).await {
+            world.violate(what);
+        }
         let seen = chains(&world.observer().registers);
+        let ended: BTreeSet<ChunkId> = seen
+            .iter()
+            .filter(|(_, chain)| chain.last_key_value().is_some_and(|(_, last)| last.layout.is_deleted()))
+            .map(|(chunk, _)| chunk.clone())
+            .collect();
         for (chunk, chain) in &seen {
             if let Some(first) = chain.get(&1)
                 && let Err(what) = groups::check(&*world.store, chunk, first).await
@@ -225,7 +265,8 @@ async fn sweep(world: Arc<World>) {
             let hosts = world.hosts();
             // What rotted may have lost votes, and counts for nothing then, whoever says what.
             let lost = hosts.given_up.iter().chain(hosts.rotten.keys());
-            (hosts.harmed.clone(), lost.copied().collect())
+            let harmed: BTreeSet<NodeUuid> = hosts.harmed.union(&hosts.given_up).copied().collect();
+            (harmed, lost.copied().collect())
         };
         let voted_for: Vec<_> = {
             let observer = world.observer();
@@ -250,6 +291,9 @@ async fn sweep(world: Arc<World>) {
                 world.violate(what);
             }
             if let Err(what) = api::check(&*world.store, video, &film).await {
+                world.violate(what);
+            }
+            if let Err(what) = trash::check(&*world.store, (video, &film), world.plan.trash, &ended).await {
                 world.violate(what);
             }
         }

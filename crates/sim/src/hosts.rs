@@ -133,6 +133,11 @@ impl NodeHost {
             running: None,
         }
     }
+
+    /// Its process, as long as that lives.
+    pub(crate) fn alive(&self) -> Option<&RunningNode> {
+        self.running.as_ref().filter(|running| !running.life.is_over())
+    }
 }
 
 /// The metadata service's machine.
@@ -172,14 +177,22 @@ pub(crate) struct Hosts {
     pub adopted: BTreeSet<NodeUuid>,
     /// Of those that were harmed, the ones that stay in use: what they lack is to be there again in the end.
     pub kept: BTreeSet<NodeUuid>,
-    /// Disks of which the operator said that they do not come back, or is about to.
+    /// Disks of which an operator said that they do not come back, or is about to; and those that he has taken out. Who is
+    /// silent of them counts as lost for good.
     pub given_up: BTreeSet<NodeUuid>,
+    /// Those that were taken out.
+    pub removed: BTreeSet<NodeUuid>,
 }
 
 impl Hosts {
     /// Whether this disk was harmed and does not stay in use under this name: nothing may depend on it in the end.
     pub(crate) fn is_gone(&self, disk: NodeUuid) -> bool {
         self.harmed.contains(&disk) && !self.kept.contains(&disk)
+    }
+
+    /// Whether the metadata service may go on without this disk, whether or not it is there.
+    pub(crate) fn is_given_up(&self, disk: NodeUuid) -> bool {
+        self.is_gone(disk) || self.given_up.contains(&disk)
     }
 
     /// Whether something was done to this disk, or may lie on it unseen that was.
@@ -194,12 +207,12 @@ impl Hosts {
             .find(|running| running.me == node)
     }
 
-    /// All nodes that run, but for copies.
+    /// All nodes that run, but for copies. Of a process that ended by itself nothing can be read any more.
     pub(crate) fn running_nodes(&self) -> impl Iterator<Item = (HostId, &RunningNode)> {
         self.nodes
             .iter()
             .filter(|(_, host)| host.copy.is_none())
-            .filter_map(|(id, host)| Some((*id, host.running.as_ref()?)))
+            .filter_map(|(id, host)| Some((*id, host.alive()?)))
     }
 
     /// The life of the process on `host`; none when none was started since it was cut off.

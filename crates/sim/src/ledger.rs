@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use vstack_types::{ChunkId, Digest, VideoId};
 
 /// What its sender knows of a film.
@@ -34,6 +35,10 @@ pub(crate) struct FilmRecord {
     pub chunks: Vec<(ChunkId, Bytes)>,
     pub known: Known,
     pub deletion: Deletion,
+    /// When it was first asked for its deletion, of one that stood and is kept for a while then; none once it is restored.
+    pub trashed: Option<Instant>,
+    /// Somebody ends its chunks one by one.
+    pub condemned: bool,
 }
 
 /// See the module.
@@ -58,6 +63,8 @@ impl Ledger {
             chunks,
             known: Known::UnderWay,
             deletion: Deletion::None,
+            trashed: None,
+            condemned: false,
         };
         self.films.insert(video, record);
     }
@@ -108,6 +115,35 @@ impl Ledger {
         if let Some(film) = self.films.get_mut(&video) {
             film.known = known;
         }
+    }
+
+    /// It is about to be asked for the deletion of a film that stands, and is kept for a while then.
+    pub(crate) fn trash(&mut self, video: VideoId) {
+        if let Some(film) = self.films.get_mut(&video) {
+            film.trashed = Some(Instant::now());
+        }
+    }
+
+    /// It is about to be asked to restore a film: until that is answered, it may stand or not.
+    pub(crate) fn reconsider(&mut self, video: VideoId) {
+        if let Some(film) = self.films.get_mut(&video) {
+            film.deletion = Deletion::Asked;
+        }
+    }
+
+    /// A film was restored: it stands as before.
+    pub(crate) fn restore(&mut self, video: VideoId) {
+        if let Some(film) = self.films.get_mut(&video) {
+            (film.deletion, film.trashed) = (Deletion::None, None);
+        }
+    }
+
+    /// The chunks of a film are about to be ended one by one: nobody can count on it any more.
+    pub(crate) fn condemn(&mut self, video: VideoId) {
+        if let Some(film) = self.films.get_mut(&video) {
+            film.condemned = true;
+        }
+        self.delete(video, Deletion::Asked);
     }
 
     /// What somebody did to a film.

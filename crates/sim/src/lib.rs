@@ -7,14 +7,15 @@
 //! disks keep ([`disks`], over the engine's memory disk), what time it is ([`clock`], tokio's paused time), what is
 //! drawn at random ([`vstack_types::ambient`] inside the services, [`dice`] outside), ffmpeg (films are cut already)
 //! and processes, which end in the middle of anything ([`processes`]). Not simulated: the uploader's journal and spool
-//! are files of the real file system and lose nothing unsynced; nodes are drained, and lost ones given up, and none is
-//! taken out while it runs; SQLite; and what the services do not have yet, repair of chunks kept in shards: in histories
-//! with such, [`actors::repairer`] stands in for the planner, and in all others the metadata service makes everything
-//! whole. What the census says of it is held to what nodes have by [`actors::auditors`], and in the end to their disks.
+//! are files of the real file system and lose nothing unsynced; SQLite; and what the services do not have yet, repair of
+//! chunks kept in shards: in histories with such, [`actors::repairer`] stands in for the planner, and in all others the
+//! metadata service makes everything whole. What the census says of it is held to what nodes have by
+//! [`actors::auditors`], and in the end to their disks.
 //!
 //! The [`observer`] sees every request and its answer before anybody else; [`invariants`] say what must always hold,
-//! [`ending`] what must hold once nothing goes wrong any more. [`faults`] makes things go wrong, the [`supervisor`]
-//! keeps hosts running, [`actors`] want something of the cluster. [`history`] puts them together.
+//! [`ending`] what must hold once nothing goes wrong any more, and [`evenness`] what once there is nothing left to mend.
+//! [`faults`] makes things go wrong, the [`supervisor`] keeps hosts running, [`actors`] want something of the cluster.
+//! [`history`] puts them together.
 //!
 //! # How to add
 //! - a **fault**: see [`faults`]; what it does when it strikes is counted as a [`Kind`], which the tests ask for;
@@ -36,6 +37,7 @@ mod dice;
 mod disks;
 mod doubles;
 mod ending;
+mod evenness;
 mod faults;
 mod harm;
 mod history;

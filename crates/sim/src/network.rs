@@ -356,7 +356,8 @@ impl Way {
                 world.tally.strikes(Kind::HungUp);
                 None
             }
-            answer = handle(router, parcel) => answer,
+            // Who lost power over it does not say another word.
+            answer = handle(router, parcel) => answer.filter(|_| !life.is_over()),
         };
         if let Some(count) = world.network().under_way.get_mut(&to) {
             *count -= 1;

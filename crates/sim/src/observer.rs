@@ -11,8 +11,8 @@ use vstack_types::{ChunkId, Digest, NodeRef};
 
 use crate::{
     calls::{Call, short, words},
-    ending::is_beyond_repair,
-    hosts::{HostId, Hosts, RunningNode},
+    ending::may_be_given_up,
+    hosts::{HostId, Hosts, NodeHost, RunningNode},
     invariants::{
         bytes,
         damage::{self, Damage},
@@ -53,7 +53,7 @@ impl Observer {
         if host.is_some_and(|host| host.copy.is_some()) {
             return copy_says(call, reply);
         }
-        let node = host.and_then(|host| host.running.as_ref());
+        let node = host.and_then(NodeHost::alive);
         match call {
             Call::Vote {
                 chunk,
@@ -130,7 +130,7 @@ impl Observer {
         let Err(what) = seen.told(ballot, placement) else {
             return Ok(());
         };
-        if placement.layout.is_deleted() && is_beyond_repair(hosts, self, chunk) {
+        if placement.layout.is_deleted() && may_be_given_up(hosts, self, chunk) {
             self.registers.entry(chunk.clone()).or_default().buried(placement);
             self.buried.insert(chunk.clone());
             return Ok(());

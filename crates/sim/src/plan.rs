@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vstack_metadata::ReaperPace;
 
-use crate::{dice::Dice, doubles::Double, harm::Harm, network::Weather};
+use crate::{dice::Dice, doubles::Double, harm::Harm, hosts::HostId, network::Weather};
 
 /// So many times as long as a short history is a long one.
 const LONG: u32 = 10;
@@ -41,6 +41,12 @@ pub(crate) struct Plan {
     pub condemns: bool,
     /// An operator drains nodes and thinks better of it.
     pub operates: bool,
+    /// An operator takes a node out for good.
+    pub removes: bool,
+    /// Failure domains that nodes are spread over; 0 where they are told of none.
+    pub zones: u8,
+    /// For so long what was deleted can be restored.
+    pub trash: Duration,
     /// Chunks are moved to coded layouts.
     pub codes: bool,
     /// Rival proposers.
@@ -69,6 +75,9 @@ impl Plan {
             let doubles = [Some(Double::Used), Some(Double::Retired), None, None, None];
             short.double = doubles[Dice::of(seed, "doubles").index(5)];
         }
+        // Nobody makes the shards anew that a node holds, and it is not to leave a copy of its disk behind.
+        let may_lose_one = usize::from(short.nodes) > short.copies && short.double.is_none() && !short.codes;
+        short.removes = may_lose_one && Dice::of(seed, "removes").chance(40);
         if !long {
             return short;
         }
@@ -80,6 +89,12 @@ impl Plan {
             joins_after: short.joins_after.map(|after| after * LONG),
             ..short
         }
+    }
+
+    /// The failure domain of a node; none where nodes are told of none.
+    pub(crate) fn zone(&self, node: HostId) -> Option<String> {
+        let number = node.0.checked_rem(self.zones)?;
+        Some(format!("z{number}"))
     }
 
     fn short(seed: u64) -> Self {
@@ -117,6 +132,9 @@ impl Plan {
             scripts: [0, 0, 1, 1, 2][Dice::of(seed, "scripts").index(5)],
             condemns: Dice::of(seed, "condemned").chance(30),
             operates: Dice::of(seed, "operates").chance(30),
+            removes: false,
+            zones: [0, 0, 0, 2, 3][Dice::of(seed, "zones").index(5)],
+            trash: Duration::from_secs([0, 0, 0, 20, 40][Dice::of(seed, "trash").index(5)]),
             codes: Dice::of(seed, "codes").chance(40),
             rivals: [0, 1, 2][dice.index(3)],
             copies: if nodes >= 5 && dice.chance(30) { 5 } else { 3 },

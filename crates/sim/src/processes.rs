@@ -58,6 +58,7 @@ fn node_settings(world: &World, id: HostId) -> vstack_node::Settings {
         &metadata,
     ];
     let mut settings = parse::<NodeArgs>(&args).settings;
+    settings.zone = world.plan.zone(label);
     let pace = &world.plan.pace;
     settings.max_superblock_size = pace.superblock_bytes;
     settings.gc_interval = pace.gc_interval.as_secs();
@@ -131,7 +132,13 @@ pub(crate) async fn start_node(world: &Arc<World>, id: HostId) -> Result<(), Str
     };
     world.happened(format!("{id} starts as {}", &running.me.to_string()[..8]));
     harm::note_renewal(world, id, &running);
-    if let Some(host) = world.hosts().nodes.get_mut(&id) {
+    {
+        let mut hosts = world.hosts();
+        // It may have been taken away while it started.
+        let Some(host) = hosts.nodes.get_mut(&id) else {
+            life.end();
+            return Ok(());
+        };
         host.me = Some(running.me);
         host.running = Some(running);
     }
@@ -159,8 +166,8 @@ pub(crate) fn start_metadata(world: &Arc<World>) {
     let pace = &world.plan.pace;
     settings.heartbeat_interval = u32::try_from(pace.heartbeat.as_secs()).unwrap_or(10);
     settings.replication_factor = world.plan.copies;
-    // Who deletes means it, and who is away for long is replaced while there is trouble.
-    settings.trash_time = 0;
+    settings.trash_time = u32::try_from(world.plan.trash.as_secs()).unwrap_or(u32::MAX);
+    // Who is away for long is replaced while there is trouble.
     settings.repair_grace = u32::try_from(pace.repair_grace.as_secs()).unwrap_or(u32::MAX);
     let backing = Backing {
         store: Arc::clone(&world.store),

@@ -1,6 +1,7 @@
-//! What went wrong, counted by kind when it took effect: a fault that was drawn and met nothing does not count.
+//! What went wrong, counted by kind when it took effect: a fault that was drawn and met nothing does not count. And what the
+//! services did about it by themselves: chunks that were mended, nodes that were taken out, films that were restored.
 //!
-//! A simulation in which some kind of fault never happens passes as well as one in which all do; so the tests ask for
+//! A simulation in which some kind of these never happens passes as well as one in which all do; so the tests ask for
 //! each of them.
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident => $name:literal,)*) => {
-        /// A kind of fault.
+        /// A kind of fault, or of what was done about one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Kind {
             $($(#[$doc])* $kind,)*
@@ -94,6 +95,8 @@ kinds! {
     CopyOfRetired => "copy of a lost disk",
     /// A node was to be emptied.
     NodeDrained => "node drained",
+    /// A node that was there was emptied, sealed and forgotten.
+    NodeRemoved => "node taken out",
     /// A node joined.
     NodeJoined => "node joined",
     /// A host heard nobody and was heard by nobody.
@@ -132,6 +135,16 @@ kinds! {
     ProbedUnreadable => "probe: unreadable record",
     /// As a node started, a copy of its disk with a torn end and an unreadable record was opened too.
     ProbedTorn => "probe: torn end, unreadable record",
+    /// The service moved a chunk to other nodes, because of those that it was on.
+    ChunkMoved => "chunk moved",
+    /// The service moved a chunk so that nodes hold more nearly the same, or that it is in more zones.
+    EvenedOut => "chunk moved to even nodes out",
+    /// The service had a copy brought to a node that should have it.
+    CopyRestored => "copy restored",
+    /// The service copied what was left of a chunk to a new one.
+    ChunkSalvaged => "chunk salvaged",
+    /// A film that was deleted was restored.
+    VideoRestored => "deleted video restored",
 }
 
 impl fmt::Display for Kind {
@@ -140,7 +153,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How often faults of each kind struck.
+/// How often each kind was counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Struck(BTreeMap<Kind, u64>);
 

@@ -171,7 +171,7 @@ impl World {
             .nodes
             .get(&host)
             .filter(|node| node.copy.is_none())
-            .and_then(|node| Some((node, node.running.as_ref()?)))
+            .and_then(|node| Some((node, node.alive()?)))
         else {
             return Ok(());
         };

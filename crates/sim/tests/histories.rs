@@ -16,11 +16,19 @@ const LONG_EVERY: u64 = 100;
 /// Short histories of every test run.
 const SHORT: u64 = 1_000;
 
-/// Fewest faults of this kind that strike in [`SHORT`] histories: well below what was seen.
+/// Fewest faults of this kind that strike in [`SHORT`] histories, or times that something of the kind is done about them:
+/// well below what was seen.
 const fn fewest(kind: Kind) -> u64 {
     match kind {
-        Kind::RotPages | Kind::RotFile | Kind::DiskRenewed => 3,
-        Kind::RotAtEnd | Kind::RotByte | Kind::RotHead | Kind::PageTorn | Kind::NameFailed | Kind::DiskGivenUp => 10,
+        Kind::RotPages | Kind::RotFile | Kind::DiskRenewed | Kind::ChunkSalvaged => 3,
+        Kind::RotAtEnd
+        | Kind::RotByte
+        | Kind::RotHead
+        | Kind::PageTorn
+        | Kind::NameFailed
+        | Kind::DiskGivenUp
+        | Kind::NodeRemoved
+        | Kind::VideoRestored => 10,
         _ => 40,
     }
 }

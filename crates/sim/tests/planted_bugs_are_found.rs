@@ -36,7 +36,7 @@ const SEEDS: u64 = 500;
 ///   way, for as long as the reaper waits;
 /// - "a completion is not written down first": the uploader has to end within one round trip;
 /// - "a refused node goes on voting": a node whose disk went back is refused before it has voted at all.
-const BUGS: [(&str, &str); 65] = [
+const BUGS: [(&str, &str); 72] = [
     ("engine", "answered before the sync"),
     ("engine", "the mark is ahead of the sync"),
     ("engine", "the last batch is not made durable again"),
@@ -86,6 +86,10 @@ const BUGS: [(&str, &str); 65] = [
     ("metadata", "nodes without a part are not told of a deletion"),
     ("metadata", "missing copies are not brought"),
     ("metadata", "nothing is salvaged"),
+    ("metadata", "what is in the trash is collected"),
+    ("metadata", "a removed node is still named"),
+    ("metadata", "a disk that was taken out comes back"),
+    ("placement", "a full disk is given chunks"),
     ("upkeep", "a damaged copy counts as a whole one"),
     ("upkeep", "a damaged copy is not restored"),
     ("upkeep", "a register that says something else counts as agreeing"),
@@ -98,6 +102,9 @@ const BUGS: [(&str, &str); 65] = [
     ("upkeep", "who is lost for good is waited for"),
     ("upkeep", "a chunk with a lost node is salvaged, majority or not"),
     ("upkeep", "a move to a lost node is not given up"),
+    ("upkeep", "a node that leaves keeps its chunks"),
+    ("upkeep", "uneven nodes are left so"),
+    ("upkeep", "chunks are left in too few zones"),
     ("proposer", "a proposer takes silence for a vote"),
     ("proposer", "a proposer takes a UUID that was used before"),
     ("proposer", "a reader reports what is not known to be decided"),

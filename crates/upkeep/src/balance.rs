@@ -1,7 +1,7 @@
 //! Evens out what nodes hold: chunks go from nodes with more than their share to nodes with less.
 //!
-//! A node's share grows with the free part of its disk. A disk that is nearly full is given nothing. Only chunks that are
-//! whole are moved, and only so that they stay in as many zones.
+//! A node's share grows with what is free of its disk, by the weights that new groups are chosen by. A disk that is nearly
+//! full is given nothing. Only chunks that are whole are moved, and only so that they stay in as many zones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,17 +81,17 @@ fn surpluses<'a>(held: &BTreeMap<NodeRef, Placed>, cluster: &Cluster<'a>) -> (Ve
             && !cluster.gone.contains(&candidate.node)
             && !cluster.lost.contains(&candidate.node)
     };
-    let nodes: Vec<&Candidate> = cluster.nodes.iter().filter(takes_part).collect();
-    let weight = |candidate: &Candidate| (100.0 - candidate.disk_percent).clamp(1.0, 100.0);
+    let nodes: Vec<&'a Candidate> = cluster.nodes.iter().filter(takes_part).collect();
+    let weights = Candidate::weights(&nodes);
     let bytes = |candidate: &Candidate| held.get(&candidate.node).copied().unwrap_or_default().bytes as f64;
     let total: f64 = nodes.iter().map(|node| bytes(node)).sum();
-    let weights: f64 = nodes.iter().map(|node| weight(node)).sum();
+    let all_weights: f64 = weights.iter().sum();
     let mean = total / nodes.len().max(1) as f64;
-    let surplus = |candidate: &&'a Candidate| Surplus {
+    let surplus = |(candidate, weight): (&'a Candidate, f64)| Surplus {
         candidate,
-        bytes: bytes(candidate) - total * weight(candidate) / weights,
+        bytes: bytes(candidate) - total * weight / all_weights,
     };
-    (nodes.iter().map(surplus).collect(), mean)
+    (nodes.into_iter().zip(weights).map(surplus).collect(), mean)
 }
 
 /// What to move next, at most `limit` chunks, without those that are `held_back`. Empty when nodes hold what they should,
@@ -108,7 +108,7 @@ pub fn shifts(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, P
             .any(|node| node.bytes > slack || node.bytes < -slack && has_room(node))
     };
     let mut shifts = Vec::new();
-    if !is_off(&nodes) {
+    if !is_off(&nodes) || vstack_types::planted!("uneven nodes are left so") {
         return shifts;
     }
     for (video, row) in census.rows() {
@@ -120,20 +120,22 @@ pub fn shifts(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, P
         }
         let bytes = item_bytes(row);
         let members: Vec<NodeRef> = row.of_layout().filter_map(|item| census.node(item.node)).collect();
-        let pair = fullest(&nodes, &members).and_then(|from| {
+        // The fullest that helps: the zones may leave no other place to its copy.
+        let mut pairs = fullest_first(&nodes, &members).into_iter().filter_map(|from| {
             let may_take = |node: &Surplus<'_>| {
                 let to = exchanged(&members, nodes[from].candidate.node, node.candidate.node);
                 has_room(node) && zones(cluster, &to) >= zones(cluster, &members)
             };
             emptiest(&nodes, &members, may_take).map(|into| (from, into))
         });
-        let Some((from, into)) = pair else { continue };
-        let (above, below) = (nodes[from].bytes, nodes[into].bytes);
         // One of them is off by more than is put up with, and they are nearer to each other after: so it ends.
-        let helps = above - below > bytes as f64;
-        if !helps || (above <= slack && below >= -slack) {
+        let helps = |(from, into): &(usize, usize)| {
+            let (above, below) = (nodes[*from].bytes, nodes[*into].bytes);
+            above - below > bytes as f64 && (above > slack || below < -slack)
+        };
+        let Some((from, into)) = pairs.find(helps) else {
             continue;
-        }
+        };
         shifts.push(Shift {
             video,
             part: row.part,
@@ -173,7 +175,7 @@ pub fn zones_of(outlook: &Outlook<'_>) -> Option<Zones> {
 pub fn spread(outlook: &Outlook<'_>, limit: usize, held_back: impl Fn(VideoId, Part) -> bool) -> Vec<Shift> {
     let (census, cluster) = (outlook.census, &outlook.cluster);
     let table = ZoneTable::of(outlook);
-    if table.there < 2 {
+    if table.there < 2 || vstack_types::planted!("chunks are left in too few zones") {
         return Vec::new();
     }
     let mut nodes = surpluses(&placed(census), cluster).0;
@@ -253,13 +255,12 @@ fn takers<'a>(cluster: &Cluster<'a>) -> impl Iterator<Item = &'a Candidate> + us
     nodes.filter(|candidate| candidate.trusted && candidate.liveness == Liveness::Healthy && !candidate.leaving)
 }
 
-/// Of `members`, the one that is most above its share.
-fn fullest(nodes: &[Surplus<'_>], members: &[NodeRef]) -> Option<usize> {
-    let all = nodes.iter().enumerate();
-    let these = all.filter(|(_, node)| members.contains(&node.candidate.node));
+/// Of `members`, those that take part, the one that is most above its share first.
+fn fullest_first(nodes: &[Surplus<'_>], members: &[NodeRef]) -> Vec<usize> {
+    let is_member = |at: &usize| members.contains(&nodes[*at].candidate.node);
+    let mut these: Vec<usize> = (0..nodes.len()).filter(is_member).collect();
+    these.sort_by(|a, b| nodes[*b].bytes.total_cmp(&nodes[*a].bytes));
     these
-        .max_by(|(_, a), (_, b)| a.bytes.total_cmp(&b.bytes))
-        .map(|(at, _)| at)
 }
 
 /// Of those that are none of `members` and `may_take` it, the one that is most below its share.
@@ -390,6 +391,22 @@ mod tests {
         let counts = counts(&after(&chunks, &shifts));
         assert!(counts.values().all(|count| (57..=63).contains(count)), "{counts:?}");
         assert!(shifted(&census(&after(&chunks, &shifts)), &nodes, 1_000).is_empty());
+    }
+
+    #[test]
+    fn a_disk_with_twice_as_much_free_gets_twice_as_much() {
+        let chunks = vec![vec![node(1), node(2)]; 90];
+        let mut nodes: Vec<_> = (1..=3).map(candidate).collect();
+        let free = [100_000_000_000, 100_000_000_000, 200_000_000_000];
+        for (node, free) in nodes.iter_mut().zip(free) {
+            node.disk_free = Some(free);
+        }
+        let after = after(&chunks, &shifted(&census(&chunks), &nodes, 1_000));
+        let counts = counts(&after);
+        // 45, 45 and 90, but for what is not worth moving.
+        assert!((86..=90).contains(&counts[&node(3)]), "{counts:?}");
+        assert!((42..=48).contains(&counts[&node(1)]), "{counts:?}");
+        assert_eq!(shifted(&census(&after), &nodes, 1_000), []);
     }
 
     #[test]

@@ -7,11 +7,13 @@ use std::{
 
 use axum::extract::State;
 use futures_util::future::join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use vstack_api::{
     ErrorBody, ErrorCode,
-    metadata::{NodeInfo, NodeList, NodeStatus},
+    census::Health,
+    metadata::{NodeList, NodeStatus},
     web::{ServiceHealth, SystemHealth, SystemStats},
 };
 use vstack_client::{ClientError, HttpClient};
@@ -21,6 +23,10 @@ use crate::service::App;
 
 /// A service that takes longer to say how it is counts as unreachable.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest `/health` that is read.
+const HEALTH_BYTES_MAX: usize = 64 * 1024;
+/// More videos than there are: of a census without any by name, little has to be looked up.
+const ALL_VIDEOS: usize = 1_000_000_000;
 
 /// `GET /health` of the web service.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -43,19 +49,24 @@ pub(crate) async fn own_health() -> Json<WebHealth> {
     })
 }
 
-/// How the system is doing.
+/// How the system is doing: its services, its nodes and what is stored. `healthy` when all of it is known to be well,
+/// `counting` while of what is stored that is not known yet, `unknown` when nobody says it.
 #[utoipa::path(get, path = "/api/health", responses((status = 200, body = SystemHealth)))]
 pub(crate) async fn system_health(State(app): State<App>) -> Json<SystemHealth> {
     let asked = app.watched.iter().map(|(name, url)| {
         let http = &app.http;
         async move { ((*name).to_owned(), ask(http, url).await) }
     });
-    let nodes = tokio::time::timeout(TIMEOUT, app.metadata_client.node_list());
-    let (services, nodes) = futures_util::future::join(join_all(asked), nodes).await;
+    let nodes = timeout(TIMEOUT, app.metadata_client.node_list());
+    let census = timeout(TIMEOUT, app.metadata_client.census_from(ALL_VIDEOS));
+    let (services, nodes, census) = futures_util::future::join3(join_all(asked), nodes, census).await;
     let services: BTreeMap<String, ServiceHealth> = services.into_iter().collect();
-    let NodeList { nodes, refused } = nodes.ok().and_then(Result::ok).unwrap_or_default();
+    let nodes = nodes.ok().and_then(Result::ok).unwrap_or_default();
+    let stored = census.ok().and_then(Result::ok).map(|census| census.health);
+    let status = judge(&services, &nodes, stored).to_owned();
+    let NodeList { nodes, refused } = nodes;
     Json(SystemHealth {
-        status: judge(&services, &nodes).to_owned(),
+        status,
         services,
         nodes,
         refused,
@@ -65,7 +76,7 @@ pub(crate) async fn system_health(State(app): State<App>) -> Json<SystemHealth> 
 /// The metadata service's figures, and the uploads under way.
 #[utoipa::path(get, path = "/api/stats", responses((status = 200, body = SystemStats), (status = 503, body = ErrorBody)))]
 pub(crate) async fn system_stats(State(app): State<App>) -> ApiResult<Json<SystemStats>> {
-    let uploader = tokio::time::timeout(TIMEOUT, app.uploader_client.health());
+    let uploader = timeout(TIMEOUT, app.uploader_client.health());
     let (stats, uploader) = futures_util::future::join(app.metadata_client.stats(), uploader).await;
     let stats = stats.map_err(refusal)?;
     // No uploader: no upload runs.
@@ -85,28 +96,57 @@ async fn ask(http: &HttpClient, url: &str) -> ServiceHealth {
         .timeout(TIMEOUT)
         .send()
         .await;
-    let status = match &answer {
-        Ok(answer) if answer.status().is_success() => "healthy",
+    let latency_ms = answer.is_ok().then(|| started.elapsed().as_secs_f64() * 1000.0);
+    let status = match answer {
+        Ok(answer) if answer.status().is_success() => said(answer).await,
         Ok(_) => "unhealthy",
         Err(_) => "unreachable",
     };
-    let latency_ms = answer.is_ok().then(|| started.elapsed().as_secs_f64() * 1000.0);
     ServiceHealth {
         status: status.to_owned(),
         latency_ms,
     }
 }
 
-/// `healthy` when all is; `degraded` while videos can still be found and one node may have them.
-fn judge(services: &BTreeMap<String, ServiceHealth>, nodes: &[NodeInfo]) -> &'static str {
-    let healthy = |service: &ServiceHealth| service.status == "healthy";
-    let metadata = services.get("metadata-service").is_some_and(healthy);
-    if !metadata || !nodes.iter().any(|node| node.status != NodeStatus::Down) {
-        "unhealthy"
-    } else if services.values().all(healthy) && nodes.iter().all(|node| node.status == NodeStatus::Healthy) {
-        "healthy"
-    } else {
-        "degraded"
+/// What a `/health` says.
+#[derive(Debug, Default, Deserialize)]
+struct Said {
+    status: Option<String>,
+}
+
+/// What a service that answers says of itself. One that says nothing is well by that it answers.
+async fn said(mut answer: reqwest::Response) -> &'static str {
+    let mut body = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(part)) if body.len() + part.len() <= HEALTH_BYTES_MAX => body.extend_from_slice(&part),
+            Ok(None) => break,
+            Ok(Some(_)) | Err(_) => return "unhealthy",
+        }
+    }
+    match serde_json::from_slice::<Said>(&body).unwrap_or_default().status {
+        Some(status) if status != "healthy" => "degraded",
+        _ => "healthy",
+    }
+}
+
+/// The worst of what is known. `unhealthy` when videos cannot be found, no node may have them, or some of what is stored
+/// cannot be read; never `healthy` while something is not known to be.
+fn judge(services: &BTreeMap<String, ServiceHealth>, nodes: &NodeList, stored: Option<Health>) -> &'static str {
+    let metadata = services.get("metadata-service");
+    let answers = metadata.is_some_and(|service| ["healthy", "degraded"].contains(&service.status.as_str()));
+    let any_node = nodes.nodes.iter().any(|node| node.status != NodeStatus::Down);
+    if !answers || !any_node {
+        return "unhealthy";
+    }
+    let is_well = nodes.is_well() && services.values().all(|service| service.status == "healthy");
+    match stored {
+        Some(Health::Lost | Health::OutOfReach) => "unhealthy",
+        _ if !is_well => "degraded",
+        Some(health) if health.is_well() => "healthy",
+        Some(Health::Counting) => "counting",
+        Some(_) => "degraded",
+        None => "unknown",
     }
 }
 
@@ -120,6 +160,12 @@ fn refusal(error: ClientError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use vstack_api::{
+        WallTime,
+        metadata::{NodeInfo, NodeRole, RefusedNode},
+    };
+    use vstack_types::Timestamp;
+
     use super::*;
 
     fn node(status: NodeStatus) -> NodeInfo {
@@ -136,9 +182,20 @@ mod tests {
             incarnation: 0,
             trusted: true,
             damaged_chunks: 0,
-            role: vstack_api::metadata::NodeRole::Active,
+            role: NodeRole::Active,
             zone: String::new(),
         }
+    }
+
+    fn services(metadata: &str, uploader: &str) -> BTreeMap<String, ServiceHealth> {
+        let service = |status: &str| ServiceHealth {
+            status: status.to_owned(),
+            latency_ms: None,
+        };
+        BTreeMap::from([
+            ("metadata-service".to_owned(), service(metadata)),
+            ("uploader-service".to_owned(), service(uploader)),
+        ])
     }
 
     #[test]
@@ -148,22 +205,53 @@ mod tests {
             ("healthy", "healthy", vec![Healthy, Healthy], "healthy"),
             ("healthy", "healthy", vec![Healthy, Degraded], "degraded"),
             ("healthy", "healthy", vec![Healthy, Down], "degraded"),
+            ("degraded", "healthy", vec![Healthy, Healthy], "degraded"),
             ("healthy", "unreachable", vec![Healthy, Healthy], "degraded"),
             ("healthy", "healthy", vec![Down, Down], "unhealthy"),
             ("healthy", "healthy", vec![], "unhealthy"),
             ("unreachable", "healthy", vec![Healthy], "unhealthy"),
         ];
         for (metadata, uploader, nodes, expected) in table {
-            let service = |status: &str| ServiceHealth {
-                status: status.to_owned(),
-                latency_ms: None,
+            let list = NodeList {
+                nodes: nodes.iter().copied().map(node).collect(),
+                refused: Vec::new(),
             };
-            let services = BTreeMap::from([
-                ("metadata-service".to_owned(), service(metadata)),
-                ("uploader-service".to_owned(), service(uploader)),
-            ]);
-            let nodes: Vec<_> = nodes.into_iter().map(node).collect();
-            assert_eq!(judge(&services, &nodes), expected, "{metadata} {uploader} {nodes:?}");
+            let judged = judge(&services(metadata, uploader), &list, Some(Health::Healthy));
+            assert_eq!(judged, expected, "{metadata} {uploader} {nodes:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_called_healthy_that_is_not_known_to_be() {
+        let well = NodeList {
+            nodes: vec![node(NodeStatus::Healthy), node(NodeStatus::Healthy)],
+            refused: Vec::new(),
+        };
+        let mut unproved = well.clone();
+        unproved.nodes[1].trusted = false;
+        let mut with_refused = well.clone();
+        with_refused.refused.push(RefusedNode {
+            node_id: String::new(),
+            node_url: String::new(),
+            why: String::new(),
+            asked_at: WallTime(Timestamp(0)),
+        });
+        for (nodes, stored, expected) in [
+            (&well, Some(Health::Healthy), "healthy"),
+            (&unproved, Some(Health::Healthy), "degraded"),
+            (&with_refused, Some(Health::Healthy), "degraded"),
+            (&well, Some(Health::Counting), "counting"),
+            (&unproved, Some(Health::Counting), "degraded"),
+            (&well, None, "unknown"),
+            (&unproved, None, "degraded"),
+            (&well, Some(Health::Unexplained), "degraded"),
+            (&well, Some(Health::UnderReplicated), "degraded"),
+            (&well, Some(Health::Endangered), "degraded"),
+            (&well, Some(Health::OutOfReach), "unhealthy"),
+            (&unproved, Some(Health::Lost), "unhealthy"),
+        ] {
+            let judged = judge(&services("healthy", "healthy"), nodes, stored);
+            assert_eq!(judged, expected, "{nodes:?} {stored:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ use vstack_api::{
     redundancy::EfficiencyReport,
     uploader::UploadStatus,
 };
-use vstack_service::{ApiResult, Path};
+use vstack_service::{ApiResult, Path, Query};
 use vstack_types::{ChunkId, VideoId};
 
 use crate::{
@@ -79,16 +79,50 @@ pub(crate) async fn manifest(
     pass(&app.metadata, Method::GET, &format!("/manifest/{video}"), &headers).await
 }
 
-/// Takes a video out.
-#[utoipa::path(delete, path = "/api/video/{id}", params(("id" = String, Path)), responses(
+/// How a video is taken out.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct DeleteQuery {
+    /// It cannot be restored; its bytes go at once.
+    #[serde(default)]
+    purge: bool,
+}
+
+/// Takes a video out. The answer says until when it can be restored.
+#[utoipa::path(delete, path = "/api/video/{id}", params(("id" = String, Path),
+    ("purge" = Option<bool>, Query, description = "true: for good, its bytes go at once")), responses(
     (status = 200, body = StatusSet), (status = 404, body = ErrorBody)))]
 pub(crate) async fn delete_video(
     State(app): State<App>,
     Path(video): Path<VideoId>,
+    Query(DeleteQuery { purge }): Query<DeleteQuery>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     app.gateway.forget(video);
-    pass(&app.metadata, Method::DELETE, &format!("/video/{video}"), &headers).await
+    let query = if purge { "?purge=true" } else { "" };
+    pass(
+        &app.metadata,
+        Method::DELETE,
+        &format!("/video/{video}{query}"),
+        &headers,
+    )
+    .await
+}
+
+/// Restores a video that was taken out, as long as its bytes are kept.
+#[utoipa::path(post, path = "/api/video/{id}/restore", params(("id" = String, Path)), responses(
+    (status = 200, body = StatusSet), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub(crate) async fn restore_video(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    pass(
+        &app.metadata,
+        Method::POST,
+        &format!("/video/{video}/restore"),
+        &headers,
+    )
+    .await
 }
 
 /// Counts a view.

@@ -76,6 +76,7 @@ impl App {
         proxy::videos,
         proxy::manifest,
         proxy::delete_video,
+        proxy::restore_video,
         proxy::count_view,
         proxy::consensus,
         proxy::census,
@@ -117,7 +118,14 @@ pub async fn serve_on(listener: TcpListener, settings: Settings, shutdown: Cance
 }
 
 fn routes(app: App) -> Router {
-    let pages = ["/", "/watch/{id}", "/nodes", "/consensus", "/storage-efficiency"];
+    let pages = [
+        "/",
+        "/watch/{id}",
+        "/nodes",
+        "/census",
+        "/consensus",
+        "/storage-efficiency",
+    ];
     let router = pages
         .into_iter()
         .fold(Router::new(), |router, path| router.route(path, get(page::index)));
@@ -128,6 +136,7 @@ fn routes(app: App) -> Router {
         .route("/api/videos", get(proxy::videos))
         .route("/api/manifest/{id}", get(proxy::manifest))
         .route("/api/video/{id}", delete(proxy::delete_video))
+        .route("/api/video/{id}/restore", post(proxy::restore_video))
         .route("/api/video/{id}/view", post(proxy::count_view))
         .route("/api/consensus/events", get(consensus::events))
         .route("/api/consensus/costs", get(consensus::costs))

@@ -1,5 +1,5 @@
 /** The calls the pages make, one function each. */
-import { getJson, send } from './http';
+import { getJson, send, sendJson } from './http';
 import type {
   Census,
   ConsensusCosts,
@@ -7,6 +7,7 @@ import type {
   Efficiency,
   Manifest,
   Repairs,
+  StatusSet,
   SystemHealth,
   SystemStats,
   UploadStatus,
@@ -30,6 +31,22 @@ export async function videos(limit: number, query: string): Promise<VideoPage> {
   return { videos: body, total: Number.isFinite(total) ? total : body.length };
 }
 
+/** Videos in one answer at most, and answers that are asked for. */
+const PAGE = 1_000;
+const PAGES_MAX = 10;
+
+/** What was deleted and can still be restored, what goes first at first. */
+export async function trash(): Promise<VideoInfo[]> {
+  const all: VideoInfo[] = [];
+  for (let page = 0; page < PAGES_MAX; page += 1) {
+    const { body } = await getJson<VideoInfo[]>(`/api/videos?status=deleted&limit=${PAGE}&offset=${page * PAGE}`);
+    all.push(...body);
+    if (body.length < PAGE) break;
+  }
+  const until = (video: VideoInfo) => video.restorable_until ?? '';
+  return all.filter((video) => until(video) !== '').sort((a, b) => until(a).localeCompare(until(b)));
+}
+
 export const manifest = async (id: string) => (await getJson<Manifest>(`/api/manifest/${part(id)}`)).body;
 export const health = async () => (await getJson<SystemHealth>('/api/health')).body;
 export const stats = async () => (await getJson<SystemStats>('/api/stats')).body;
@@ -46,7 +63,10 @@ export const uploadStatus = async (session: string) =>
   (await getJson<UploadStatus>(`/api/upload/status/${part(session)}`)).body;
 
 export const cancelUpload = (session: string) => send('DELETE', `/api/upload/${part(session)}`);
-export const deleteVideo = (id: string) => send('DELETE', `/api/video/${part(id)}`);
+export const deleteVideo = (id: string) => sendJson<StatusSet>('DELETE', `/api/video/${part(id)}`);
+/** For good: its bytes go at once. */
+export const purgeVideo = (id: string) => sendJson<StatusSet>('DELETE', `/api/video/${part(id)}?purge=true`);
+export const restoreVideo = (id: string) => sendJson<StatusSet>('POST', `/api/video/${part(id)}/restore`);
 export const countView = (id: string) => send('POST', `/api/video/${part(id)}/view`);
 
 export const downloadUrl = (id: string) => `/video/${part(id)}/download?attachment=1`;

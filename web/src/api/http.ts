@@ -55,6 +55,11 @@ export async function refusalOf(path: string): Promise<string | null> {
   return null;
 }
 
+/** For calls that change something and say what it is then. */
+export async function sendJson<T>(method: 'POST' | 'DELETE', path: string): Promise<T> {
+  return (await (await call(method, path)).json()) as T;
+}
+
 /** For calls whose answer does not matter beyond that it was a good one. */
 export async function send(method: 'POST' | 'DELETE', path: string): Promise<void> {
   await (await call(method, path)).body?.cancel();

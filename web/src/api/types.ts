@@ -11,6 +11,14 @@ export interface VideoInfo {
   size_bytes: number;
   view_count: number;
   created_at: string;
+  /** Of one that was deleted; none once it is gone for good. */
+  restorable_until?: string;
+}
+
+export interface StatusSet {
+  video_id: string;
+  status: VideoStatus;
+  restorable_until?: string;
 }
 
 export interface ManifestInit {
@@ -69,7 +77,8 @@ export interface ServiceHealth {
 }
 
 export interface SystemHealth {
-  status: 'healthy' | 'degraded' | 'unhealthy';
+  /** `counting` and `unknown` are about what is stored, where everything else is healthy. */
+  status: 'healthy' | 'counting' | 'unknown' | 'degraded' | 'unhealthy';
   services: Record<string, ServiceHealth>;
   nodes: NodeInfo[];
   /** Those that run and may not take part. */
@@ -231,7 +240,14 @@ export interface Efficiency {
   mode_comparison: { replication: ModeFigures; erasure_coding: ModeFigures };
 }
 
-export type Health = 'healthy' | 'counting' | 'under_replicated' | 'endangered' | 'out_of_reach' | 'lost';
+export type Health =
+  | 'healthy'
+  | 'counting'
+  | 'unexplained'
+  | 'under_replicated'
+  | 'endangered'
+  | 'out_of_reach'
+  | 'lost';
 
 export interface Tally {
   chunks: number;
@@ -263,6 +279,7 @@ export interface VideoCensus {
   complete: boolean;
   at: string;
   video: VideoStanding;
+  orphans: Orphan[];
 }
 
 export interface NodeCounted {
@@ -307,7 +324,12 @@ export interface Repair {
   chunk_id: string;
   video_id: string;
   what: string;
+  /** How the chunk stood. */
   why: string;
+  /** What made it necessary, for people. */
+  reason: string;
+  /** Labels of the nodes that get bytes by it. */
+  to: string[];
   began: string;
   took_sec: number | null;
   bytes: number;
@@ -315,6 +337,8 @@ export interface Repair {
 }
 
 export interface Repairs {
+  /** False with `REPAIRS=false`: chunks are only counted. */
+  enabled: boolean;
   waiting: number;
   running: Repair[];
   recent: Repair[];

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ago, bytes, count, duration, hueOf, megabits, milliseconds } from './format';
+import { ago, bytes, count, duration, hueOf, megabits, milliseconds, until } from './format';
 
 it('writes bytes in decimal units', () => {
   const table: [number, string][] = [
@@ -29,6 +29,18 @@ it('writes how long ago', () => {
   expect(at('2026-03-19T11:00:00Z')).toBe('yesterday');
   expect(at('2026-03-15T12:00:00Z')).toBe('5 days ago');
   expect(at('2025-12-24T12:00:00Z')).toBe('24 Dec 2025');
+  expect(at('nonsense')).toBe('');
+});
+
+it('writes until when', () => {
+  const now = Date.parse('2026-03-20T12:00:00Z');
+  const at = (text: string) => until(text, now, 'UTC');
+  expect(at('2026-03-20T14:03:59Z')).toBe('14:03');
+  expect(at('2026-03-20T11:00:00Z')).toBe('11:00');
+  expect(at('2026-03-21T00:30:00Z')).toBe('Saturday 00:30');
+  expect(at('2026-03-25T09:00:00Z')).toBe('Wednesday 09:00');
+  expect(at('2026-04-02T09:00:00Z')).toBe('2 Apr 2026 09:00');
+  expect(at('2026-03-19T09:00:00Z')).toBe('19 Mar 2026 09:00');
   expect(at('nonsense')).toBe('');
 });
 

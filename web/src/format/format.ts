@@ -36,6 +36,19 @@ export function ago(iso: string, now: number): string {
   return new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', year: 'numeric', timeZone: 'UTC' }).format(then);
 }
 
+/** `14:03` today, `Tuesday 14:03`, and a date when that is clearer; as clocks are where the page is read. */
+export function until(iso: string, now: number, timeZone?: string): string {
+  const then = Date.parse(iso);
+  if (Number.isNaN(then)) return '';
+  const written = (moment: number, options: Intl.DateTimeFormatOptions) =>
+    new Intl.DateTimeFormat('en-GB', timeZone ? { ...options, timeZone } : options).format(moment);
+  const time = written(then, { hour: '2-digit', minute: '2-digit' });
+  if (written(then, { dateStyle: 'short' }) === written(now, { dateStyle: 'short' })) return time;
+  const isNear = then > now && then - now < 6 * 86_400_000;
+  const day = written(then, isNear ? { weekday: 'long' } : { day: 'numeric', month: 'short', year: 'numeric' });
+  return `${day} ${time}`;
+}
+
 export const count = (value: number, one: string, many = `${one}s`) =>
   `${value.toLocaleString('en-GB')} ${value === 1 ? one : many}`;
 

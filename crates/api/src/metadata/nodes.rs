@@ -243,6 +243,9 @@ pub struct DamageTold {
 pub struct Heartbeat {
     /// Share of the disk in use, in percent.
     pub disk_usage_percent: f64,
+    /// Bytes of the disk that are free for it: nodes get chunks in proportion.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disk_free_bytes: Option<u64>,
     /// Chunks held.
     pub chunk_count: u64,
     /// Sequence number of the last durable record.

@@ -86,6 +86,10 @@ pub struct VideoInfo {
     pub view_count: u64,
     /// When it was created.
     pub created_at: WallTime,
+    /// Of one that was deleted: until when `POST /video/{id}/restore` brings it back. None for good once its bytes are
+    /// given up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub restorable_until: Option<WallTime>,
 }
 
 /// `PATCH /video/{id}/status`.
@@ -103,6 +107,9 @@ pub struct StatusSet {
     pub video_id: VideoId,
     /// Its status now.
     pub status: VideoStatus,
+    /// See [`VideoInfo::restorable_until`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub restorable_until: Option<WallTime>,
 }
 
 /// The init segment in a manifest.

@@ -1,6 +1,7 @@
 //! What is measured, a file for each.
 
 mod census;
+mod coding;
 mod cold;
 mod commit;
 mod consensus;
@@ -117,6 +118,8 @@ pub enum Scenario {
     Ingest,
     /// Counting what many chunks on five nodes come to.
     Census,
+    /// Reed-Solomon of a chunk, beside ISA-L and other crates.
+    Coding,
 }
 
 impl Scenario {
@@ -134,7 +137,8 @@ impl Scenario {
             | Self::Startup
             | Self::Failover
             | Self::Ingest
-            | Self::Census => None,
+            | Self::Census
+            | Self::Coding => None,
         }
     }
 
@@ -160,6 +164,7 @@ impl Scenario {
             Self::Failover => Box::pin(failover::run(bench)).await,
             Self::Ingest => Box::pin(ingest::run(bench)).await,
             Self::Census => Box::pin(census::run(bench)).await,
+            Self::Coding => Box::pin(coding::run(bench)).await,
         }
     }
 }

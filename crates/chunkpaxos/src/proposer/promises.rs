@@ -130,6 +130,9 @@ impl Proposer {
             return Vec::new();
         };
         let current = &highest.placement;
+        if self.spares && current.layout.is_deleted() {
+            return self.finish(Outcome::Refused(Refusal::Spared));
+        }
         let said_so = promises
             .values()
             .any(|promise| promise.decided && promise.accepted.as_ref().is_some_and(|vote| vote.placement == *current));

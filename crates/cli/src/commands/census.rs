@@ -1,16 +1,21 @@
 //! `vstack census`.
 
-use std::{collections::HashSet, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    process::ExitCode,
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use vstack_api::census::{
-    Census, ChunkStanding, Health, Orphan, Tally, VideoCensus, VideoStanding, Waiting, ZonesCounted,
+use vstack_api::{
+    census::{Census, ChunkStanding, Health, Orphan, Tally, VideoCensus, VideoStanding, Waiting, ZonesCounted},
+    metadata::{NodeInfo, NodeRole},
 };
 use vstack_client::{ClientError, MetadataClient};
 use vstack_types::VideoId;
 
-use super::Cluster;
+use super::{Cluster, by_zone};
 use crate::output::{self, out};
 
 /// Chunks named of one video, unless asked for all.
@@ -27,7 +32,8 @@ pub struct Options {
     /// Name every video and chunk that is not whole, not only the first ten chunks of a video.
     #[arg(long)]
     all: bool,
-    /// Wait until everything is counted and whole, for so many seconds at most.
+    /// Wait until everything is counted and whole, for so many seconds at most, also for a service that restarts
+    /// meanwhile.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=WAIT_MAX))]
     wait: Option<u64>,
     /// As JSON.
@@ -42,6 +48,25 @@ const PAGE: usize = 2_000;
 /// Between two looks while it is waited.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// For people, where the metadata service mends nothing.
+pub(super) const REPAIRS_OFF: &str = "switched off by REPAIRS=false: what is not whole is only counted, and stays so";
+
+/// What is shown with a census, and asked for apart; none of it is known where nobody says it.
+#[derive(Debug, Default, Serialize)]
+struct Besides {
+    repairs_enabled: Option<bool>,
+    /// Nodes that take chunks, by zone; those without one under an empty name.
+    zone_nodes: Option<BTreeMap<String, Vec<String>>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    census: &'a Census,
+    #[serde(flatten)]
+    besides: &'a Besides,
+}
+
 /// Shows how whole everything is that is stored. Exit code 1 when something is not, or is not known.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let metadata = options.cluster.metadata()?;
@@ -49,20 +74,33 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
         Some(video) => of_one(&metadata, video, &options, &stop).await?,
         None => of_all(&metadata, &options, &stop).await?,
     };
-    Ok(if health == Health::Healthy {
+    Ok(if health.is_some_and(Health::is_well) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-async fn of_all(metadata: &MetadataClient, options: &Options, stop: &CancellationToken) -> anyhow::Result<Health> {
-    let mut census = once_whole(options, stop, async || metadata.census().await, |census| census.health).await?;
+/// None when it was stopped before there was anything to show.
+async fn of_all(
+    metadata: &MetadataClient,
+    options: &Options,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Health>> {
+    let census = once_whole(options, stop, async || metadata.census().await, |census| census.health).await?;
+    let Some(mut census) = census else { return Ok(None) };
     if options.all {
-        name_all(metadata, &mut census).await?;
+        // Where it is stopped, as many are named as are known by then.
+        let named = stop.run_until_cancelled(name_all(metadata, &mut census)).await;
+        named.transpose()?;
     }
-    print(options, &census, |census| show(census, options.all))?;
-    Ok(census.health)
+    let besides = stop.run_until_cancelled(besides(metadata)).await.unwrap_or_default();
+    let told = Told {
+        census: &census,
+        besides: &besides,
+    };
+    print(options, &told, |told| show(told, options.all))?;
+    Ok(Some(census.health))
 }
 
 async fn of_one(
@@ -70,32 +108,60 @@ async fn of_one(
     video: VideoId,
     options: &Options,
     stop: &CancellationToken,
-) -> anyhow::Result<Health> {
+) -> anyhow::Result<Option<Health>> {
     let ask = async || metadata.census_of_video(video, 0, PAGE).await;
-    let mut census = once_whole(options, stop, ask, |census| census.health).await?;
-    name_chunks(metadata, &mut census.video).await?;
+    let census = once_whole(options, stop, ask, |census| census.health).await?;
+    let Some(mut census) = census else { return Ok(None) };
+    let named = stop.run_until_cancelled(name_chunks(metadata, &mut census.video)).await;
+    named.transpose()?;
     print(options, &census, show_one)?;
-    Ok(census.health)
+    Ok(Some(census.health))
 }
 
-/// Asks until everything is whole, for as long as somebody wants to wait.
+/// Asks until everything is whole, for as long as somebody wants to wait. What was known last when it is stopped.
 async fn once_whole<T>(
     options: &Options,
     stop: &CancellationToken,
     ask: impl AsyncFn() -> Result<T, ClientError>,
     health: impl Fn(&T) -> Health,
-) -> Result<T, ClientError> {
+) -> Result<Option<T>, ClientError> {
     let until = tokio::time::Instant::now() + Duration::from_secs(options.wait.unwrap_or_default());
+    let mut last = None;
     loop {
-        let census = ask().await?;
-        if health(&census) == Health::Healthy || tokio::time::Instant::now() >= until || stop.is_cancelled() {
-            return Ok(census);
+        let Some(asked) = stop.run_until_cancelled(ask()).await else {
+            return Ok(last);
+        };
+        let is_over = tokio::time::Instant::now() >= until;
+        match asked {
+            Ok(census) if is_over || health(&census).is_well() => return Ok(Some(census)),
+            Ok(census) => last = Some(census),
+            // As everything that waits does.
+            Err(error) if !is_over && error.is_transient() => {}
+            Err(error) => return Err(error),
         }
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = stop.cancelled() => return Ok(last),
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+}
+
+async fn besides(metadata: &MetadataClient) -> Besides {
+    let (repairs, nodes) = tokio::join!(metadata.repairs(), metadata.nodes());
+    Besides {
+        repairs_enabled: repairs.ok().map(|repairs| repairs.enabled),
+        zone_nodes: nodes.ok().and_then(|nodes| zone_nodes(&nodes)),
+    }
+}
+
+/// Nodes that take chunks, by zone; none where no such node has one.
+fn zone_nodes(nodes: &[NodeInfo]) -> Option<BTreeMap<String, Vec<String>>> {
+    let take_chunks = nodes
+        .iter()
+        .filter(|node| node.trusted && node.role == NodeRole::Active);
+    let owned = |labels: Vec<&str>| labels.into_iter().map(str::to_owned).collect();
+    let zones = by_zone(take_chunks)?.into_iter();
+    Some(zones.map(|(zone, labels)| (zone.to_owned(), owned(labels))).collect())
 }
 
 fn print<T: Serialize>(options: &Options, census: &T, show: impl Fn(&T)) -> anyhow::Result<()> {
@@ -142,6 +208,7 @@ pub(super) const fn word(health: Health) -> &'static str {
     match health {
         Health::Healthy => "healthy",
         Health::Counting => "counting",
+        Health::Unexplained => "unexplained",
         Health::UnderReplicated => "under-replicated",
         Health::Endangered => "endangered",
         Health::OutOfReach => "out of reach",
@@ -153,6 +220,7 @@ const fn meaning(health: Health) -> &'static str {
     match health {
         Health::Healthy => "everything was counted, and is as it should be",
         Health::Counting => "nothing is known to be wrong, and not everything is counted",
+        Health::Unexplained => "everything known is as it should be, and nodes keep chunks that nothing known explains",
         Health::UnderReplicated => "some chunks survive fewer losses than they should",
         Health::Endangered => "some chunks do not survive the next loss of a node",
         Health::OutOfReach => "some chunks cannot be read until nodes return",
@@ -160,9 +228,16 @@ const fn meaning(health: Health) -> &'static str {
     }
 }
 
-fn show(census: &Census, all: bool) {
+/// What to do about chunks that nothing known explains.
+const UNEXPLAINED: &str = "The metadata service's database may be an older one, and these the only trace of films that it \
+                           knows nothing of: if there is a newer one, start the service with that. They are kept.";
+
+fn show(Told { census, besides }: &Told<'_>, all: bool) {
     out!("{}: {}", word(census.health), meaning(census.health));
     out!("{}", tallied(&census.tally));
+    if besides.repairs_enabled == Some(false) {
+        out!("repairs are {REPAIRS_OFF}");
+    }
     out!(
         "as of {}; counting takes {:.1} % of a processor\n",
         census.at,
@@ -188,6 +263,9 @@ fn show(census: &Census, all: bool) {
     if let Some(zones) = census.zones {
         out!("\n{}", in_zones(zones));
     }
+    if let Some(zones) = &besides.zone_nodes {
+        out!("{}", named_zones(zones));
+    }
     for waiting in &census.waits {
         out!("\n{}", waits(waiting));
     }
@@ -198,7 +276,7 @@ fn show(census: &Census, all: bool) {
     if untold > 0 {
         out!("\nand {untold} more videos");
     }
-    show_orphans(&census.orphans, all);
+    show_orphans(&census.orphans, all, census.health);
 }
 
 fn show_one(census: &VideoCensus) {
@@ -206,6 +284,7 @@ fn show_one(census: &VideoCensus) {
     out!("{}", tallied(&census.video.tally));
     out!("as of {}", census.at);
     show_video(&census.video, true);
+    show_orphans(&census.orphans, true, census.health);
 }
 
 fn tallied(tally: &Tally) -> String {
@@ -241,6 +320,24 @@ fn in_zones(zones: ZonesCounted) -> String {
     )
 }
 
+/// `zones: a (2 nodes), b (1 node); without one: storage-node-4`.
+fn named_zones(zones: &BTreeMap<String, Vec<String>>) -> String {
+    let counted = |(zone, nodes): (&String, &Vec<String>)| {
+        let nodes = match nodes.len() {
+            1 => "1 node".to_owned(),
+            nodes => format!("{nodes} nodes"),
+        };
+        format!("{} ({nodes})", output::plain(zone))
+    };
+    let named = zones.iter().filter(|(zone, _)| !zone.is_empty());
+    let named: Vec<String> = named.map(counted).collect();
+    let without = zones.get("").map_or_else(String::new, |nodes| {
+        let nodes: Vec<String> = nodes.iter().map(|node| output::plain(node)).collect();
+        format!("; without one, though others have one: {}", nodes.join(", "))
+    });
+    format!("zones: {}{without}", named.join(", "))
+}
+
 /// What somebody has to do something about.
 fn waits(waiting: &Waiting) -> String {
     let nodes: Vec<String> = waiting.nodes.iter().map(|node| output::plain(node)).collect();
@@ -256,7 +353,10 @@ fn waits(waiting: &Waiting) -> String {
     format!("{chunks}{awaited}: {}", output::plain(&waiting.why))
 }
 
-fn show_orphans(orphans: &[Orphan], all: bool) {
+fn show_orphans(orphans: &[Orphan], all: bool, health: Health) {
+    if health == Health::Unexplained {
+        out!("\n{UNEXPLAINED}");
+    }
     if orphans.is_empty() {
         return;
     }
@@ -323,5 +423,23 @@ mod tests {
         assert_eq!(timecode(&chunk(Some((70.0, 79.96)))), "0:01:10-0:01:20");
         assert_eq!(timecode(&chunk(Some((3_599.4, 7_260.0)))), "0:59:59-2:01:00");
         assert_eq!(timecode(&chunk(None)), "all of it");
+    }
+
+    #[test]
+    fn zones_are_named_with_their_nodes_and_who_has_none() {
+        let zones = |all: &[(&str, &[&str])]| -> BTreeMap<String, Vec<String>> {
+            let owned = |labels: &[&str]| labels.iter().map(ToString::to_string).collect();
+            all.iter()
+                .map(|&(zone, labels)| (zone.to_owned(), owned(labels)))
+                .collect()
+        };
+        assert_eq!(
+            named_zones(&zones(&[("b", &["n3"]), ("a", &["n1", "n2"])])),
+            "zones: a (2 nodes), b (1 node)"
+        );
+        assert_eq!(
+            named_zones(&zones(&[("a", &["n1"]), ("", &["n2", "n3"])])),
+            "zones: a (1 node); without one, though others have one: n2, n3"
+        );
     }
 }

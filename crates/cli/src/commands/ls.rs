@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use tokio_util::sync::CancellationToken;
 use vstack_api::metadata::VideoStatus;
 
 use super::Cluster;
@@ -15,7 +16,8 @@ pub struct Options {
     /// Only videos whose title contains this.
     #[arg(value_name = "TEXT")]
     query: Option<String>,
-    /// Only videos of this status: active, uploading, failed or deleted.
+    /// Only videos of this status: active, uploading, failed or deleted; of these also until when `vstack rm --undo`
+    /// restores them.
     #[arg(long, default_value = "active", value_parser = |text: &str| text.parse::<VideoStatus>().map_err(|()| "active, uploading, failed or deleted"))]
     status: VideoStatus,
     /// Most videos to list.
@@ -30,14 +32,17 @@ pub struct Options {
 }
 
 /// Lists the videos.
-pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let mut query = vec![
         ("limit", options.limit.to_string()),
         ("offset", options.offset.to_string()),
         ("status", options.status.as_str().to_owned()),
     ];
     query.extend(options.query.map(|text| ("q", text)));
-    let videos = options.cluster.metadata()?.videos(&query).await?;
+    let metadata = options.cluster.metadata()?;
+    let Some(videos) = stop.run_until_cancelled(metadata.videos(&query)).await.transpose()? else {
+        return Ok(ExitCode::FAILURE);
+    };
     if options.json {
         output::json(&videos)?;
         return Ok(ExitCode::SUCCESS);
@@ -46,16 +51,26 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         say!("no videos; `vstack upload FILE` brings one");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = output::table(&["VIDEO", "DURATION", "SIZE", "VIEWS", "STATUS", "TITLE"]);
+    let mut header = vec!["VIDEO", "DURATION", "SIZE", "VIEWS", "STATUS", "TITLE"];
+    let is_trash = options.status == VideoStatus::Deleted;
+    if is_trash {
+        header.insert(5, "RESTORABLE UNTIL");
+    }
+    let mut table = output::table(&header);
     for video in videos {
-        table.add_row([
+        let mut row = vec![
             video.video_id.to_string(),
             output::duration(video.duration_sec),
             output::bytes(video.size_bytes),
             video.view_count.to_string(),
             video.status.as_str().to_owned(),
             output::plain(&video.title),
-        ]);
+        ];
+        if is_trash {
+            let until = video.restorable_until;
+            row.insert(5, until.map_or("-".to_owned(), |until| until.to_string()));
+        }
+        table.add_row(row);
     }
     out!("{table}");
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,9 @@ pub mod rm;
 pub mod status;
 pub mod upload;
 
+use std::collections::BTreeMap;
+
+use vstack_api::metadata::NodeInfo;
 use vstack_client::{HttpClient, MetadataClient, NodeClient, Timeouts, UploaderClient};
 
 /// Where the cluster is.
@@ -33,6 +36,15 @@ impl Cluster {
             &self.metadata_url,
         ))
     }
+}
+
+/// Labels of the nodes in each zone; of those without one, under an empty name. None where no node has one.
+fn by_zone<'a>(nodes: impl IntoIterator<Item = &'a NodeInfo>) -> Option<BTreeMap<&'a str, Vec<&'a str>>> {
+    let mut zones: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in nodes {
+        zones.entry(&node.zone).or_default().push(&node.node_id);
+    }
+    zones.keys().any(|zone| !zone.is_empty()).then_some(zones)
 }
 
 fn node_client() -> anyhow::Result<NodeClient> {

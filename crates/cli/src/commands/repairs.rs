@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 use tokio_util::sync::CancellationToken;
 use vstack_api::census::{Repair, Repairs};
 
-use super::Cluster;
+use super::{Cluster, census};
 use crate::output::{self, out};
 
 /// What to show.
@@ -28,7 +28,9 @@ pub struct Options {
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let metadata = options.cluster.metadata()?;
     loop {
-        let repairs = metadata.repairs().await?;
+        let Some(repairs) = stop.run_until_cancelled(metadata.repairs()).await.transpose()? else {
+            return Ok(ExitCode::SUCCESS);
+        };
         show(&options, &repairs)?;
         if !options.watch {
             return Ok(ExitCode::SUCCESS);
@@ -52,6 +54,9 @@ fn show(options: &Options, repairs: &Repairs) -> anyhow::Result<()> {
     if options.watch && std::io::stdout().is_terminal() {
         out!("\x1b[H\x1b[2J");
     }
+    if !repairs.enabled {
+        out!("repairs are {}\n", census::REPAIRS_OFF);
+    }
     out!(
         "{} under way, {} wait; since the service started {} done ({:.1} MB moved, at most {:.1} MB/s), {} tries failed",
         repairs.running.len(),
@@ -72,13 +77,15 @@ fn show(options: &Options, repairs: &Repairs) -> anyhow::Result<()> {
         harmed.beyond_repair,
     );
     let shown = repairs.running.iter().chain(repairs.recent.iter().take(options.recent));
-    let mut table = output::table(&["BEGAN", "TOOK", "WHAT", "BECAUSE", "CHUNK", "OUTCOME"]);
+    let mut table = output::table(&["BEGAN", "TOOK", "WHAT", "BECAUSE", "TO", "CHUNK", "OUTCOME"]);
     for repair in shown {
+        let to: Vec<String> = repair.to.iter().map(|node| output::plain(node)).collect();
         table.add_row([
             repair.began.to_string(),
             repair.took_sec.map_or("-".to_owned(), |took| format!("{took:.1} s")),
             repair.what.replace('_', " "),
-            repair.why.replace('_', " "),
+            because(repair),
+            to.join(", "),
             repair.chunk_id.to_string(),
             outcome(repair),
         ]);
@@ -89,10 +96,39 @@ fn show(options: &Options, repairs: &Repairs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How the chunk stood, and what made it so.
+fn because(repair: &Repair) -> String {
+    let stood = repair.why.replace('_', " ");
+    if repair.reason.is_empty() {
+        return stood;
+    }
+    format!("{stood}: {}", output::plain(&repair.reason))
+}
+
 fn outcome(repair: &Repair) -> String {
     match (&repair.failed, repair.took_sec) {
         (Some(why), _) => output::plain(why),
         (None, Some(_)) => "done".to_owned(),
         (None, None) => "under way".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_what_made_a_repair_necessary() {
+        let repair = |reason: &str| -> Repair {
+            serde_json::from_value(serde_json::json!({
+                "chunk_id": "c", "video_id": "0190a5c4-7b1e-7d61-8f2e-5d3b6a9c1e47", "what": "move",
+                "why": "under_replicated", "reason": reason, "to": ["m"], "began": "2026-01-02T03:04:05Z",
+                "took_sec": null, "bytes": 0, "failed": null,
+            }))
+            .expect("a repair")
+        };
+        assert_eq!(because(&repair("n is to go")), "under replicated: n is to go");
+        assert_eq!(because(&repair("")), "under replicated");
+        assert_eq!(outcome(&repair("")), "under way");
     }
 }

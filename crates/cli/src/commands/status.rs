@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, io::IsTerminal as _, process::ExitCode, time::Duration};
 
+use comfy_table::Table;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use vstack_api::{
 use vstack_client::ClientError;
 
 use super::{
-    Cluster, census,
+    Cluster, by_zone, census,
     figures::{self, Figures},
     node_client, uploader,
 };
@@ -21,6 +22,8 @@ use crate::output::{self, out};
 
 /// Nodes asked for their figures at once.
 const NODES_AT_ONCE: usize = 32;
+/// What a service says that is well.
+const HEALTHY: &str = "healthy";
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -52,6 +55,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     stats: Option<Stats>,
     stored: Stored,
+    /// None when that is not known.
+    repairs_enabled: Option<bool>,
     active_uploads: Option<usize>,
     queued_uploads: Option<usize>,
     nodes: Vec<Node>,
@@ -89,12 +94,8 @@ impl Stored {
         }
     }
 
-    /// Nothing is known to be wrong. A service that just started counts for a while.
     fn is_well(&self) -> bool {
-        let Self::Counted { health, .. } = self else {
-            return false;
-        };
-        matches!(health, Health::Healthy | Health::Counting)
+        matches!(self, Self::Counted { health, .. } if health.is_well())
     }
 }
 
@@ -116,6 +117,9 @@ impl fmt::Display for Stored {
         for (chunks, how) in others.into_iter().filter(|(chunks, _)| *chunks > 0) {
             write!(f, ", {chunks} {how}")?;
         }
+        if health == Health::Unexplained {
+            f.write_str("; nodes keep chunks that nothing known explains: `vstack census` says which")?;
+        }
         Ok(())
     }
 }
@@ -129,10 +133,16 @@ struct Node {
     figures: Option<Figures>,
 }
 
-/// Shows how services and nodes are doing. Exit code 1 when something is not well.
+/// Shows how services and nodes are doing. Exit code 1 when something is not well, or is not known.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     loop {
-        let report = collect(&options).await?;
+        let Some(report) = stop
+            .run_until_cancelled(Box::pin(collect(&options)))
+            .await
+            .transpose()?
+        else {
+            return Ok(ExitCode::SUCCESS);
+        };
         show(&options, &report)?;
         if !options.watch {
             return Ok(if report.healthy {
@@ -148,16 +158,27 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     }
 }
 
-fn word<T>(result: &Result<T, ClientError>) -> String {
-    match result {
-        Ok(_) => "healthy".to_owned(),
+/// What a service says of itself, or why it says nothing.
+fn word(said: Result<String, &ClientError>) -> String {
+    match said {
+        Ok(status) => output::plain(&status),
         Err(ClientError::Refused { body, .. }) => format!("unhealthy: {}", body.detail),
         Err(error) => format!("unreachable: {error}"),
     }
 }
 
-fn is_well(node: &NodeInfo) -> bool {
-    node.trusted && node.status == NodeStatus::Healthy
+/// The same of the metadata service; when it is not well, with what it judges itself by.
+fn word_of_metadata(health: &Result<MetadataHealth, ClientError>) -> String {
+    let said = |health: &MetadataHealth| {
+        let status = health.status.clone();
+        if status == HEALTHY {
+            return status;
+        }
+        let (healthy, all) = (health.healthy_nodes, health.total_nodes);
+        let database = &health.database_status;
+        format!("{status}: {healthy} of {all} nodes healthy, database {database}")
+    };
+    word(health.as_ref().map(said))
 }
 
 /// How a node is doing, and what part it takes where that is not all; one that is heard of and takes none says so first.
@@ -175,23 +196,21 @@ fn standing(node: &NodeInfo) -> String {
 async fn collect(options: &Options) -> anyhow::Result<Report> {
     let metadata = options.cluster.metadata()?;
     let uploader = uploader(&options.uploader_url)?;
-    let (health, stats, nodes, census, uploads) = tokio::join!(
+    let (health, stats, nodes, census, repairs, uploads) = tokio::join!(
         metadata.health(),
         metadata.stats(),
         metadata.node_list(),
         metadata.census(),
+        metadata.repairs(),
         uploader.health()
     );
-    let services = BTreeMap::from([("metadata", word(&health)), ("uploader", word(&uploads))]);
-    let nodes_known = nodes.is_ok();
-    let NodeList { nodes, refused } = nodes.unwrap_or_default();
+    let word_of_uploader = word(uploads.as_ref().map(|health| health.status.clone()));
+    let services = BTreeMap::from([("metadata", word_of_metadata(&health)), ("uploader", word_of_uploader)]);
+    // None is known where they were not told, and none is not well.
+    let nodes = nodes.unwrap_or_default();
     let stored = Stored::of(census);
-    let healthy = nodes_known
-        && stored.is_well()
-        && services.values().all(|state| state == "healthy")
-        && !nodes.is_empty()
-        && refused.is_empty()
-        && nodes.iter().all(is_well);
+    let healthy = nodes.is_well() && stored.is_well() && services.values().all(|state| state == HEALTHY);
+    let NodeList { nodes, refused } = nodes;
     let uploads = uploads.ok();
     let nodes = with_figures(nodes).await?;
     Ok(Report {
@@ -200,6 +219,7 @@ async fn collect(options: &Options) -> anyhow::Result<Report> {
         metadata: health.ok(),
         stats: stats.ok(),
         stored,
+        repairs_enabled: repairs.ok().map(|repairs| repairs.enabled),
         active_uploads: uploads.as_ref().map(|health| health.active_uploads),
         queued_uploads: uploads.as_ref().map(|health| health.queued_uploads),
         nodes,
@@ -214,6 +234,36 @@ async fn with_figures(nodes: Vec<NodeInfo>) -> anyhow::Result<Vec<Node>> {
         Node { info, figures }
     });
     Ok(stream::iter(asked).buffered(NODES_AT_ONCE).collect().await)
+}
+
+/// A row for each node; their zones where any has one, and who lacks it.
+fn table_of(nodes: &[Node]) -> Table {
+    let is_zoned = by_zone(nodes.iter().map(|node| &node.info)).is_some();
+    let mut header = vec!["NODE", "STATUS", "DISK", "CHUNKS", "DAMAGED", "LAST HEARD OF", "URL"];
+    if is_zoned {
+        header.insert(2, "ZONE");
+    }
+    let mut table = output::table(&header);
+    for Node { info: node, .. } in nodes {
+        let mut row = vec![
+            output::plain(&node.node_id),
+            standing(node),
+            format!("{:.1} %", node.disk_usage_percent),
+            node.chunk_count.to_string(),
+            node.damaged_chunks.to_string(),
+            node.last_heartbeat.map_or("never".to_owned(), |time| time.to_string()),
+            output::plain(&node.node_url),
+        ];
+        if is_zoned {
+            let zone = match node.zone.as_str() {
+                "" => "none, others have one".to_owned(),
+                zone => output::plain(zone),
+            };
+            row.insert(2, zone);
+        }
+        table.add_row(row);
+    }
+    table
 }
 
 fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
@@ -243,20 +293,11 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
         );
     }
     out!("{:<10} {}", "stored", report.stored);
-    out!("");
-    let mut table = output::table(&["NODE", "STATUS", "DISK", "CHUNKS", "DAMAGED", "LAST HEARD OF", "URL"]);
-    for Node { info: node, .. } in &report.nodes {
-        table.add_row([
-            output::plain(&node.node_id),
-            standing(node),
-            format!("{:.1} %", node.disk_usage_percent),
-            node.chunk_count.to_string(),
-            node.damaged_chunks.to_string(),
-            node.last_heartbeat.map_or("never".to_owned(), |time| time.to_string()),
-            output::plain(&node.node_url),
-        ]);
+    if report.repairs_enabled == Some(false) {
+        out!("{:<10} {}", "repairs", census::REPAIRS_OFF);
     }
-    out!("{table}");
+    out!("");
+    out!("{}", table_of(&report.nodes));
     for node in &report.refused {
         let (label, url) = (output::plain(&node.node_id), output::plain(&node.node_url));
         out!("\n{label} at {url} may not take part: {}", output::plain(&node.why));
@@ -278,27 +319,81 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    fn node(trusted: bool, status: &str) -> NodeInfo {
+        serde_json::from_value(serde_json::json!({
+            "node_url": "http://n", "node_id": "n", "last_heartbeat": null, "disk_usage_percent": 1.0,
+            "chunk_count": 0, "status": status, "version": "1", "public_url": "http://n", "disk_uuid": null,
+            "incarnation": 0, "trusted": trusted, "zone": "",
+        }))
+        .expect("a node")
+    }
+
     #[test]
     fn a_node_that_takes_no_part_is_not_called_healthy() {
-        let node = |trusted, status: &str| -> NodeInfo {
-            serde_json::from_value(serde_json::json!({
-                "node_url": "http://n", "node_id": "n", "last_heartbeat": null, "disk_usage_percent": 1.0,
-                "chunk_count": 0, "status": status, "version": "1", "public_url": "http://n", "disk_uuid": null,
-                "incarnation": 0, "trusted": trusted, "zone": "",
-            }))
-            .expect("a node")
+        let is_well = |nodes: &[&NodeInfo], refused: &[RefusedNode]| {
+            let list = NodeList {
+                nodes: nodes.iter().copied().cloned().collect(),
+                refused: refused.to_vec(),
+            };
+            list.is_well()
         };
         let well = node(true, "healthy");
-        assert!(is_well(&well) && standing(&well) == "healthy");
-        let refused = node(false, "healthy");
-        assert!(!is_well(&refused) && standing(&refused).starts_with("not accepted"));
+        assert!(is_well(&[&well, &well], &[]) && standing(&well) == "healthy");
+        let unproved = node(false, "healthy");
+        assert!(!is_well(&[&well, &unproved], &[]) && standing(&unproved).starts_with("not accepted"));
         let silent = node(true, "degraded");
-        assert!(!is_well(&silent) && standing(&silent) == "degraded");
+        assert!(!is_well(&[&well, &silent], &[]) && standing(&silent) == "degraded");
+        let refused = RefusedNode {
+            node_id: "m".to_owned(),
+            node_url: "http://m".to_owned(),
+            why: "its disk was taken out".to_owned(),
+            asked_at: serde_json::from_str("\"2026-01-02T03:04:05Z\"").expect("a moment"),
+        };
+        assert!(!is_well(&[&well], &[refused]) && !is_well(&[], &[]));
         let leaving = NodeInfo {
             role: NodeRole::Draining,
             ..well
         };
         assert_eq!(standing(&leaving), "healthy, draining");
+    }
+
+    #[test]
+    fn zones_are_shown_where_there_are_any_and_who_lacks_one() {
+        let nodes = |zones: [&str; 2]| {
+            zones.map(|zone| Node {
+                info: NodeInfo {
+                    zone: zone.to_owned(),
+                    ..node(true, "healthy")
+                },
+                figures: None,
+            })
+        };
+        let none = table_of(&nodes(["", ""])).to_string();
+        assert!(!none.contains("ZONE"), "{none}");
+        let some = table_of(&nodes(["cellar", ""])).to_string();
+        for shown in ["ZONE", "cellar", "none, others have one"] {
+            assert!(some.contains(shown), "{some}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_not_well_is_not_called_healthy() {
+        let said = |status: &str| {
+            word_of_metadata(&Ok(MetadataHealth {
+                status: status.to_owned(),
+                service: "metadata-service".to_owned(),
+                healthy_nodes: 2,
+                total_nodes: 3,
+                database_status: "connected".to_owned(),
+            }))
+        };
+        assert_eq!(said("healthy"), HEALTHY);
+        assert_eq!(said("degraded"), "degraded: 2 of 3 nodes healthy, database connected");
+        assert_eq!(word(Ok("degraded".to_owned())), "degraded");
+        let silent = ClientError::Timeout {
+            url: "http://m".to_owned(),
+        };
+        assert_eq!(word(Err(&silent)), "unreachable: http://m did not answer in time");
     }
 
     #[test]
@@ -320,7 +415,8 @@ mod tests {
         assert_eq!(stored(Health::Lost).to_string(), words);
         for (health, is_well) in [
             (Health::Healthy, true),
-            (Health::Counting, true),
+            (Health::Counting, false),
+            (Health::Unexplained, false),
             (Health::UnderReplicated, false),
             (Health::Endangered, false),
             (Health::OutOfReach, false),

@@ -2,8 +2,11 @@
 
 use axum::extract::State;
 use serde::Deserialize;
-use vstack_api::census::{Census, Repairs, VideoCensus};
-use vstack_service::{ApiResult, Json, Path, Query};
+use vstack_api::{
+    ErrorCode,
+    census::{Census, Repairs, VideoCensus},
+};
+use vstack_service::{ApiError, ApiResult, Json, Path, Query};
 use vstack_types::VideoId;
 
 use crate::{
@@ -60,13 +63,19 @@ pub(super) async fn census_of_video(
 
 /// What is being mended, was lately, and waits.
 #[utoipa::path(get, path = "/repairs", responses((status = 200, body = Repairs)))]
-pub(super) async fn repairs(State(app): State<Shared>) -> Json<Repairs> {
-    Json(upkeep::repairs(&app))
+pub(super) async fn repairs(State(app): State<Shared>) -> ApiResult<Json<Repairs>> {
+    Ok(Json(upkeep::repairs(&app).await.map_err(store_error)?))
 }
 
 /// Has nodes evened out as fast as chunks are repaired, until each holds its share.
-#[utoipa::path(post, path = "/rebalance", responses((status = 200, body = Repairs)))]
-pub(super) async fn rebalance(State(app): State<Shared>) -> Json<Repairs> {
+#[utoipa::path(post, path = "/rebalance", responses((status = 200, body = Repairs), (status = 409, body = vstack_api::ErrorBody)))]
+pub(super) async fn rebalance(State(app): State<Shared>) -> ApiResult<Json<Repairs>> {
+    if !app.settings.repairs {
+        return Err(ApiError::new(
+            ErrorCode::Conflict,
+            "REPAIRS=false: nothing is moved; start the metadata service without it",
+        ));
+    }
     app.upkeep.hurry();
-    Json(upkeep::repairs(&app))
+    repairs(State(app)).await
 }

@@ -1,10 +1,13 @@
 //! The registry: lists, registration, heartbeats.
 
+use std::time::Duration;
+
 use axum::{
     Extension,
     extract::State,
     http::{HeaderMap, Method, Uri},
 };
+use tokio::time::timeout;
 use vstack_api::{
     ErrorCode,
     metadata::{
@@ -17,12 +20,19 @@ use vstack_types::NodeUuid;
 use crate::{
     app::{App, Shared, store_error},
     registry::{self, ByDisk},
+    silence::forget_stranger,
     store::{Node, NodeBeat},
     watch,
 };
 
 /// A few numbers and names, and some chunks.
 const HEARTBEAT_BYTES_MAX: usize = 16 * 1024;
+
+/// For a node that is to be removed to say that it is there.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
+/// More is a mistake, and would leave nothing to the others: an exbibyte.
+const DISK_BYTES_MAX: u64 = 1 << 60;
 
 async fn infos(app: &App) -> ApiResult<Vec<NodeInfo>> {
     let (now, timeout) = (app.now(), app.settings.node_timeout());
@@ -98,6 +108,13 @@ async fn set_role(app: &App, label: String, role: NodeRole) -> ApiResult<Json<No
 /// The same, of the disk that `node` had when it was looked up: by now another may have its label.
 async fn set_role_of(app: &App, node: Node, role: NodeRole) -> ApiResult<Json<NodeInfo>> {
     let conflict = |detail: &str| ApiError::new(ErrorCode::Conflict, detail);
+    // Nothing that counts is there, so nothing is to be waited for. One that runs registers again.
+    if role == NodeRole::Removing && forget_stranger(app, &node).await.map_err(store_error)? {
+        return Ok(Json(NodeInfo {
+            role: NodeRole::Removed,
+            ..registry::info(&node, app.now(), app.settings.node_timeout())
+        }));
+    }
     let disk = node
         .acceptor
         .ok_or_else(|| conflict("this node takes no votes, and holds nothing"))?;
@@ -117,6 +134,11 @@ async fn set_role_of(app: &App, node: Node, role: NodeRole) -> ApiResult<Json<No
         };
     }
     let set = app.store.set_role(disk.uuid, role).await.map_err(store_error)?;
+    if role == NodeRole::Removing && !answers(app, &node).await {
+        // One that answers is emptied, and may restart meanwhile: nobody said that it does not come back.
+        let at = Some(app.now());
+        app.store.give_up(disk.uuid, at).await.map_err(store_error)?;
+    }
     let unknown = || ApiError::new(ErrorCode::NotFound, format!("there is no node {} any more", node.label));
     let set = set.ok_or_else(unknown)?;
     if set.role != role {
@@ -134,6 +156,15 @@ async fn set_role_of(app: &App, node: Node, role: NodeRole) -> ApiResult<Json<No
     Ok(Json(registry::info(&set, app.now(), app.settings.node_timeout())))
 }
 
+/// Whether the disk of a node is there. Who fell silent a moment ago is not missed yet, and is asked.
+async fn answers(app: &App, node: &Node) -> bool {
+    if registry::status(node, app.now(), app.settings.node_timeout()) == NodeStatus::Down {
+        return false;
+    }
+    let proved = timeout(ANSWERS_WITHIN, app.nodes.challenge(&node.url)).await;
+    matches!(proved, Ok(Ok(disk)) if node.acceptor.is_some_and(|known| known.uuid == disk.uuid))
+}
+
 /// Empties a node: nothing new goes there, and what it holds is moved to others. It goes on serving meanwhile.
 #[utoipa::path(post, path = "/nodes/{id}/drain", params(("id" = String, Path)), responses((status = 200, body = NodeInfo), (status = 404, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
 pub(super) async fn drain(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<NodeInfo>> {
@@ -147,7 +178,8 @@ pub(super) async fn activate(State(app): State<Shared>, Path(id): Path<String>) 
 }
 
 /// Takes a node out: empties it, seals its disk, forgets it. Of one that does not answer, what it held is made anew on
-/// others at once. By its UUID, a disk that is not registered any more is given up.
+/// others at once, and its disk counts as lost for good. One that never proved to belong to the cluster is forgotten at once. By its UUID, a disk that is not
+/// registered any more is given up; again: the same.
 #[utoipa::path(delete, path = "/nodes/{id}", params(("id" = String, Path)), responses((status = 200, body = NodeInfo), (status = 404, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
 pub(super) async fn remove(State(app): State<Shared>, Path(id): Path<String>) -> ApiResult<Json<NodeInfo>> {
     let labelled = app.store.node(id.clone()).await.map_err(store_error)?;
@@ -200,6 +232,9 @@ pub(super) async fn heartbeat(
     if !(0.0..=100.0).contains(&beat.disk_usage_percent) {
         return Err(malformed("disk_usage_percent is between 0 and 100".into()));
     }
+    if beat.disk_free_bytes.is_some_and(|bytes| bytes > DISK_BYTES_MAX) {
+        return Err(malformed("disk_free_bytes is more than any disk has".into()));
+    }
     let signed = signed(&auth, &uri, &headers, &body);
     let known = app.store.node(id.clone()).await.map_err(store_error)?;
     let for_itself = signed && beat.disk_uuid.is_some();
@@ -211,6 +246,7 @@ pub(super) async fn heartbeat(
         _ => {
             let noted = NodeBeat {
                 disk_percent: beat.disk_usage_percent,
+                disk_free: beat.disk_free_bytes,
                 chunk_count: beat.chunk_count,
                 log_seq: signed.then_some(beat.log_seq),
                 at: app.now(),

@@ -16,7 +16,7 @@ use vstack_types::{Timestamp, VideoId, limits::TITLE_CHARS_MAX};
 use crate::{
     app::{App, Shared, no_such_video, store_error},
     lifecycle::may_become,
-    store::{CompletionOutcome, Listing, NewVideo, Sort, SortKey, StatusChange, VideoQuery},
+    store::{CompletionOutcome, Listing, NewVideo, Reap, Sort, SortKey, StatusChange, Video, VideoQuery},
 };
 
 /// Longest video, in seconds: ten years.
@@ -99,8 +99,17 @@ fn sort(text: Option<&str>) -> ApiResult<Sort> {
     Ok(Sort { key, descending })
 }
 
-fn info(listing: Listing) -> VideoInfo {
+/// Until when a video can be restored, if it can.
+fn restorable_until(video: &Video, now: Timestamp) -> Option<WallTime> {
+    match video.reap {
+        Reap::Trashed { until, .. } => (until > now).then_some(WallTime(until)),
+        Reap::NotDue | Reap::Due { .. } | Reap::Done => None,
+    }
+}
+
+fn info(listing: Listing, now: Timestamp) -> VideoInfo {
     VideoInfo {
+        restorable_until: restorable_until(&listing.video, now),
         video_id: listing.video.id,
         title: listing.video.title,
         duration_sec: listing.video.duration_sec,
@@ -123,11 +132,13 @@ pub(super) async fn list(State(app): State<Shared>, Query(query): Query<ListQuer
         offset: query.offset,
     };
     let page = app.store.list_videos(query).await.map_err(store_error)?;
+    let now = app.now();
+    let infos: Vec<_> = page.videos.into_iter().map(|listing| info(listing, now)).collect();
     let total = (
         HeaderName::from_static(headers::TOTAL_COUNT),
         HeaderValue::from(page.total),
     );
-    Ok(([total], Json(page.videos.into_iter().map(info).collect::<Vec<_>>())))
+    Ok(([total], Json(infos)))
 }
 
 /// Changes the status by hand: forward only.
@@ -156,9 +167,12 @@ pub(super) async fn delete(
     Path(id): Path<VideoId>,
     Query(DeleteQuery { purge }): Query<DeleteQuery>,
 ) -> ApiResult<Json<StatusSet>> {
-    let set = change_status(&app, id, VideoStatus::Deleted, None).await?;
-    if purge && app.store.empty_trash(app.now(), Some(id)).await.map_err(store_error)? > 0 {
-        app.reap_now.notify_one();
+    let mut set = change_status(&app, id, VideoStatus::Deleted, None).await?;
+    if purge {
+        set.restorable_until = None;
+        if app.store.empty_trash(app.now(), Some(id)).await.map_err(store_error)? > 0 {
+            app.reap_now.notify_one();
+        }
     }
     Ok(Json(set))
 }
@@ -169,6 +183,7 @@ pub(super) async fn restore(State(app): State<Shared>, Path(id): Path<VideoId>) 
     let set = StatusSet {
         video_id: id,
         status: VideoStatus::Active,
+        restorable_until: None,
     };
     if app.store.restore(id).await.map_err(store_error)? {
         app.tell_status(id, VideoStatus::Active, None);
@@ -200,7 +215,11 @@ pub(super) async fn change_status(
             if app.store.reap_again(video_id, app.now()).await.map_err(store_error)? {
                 app.reap_now.notify_one();
             }
-            return Ok(StatusSet { video_id, status: to });
+            return Ok(StatusSet {
+                video_id,
+                status: to,
+                restorable_until: restorable_until(&video, app.now()),
+            });
         }
         if !may_become(from, to, video.owner.is_some()) {
             let owned = video.owner.is_some() && from == VideoStatus::Uploading && to == VideoStatus::Active;
@@ -214,29 +233,36 @@ pub(super) async fn change_status(
         if to == VideoStatus::Active {
             refuse_gaps(app, video_id).await?;
         }
+        let at = app.now();
+        let trash_until = trash_until(app, from, to, at);
+        let set = StatusSet {
+            video_id,
+            status: to,
+            restorable_until: trash_until.map(WallTime),
+        };
         let change = StatusChange {
             from,
             to,
             reason: reason.clone(),
             owner_silent_since: None,
-            trash_until: trash_until(app, from, to),
-            at: app.now(),
+            trash_until,
+            at,
         };
         if vstack_types::planted!("a deletion is acknowledged and not written down") && to == VideoStatus::Deleted {
-            return Ok(StatusSet { video_id, status: to });
+            return Ok(set);
         }
         if app.store.change_status(video_id, change).await.map_err(store_error)? {
             app.tell_status(video_id, to, reason);
-            return Ok(StatusSet { video_id, status: to });
+            return Ok(set);
         }
         // Somebody was faster. Statuses only go forward, so this ends.
     }
 }
 
-/// Until when a video that steps so is kept; what was never whole is not.
-fn trash_until(app: &App, from: VideoStatus, to: VideoStatus) -> Option<Timestamp> {
+/// Until when a video that steps so at `at` is kept; what was never whole is not.
+fn trash_until(app: &App, from: VideoStatus, to: VideoStatus, at: Timestamp) -> Option<Timestamp> {
     let kept = from == VideoStatus::Active && to == VideoStatus::Deleted && !app.settings.trash_time().is_zero();
-    kept.then(|| app.now().plus(app.settings.trash_time()))
+    kept.then(|| at.plus(app.settings.trash_time()))
 }
 
 /// A script's video may have any number of chunks, but none may be missing between them.
@@ -286,6 +312,7 @@ pub(super) fn completed(video_id: VideoId, outcome: CompletionOutcome, total: u3
         CompletionOutcome::Completed | CompletionOutcome::Stands(VideoStatus::Active) => Ok(StatusSet {
             video_id,
             status: VideoStatus::Active,
+            restorable_until: None,
         }),
         CompletionOutcome::Stands(status) => conflict(format!("the video is {}", status.as_str())),
         CompletionOutcome::InitMissing => conflict("the init segment was not told of".into()),

@@ -25,8 +25,8 @@ pub use node::{DAMAGED_MAX, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Known, NODES_MA
 pub use salvage::{Salvage, Salvages};
 pub use sqlite::{DatabaseUrl, DatabaseUrlError, OpenError, SqliteStore};
 pub use video::{
-    Completion, CompletionOutcome, GROUPS_MAX, Group, GroupOutcome, Listing, NewVideo, Owner, Reap, ReapJob, Sort,
-    SortKey, StatusChange, Video, VideoPage, VideoQuery, Videos,
+    Completion, CompletionOutcome, GROUPS_MAX, Group, GroupOutcome, Listing, NOTED_AHEAD_MS, NewVideo, Owner,
+    PASS_AHEAD_MS, Reap, ReapJob, Sort, SortKey, StatusChange, Video, VideoPage, VideoQuery, Videos,
 };
 
 /// What every call of a store gives.

@@ -41,6 +41,8 @@ pub struct Node {
     pub last_heartbeat: Option<Timestamp>,
     /// As it last said.
     pub disk_percent: f64,
+    /// Bytes of its disk that are free, as it last said; none when it did not.
+    pub disk_free: Option<u64>,
     /// As it last said.
     pub chunk_count: u64,
     /// It proved that it knows the cluster secret.
@@ -80,6 +82,8 @@ pub type Decide = Box<dyn FnOnce(Known<'_>) -> Result<Node, Refusal> + Send>;
 pub struct NodeBeat {
     /// Share of the disk in use, in percent.
     pub disk_percent: f64,
+    /// Bytes of the disk that are free; none when it was not said.
+    pub disk_free: Option<u64>,
     /// Chunks held.
     pub chunk_count: u64,
     /// Sequence number of the last durable record; none when nobody said it who knows the cluster secret.
@@ -111,6 +115,14 @@ pub trait Nodes: Send + Sync + 'static {
     /// Gives a disk that is remembered, or trusted, its part in the cluster; gives its node as it stands now, if it has one. Only one that
     /// is removing can be sealed, and one that is sealed only be removed; one that was removed stays so, and its node is registered no more.
     fn set_role(&self, disk: NodeUuid, role: NodeRole) -> Answer<'_, Option<Node>>;
+    /// Notes when somebody said that a disk that is remembered does not come back; none once it did. One that is to stay is
+    /// not given up.
+    fn give_up(&self, disk: NodeUuid, at: Option<Timestamp>) -> Answer<'_, ()>;
+    /// Disks of which that was said, and when.
+    fn given_up(&self) -> Answer<'_, BTreeMap<NodeUuid, Timestamp>>;
+    /// Takes a node out of the registry that never proved to belong to the cluster, if it still is this disk: it is not
+    /// trusted, and nothing is remembered of its disk. Says whether it did.
+    fn forget_stranger(&self, label: String, disk: Option<NodeUuid>) -> Answer<'_, bool>;
     /// The part of every disk that was ever given one but active, registered or not.
     fn roles(&self) -> Answer<'_, BTreeMap<NodeUuid, NodeRole>>;
     /// Notes what a disk told of its damaged chunks; what is beyond [`DAMAGED_MAX`] is not kept. Telling it twice changes

@@ -8,6 +8,12 @@ use super::Answer;
 /// Most groups of one video: its nodes changed so often that something else is wrong.
 pub const GROUPS_MAX: usize = 1_024;
 
+/// What was noted so much later than now, in milliseconds, was noted by a clock that was set back since.
+pub const NOTED_AHEAD_MS: i64 = 60_000;
+
+/// The same of when the next pass of a reaping is due: no wait between two is nearly as long.
+pub const PASS_AHEAD_MS: i64 = 3_600_000;
+
 /// The process that sends a video's chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
@@ -24,6 +30,8 @@ pub enum Reap {
     NotDue,
     /// Not yet: it was deleted, and may be restored until then.
     Trashed {
+        /// When it was deleted.
+        since: Timestamp,
         /// Due from then on.
         until: Timestamp,
     },
@@ -53,6 +61,8 @@ pub struct Video {
     pub status: VideoStatus,
     /// None when a script sends its chunks.
     pub owner: Option<Owner>,
+    /// When a script last worked on it, or created it.
+    pub touched_at: Timestamp,
     /// Rises with every change of what its manifest says.
     pub version: u64,
     /// RFC 6381; empty while unknown.
@@ -100,6 +110,7 @@ impl NewVideo {
                 process,
                 last_seen: self.created_at,
             }),
+            touched_at: self.created_at,
             version: 1,
             codecs: String::new(),
             width: 0,
@@ -181,7 +192,7 @@ pub struct StatusChange {
     pub trash_until: Option<Timestamp>,
     /// Why it failed; kept.
     pub reason: Option<String>,
-    /// Only when its owner was last seen before this.
+    /// Only when its owner was last seen before this; of one without, when it was last touched.
     pub owner_silent_since: Option<Timestamp>,
     /// Now.
     pub at: Timestamp,
@@ -275,14 +286,22 @@ pub trait Videos: Send + Sync + 'static {
     fn owner_alive(&self, owner: ProcessUuid, videos: Vec<VideoId>, at: Timestamp) -> Answer<'_, ()>;
     /// Uploading videos whose owners were last seen before `before`, the most silent first.
     fn silent_owners(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<VideoId>>;
+    /// Notes that somebody works on an uploading video without an owner.
+    fn touch_video(&self, id: VideoId, at: Timestamp) -> Answer<'_, ()>;
+    /// Uploading videos without an owner that were last touched before `before`, the longest untouched first.
+    fn untouched(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<VideoId>>;
+    /// Sets right what was noted by a clock that was set back since, so that nothing waits until it is that late again: an
+    /// owner was seen, a video touched and a pass is due now, and the trash is kept for as long from now as it was to be
+    /// from then. Gives of how many videos something was.
+    fn clock_is_right(&self, now: Timestamp) -> Answer<'_, u64>;
     /// Reaping that is due, the longest due first.
     fn due_reaps(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ReapJob>>;
     /// Sets how reaping stands after a pass, if it still stands as `job` says; says whether it did.
     fn set_reap(&self, job: ReapJob, reap: Reap) -> Answer<'_, bool>;
     /// Restores a deleted video of which the reaping did not begin; says whether it is active now.
     fn restore(&self, id: VideoId) -> Answer<'_, bool>;
-    /// Has the reaping of deleted videos begin that could be restored until `now`, or of `purged` whether or not; gives how
-    /// many there were.
+    /// Has the reaping of deleted videos begin that could be restored until `now`, or of `purged` alone, whether or not;
+    /// gives how many there were.
     fn empty_trash(&self, now: Timestamp, purged: Option<VideoId>) -> Answer<'_, u64>;
     /// Has the reaping of a failed or deleted video begin anew at `at`, however far it came; says whether it is one. One
     /// that may be restored is none.

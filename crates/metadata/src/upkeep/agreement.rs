@@ -15,47 +15,27 @@ use super::{
 };
 use crate::{given_up::GivenUp, registry, store::Node};
 
-/// For what one node says.
-const READ_WITHIN: Duration = Duration::from_secs(5);
+/// For the word of one node.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How far the deletion of a chunk has come.
-enum Deletion {
-    /// It will never be anything else.
-    Decided,
-    /// Somebody voted for it.
-    Begun,
+/// What a register says.
+pub(super) struct Said {
+    accepted: Option<Vote>,
+    damaged: bool,
+    holds: bool,
 }
 
-/// Whether one of those who were asked knows the chunk as deleted. Its video is none that ended: that is why it is looked
-/// at.
-fn deletion(words: &[(Vote, bool)]) -> Option<Deletion> {
-    let mut known = words.iter().filter(|(vote, _)| vote.placement.layout.is_deleted());
-    let first = known.next()?;
-    let is_decided = std::iter::once(first).chain(known).any(|(_, decided)| *decided);
-    Some(if is_decided { Deletion::Decided } else { Deletion::Begun })
+impl Said {
+    /// It abstains, and nothing that is brought to it changes that: its votes are lost, and not only bytes.
+    pub(super) const fn lost_votes(&self) -> bool {
+        self.damaged && (self.holds || self.accepted.is_none())
+    }
 }
 
 impl Mender<'_> {
     /// Has those who differ and the others say the same. What a majority says without those who differ they may not take
     /// from it, since they have promised more: then they are asked first, and what they know is decided anew.
     pub(super) async fn agree(&self, task: &Task, differing: &[NodeRef]) -> Result<Done, Failed> {
-        // Reading tells everybody, and who has the last copy gives it up when it hears that the chunk is deleted.
-        let words = self.words(differing).await;
-        match deletion(&words) {
-            Some(Deletion::Decided) => {
-                tracing::warn!(
-                    chunk = %self.chunk.id,
-                    "the nodes of a chunk decided that it is deleted, and its video lives: the database may be an older one"
-                );
-                return self.salvage().await;
-            }
-            Some(Deletion::Begun) => {
-                return Err(Failed::because(
-                    "its deletion was begun, and its video lives: nobody is told of it",
-                ));
-            }
-            None => {}
-        }
         if task.tries % 2 == 1 {
             let urls = self.with_few_others(differing);
             if let Err(failed) = self.read(task, &urls).await {
@@ -64,27 +44,39 @@ impl Mender<'_> {
         }
         match self.read(task, &self.urls).await {
             Ok(_) => Ok(Done::Told),
-            Err(failed) => self.cut_off(failed).await,
+            Err(failed) => self.cut_off(task, failed).await,
         }
     }
 
-    /// Nothing could be decided: it may be that a move was begun that only nodes can end that are lost for good, though all
-    /// of the chunk's own are there. Then it is salvaged. A vote that a newer one has overtaken binds nobody.
-    async fn cut_off(&self, failed: Failed) -> Result<Done, Failed> {
+    /// Nothing could be decided, or only that the chunk is deleted, which its video that lives does not want. It may be
+    /// that a move was begun that only nodes can end that are lost for good, though all of the chunk's own are there. Then
+    /// it is salvaged. A vote that a newer one has overtaken binds nobody.
+    async fn cut_off(&self, task: &Task, failed: Failed) -> Result<Done, Failed> {
         let known = &self.chunk.placement;
-        let votes = self.words(&known.nodes()).await.into_iter();
+        let votes = self.votes_of(&known.nodes()).await;
+        let named: Vec<NodeRef> = votes.iter().flat_map(|vote| vote.placement.nodes()).collect();
+        let mut others: Vec<NodeRef> = named.into_iter().filter(|node| !known.names(*node)).collect();
+        others.sort_unstable();
+        others.dedup();
+        let votes = votes.into_iter().chain(self.votes_of(&others).await);
         let begun = votes
-            .map(|(vote, _)| vote)
             .filter(|vote| vote.placement.version > known.version)
             .max_by_key(|vote| (vote.placement.version, vote.ballot));
         let Some(Vote { placement: begun, .. }) = begun else {
             return Err(failed);
         };
+        if begun.layout.is_deleted() {
+            tracing::warn!(
+                chunk = %self.chunk.id,
+                "a chunk is deleted, or its deletion was begun, and its video lives: the database may be an older one"
+            );
+            return self.salvage(task).await;
+        }
         let given_up = GivenUp::as_of_now(self.app, &self.nodes).await;
         let given_up = given_up.map_err(Failed::because)?;
         if is_beyond(Some(&begun), &[], |node| given_up.has(node)) {
             tracing::warn!(chunk = %self.chunk.id, "a move of a chunk was begun to nodes that are lost for good");
-            return self.salvage().await;
+            return self.salvage(task).await;
         }
         let attendance = self.app.upkeep.attendance();
         let silent = begun.nodes().into_iter().filter(|node| !attendance.up.contains(node));
@@ -100,17 +92,31 @@ impl Mender<'_> {
         )))
     }
 
-    /// What these say of the chunk, and whether they know that it was decided.
-    async fn words(&self, of: &[NodeRef]) -> Vec<(Vote, bool)> {
-        let asked = of.iter().filter_map(|node| self.urls.holder(*node));
+    /// What these accepted last.
+    async fn votes_of(&self, nodes: &[NodeRef]) -> Vec<Vote> {
+        let states = self.states_of(nodes).await.into_iter();
+        states.filter_map(|(_, state)| state.accepted).collect()
+    }
+
+    /// What the registers of these say, of those that answer.
+    pub(super) async fn states_of(&self, nodes: &[NodeRef]) -> Vec<(NodeRef, Said)> {
+        let asked = nodes.iter().filter_map(|node| self.urls.holder(*node));
         let asked = asked.map(|holder| async move {
             let read = self.app.nodes.paxos(&holder, &self.chunk.id, &Request::Read);
-            match timeout(READ_WITHIN, read).await {
+            match timeout(ASKED_WITHIN, read).await {
                 Ok(Ok(Reply::State {
-                    accepted: Some(vote),
-                    decided,
+                    accepted,
+                    damaged,
+                    holds,
                     ..
-                })) => Some((vote, decided)),
+                })) => Some((
+                    holder.node,
+                    Said {
+                        accepted,
+                        damaged,
+                        holds,
+                    },
+                )),
                 _ => None,
             }
         });

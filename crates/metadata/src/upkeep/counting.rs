@@ -19,11 +19,11 @@ use vstack_upkeep::{
     census::{Part, Row},
     harm::{Book, Changes},
     plan::{Cluster, Due, Job, Outlook, Stuck},
-    report::report,
+    report::{Report, report},
     standing::Standing,
 };
 
-use super::{Attendance, Counted, Harmed, Planned, State, Strange, Summary, Told, leaving, renewal};
+use super::{Attendance, Counted, Harmed, Mourned, Planned, State, Strange, Summary, Told, leaving, renewal};
 use crate::{
     app::App,
     registry,
@@ -117,7 +117,8 @@ struct Seen {
     unsettled: bool,
 }
 
-fn part_of(chunk: &Chunk) -> Part {
+/// Which part of its video a chunk is.
+pub(super) fn part_of(chunk: &Chunk) -> Part {
     chunk.place.map_or(Part::Init, |place| Part::Chunk(place.sequence_num))
 }
 
@@ -307,6 +308,15 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let mut state = app.upkeep.state();
     let kept = |node: &NodeRef| attendance.up.contains(node) || attendance.silent.contains(node);
     state.counted.retain(|node, _| kept(node));
+    for (_, counted) in state
+        .counted
+        .iter_mut()
+        .filter(|(node, _)| !attendance.up.contains(node))
+    {
+        // What it holds when it is back is to be asked for anew.
+        counted.version = None;
+        counted.trouble.get_or_insert_with(|| "it does not answer".to_owned());
+    }
     let outlook = Outlook::new(&state.census, cluster);
     let report = report(&outlook);
     let mut book = book.clone();
@@ -372,11 +382,15 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         let counted = state.counted.get(node);
         counted.is_some_and(|counted| counted.trouble.is_none() && counted.at.is_some())
     };
+    for (node, _) in state.counted.iter().filter(|(_, counted)| counted.has_nothing_else()) {
+        app.upkeep.strays.explain(*node);
+    }
     let complete = seen.caught_up
         && attendance.complete
         // Who does not come back has nothing to be compared with.
         && attendance.silent.iter().all(|node| attendance.lost.contains(node))
         && attendance.up.iter().all(all_are_counted)
+        && attendance.up.iter().all(|node| app.upkeep.strays.is_explained(*node))
         && report.tally.uncounted == 0;
     // Also where somebody is missed: what can be evened out is.
     let is_known = seen.caught_up && attendance.complete && report.tally.uncounted == 0;
@@ -391,7 +405,9 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let mute = attendance.up.iter().filter(|_| complete).filter(is_mute);
     let mut empty = mute.filter(is_empty).peekable();
     let named = empty.peek().is_some().then(|| state.census.nodes());
-    let dispensable = named.and_then(|named| empty.find(|node| !named.contains(node)).copied());
+    let dispensable = named.map_or_else(Vec::new, |named| {
+        empty.filter(|node| !named.contains(node)).copied().collect()
+    });
     plan.extend(shifts.into_iter().map(|shift| Planned {
         video: shift.video,
         part: shift.part,
@@ -406,7 +422,6 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let summary = Summary {
         at: Some(app.now()),
         complete,
-        report: Arc::new(report),
         nodes: state.counted.clone(),
         valid_until: valid_until(app),
         attendance: Arc::clone(attendance),
@@ -416,6 +431,8 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         dispensable,
         stuck,
         penned,
+        mourned: mourned(&outlook, &report),
+        report: Arc::new(report),
         zones,
     };
     drop(state);
@@ -458,6 +475,23 @@ fn note_stuck(
     if stuck.len() < REASONS_MAX || stuck.contains_key(&why) {
         *stuck.entry(why).or_default() += 1;
     }
+}
+
+/// Of each node that a chunk names that is lost: how many such chunks do, and whether any other does.
+fn mourned(outlook: &Outlook<'_>, report: &Report) -> BTreeMap<NodeRef, Mourned> {
+    let mut mourned: BTreeMap<NodeRef, Mourned> = BTreeMap::new();
+    if report.tally.lost == 0 {
+        return mourned;
+    }
+    for (_, row) in outlook.census.rows() {
+        let is_lost = outlook.standing(row) == Standing::Lost;
+        for node in row.items.iter().filter_map(|item| outlook.census.node(item.node)) {
+            let of_node = mourned.entry(node).or_default();
+            of_node.lost += u64::from(is_lost);
+            of_node.any_other |= !is_lost;
+        }
+    }
+    mourned
 }
 
 /// Until when the next count is awaited.

@@ -56,16 +56,28 @@ async fn stays(app: &App, node: NodeRef, found: &Found<'_>) -> Result<Option<Str
         return Ok(Some("not everything is counted yet".to_owned()));
     }
     let up = found.attendance.up.contains(&node);
-    if found.named.contains(&node) {
-        let penned = app.upkeep.summary().penned.get(&node).copied().unwrap_or_default();
-        return Ok(Some(if !app.settings.repairs {
+    let summary = app.upkeep.summary();
+    let mourned = summary.mourned.get(&node).filter(|mourned| !mourned.any_other);
+    // Nothing is left to be made anew of what is lost, and who is lost for good gives nothing back.
+    let only_mourned = mourned.is_some() && found.attendance.lost.contains(&node);
+    if found.named.contains(&node) && !only_mourned && !vstack_types::planted!("a removed node is still named") {
+        let penned = summary.penned.get(&node).copied().unwrap_or_default();
+        return Ok(Some(if let Some(mourned) = mourned {
+            format!(
+                "{} chunks on it are lost, and nothing can be moved of them: delete their videos (`vstack census` names \
+                 them), or, if what is left of them is of no use, stop this node and say so with `vstack remove`",
+                mourned.lost
+            )
+        } else if !app.settings.repairs {
             "REPAIRS=false: nothing is moved away from it".to_owned()
         } else if penned > 0 {
             format!("{penned} chunks have no other node to go to: add one, make room on others, or activate it again")
         } else if up {
             "chunks are moved away from it".to_owned()
         } else {
-            "it does not answer, and chunks that are placed on it were not made anew elsewhere yet".to_owned()
+            "it does not answer, and chunks that are placed on it were not made anew elsewhere yet; if its disk is gone \
+             for good, say so by `vstack remove` once more"
+                .to_owned()
         }));
     }
     if is_awaited(app, node).await? {
@@ -83,7 +95,8 @@ async fn stays(app: &App, node: NodeRef, found: &Found<'_>) -> Result<Option<Str
     };
     Ok((counted.orphans > 0).then(|| {
         format!(
-            "it holds {} items and registers that nothing known placed there",
+            "it holds {} items and registers that nothing known placed there (`vstack census` names them): bring the \
+             database back that knows them, or, if they are of no use, stop this node",
             counted.orphans
         )
     }))

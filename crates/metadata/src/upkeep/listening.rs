@@ -64,9 +64,21 @@ async fn look(app: &App, grace: &mut Grace) -> Result<Attendance, StoreError> {
     let gone = grace.look(silent.iter().copied(), (monotonic, now), app.settings.repair_grace());
     let complete =
         grace.listened(monotonic) >= timeout || nodes.iter().filter(|node| node.trusted).all(|node| is_up(&node));
-    let is_given_up = |node: &NodeRef| {
-        let role = roles.get(&node.uuid);
-        role.is_some_and(|role| matches!(role, NodeRole::Removing | NodeRole::Sealed | NodeRole::Removed))
+    let given_up = app.store.given_up().await?;
+    for node in nodes
+        .iter()
+        .filter_map(|node| Some((node.acceptor?.uuid, node.last_heartbeat?)))
+    {
+        let (disk, heard) = node;
+        if given_up.get(&disk).is_some_and(|said| heard > *said) {
+            // So it did come back: what was said of it is over.
+            app.store.give_up(disk, None).await?;
+        }
+    }
+    let is_given_up = |node: &NodeRef| match roles.get(&node.uuid) {
+        Some(NodeRole::Sealed | NodeRole::Removed) => true,
+        Some(NodeRole::Removing) => given_up.contains_key(&node.uuid),
+        Some(NodeRole::Active | NodeRole::Draining) | None => false,
     };
     // Before everybody had time to be heard, nobody is given up.
     let lost = silent

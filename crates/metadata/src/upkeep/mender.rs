@@ -99,6 +99,10 @@ pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
     let Some((video, chunk)) = known else {
         return Err(Failed::because("it is not known any more"));
     };
+    if u32::try_from(chunk.placement.version).unwrap_or(u32::MAX) != task.planned.version {
+        // The next count sees what is to be done about where it is now.
+        return Ok(Done::Told);
+    }
     let at = Mender {
         app,
         video,
@@ -112,7 +116,7 @@ pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
         Job::Settle => at.settle(task).await,
         Job::TurnBack => at.turn_back(task).await,
         Job::Move { to } => at.move_to(task, to.clone()).await,
-        Job::Salvage => at.salvage().await,
+        Job::Salvage => at.salvage_if_lost(task).await,
     }
 }
 
@@ -175,6 +179,9 @@ impl Mender<'_> {
                 holders.push(node);
             }
         }
+        // Who is silent may cost much time before anybody else is asked.
+        let attendance = self.app.upkeep.attendance();
+        holders.sort_by_key(|node| !attendance.up.contains(node));
         holders.into_iter().filter_map(|node| self.urls.holder(node)).collect()
     }
 
@@ -184,7 +191,8 @@ impl Mender<'_> {
 
     async fn propose_at(&self, urls: &NodeUrls, change: Change) -> Result<Outcome, Failed> {
         let known = &self.chunk.placement;
-        let mut proposer = Proposer::new(ProcessUuid::random(), known.nodes(), change.clone());
+        // Whatever is done about a chunk here is done because its video lives.
+        let mut proposer = Proposer::new(ProcessUuid::random(), known.nodes(), change.clone()).sparing();
         if change != Change::Read {
             proposer = proposer.expecting(known.version).knowing(known.clone());
         }
@@ -196,6 +204,9 @@ impl Mender<'_> {
 
     /// Writes down what was decided.
     async fn learn(&self, placement: Placement) -> Result<(), Failed> {
+        if placement.layout.is_deleted() {
+            return Err(Failed::because("it is deleted, and its video lives"));
+        }
         let chunk = Chunk {
             placement,
             ..self.chunk.clone()

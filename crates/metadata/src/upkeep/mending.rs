@@ -18,6 +18,7 @@ use vstack_upkeep::{census::Part, plan::Job, standing::Standing};
 use super::{
     Planned,
     mender::{Done, Failed, attempt},
+    reason::Reason,
 };
 use crate::app::App;
 
@@ -61,8 +62,9 @@ pub(crate) struct Mended {
     pub(crate) bytes: u64,
     /// Why it did not work out.
     pub(crate) failed: Option<String>,
+    pub(crate) reason: Reason,
     /// Who is to get bytes by it.
-    to: Vec<NodeRef>,
+    pub(crate) to: Vec<NodeRef>,
     /// They are still on their way there.
     copies: bool,
 }
@@ -190,6 +192,12 @@ impl Mending {
         }
     }
 
+    /// Where a chunk is not tried for a while.
+    pub(super) fn avoided(&self, key: Key, now: Monotonic) -> Vec<NodeRef> {
+        let ledger = self.ledger();
+        ledger.tried.get(&key).map_or_else(Vec::new, |tried| tried.avoided(now))
+    }
+
     /// Forgets what was tried for chunks about which nothing is to be done any more, once their time to wait is over: what
     /// only evens nodes out is done about chunks that are well.
     pub(super) fn keep_tried(&self, now: Monotonic, is_due: impl Fn(&Key) -> bool) {
@@ -226,6 +234,15 @@ impl Ledger {
             Some(tried) => (tried.not_before <= now).then_some(tried.tries),
             None => Some(0),
         }
+    }
+
+    /// Who is brought nothing now: enough is on its way there, or it rests.
+    fn busy(&self, now: Monotonic) -> BTreeSet<NodeRef> {
+        let resting = self.failing.iter().filter(|(_, failing)| failing.rests_until > now);
+        let mut busy: BTreeSet<NodeRef> = resting.map(|(node, _)| *node).collect();
+        let going: BTreeSet<NodeRef> = self.running.values().flat_map(|mended| mended.to.clone()).collect();
+        busy.extend(going.into_iter().filter(|node| self.is_busy(&[*node])));
+        busy
     }
 
     /// Whether as many bytes as may be are on their way to one of these, or at all.
@@ -385,16 +402,21 @@ impl Task {
 fn take(app: &App, may_even_out: bool) -> Option<Task> {
     let now = app.clock.monotonic();
     let mut plan = app.upkeep.plan();
-    let mut at = plan.len();
-    let last = at.saturating_sub(LOOKED_AT);
-    while at > last {
+    let busy = app.upkeep.mending.ledger().busy(now);
+    let (mut at, mut looks) = (plan.len(), LOOKED_AT);
+    while at > 0 && looks > 0 {
         at -= 1;
         let planned = &plan[at];
         if planned.evens_out && !may_even_out {
             return None;
         }
+        // However many there are for one node, others wait behind them only as long as bytes take.
+        if matches!(&planned.due.job, Job::Restore { node, .. } if busy.contains(node)) {
+            continue;
+        }
+        looks -= 1;
         let key = (planned.video, planned.part);
-        let Some((moves, to)) = known(app, planned) else {
+        let Some(Known { moves, to, reason }) = known(app, planned) else {
             // It is gone, or something else is to be done about it.
             plan.remove(at);
             continue;
@@ -423,6 +445,7 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
             took: None,
             bytes: 0,
             failed: None,
+            reason,
             copies: !task.to.is_empty(),
             to: task.to.clone(),
         };
@@ -432,8 +455,17 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
     None
 }
 
-/// Of a planned chunk that is as it was: the bytes that go from node to node for it, and who gets them.
-fn known(app: &App, planned: &Planned) -> Option<(u64, Vec<NodeRef>)> {
+/// Of a planned chunk that is as it was.
+struct Known {
+    /// Bytes that go from node to node for it.
+    moves: u64,
+    /// Who gets them.
+    to: Vec<NodeRef>,
+    reason: Reason,
+}
+
+fn known(app: &App, planned: &Planned) -> Option<Known> {
+    let attendance = app.upkeep.attendance();
     let state = app.upkeep.state();
     let row = state.census.row(planned.video, planned.part)?;
     if row.version != planned.version || state.census.id(planned.video, planned.part) != planned.id {
@@ -450,13 +482,19 @@ fn known(app: &App, planned: &Planned) -> Option<(u64, Vec<NodeRef>)> {
         _ => to.len(),
     };
     let moves = u64::from(row.size).saturating_mul(copies as u64);
-    Some((moves, to))
+    let is_to_go = |node| app.upkeep.stays_because(node).is_some();
+    let reason = Reason::of(&planned.due.job, (&state.census, row), &attendance, is_to_go);
+    Some(Known { moves, to, reason })
 }
 
 async fn mend(app: &App, task: Task) {
+    let began = app.clock.monotonic();
     let outcome = attempt(app, &task).await;
     match &outcome {
-        Ok(done) => app.upkeep.metrics.mended(task.what(), done.bytes()),
+        Ok(done) => app
+            .upkeep
+            .metrics
+            .mended(task.what(), done.bytes(), app.clock.monotonic().since(began)),
         Err(_) => app.upkeep.metrics.failed(),
     }
     if let Err(Failed { why, .. }) = &outcome {
@@ -505,6 +543,7 @@ mod tests {
             took: None,
             bytes: 0,
             failed: None,
+            reason: Reason::default(),
             to: Vec::new(),
             copies: false,
         };
@@ -580,6 +619,7 @@ mod tests {
                 took: None,
                 bytes: 0,
                 failed: None,
+                reason: Reason::default(),
                 to: vec![to],
                 copies: true,
             };

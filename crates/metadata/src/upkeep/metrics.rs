@@ -1,6 +1,6 @@
 //! What was counted and mended, as metrics.
 
-use std::sync::atomic::AtomicU64;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -20,6 +20,7 @@ pub(super) struct Metrics {
     orphans: Gauge,
     waiting: Gauge,
     repairs: Family<Label, Counter>,
+    seconds: Family<Label, Counter<f64, AtomicU64>>,
     failures: Counter,
     bytes: Counter,
     busy: Counter<f64, AtomicU64>,
@@ -46,6 +47,8 @@ impl Metrics {
         registry.register("vstack_repairs_waiting", help, self.waiting.clone());
         let help = "Chunks mended, by what was done";
         registry.register("vstack_repairs", help, self.repairs.clone());
+        let help = "Time that mending a chunk took, in seconds, by what was done";
+        registry.register("vstack_repair_seconds", help, self.seconds.clone());
         let help = "Repairs that did not work out, to be tried again";
         registry.register("vstack_repair_failures", help, self.failures.clone());
         let help = "Bytes that repairs moved from node to node";
@@ -83,8 +86,10 @@ impl Metrics {
         self.busy.inc_by(seconds);
     }
 
-    pub(super) fn mended(&self, what: &'static str, bytes: u64) {
-        self.repairs.get_or_create(&[("what", what)]).inc();
+    pub(super) fn mended(&self, what: &'static str, bytes: u64, took: Duration) {
+        let of = [("what", what)];
+        self.repairs.get_or_create(&of).inc();
+        self.seconds.get_or_create(&of).inc_by(took.as_secs_f64());
         self.bytes.inc_by(bytes);
     }
 

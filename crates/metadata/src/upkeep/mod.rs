@@ -13,6 +13,7 @@ mod listening;
 mod mender;
 mod mending;
 mod metrics;
+mod reason;
 mod renewal;
 mod salvage;
 mod strays;
@@ -140,14 +141,25 @@ pub(crate) struct Summary {
     /// Chunks that are to be moved next so that nodes hold more nearly the same.
     pub(crate) uneven: usize,
     harmed: Harmed,
-    /// A disk that votes no more, and that no chunk names any more.
-    dispensable: Option<NodeRef>,
+    /// Disks that vote no more, and that no chunk names any more.
+    dispensable: Vec<NodeRef>,
     /// Chunks about which nothing is done until somebody does something, by what that is.
     stuck: BTreeMap<Stuck, u64>,
     /// Chunks of each node that have nowhere else to go.
     penned: BTreeMap<NodeRef, u64>,
+    /// Chunks of each node that are lost; of none where no chunk is.
+    mourned: BTreeMap<NodeRef, Mourned>,
     /// None where no node was given one.
     zones: Option<Zones>,
+}
+
+/// What chunks that are lost have to do with a node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mourned {
+    /// So many name it.
+    lost: u64,
+    /// And others do, too.
+    any_other: bool,
 }
 
 /// What counting and mending share with handlers.

@@ -13,24 +13,28 @@ use crate::{app::App, store::StoreError};
 /// Asks one of those that the last count found dispensable. That nobody waits for the old name is written down behind it:
 /// a stop in between leaves a disk that is silent from now on, which is missed as any is.
 pub(super) async fn go(app: &App, urls: &NodeUrls) -> Result<(), StoreError> {
-    let Some(node) = app.upkeep.summary().dispensable else {
-        return Ok(());
-    };
-    let role = app.store.roles().await?.get(&node.uuid).copied().unwrap_or_default();
-    if leaving::is_awaited(app, node).await? {
+    let summary = app.upkeep.summary();
+    if summary.dispensable.is_empty() || !app.settings.repairs {
         return Ok(());
     }
-    // Somebody has other plans with it.
-    if role != NodeRole::Active || !app.settings.repairs {
+    let roles = app.store.roles().await?;
+    for node in &summary.dispensable {
+        // Somebody has other plans with it.
+        let is_active = roles.get(&node.uuid).copied().unwrap_or_default() == NodeRole::Active;
+        if !is_active || leaving::is_awaited(app, *node).await? {
+            continue;
+        }
+        let Some(holder) = urls.holder(*node) else { continue };
+        if let Err(error) = app.nodes.renew(&holder).await {
+            tracing::warn!(%node, %error, "a disk that lost votes could not be asked to give up its name; it is tried again");
+            continue;
+        }
+        tracing::warn!(%node, "a disk that lost votes is empty, and goes on under a new name");
+        app.store.set_role(node.uuid, NodeRole::Removing).await?;
+        app.store.give_up(node.uuid, Some(app.now())).await?;
+        app.upkeep.count_now.notify_one();
+        // One at a time: the others are looked at once this one is gone.
         return Ok(());
     }
-    let Some(holder) = urls.holder(node) else { return Ok(()) };
-    if let Err(error) = app.nodes.renew(&holder).await {
-        tracing::warn!(%node, %error, "a disk that lost votes could not be asked to give up its name; it is tried again");
-        return Ok(());
-    }
-    tracing::warn!(%node, "a disk that lost votes is empty, and goes on under a new name");
-    app.store.set_role(node.uuid, NodeRole::Removing).await?;
-    app.upkeep.count_now.notify_one();
     Ok(())
 }

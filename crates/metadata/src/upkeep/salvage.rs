@@ -6,17 +6,45 @@
 use axum::body::Bytes;
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
+use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal, beyond::is_beyond};
 use vstack_client::Holder;
 use vstack_placement::{Candidate, Liveness, MembersRequest, choose_members};
 use vstack_types::{NodeRef, ProcessUuid};
 
-use super::mender::{COPIED_WITHIN, Done, Failed, Mender};
-use crate::store::{Chunk, Learned, Salvage};
+use super::{
+    mender::{COPIED_WITHIN, Done, Failed, Mender},
+    mending::Task,
+};
+use crate::{
+    given_up::GivenUp,
+    store::{Chunk, Learned, Salvage},
+};
 
 impl Mender<'_> {
+    /// Salvages the chunk if its register can still decide nothing: who was lost may be back since that was planned.
+    pub(super) async fn salvage_if_lost(&self, task: &Task) -> Result<Done, Failed> {
+        let nodes = self.app.store.nodes().await.map_err(Failed::because)?;
+        let given_up = GivenUp::as_of_now(self.app, &nodes).await;
+        let given_up = given_up.map_err(Failed::because)?;
+        let mute = self.app.upkeep.mute();
+        let placement = &self.chunk.placement;
+        let said = self.states_of(&placement.nodes()).await;
+        let is_lost = |node: NodeRef| {
+            let state = said.iter().find(|(from, _)| *from == node).map(|(_, state)| state);
+            match state {
+                // Who only lost bytes may have them again.
+                Some(state) => mute.contains(&node) || state.lost_votes(),
+                None => given_up.has(node) || mute.contains(&node),
+            }
+        };
+        if !is_beyond(Some(placement), &[], is_lost) {
+            return Err(Failed::because("its nodes may still decide about it"));
+        }
+        self.salvage(task).await
+    }
+
     /// Copies what is left of the chunk to a new register, and has that stand in its place.
-    pub(super) async fn salvage(&self) -> Result<Done, Failed> {
+    pub(super) async fn salvage(&self, task: &Task) -> Result<Done, Failed> {
         let placement = &self.chunk.placement;
         if !matches!(placement.layout, Layout::Replicated { .. }) {
             return Err(Failed::because("shards without a register cannot be salvaged yet"));
@@ -28,15 +56,19 @@ impl Mender<'_> {
             return Ok(Done::Told);
         }
         let (bytes, survivors) = self.survivors().await?;
-        let salvage = self.begun(&candidates, &survivors).await?;
+        let salvage = self.begun(task, &candidates, &survivors).await?;
         let puts = salvage.members.iter().filter_map(|node| self.urls.holder(*node));
         let puts = puts.map(|to| self.put(to, &salvage, bytes.clone()));
-        let there = join_all(puts).await.into_iter().filter(|put| *put).count();
+        let (there, refused): (Vec<_>, Vec<_>) = join_all(puts).await.into_iter().partition(Result::is_ok);
+        let there = there.len();
         if there <= salvage.members.len() / 2 {
-            return Err(Failed::because(format!(
+            let why = format!(
                 "{there} of {} nodes took a copy, which is no majority",
                 salvage.members.len()
-            )));
+            );
+            // Others are tried in its place when it does so again.
+            let first = refused.into_iter().find_map(Result::err);
+            return Err(first.map_or_else(|| Failed::because(&why), |node| Failed::only_at(node, &why)));
         }
         let decided = self.decided(&salvage).await?;
         let chunk = Chunk {
@@ -49,7 +81,6 @@ impl Mender<'_> {
             Learned::Known { .. } => {
                 tracing::info!(chunk = %self.chunk.id, by = %salvage.chunk, "a chunk was salvaged");
                 self.app.tell_placement(self.video, &salvage.chunk, &decided);
-                self.app.upkeep.count_now.notify_one();
                 Ok(Done::Mended {
                     bytes: placement.size.saturating_mul(there as u64),
                 })
@@ -71,6 +102,9 @@ impl Mender<'_> {
         let mut nodes: Vec<NodeRef> = layouts.flat_map(Layout::nodes).collect();
         nodes.sort_unstable();
         nodes.dedup();
+        // Who is silent may cost much time before anybody else is asked.
+        let attendance = self.app.upkeep.attendance();
+        nodes.sort_by_key(|node| !attendance.up.contains(node));
         let mut why = "nobody has a copy".to_owned();
         for from in nodes.iter().filter_map(|node| self.urls.holder(*node)) {
             let item = self.app.nodes.item(&from, &self.chunk.id, sha256);
@@ -84,12 +118,14 @@ impl Mender<'_> {
     }
 
     /// The salvage that was begun, as long as it can be ended; otherwise a new one.
-    async fn begun(&self, candidates: &[Candidate], current: &[NodeRef]) -> Result<Salvage, Failed> {
+    async fn begun(&self, task: &Task, candidates: &[Candidate], current: &[NodeRef]) -> Result<Salvage, Failed> {
         let mute = self.app.upkeep.mute();
+        let avoided = self.app.upkeep.mending.avoided(task.key(), self.app.clock.monotonic());
         // Whoever votes no more is none of those who could decide about the new one.
         let is_up = |node: &NodeRef| {
             let up = |candidate: &Candidate| candidate.node == *node && candidate.liveness != Liveness::Down;
-            !mute.contains(node) && candidates.iter().any(|candidate| up(candidate) && candidate.trusted)
+            let takes_part = !mute.contains(node) && !avoided.contains(node);
+            takes_part && candidates.iter().any(|candidate| up(candidate) && candidate.trusted)
         };
         let of = &self.chunk.id;
         let before = self.app.store.salvages_of(of.clone()).await.map_err(Failed::because)?;
@@ -134,18 +170,19 @@ impl Mender<'_> {
         Ok(begun)
     }
 
-    async fn put(&self, to: Holder, salvage: &Salvage, bytes: Bytes) -> bool {
+    /// Puts a copy at one of the members; gives who did not take it.
+    async fn put(&self, to: Holder, salvage: &Salvage, bytes: Bytes) -> Result<(), NodeRef> {
         let put = self
             .app
             .nodes
             .put_item(&to, &salvage.chunk, self.chunk.placement.sha256, bytes);
         match timeout(COPIED_WITHIN, put).await {
-            Ok(Ok(())) => true,
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 tracing::debug!(chunk = %salvage.chunk, node = %to.node, %error, "a copy was not taken");
-                false
+                Err(to.node)
             }
-            Err(_elapsed) => false,
+            Err(_elapsed) => Err(to.node),
         }
     }
 

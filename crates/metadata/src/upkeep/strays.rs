@@ -17,8 +17,12 @@ use vstack_api::metadata::VideoStatus;
 use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Reply, Request};
 use vstack_client::{ClientError, Holder};
 use vstack_types::{ChunkId, FingerprintKey, Monotonic, NodeRef, ProcessUuid, VideoId};
-use vstack_upkeep::census::Stranger;
+use vstack_upkeep::{
+    census::{Part, Stranger},
+    standing::Seen,
+};
 
+use super::counting::part_of;
 use crate::{
     app::App,
     commit::learned,
@@ -72,6 +76,8 @@ impl Strange {
 pub(crate) struct Kept {
     pub(crate) chunk: ChunkId,
     pub(crate) why: String,
+    /// It is known what it is, and it is only not given up yet.
+    pub(crate) explained: bool,
 }
 
 /// What a look at a node came to.
@@ -90,17 +96,39 @@ struct Looked {
 
 /// Of each node with strangers, as of the last look.
 #[derive(Debug, Default)]
-pub(crate) struct Strays(Mutex<BTreeMap<NodeRef, Looked>>);
+pub(crate) struct Strays {
+    looked: Mutex<BTreeMap<NodeRef, Looked>>,
+    /// Nodes that had no strangers once, or of which all were looked at, since this service started.
+    explained: Mutex<BTreeSet<NodeRef>>,
+}
 
 impl Strays {
     /// What is kept, at most two hundred of each node.
     pub(crate) fn kept(&self) -> Vec<(NodeRef, Kept)> {
-        let looked = super::locked(&self.0);
+        let looked = super::locked(&self.looked);
         let of = |(node, looked): (&NodeRef, &Looked)| {
             let node = *node;
             looked.kept.clone().into_iter().map(move |kept| (node, kept))
         };
         looked.iter().flat_map(of).collect()
+    }
+
+    /// Whether something is kept that nothing known explains.
+    pub(crate) fn any_unexplained(&self) -> bool {
+        let looked = super::locked(&self.looked);
+        let mut kept = looked.values().flat_map(|looked| &looked.kept);
+        kept.any(|kept| !kept.explained)
+    }
+
+    /// A node has no strangers, or all that it has were looked at: what comes later is of what is known. Says whether that
+    /// is news.
+    pub(super) fn explain(&self, node: NodeRef) -> bool {
+        super::locked(&self.explained).insert(node)
+    }
+
+    /// Whether that was so since this service started. Before, it may hold films that an older database does not know.
+    pub(super) fn is_explained(&self, node: NodeRef) -> bool {
+        super::locked(&self.explained).contains(&node)
     }
 }
 
@@ -144,7 +172,7 @@ fn due(app: &App) -> Vec<(NodeRef, Strange)> {
         let any = state.counted.iter().filter(|(_, counted)| counted.orphans > 0);
         any.map(|(node, counted)| (*node, counted.strange.clone())).collect()
     };
-    let mut looked = super::locked(&app.upkeep.strays.0);
+    let mut looked = super::locked(&app.upkeep.strays.looked);
     looked.retain(|node, _| strange.contains_key(node));
     let is_due = |(node, strange): &(NodeRef, Strange)| {
         let last = looked.get(node);
@@ -163,7 +191,7 @@ fn due(app: &App) -> Vec<(NodeRef, Strange)> {
 async fn look(app: &App, node: NodeRef, strange: &Strange) {
     let began = app.clock.monotonic();
     let before = {
-        let looked = super::locked(&app.upkeep.strays.0);
+        let looked = super::locked(&app.upkeep.strays.looked);
         looked.get(&node).cloned().unwrap_or_default()
     };
     let dealt = deal(app, node, strange, &before).await;
@@ -172,7 +200,11 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
     let again = now + pause;
     let looked = match dealt {
         Ok(dealt) => {
-            if dealt.any_done {
+            let is_news = dealt.cursor.is_none() && app.upkeep.strays.explain(node);
+            if is_news {
+                app.upkeep.state().news += 1;
+            }
+            if dealt.any_done || is_news {
                 app.upkeep.count_now.notify_one();
             }
             // What was kept of an earlier part of the list stays named.
@@ -204,7 +236,7 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
             }
         }
     };
-    super::locked(&app.upkeep.strays.0).insert(node, looked);
+    super::locked(&app.upkeep.strays.looked).insert(node, looked);
 }
 
 /// What came of a look.
@@ -336,12 +368,16 @@ async fn deal_with(app: &App, asked: &Asked, at: &Holder, chunk: ChunkId) -> Res
     let kept = |why: String| Kept {
         chunk: chunk.clone(),
         why,
+        explained: true,
     };
     // Whoever has nothing mended has nothing given up, either.
     let may_act = app.settings.repairs;
     Ok(match verdict {
         Verdict::Wait => Dealt::Waits,
-        Verdict::Keep(why) => Dealt::Kept(kept(why.to_owned())),
+        Verdict::Keep(why) => Dealt::Kept(Kept {
+            explained: false,
+            ..kept(why.to_owned())
+        }),
         Verdict::Reap(_) | Verdict::Tell(..) | Verdict::End(_) if !may_act => {
             Dealt::Kept(kept("it is nobody's any more, and REPAIRS=false".to_owned()))
         }
@@ -351,6 +387,14 @@ async fn deal_with(app: &App, asked: &Asked, at: &Holder, chunk: ChunkId) -> Res
                 app.reap_now.notify_one();
             }
             Dealt::Waits
+        }
+        Verdict::Tell(video, known) if !is_whole(app, video, part_of(&known)) => {
+            match lent(app, asked, at, video, &known).await {
+                0 => Dealt::Kept(kept(
+                    "it is elsewhere, and not whole there: this may be the last good copy".to_owned(),
+                )),
+                _ => Dealt::Done,
+            }
         }
         Verdict::Tell(video, known) => match told(app, asked, at, video, known).await {
             Ok(()) => Dealt::Done,
@@ -400,6 +444,14 @@ async fn judge(app: &App, id: &ChunkId) -> Result<Verdict, StoreError> {
         return Ok(Verdict::Wait);
     }
     let was_replaced = !app.store.salvages_of(id.clone()).await?.is_empty();
+    let original = salvage.as_ref().map_or(id, |salvage| &salvage.of);
+    for replacement in app.store.salvages_of(original.clone()).await? {
+        let stands = app.store.chunk(replacement.chunk).await?;
+        if stands.is_some_and(|(video, chunk)| !is_whole(app, video, part_of(&chunk))) {
+            // Whoever had it may be back, with better copies than what took its place.
+            return Ok(Verdict::Wait);
+        }
+    }
     Ok(match app.store.chunk(id.clone()).await? {
         Some((_, chunk)) if chunk.placement.layout.is_deleted() => Verdict::Wait,
         Some((_, chunk)) => Verdict::Tell(video, chunk),
@@ -413,6 +465,42 @@ fn is_over(video: &Video) -> bool {
     matches!(video.status, VideoStatus::Failed | VideoStatus::Deleted) && !matches!(video.reap, Reap::Trashed { .. })
 }
 
+/// Whether the last count found it whole where it is placed.
+fn is_whole(app: &App, video: VideoId, part: Part) -> bool {
+    let summary = app.upkeep.summary();
+    let report = summary.report.videos.get(&video);
+    let is_named = report.is_some_and(|report| report.named.iter().any(|(_, named)| *named == part));
+    !is_named && (report.is_some() || summary.report.whole.contains_key(&video))
+}
+
+/// Has nodes that lack their copy fetch it from one where the chunk is not placed any more; says how many did.
+async fn lent(app: &App, asked: &Asked, from: &Holder, video: VideoId, known: &Chunk) -> usize {
+    let (placement, part) = (&known.placement, part_of(known));
+    let lacking: Vec<NodeRef> = {
+        let state = app.upkeep.state();
+        let row = state.census.row(video, part);
+        let row = row.filter(|_| state.census.id(video, part) == known.id);
+        let items = row.into_iter().flat_map(|row| row.of_layout());
+        let lacks = items.filter(|item| matches!(item.seen, Seen::Absent | Seen::Damaged));
+        lacks.filter_map(|item| state.census.node(item.node)).collect()
+    };
+    let mut lent = 0;
+    // Shards are another matter: what is kept elsewhere is one of them.
+    let whole = placement.sha256;
+    for node in lacking.into_iter().filter(|node| placement.keeps(*node, whole)) {
+        let Some(to) = asked.urls.holder(node) else { continue };
+        let pull = app
+            .nodes
+            .pull(&to, &known.id, whole, placement.size, std::slice::from_ref(from));
+        if matches!(timeout(PAGE_WITHIN, pull).await, Ok(Ok(()))) {
+            tracing::info!(chunk = %known.id, %node, from = %from.node, "a copy was restored from where the chunk is no more");
+            app.upkeep.state().has_again(node, (video, part), whole);
+            lent += 1;
+        }
+    }
+    lent
+}
+
 /// Tells a node where a chunk is that was moved away from it.
 async fn told(app: &App, asked: &Asked, at: &Holder, video: VideoId, known: Chunk) -> Result<(), String> {
     let vote = match run(app, asked, &known, Change::Read).await? {
@@ -420,10 +508,6 @@ async fn told(app: &App, asked: &Asked, at: &Holder, video: VideoId, known: Chun
         Outcome::Nothing => return Err("its nodes know nothing of it".to_owned()),
         Outcome::Refused(refusal) => return Err(refusal.to_string()),
     };
-    // The database may be an older one: what stands in it is not made to vanish.
-    if vote.placement.layout.is_deleted() {
-        return Err("its nodes agreed that it is deleted, though it stands here".to_owned());
-    }
     if vote.placement.version > known.placement.version {
         learn(app, video, &known, &vote.placement).await?;
     }
@@ -470,7 +554,8 @@ async fn renew(app: &App, asked: &Asked, video: VideoId, known: Chunk, current: 
 
 async fn run(app: &App, asked: &Asked, known: &Chunk, change: Change) -> Result<Outcome, String> {
     let is_read = change == Change::Read;
-    let mut proposer = Proposer::new(ProcessUuid::random(), known.placement.nodes(), change);
+    // Its video lives.
+    let mut proposer = Proposer::new(ProcessUuid::random(), known.placement.nodes(), change).sparing();
     if !is_read {
         proposer = proposer
             .expecting(known.placement.version)

@@ -46,7 +46,7 @@ fn is_current(app: &App, summary: &Summary) -> bool {
 }
 
 /// The worst of what is known, and never `healthy` while something is not.
-const fn health(tally: &report::Tally, heard: bool, complete: bool) -> Health {
+const fn health(tally: &report::Tally, heard: bool, complete: bool, explained: bool) -> Health {
     if !heard {
         // Who was not heard since the start may only be late.
         Health::Counting
@@ -58,6 +58,8 @@ const fn health(tally: &report::Tally, heard: bool, complete: bool) -> Health {
         Health::Endangered
     } else if tally.under > 0 {
         Health::UnderReplicated
+    } else if !explained {
+        Health::Unexplained
     } else if complete {
         Health::Healthy
     } else {
@@ -90,7 +92,12 @@ pub(crate) async fn census(app: &App, offset: usize) -> Result<Census, StoreErro
         videos.extend(named);
     }
     Ok(Census {
-        health: health(&summary.report.tally, summary.attendance.complete, complete),
+        health: health(
+            &summary.report.tally,
+            summary.attendance.complete,
+            complete,
+            !app.upkeep.strays.any_unexplained(),
+        ),
         complete,
         at: WallTime(summary.at.unwrap_or(app.now())),
         tally: tally(&summary.report.tally),
@@ -186,7 +193,9 @@ fn nodes(app: &App, summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> 
 }
 
 /// What is being mended, and was.
-pub(crate) fn repairs(app: &App) -> Repairs {
+pub(crate) async fn repairs(app: &App) -> Result<Repairs, StoreError> {
+    let registered = app.store.nodes().await?;
+    let by_disk = ByDisk::new(&registered);
     let progress = app.upkeep.mending.progress();
     let summary = app.upkeep.summary();
     let harmed = summary.harmed;
@@ -195,12 +204,15 @@ pub(crate) fn repairs(app: &App) -> Repairs {
         video_id: mended.video,
         what: mended.what.to_owned(),
         why: word(mended.why).to_owned(),
+        reason: mended.reason.text(|node| label(&by_disk, node)),
+        to: mended.to.iter().map(|node| label(&by_disk, *node)).collect(),
         began: WallTime(mended.began),
         took_sec: mended.took.map(|took| took.as_secs_f64()),
         bytes: mended.bytes,
         failed: mended.failed,
     };
-    Repairs {
+    Ok(Repairs {
+        enabled: app.settings.repairs,
         waiting: app.upkeep.plan().len() as u64,
         running: progress.running.into_iter().map(repair).collect(),
         recent: progress.recent.into_iter().map(repair).collect(),
@@ -217,7 +229,7 @@ pub(crate) fn repairs(app: &App) -> Repairs {
             beyond_repair: harmed.beyond_repair,
         },
         hurried: app.upkeep.is_hurried(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -232,7 +244,11 @@ mod tests {
                 ..report::Tally::default()
             };
             set(&mut tally);
-            health(&tally, heard, complete)
+            let unexplained = health(&tally, heard, complete, false);
+            let explained = health(&tally, heard, complete, true);
+            let is_well = matches!(explained, Health::Healthy | Health::Counting) && heard;
+            assert_eq!(unexplained, if is_well { Health::Unexplained } else { explained });
+            explained
         };
         assert_eq!(of(|_| {}, true, true), Health::Healthy);
         assert_eq!(of(|_| {}, true, false), Health::Counting);

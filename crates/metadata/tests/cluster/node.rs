@@ -181,6 +181,7 @@ impl TestNode {
         Heartbeat {
             damage: None,
             disk_usage_percent: 40.0,
+            disk_free_bytes: None,
             chunk_count: 7,
             log_seq,
             disk_uuid: Some(self.me.uuid),

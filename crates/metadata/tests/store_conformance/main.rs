@@ -60,13 +60,16 @@ conformance! {
         lists_are_filtered_sorted_and_paged
         a_status_changes_only_from_where_it_was_expected
         only_the_owner_keeps_its_videos_alive
+        a_video_of_a_script_is_touched_or_untouched
         views_and_overrides_stay
         a_video_completes_only_when_whole;
     reaping:
         ending_a_video_makes_its_chunks_due
         reaping_is_taken_up_in_order_and_ends
         what_comes_after_the_end_is_reaped_too
-        a_deleted_video_can_be_restored_until_its_time;
+        a_deleted_video_can_be_restored_until_its_time
+        one_that_is_purged_leaves_the_others_in_the_trash
+        what_a_clock_noted_that_was_ahead_is_set_right;
     groups:
         the_first_group_stands
         a_group_never_changes_acceptors_of_chunks_before_it
@@ -96,6 +99,7 @@ conformance! {
         a_registration_sees_what_it_replaces
         trust_belongs_to_the_disk
         a_role_belongs_to_the_disk_and_the_last_one_is_for_good
+        a_stranger_is_forgotten_and_nobody_else
         damage_is_known_by_disk_until_it_is_whole;
 }
 

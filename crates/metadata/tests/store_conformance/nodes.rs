@@ -22,6 +22,7 @@ pub(crate) fn node(label: &str, port: u16, disk: Option<u8>) -> Node {
         version: "0.1.0".into(),
         last_heartbeat: None,
         disk_percent: 1.5,
+        disk_free: Some(1_000),
         chunk_count: 3,
         trusted: disk.is_some(),
         went_back: false,
@@ -95,6 +96,7 @@ pub(crate) async fn a_node_stands_for_its_label_its_url_and_its_disk(store: Shar
 pub(crate) async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
     let beat = |seconds, log_seq| NodeBeat {
         disk_percent: 50.0,
+        disk_free: Some(500),
         chunk_count: 77,
         log_seq,
         at: at(seconds),
@@ -106,6 +108,7 @@ pub(crate) async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
     put(&store, known.clone()).await;
     let refreshed = Node {
         disk_percent: 50.0,
+        disk_free: Some(500),
         chunk_count: 77,
         log_seq: 20,
         last_heartbeat: Some(at(9)),
@@ -129,12 +132,20 @@ pub(crate) async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
         let told = store.beat("node-a".into(), beat(seconds, None)).await.unwrap();
         assert_eq!(told.and_then(|node| node.last_heartbeat), Some(at(expected)));
     }
+    // Of a version that does not say it, it is not known any more.
+    let silent = NodeBeat {
+        disk_free: None,
+        ..beat(901, None)
+    };
+    let told = store.beat("node-a".into(), silent).await.unwrap();
+    assert_eq!(told.map(|node| node.disk_free), Some(None));
 }
 
 pub(crate) async fn a_heartbeat_counts_for_its_own_disk_and_process(store: Shared) {
     let known = put(&store, node("node-a", 1, Some(1))).await;
     let beat = |disk, from, log_seq| NodeBeat {
         disk_percent: 50.0,
+        disk_free: None,
         chunk_count: 77,
         log_seq,
         at: at(9),
@@ -256,6 +267,42 @@ pub(crate) async fn trust_belongs_to_the_disk(store: Shared) {
     assert_eq!(state().await, (false, true));
     put(&store, node("node-a", 1, Some(1))).await;
     assert_eq!(state().await, (true, false), "registered anew");
+}
+
+pub(crate) async fn a_stranger_is_forgotten_and_nobody_else(store: Shared) {
+    let stranger = |label: &str, port, disk| Node {
+        log_seq: 0,
+        trusted: false,
+        ..node(label, port, disk)
+    };
+    put(&store, node("node-a", 1, Some(1))).await;
+    put(&store, stranger("node-b", 2, Some(2))).await;
+    put(&store, stranger("node-c", 3, None)).await;
+    // One that lost its trust, and one that told of its log under the secret.
+    put(&store, node("node-d", 4, Some(4))).await;
+    store.distrust(acceptor(4).uuid).await.unwrap();
+    let told = Node {
+        trusted: false,
+        ..node("node-e", 5, Some(5))
+    };
+    put(&store, told).await;
+    let forget = async |label: &str, disk: Option<u8>| {
+        let disk = disk.map(|disk| acceptor(disk).uuid);
+        store.forget_stranger(label.into(), disk).await.unwrap()
+    };
+    for (label, disk) in [
+        ("node-a", Some(1)),
+        ("node-d", Some(4)),
+        ("node-e", Some(5)),
+        ("node-x", None),
+    ] {
+        assert!(!forget(label, disk).await, "{label}");
+    }
+    assert!(!forget("node-b", Some(9)).await, "another disk has its label by now");
+    assert!(!forget("node-b", None).await && !forget("node-c", Some(2)).await);
+    assert!(forget("node-b", Some(2)).await && forget("node-c", None).await);
+    assert!(!forget("node-b", Some(2)).await, "it is gone");
+    assert_eq!(labels(&store).await, ["node-a", "node-d", "node-e"]);
 }
 
 fn damaged(numbers: &[u64]) -> Vec<DamagedChunk> {

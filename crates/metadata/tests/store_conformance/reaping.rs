@@ -1,12 +1,12 @@
 //! Which videos are to be reaped, and when.
 
 use vstack_api::metadata::VideoStatus;
-use vstack_metadata::store::{Learned, Reap, ReapJob, StatusChange};
-use vstack_types::VideoId;
+use vstack_metadata::store::{Learned, NewVideo, Reap, ReapJob, StatusChange};
+use vstack_types::{ProcessUuid, VideoId};
 
 use crate::{
     Shared,
-    records::{at, change, chunk, create, learn, placement},
+    records::{at, change, chunk, create, learn, new_video, placement},
 };
 
 pub(crate) async fn ending_a_video_makes_its_chunks_due(store: Shared) {
@@ -130,7 +130,11 @@ pub(crate) async fn a_deleted_video_can_be_restored_until_its_time(store: Shared
     };
     let reap = async || store.video(id).await.unwrap().unwrap().reap;
     assert!(store.change_status(id, trashed.clone()).await.unwrap());
-    assert_eq!(reap().await, Reap::Trashed { until: at(100) });
+    let kept = Reap::Trashed {
+        since: at(50),
+        until: at(100),
+    };
+    assert_eq!(reap().await, kept);
     // Told of it as of any other, and by nothing put to an end.
     assert!(!store.reap_again(id, at(1)).await.unwrap());
     let mut moved = chunk(id, 0);
@@ -161,4 +165,103 @@ pub(crate) async fn a_deleted_video_can_be_restored_until_its_time(store: Shared
         assert!(store.changes(0, 10).await.unwrap().gone.contains(&id));
         assert!(!store.restore(id).await.unwrap(), "too late");
     }
+}
+
+/// A video that was deleted at `since`, and is kept until `until`.
+async fn trashed(store: &Shared, since: i64, until: i64) -> VideoId {
+    let id = create(store, "deleted").await;
+    let to_active = change(VideoStatus::Uploading, VideoStatus::Active);
+    assert!(store.change_status(id, to_active).await.unwrap());
+    let to_trash = StatusChange {
+        trash_until: Some(at(until)),
+        at: at(since),
+        ..change(VideoStatus::Active, VideoStatus::Deleted)
+    };
+    assert!(store.change_status(id, to_trash).await.unwrap());
+    id
+}
+
+pub(crate) async fn one_that_is_purged_leaves_the_others_in_the_trash(store: Shared) {
+    let (due, purged) = (trashed(&store, 50, 100).await, trashed(&store, 60, 500).await);
+    // Whoever purges one does not know whether the clock is right, and the others were promised to be kept.
+    assert_eq!(store.empty_trash(at(200), Some(purged)).await.unwrap(), 1);
+    assert_eq!(store.empty_trash(at(200), Some(purged)).await.unwrap(), 0);
+    let reap = async |id| store.video(id).await.unwrap().unwrap().reap;
+    let kept = Reap::Trashed {
+        since: at(50),
+        until: at(100),
+    };
+    assert_eq!(reap(due).await, kept);
+    assert!(matches!(reap(purged).await, Reap::Due { .. }));
+    assert_eq!(store.empty_trash(at(200), None).await.unwrap(), 1);
+    assert!(matches!(reap(due).await, Reap::Due { .. }));
+}
+
+pub(crate) async fn what_a_clock_noted_that_was_ahead_is_set_right(store: Shared) {
+    const AHEAD: i64 = 1_000_000;
+    let reap = async |id| store.video(id).await.unwrap().unwrap().reap;
+    // Some of each kind by a clock that was ahead, and by the one that is.
+    let kept = [
+        trashed(&store, AHEAD, AHEAD + 300).await,
+        trashed(&store, 50, 350).await,
+    ];
+    let owner = ProcessUuid::random();
+    let mut uploading = Vec::new();
+    for owner in [Some(owner), None] {
+        for seen in [AHEAD, 90] {
+            let new = NewVideo {
+                owner,
+                ..new_video("uploading")
+            };
+            let id = new.id;
+            store.create_video(new).await.unwrap();
+            match owner {
+                Some(owner) => store.owner_alive(owner, vec![id], at(seen)).await.unwrap(),
+                None => store.touch_video(id, at(seen)).await.unwrap(),
+            }
+            uploading.push(id);
+        }
+    }
+    let mut waiting = Vec::new();
+    for next in [AHEAD, 220] {
+        let id = create(&store, "failed").await;
+        let failed = change(VideoStatus::Uploading, VideoStatus::Failed);
+        assert!(store.change_status(id, failed).await.unwrap());
+        let later = Reap::Due {
+            attempts: 1,
+            confirms: false,
+            next_at: at(next),
+        };
+        assert!(store.set_reap(job(id, 0, false), later).await.unwrap());
+        waiting.push(id);
+    }
+    assert_eq!(store.clock_is_right(at(100)).await.unwrap(), 4);
+    assert_eq!(store.clock_is_right(at(100)).await.unwrap(), 0, "all is right");
+
+    let trash = |since, until| Reap::Trashed {
+        since: at(since),
+        until: at(until),
+    };
+    assert_eq!(
+        reap(kept[0]).await,
+        trash(100, 400),
+        "as long as it was to be, from now on"
+    );
+    assert_eq!(reap(kept[1]).await, trash(50, 350));
+    assert_eq!(store.empty_trash(at(399), None).await.unwrap(), 1);
+    assert_eq!(store.empty_trash(at(400), None).await.unwrap(), 1);
+    assert_eq!(
+        store.silent_owners(at(101), 10).await.unwrap(),
+        [uploading[1], uploading[0]]
+    );
+    assert_eq!(
+        store.untouched(at(101), 10).await.unwrap(),
+        [uploading[3], uploading[2]]
+    );
+    let due = async |seconds| -> Vec<_> {
+        let jobs = store.due_reaps(at(seconds), 10).await.unwrap();
+        jobs.into_iter().map(|job| job.video).collect()
+    };
+    assert_eq!(due(100).await, [waiting[0]]);
+    assert_eq!(due(220).await, [waiting[0], waiting[1]]);
 }

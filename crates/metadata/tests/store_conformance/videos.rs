@@ -153,6 +153,49 @@ pub(crate) async fn only_the_owner_keeps_its_videos_alive(store: Shared) {
     assert!(store.change_status(ids[2], silent_since(71)).await.unwrap());
 }
 
+pub(crate) async fn a_video_of_a_script_is_touched_or_untouched(store: Shared) {
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        let new = NewVideo {
+            created_at: at(n),
+            ..new_video("a script's")
+        };
+        ids.push(new.id);
+        store.create_video(new).await.unwrap();
+    }
+    let owner = ProcessUuid::random();
+    let owned = NewVideo {
+        owner: Some(owner),
+        ..new_video("owned")
+    };
+    let owned_id = owned.id;
+    store.create_video(owned).await.unwrap();
+    assert_eq!(store.untouched(at(2), 10).await.unwrap(), ids[..2]);
+    assert_eq!(store.untouched(at(2), 1).await.unwrap(), ids[..1]);
+    for (id, seconds) in [(ids[0], 40), (ids[0], 20), (owned_id, 40), (VideoId::generate(), 40)] {
+        store.touch_video(id, at(seconds)).await.unwrap();
+    }
+    assert_eq!(store.video(ids[0]).await.unwrap().unwrap().touched_at, at(40));
+    assert_eq!(store.video(owned_id).await.unwrap().unwrap().touched_at, at(0));
+    assert_eq!(store.untouched(at(41), 10).await.unwrap(), [ids[1], ids[2], ids[0]]);
+    // Touched since it was listed.
+    let untouched_since = |seconds| StatusChange {
+        owner_silent_since: Some(at(seconds)),
+        ..change(VideoStatus::Uploading, VideoStatus::Failed)
+    };
+    assert!(!store.change_status(ids[0], untouched_since(40)).await.unwrap());
+    assert!(store.change_status(ids[0], untouched_since(41)).await.unwrap());
+    assert!(
+        store
+            .change_status(ids[1], change(VideoStatus::Uploading, VideoStatus::Active))
+            .await
+            .unwrap()
+    );
+    store.touch_video(ids[1], at(50)).await.unwrap();
+    assert_eq!(store.video(ids[1]).await.unwrap().unwrap().touched_at, at(1));
+    assert_eq!(store.untouched(at(60), 10).await.unwrap(), ids[2..]);
+}
+
 pub(crate) async fn views_and_overrides_stay(store: Shared) {
     let id = create(&store, "one").await;
     assert!(store.count_view(id).await.unwrap());

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use vstack_api::{WallTime, census::Census, metadata::VideoStatus};
 use vstack_chunkpaxos::Placement;
 use vstack_client::MetadataClient;
-use vstack_metadata::store::{Sort, SortKey, VideoQuery};
+use vstack_metadata::store::{Reap, Sort, SortKey, VideoQuery};
 use vstack_types::{ChunkId, NodeUuid};
 
 use crate::{
@@ -49,7 +49,7 @@ pub(crate) async fn audit(world: Arc<World>) {
 /// Where everything is that the metadata service is to look after, by what it was told; none when it does not answer.
 pub(crate) async fn placed(world: &World) -> Option<BTreeMap<ChunkId, Placement>> {
     let mut placed = BTreeMap::new();
-    for status in [VideoStatus::Uploading, VideoStatus::Active] {
+    for status in [VideoStatus::Uploading, VideoStatus::Active, VideoStatus::Deleted] {
         let all = VideoQuery {
             status,
             text: None,
@@ -61,6 +61,11 @@ pub(crate) async fn placed(world: &World) -> Option<BTreeMap<ChunkId, Placement>
             offset: 0,
         };
         for listing in world.store.list_videos(all).await.ok()?.videos {
+            // What can be restored is looked after like anything else.
+            let is_over = status == VideoStatus::Deleted && !matches!(listing.video.reap, Reap::Trashed { .. });
+            if is_over {
+                continue;
+            }
             let chunks = world.store.video_chunks(listing.video.id, None, u32::MAX).await.ok()?;
             let stored = chunks.into_iter().filter(|chunk| !chunk.placement.layout.is_deleted());
             placed.extend(stored.map(|chunk| (chunk.id, chunk.placement)));

@@ -32,8 +32,7 @@ pub(crate) async fn condemn(world: Arc<World>) {
     let Some((video, chunks)) = film(&world, &mut dice) else {
         return;
     };
-    // From now on nobody can count on it.
-    world.ledger().delete(video, Deletion::Asked);
+    world.ledger().condemn(video);
     world.noted(format!("{video} is condemned"));
     let nodes = NodeClient::new(world.outsider(HostId::rival(8)));
     for chunk in chunks {

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use vstack_client::MetadataClient;
 
 use crate::{
-    hosts::{HostId, METADATA, USERS},
+    hosts::{HostId, METADATA, NodeHost, USERS},
     struck::Kind,
     world::World,
 };
@@ -23,7 +23,7 @@ pub(crate) async fn operate(world: Arc<World>) {
     let metadata = MetadataClient::new(world.outsider(USERS), &METADATA.url());
     loop {
         sleep(dice.millis(3_000, 15_000)).await;
-        let nodes: Vec<HostId> = world.hosts().nodes.keys().copied().collect();
+        let nodes = staying(&world);
         let Some(node) = dice.pick(&nodes).map(ToString::to_string) else {
             continue;
         };
@@ -45,14 +45,21 @@ pub(crate) async fn operate(world: Arc<World>) {
     }
 }
 
+/// All nodes but those that somebody takes out for good ([`super::removers`]).
+fn staying(world: &World) -> Vec<HostId> {
+    let hosts = world.hosts();
+    let goes = |host: &NodeHost| host.me.is_some_and(|me| hosts.given_up.contains(&me.uuid));
+    let nodes = hosts.nodes.iter().filter(|(_, host)| !goes(host));
+    nodes.map(|(node, _)| *node).collect()
+}
+
 /// Takes back that nodes are to be emptied, until that is heard.
 pub(crate) async fn take_back(world: &Arc<World>) {
     if !world.plan.operates {
         return;
     }
     let metadata = MetadataClient::new(world.outsider(USERS), &METADATA.url());
-    let nodes: Vec<HostId> = world.hosts().nodes.keys().copied().collect();
-    for node in nodes {
+    for node in staying(world) {
         loop {
             match metadata.activate_node(&node.to_string()).await {
                 Ok(_) => break,

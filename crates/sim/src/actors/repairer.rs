@@ -142,7 +142,7 @@ fn lacks(world: &World, chunk: &ChunkId, value: &Placement) -> bool {
 /// Whether fewer than `copies` replicas are placed, and more nodes are there to have one.
 pub(crate) fn is_thin(hosts: &Hosts, current: &Placement, copies: usize) -> bool {
     let running = hosts.running_nodes().map(|(_, running)| running.me);
-    let there = running.filter(|node| !hosts.is_gone(node.uuid)).count();
+    let there = running.filter(|node| !hosts.is_given_up(node.uuid)).count();
     match &current.layout {
         Layout::Replicated { nodes } => nodes.len() < copies.min(there),
         Layout::Coded { .. } | Layout::Deleted { .. } => false,

@@ -160,13 +160,13 @@ fn target(world: &World, dice: &mut Dice, current: &Placement) -> Option<Layout>
     if matches!(current.layout, Layout::Coded { .. }) {
         return None;
     }
-    let mut nodes: Vec<NodeRef> = world
-        .hosts()
-        .nodes
-        .values()
-        .filter(|host| host.copy.is_none())
-        .filter_map(|host| host.me)
-        .collect();
+    let mut nodes: Vec<NodeRef> = {
+        let hosts = world.hosts();
+        let used = hosts.nodes.values().filter(|host| host.copy.is_none());
+        let named = used.filter_map(|host| host.me);
+        // Who is taken out is given nothing any more, by nobody.
+        named.filter(|node| !hosts.given_up.contains(&node.uuid)).collect()
+    };
     let copies = current.layout.nodes().len();
     let mut to = Vec::new();
     while to.len() < copies && !nodes.is_empty() {

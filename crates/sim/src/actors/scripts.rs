@@ -184,7 +184,9 @@ impl Script {
     /// Stages the bytes on some nodes; gives those that have them.
     async fn put(&mut self, chunk: &ChunkId, bytes: &Bytes) -> Vec<String> {
         let mut nodes = self.nodes().await;
-        let wanted = usize::try_from(self.dice.between(1, 3)).unwrap_or(1);
+        // Nothing is to be lost with a node that is taken out and does not answer.
+        let fewest = if self.world.plan.removes { 2 } else { 1 };
+        let wanted = usize::try_from(self.dice.between(1, 3)).unwrap_or(1).max(fewest);
         let mut holders = Vec::new();
         while holders.len() < wanted && !nodes.is_empty() {
             let node = nodes.swap_remove(self.dice.index(nodes.len()));
@@ -193,6 +195,9 @@ impl Script {
             if heard.is_some_and(|heard| matches!(heard.status, 200 | 201)) {
                 holders.push(node);
             }
+        }
+        if holders.len() < fewest {
+            holders.clear();
         }
         holders
     }

@@ -128,7 +128,7 @@ pub(crate) fn is_whole(
     Ok(())
 }
 
-/// Whether `chunk`, which is called lost, is: nobody whose disk was never harmed has what he vouched for.
+/// Whether `chunk`, which is called lost, is: nobody whose disk was never harmed, nor given up, has what he vouched for.
 ///
 /// # Errors
 /// The promise that was broken.
@@ -139,7 +139,9 @@ pub(crate) fn is_lost(
     copies: usize,
 ) -> Result<(), String> {
     let held = assigned(placement).into_iter().map(|(node, items)| {
-        let Some(running) = known(hosts, node) else { return 0 };
+        let Some(running) = known(hosts, node).filter(|_| !hosts.given_up.contains(&node.uuid)) else {
+            return 0;
+        };
         let has =
             |item: &&Digest| vouched(seen, node, **item) && running.reader.has_item(chunk, **item).expect(READABLE);
         items.iter().filter(has).count()

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vstack_api::metadata::VideoStatus;
 use vstack_chunkpaxos::Placement;
-use vstack_metadata::store::Store;
-use vstack_types::{ChunkId, NodeRef, VideoId};
+use vstack_metadata::store::{Node, Sort, SortKey, Store, VideoQuery};
+use vstack_types::{ChunkId, NodeRef, VideoId, limits::DISK_PERCENT_FULL};
 
 use crate::calls::short;
 
@@ -36,6 +37,60 @@ pub(crate) async fn check(store: &dyn Store, chunk: &ChunkId, first: &Placement)
         "{}: first decided on {placed:?}, and its group is {stands:?}",
         short(chunk)
     ))
+}
+
+/// The groups of uploads that were seen, and the nodes that had no room at the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Choices {
+    seen: BTreeSet<(VideoId, u32)>,
+    full: BTreeSet<NodeRef>,
+}
+
+impl Choices {
+    /// Whether the groups that the service chose since the last look are of nodes that have room, as far as it was told. For
+    /// looks between which no node tells of its disk twice.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub(crate) async fn check(&mut self, store: &dyn Store) -> Result<(), String> {
+        let uploads = VideoQuery {
+            status: VideoStatus::Uploading,
+            text: None,
+            sort: Sort {
+                key: SortKey::CreatedAt,
+                descending: false,
+            },
+            limit: u32::MAX,
+            offset: 0,
+        };
+        let (Ok(nodes), Ok(uploads)) = (store.nodes().await, store.list_videos(uploads).await) else {
+            return Ok(());
+        };
+        let is_full = |node: &&Node| node.disk_percent > DISK_PERCENT_FULL;
+        let full: BTreeSet<NodeRef> = nodes.iter().filter(is_full).filter_map(|node| node.acceptor).collect();
+        let before = std::mem::replace(&mut self.full, full.clone());
+        // A script names the nodes of its group itself.
+        for listing in uploads.videos.iter().filter(|listing| listing.video.owner.is_some()) {
+            let groups = store.groups(listing.video.id).await.unwrap_or_default();
+            for (number, group) in groups.iter().enumerate() {
+                let is_new = self.seen.insert((listing.video.id, group.from_seq));
+                // Those of an earlier group stay where no others can be had.
+                let stays = groups
+                    .iter()
+                    .take(number)
+                    .any(|earlier| earlier.members == group.members);
+                let has_none = |node: &&NodeRef| before.contains(*node) && full.contains(*node);
+                let full = group.members.iter().filter(has_none).count();
+                if is_new && !stays && full > 0 && full * 2 <= group.members.len() {
+                    return Err(format!(
+                        "{}: {full} nodes of its group from {} on had no room, and others had: {:?}",
+                        listing.video.id, group.from_seq, group.members
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The groups that were seen to stand.

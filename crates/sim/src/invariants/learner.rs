@@ -14,14 +14,15 @@ use crate::calls::short;
 pub(crate) struct Learner(BTreeMap<ChunkId, u64>);
 
 impl Learner {
-    /// Looks at what `store` knows of every register that was seen.
+    /// Looks at what `store` knows of every register that was seen. Nobody waits for the disks that are `lost`: harmed, or
+    /// given up by somebody.
     ///
     /// # Errors
     /// The promise that was broken.
     pub(crate) async fn check(
         &mut self,
         store: &dyn Store,
-        harmed: &BTreeSet<NodeUuid>,
+        lost: &BTreeSet<NodeUuid>,
         seen: BTreeMap<ChunkId, BTreeMap<u64, vstack_chunkpaxos::Placement>>,
     ) -> Result<(), String> {
         for (chunk, chain) in seen {
@@ -39,7 +40,7 @@ impl Learner {
                         ));
                     }
                     let last = chain.last_key_value().map(|(_, placement)| placement);
-                    let is_beyond = last.is_some_and(|last| !last.quorum(|node| !harmed.contains(&node.uuid)));
+                    let is_beyond = last.is_some_and(|last| !last.quorum(|node| !lost.contains(&node.uuid)));
                     // Where nobody is left who could decide, and nobody who is to be told.
                     let is_buried = is_beyond && known.placement.layout.is_deleted();
                     if chain.get(&version) != Some(&known.placement) && !is_buried {

@@ -11,4 +11,7 @@ pub(crate) mod memory;
 pub(crate) mod outcomes;
 pub(crate) mod queues;
 pub(crate) mod register;
+pub(crate) mod removals;
 pub(crate) mod salvages;
+pub(crate) mod shares;
+pub(crate) mod trash;

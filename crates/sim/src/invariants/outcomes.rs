@@ -39,7 +39,7 @@ pub(crate) fn check(
             }
             Err("a proposer found a deletion that nobody decided".to_owned())
         }
-        Outcome::Refused(Refusal::Settled | Refusal::Layout(_) | Refusal::NotEnough) => Ok(()),
+        Outcome::Refused(Refusal::Settled | Refusal::Layout(_) | Refusal::NotEnough | Refusal::Spared) => Ok(()),
     }
 }
 

@@ -19,8 +19,9 @@ use vstack_types::{ChunkId, NodeUuid, ProcessUuid, Timestamp, VideoId};
 use vstack_upkeep::harm::Book;
 
 use super::{
-    Answer, Chunk, Completion, CompletionOutcome, DiskLog, GROUPS_MAX, Group, GroupOutcome, Learned, Listing, NewVideo,
-    Node, Reap, ReapJob, Salvage, SortKey, StatusChange, Store, StoreError, Video, VideoPage, VideoQuery, Videos,
+    Answer, Chunk, Completion, CompletionOutcome, DiskLog, GROUPS_MAX, Group, GroupOutcome, Learned, Listing,
+    NOTED_AHEAD_MS, NewVideo, Node, PASS_AHEAD_MS, Reap, ReapJob, Salvage, SortKey, StatusChange, Store, StoreError,
+    Video, VideoPage, VideoQuery, Videos,
 };
 
 /// Everything in ordered maps behind a lock that is never held across an await.
@@ -39,6 +40,8 @@ struct Tables {
     nodes: BTreeMap<String, Node>,
     /// Never taken from.
     disks: BTreeMap<NodeUuid, DiskLog>,
+    /// Somebody said of these that they do not come back.
+    given_up: BTreeMap<NodeUuid, Timestamp>,
     damaged: BTreeMap<NodeUuid, BTreeSet<DamagedChunk>>,
     news: changes::News,
     salvages: BTreeMap<ChunkId, Salvage>,
@@ -56,6 +59,33 @@ const fn due(at: Timestamp) -> Reap {
         confirms: false,
         next_at: at,
     }
+}
+
+/// Sets right what was noted of a video later than `now`; gives how many moments that were.
+fn set_right(video: &mut Video, now: Timestamp) -> u64 {
+    let is_ahead = |moment: Timestamp, by_ms: i64| moment.0 > now.0.saturating_add(by_ms);
+    let sender = match &mut video.owner {
+        Some(owner) => &mut owner.last_seen,
+        None => &mut video.touched_at,
+    };
+    let mut righted = 0;
+    if video.status == VideoStatus::Uploading && is_ahead(*sender, NOTED_AHEAD_MS) {
+        *sender = now;
+        righted += 1;
+    }
+    match &mut video.reap {
+        Reap::Trashed { since, until } if is_ahead(*since, NOTED_AHEAD_MS) => {
+            *until = now.plus(until.since(*since));
+            *since = now;
+            righted += 1;
+        }
+        Reap::Due { next_at, .. } if is_ahead(*next_at, PASS_AHEAD_MS) => {
+            *next_at = now;
+            righted += 1;
+        }
+        Reap::NotDue | Reap::Trashed { .. } | Reap::Due { .. } | Reap::Done => {}
+    }
+    righted
 }
 
 fn place_key(chunk: &Chunk) -> Option<u32> {
@@ -270,7 +300,8 @@ impl Videos for MemoryStore {
     fn change_status(&self, id: VideoId, change: StatusChange) -> Answer<'_, bool> {
         let mut tables = self.tables();
         let Some(video) = tables.videos.get_mut(&id).filter(|video| {
-            let silent = |since| video.owner.is_some_and(|owner| owner.last_seen < since);
+            let heard = video.owner.map_or(video.touched_at, |owner| owner.last_seen);
+            let silent = |since| heard < since;
             video.status == change.from && change.owner_silent_since.is_none_or(silent)
         }) else {
             return ready(Ok(false));
@@ -283,7 +314,10 @@ impl Videos for MemoryStore {
         let ends = matches!(change.to, VideoStatus::Failed | VideoStatus::Deleted);
         if ends && video.reap == Reap::NotDue {
             if let Some(until) = change.trash_until {
-                video.reap = Reap::Trashed { until };
+                video.reap = Reap::Trashed {
+                    since: change.at,
+                    until,
+                };
             } else {
                 video.reap = due(change.at);
                 tables.news.gone(id);
@@ -342,6 +376,34 @@ impl Videos for MemoryStore {
         ready(Ok(silent.into_iter().map(|(_, id)| id).take(limit as usize).collect()))
     }
 
+    fn touch_video(&self, id: VideoId, at: Timestamp) -> Answer<'_, ()> {
+        let mut tables = self.tables();
+        let a_scripts = |video: &&mut Video| video.owner.is_none() && video.status == VideoStatus::Uploading;
+        if let Some(video) = tables.videos.get_mut(&id).filter(a_scripts) {
+            video.touched_at = video.touched_at.max(at);
+        }
+        ready(Ok(()))
+    }
+
+    fn untouched(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<VideoId>> {
+        let tables = self.tables();
+        let mut untouched: Vec<_> = tables
+            .videos
+            .values()
+            .filter(|video| video.status == VideoStatus::Uploading && video.owner.is_none())
+            .map(|video| (video.touched_at, video.id))
+            .filter(|(touched_at, _)| *touched_at < before)
+            .collect();
+        untouched.sort_unstable();
+        let ids = untouched.into_iter().map(|(_, id)| id);
+        ready(Ok(ids.take(limit as usize).collect()))
+    }
+
+    fn clock_is_right(&self, now: Timestamp) -> Answer<'_, u64> {
+        let mut tables = self.tables();
+        ready(Ok(tables.videos.values_mut().map(|video| set_right(video, now)).sum()))
+    }
+
     fn due_reaps(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ReapJob>> {
         let tables = self.tables();
         let mut due: Vec<_> = tables
@@ -396,7 +458,10 @@ impl Videos for MemoryStore {
     fn empty_trash(&self, now: Timestamp, purged: Option<VideoId>) -> Answer<'_, u64> {
         let mut tables = self.tables();
         let is_due = |video: &&mut Video| match video.reap {
-            Reap::Trashed { until } => until <= now || purged == Some(video.id),
+            Reap::Trashed { until, .. } => {
+                vstack_types::planted!("what is in the trash is collected")
+                    || purged.map_or(until <= now, |purged| purged == video.id)
+            }
             Reap::NotDue | Reap::Due { .. } | Reap::Done => false,
         };
         let ended: Vec<VideoId> = tables

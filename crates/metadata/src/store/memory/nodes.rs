@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
-use vstack_types::NodeUuid;
+use vstack_types::{NodeUuid, Timestamp};
 
 use super::{MemoryStore, Tables, ready};
 use crate::{
@@ -80,6 +80,7 @@ impl Nodes for MemoryStore {
             return ready(Ok(None));
         }
         node.disk_percent = beat.disk_percent;
+        node.disk_free = beat.disk_free;
         node.chunk_count = beat.chunk_count;
         let last = node
             .last_heartbeat
@@ -135,6 +136,9 @@ impl Nodes for MemoryStore {
         };
         if let Some(log) = tables.disks.get_mut(&disk).filter(may_change) {
             log.role = role;
+            if matches!(role, NodeRole::Active | NodeRole::Draining) {
+                tables.given_up.remove(&disk);
+            }
         }
         let this = |node: &&Node| self::disk(node) == Some(disk);
         let node = tables.nodes.values().find(this).cloned();
@@ -144,6 +148,31 @@ impl Nodes for MemoryStore {
             tables.damaged.remove(&disk);
         }
         ready(Ok(node))
+    }
+
+    fn give_up(&self, disk: NodeUuid, at: Option<Timestamp>) -> Answer<'_, ()> {
+        let mut tables = self.tables();
+        let at = at.filter(|_| tables.disks.contains_key(&disk));
+        match at {
+            Some(at) => drop(tables.given_up.insert(disk, at)),
+            None => drop(tables.given_up.remove(&disk)),
+        }
+        ready(Ok(()))
+    }
+
+    fn given_up(&self) -> Answer<'_, BTreeMap<NodeUuid, Timestamp>> {
+        ready(Ok(self.tables().given_up.clone()))
+    }
+
+    fn forget_stranger(&self, label: String, disk: Option<NodeUuid>) -> Answer<'_, bool> {
+        let mut tables = self.tables();
+        let is_remembered = disk.is_some_and(|disk| tables.disks.contains_key(&disk));
+        let this = |node: &Node| !node.trusted && self::disk(node) == disk;
+        let is_stranger = !is_remembered && tables.nodes.get(&label).is_some_and(this);
+        if is_stranger {
+            tables.nodes.remove(&label);
+        }
+        ready(Ok(is_stranger))
     }
 
     fn roles(&self) -> Answer<'_, BTreeMap<NodeUuid, NodeRole>> {

@@ -130,39 +130,54 @@ async fn write(writer: &SqlitePool, wishes: &mut Vec<Wish>) {
         Err(error) => return wishes.drain(..).for_each(|wish| wish.fail(&error)),
     };
     let mut outcomes = Vec::with_capacity(wishes.len());
+    let mut broken: Option<StoreError> = None;
     for wish in wishes.drain(..) {
-        outcomes.push(match wish {
-            Wish::Learn { video, chunks, answer } => {
-                Outcome::Learn(answer, learn(&mut transaction, video, &chunks).await)
-            }
+        if let Some(error) = &broken {
+            wish.fail(error);
+            continue;
+        }
+        match wish {
+            Wish::Learn { video, chunks, answer } => match learn(&mut transaction, video, &chunks).await {
+                Ok(outcome) => outcomes.push(Outcome::Learn(answer, outcome)),
+                Err(error) => drop(answer.send(Err(also(broken.insert(error))))),
+            },
             Wish::LearnDeleted {
                 chunk,
                 placement,
                 answer,
-            } => Outcome::LearnDeleted(answer, learn_deleted(&mut transaction, &chunk, placement).await),
-        });
+            } => match learn_deleted(&mut transaction, &chunk, placement).await {
+                Ok(outcome) => outcomes.push(Outcome::LearnDeleted(answer, outcome)),
+                Err(error) => drop(answer.send(Err(also(broken.insert(error))))),
+            },
+        }
     }
-    let committed = transaction.commit().await.map_err(StoreError::from);
+    let committed = match broken {
+        // SQLite may have undone everything by itself: what would be written now would stand alone.
+        Some(error) => Err(error),
+        None => transaction.commit().await.map_err(StoreError::from),
+    };
     for outcome in outcomes {
         outcome.tell(committed.as_ref().copied());
     }
 }
 
 type Write = Transaction<'static, Sqlite>;
+/// What came of one; an error outside means that the transaction cannot be gone on with.
+type Tried<T> = Result<Result<T, StoreError>, StoreError>;
 
-async fn learn(transaction: &mut Write, video: VideoId, chunks: &[Chunk]) -> Result<Learned, StoreError> {
+async fn learn(transaction: &mut Write, video: VideoId, chunks: &[Chunk]) -> Tried<Learned> {
     run(transaction, "SAVEPOINT one").await?;
     let learned = chunks::learn_all(transaction, video, chunks).await;
     let keeps = matches!(learned, Ok(Learned::Known { .. } | Learned::Closed(_)));
-    let ended = end(transaction, keeps).await;
-    learned.and_then(|learned| ended.map(|()| learned))
+    end(transaction, keeps).await?;
+    Ok(learned)
 }
 
-async fn learn_deleted(transaction: &mut Write, chunk: &ChunkId, placement: Placement) -> Result<bool, StoreError> {
+async fn learn_deleted(transaction: &mut Write, chunk: &ChunkId, placement: Placement) -> Tried<bool> {
     run(transaction, "SAVEPOINT one").await?;
     let learned = chunks::learn_deleted(transaction, chunk, placement).await;
-    let ended = end(transaction, learned.is_ok()).await;
-    learned.and_then(|learned| ended.map(|()| learned))
+    end(transaction, learned.is_ok()).await?;
+    Ok(learned)
 }
 
 /// Keeps or undoes what was written since the savepoint.

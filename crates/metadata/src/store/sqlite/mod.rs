@@ -18,7 +18,7 @@ mod videos;
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Sqlite, SqlitePool, Transaction,
+    ConnectOptions as _, Connection as _, Sqlite, SqlitePool, Transaction,
     migrate::MigrateError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -77,6 +77,14 @@ impl SqliteStore {
         let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
         let writer = pool()
             .max_connections(1)
+            // A transaction that could not be ended, as on a full disk, may have been by SQLite itself, which this
+            // connection would never notice: everything after it would fail.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options.clone())
             .await
             .map_err(OpenError::Open)?;
@@ -133,5 +141,32 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(error) if error.code().as_deref() == Some("13") => Self::Full,
             error => Self::Unavailable(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As on a disk without a byte left, where SQLite undoes a transaction by itself.
+    #[tokio::test]
+    async fn a_transaction_that_ended_behind_its_back_stops_no_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(&directory.path().join("db")).await.expect("it opens");
+        for commits in [true, false] {
+            let mut transaction = store.write().await.expect("it begins");
+            sqlx::query("ROLLBACK")
+                .execute(&mut *transaction)
+                .await
+                .expect("it is over");
+            if commits {
+                transaction.commit().await.expect_err("there is nothing to commit");
+            } else {
+                drop(transaction);
+            }
+            let again = store.write().await.expect("another one begins");
+            again.commit().await.expect("and ends");
+        }
+        store.close().await;
     }
 }

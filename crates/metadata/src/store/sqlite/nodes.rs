@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
-use vstack_types::NodeUuid;
+use vstack_types::{NodeUuid, Timestamp};
 
 use super::{
     SqliteStore,
@@ -60,7 +60,7 @@ async fn put_node(transaction: &mut Transaction<'static, Sqlite>, node: &Node) -
         .await?;
     sqlx::query(
         "INSERT INTO nodes (node_id, node_url, public_url, disk_uuid, incarnation, process, zone, version, \
-         last_heartbeat, disk_percent, chunk_count, trusted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         last_heartbeat, disk_percent, disk_free, chunk_count, trusted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&node.label)
     .bind(&node.url)
@@ -72,6 +72,7 @@ async fn put_node(transaction: &mut Transaction<'static, Sqlite>, node: &Node) -
     .bind(&node.version)
     .bind(node.last_heartbeat.map(|at| at.0))
     .bind(node.disk_percent)
+    .bind(node.disk_free.map(sql_integer))
     .bind(sql_integer(node.chunk_count))
     .bind(node.trusted)
     .execute(&mut **transaction)
@@ -127,7 +128,7 @@ impl SqliteStore {
         let mut transaction = self.write().await?;
         let disk = beat.disk.map(|disk| disk.to_string());
         let updated = sqlx::query(
-            "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, \
+            "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, disk_free = ?8, \
              last_heartbeat = CASE WHEN last_heartbeat > ?3 + ?7 THEN ?3 ELSE MAX(COALESCE(last_heartbeat, ?3), ?3) END \
              WHERE node_id = ?4 AND (?5 IS NULL OR disk_uuid IS ?5) AND (?6 IS NULL OR process IS ?6)",
         )
@@ -138,6 +139,7 @@ impl SqliteStore {
         .bind(&disk)
         .bind(beat.process.map(|process| process.to_string()))
         .bind(HEARTBEAT_AHEAD_MS)
+        .bind(beat.disk_free.map(sql_integer))
         .execute(&mut *transaction)
         .await?;
         if updated.rows_affected() == 0 {
@@ -163,8 +165,9 @@ impl SqliteStore {
         .execute(&mut *transaction)
         .await?;
         sqlx::query(
-            "UPDATE disks SET role = ?1 WHERE disk_uuid = ?2 AND role <> 'removed' \
-             AND (role <> 'sealed' OR ?1 = 'removed') AND (?1 <> 'sealed' OR role = 'removing')",
+            "UPDATE disks SET role = ?1, \
+             given_up = CASE WHEN ?1 IN ('active', 'draining') THEN NULL ELSE given_up END \
+             WHERE disk_uuid = ?2 AND role <> 'removed' AND (role <> 'sealed' OR ?1 = 'removed') AND (?1 <> 'sealed' OR role = 'removing')",
         )
         .bind(role.as_str())
         .bind(&disk)
@@ -252,6 +255,41 @@ impl Nodes for SqliteStore {
 
     fn set_role(&self, disk: NodeUuid, role: NodeRole) -> Answer<'_, Option<Node>> {
         Box::pin(self.note_role(disk, role))
+    }
+
+    fn give_up(&self, disk: NodeUuid, at: Option<Timestamp>) -> Answer<'_, ()> {
+        Box::pin(async move {
+            sqlx::query("UPDATE disks SET given_up = ? WHERE disk_uuid = ?")
+                .bind(at.map(|at| at.0))
+                .bind(disk.to_string())
+                .execute(&self.writer)
+                .await?;
+            Ok(())
+        })
+    }
+
+    fn given_up(&self) -> Answer<'_, BTreeMap<NodeUuid, Timestamp>> {
+        Box::pin(async move {
+            let found = sqlx::query("SELECT disk_uuid, given_up FROM disks WHERE given_up IS NOT NULL")
+                .fetch_all(&self.readers)
+                .await?;
+            let said = |row: &SqliteRow| Ok((rows::parsed(row, "disk_uuid")?, Timestamp(row.try_get("given_up")?)));
+            found.iter().map(said).collect()
+        })
+    }
+
+    fn forget_stranger(&self, label: String, disk: Option<NodeUuid>) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let deleted = sqlx::query(
+                "DELETE FROM nodes WHERE node_id = ?1 AND disk_uuid IS ?2 AND trusted = 0 \
+                 AND NOT EXISTS (SELECT 1 FROM disks WHERE disk_uuid = ?2)",
+            )
+            .bind(label)
+            .bind(disk.map(|disk| disk.to_string()))
+            .execute(&self.writer)
+            .await?;
+            Ok(deleted.rows_affected() > 0)
+        })
     }
 
     fn roles(&self) -> Answer<'_, BTreeMap<NodeUuid, NodeRole>> {

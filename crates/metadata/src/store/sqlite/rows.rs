@@ -12,7 +12,7 @@ use crate::store::{Chunk, DiskLog, Node, Owner, Reap, StoreError, Video};
 /// Every column of a video, in the order of [`video`].
 pub(super) const VIDEO_COLUMNS: &str = "video_id, title, duration_sec, status, owner, owner_last_seen, version, \
      codecs, width, height, created_at, view_count, override_mode, fail_reason, reap_state, reap_attempts, reap_confirms, \
-     reap_next_at, trash_until";
+     reap_next_at, trash_until, trashed_at, touched_at";
 
 fn unreadable(what: &'static str, found: impl Display) -> StoreError {
     StoreError::Unreadable {
@@ -51,10 +51,16 @@ pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
     let owner_last_seen: Option<i64> = row.try_get("owner_last_seen")?;
     let reap_state: String = row.try_get("reap_state")?;
     let trash_until: Option<i64> = row.try_get("trash_until")?;
+    let touched_at: Option<i64> = row.try_get("touched_at")?;
+    let created_at: i64 = row.try_get("created_at")?;
     let reap = match reap_state.as_str() {
-        "not_due" => trash_until.map_or(Reap::NotDue, |until| Reap::Trashed {
-            until: Timestamp(until),
-        }),
+        "not_due" => match trash_until {
+            Some(until) => Reap::Trashed {
+                since: Timestamp(row.try_get("trashed_at")?),
+                until: Timestamp(until),
+            },
+            None => Reap::NotDue,
+        },
         "due" => Reap::Due {
             attempts: integer(row, "reap_attempts")?,
             confirms: row.try_get("reap_confirms")?,
@@ -72,11 +78,13 @@ pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
             process,
             last_seen: Timestamp(seen),
         }),
+        // Not written down of the videos of earlier versions that are whole, or gone.
+        touched_at: Timestamp(touched_at.unwrap_or(created_at)),
         version: integer(row, "version")?,
         codecs: row.try_get("codecs")?,
         width: integer(row, "width")?,
         height: integer(row, "height")?,
-        created_at: Timestamp(row.try_get("created_at")?),
+        created_at: Timestamp(created_at),
         view_count: integer(row, "view_count")?,
         override_mode: parsed_option(row, "override_mode")?,
         fail_reason: row.try_get("fail_reason")?,
@@ -134,6 +142,8 @@ pub(super) fn members(row: &SqliteRow) -> Result<Vec<NodeRef>, StoreError> {
 pub(super) fn node(row: &SqliteRow) -> Result<Node, StoreError> {
     let disk = parsed_option(row, "disk_uuid")?;
     let incarnation = vstack_types::Incarnation(integer(row, "incarnation")?);
+    let disk_free: Option<i64> = row.try_get("disk_free")?;
+    let disk_free = disk_free.map(|bytes| u64::try_from(bytes).map_err(|_| unreadable("disk_free", bytes)));
     Ok(Node {
         label: row.try_get("node_id")?,
         url: row.try_get("node_url")?,
@@ -145,6 +155,7 @@ pub(super) fn node(row: &SqliteRow) -> Result<Node, StoreError> {
         version: row.try_get("version")?,
         last_heartbeat: row.try_get::<Option<i64>, _>("last_heartbeat")?.map(Timestamp),
         disk_percent: row.try_get("disk_percent")?,
+        disk_free: disk_free.transpose()?,
         chunk_count: integer(row, "chunk_count")?,
         trusted: row.try_get("trusted")?,
         went_back: row.try_get("went_back")?,

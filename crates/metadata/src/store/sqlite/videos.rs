@@ -9,8 +9,8 @@ use super::{
     rows::{self, VIDEO_COLUMNS, integer, sql_integer},
 };
 use crate::store::{
-    Answer, Completion, CompletionOutcome, GROUPS_MAX, Group, GroupOutcome, Listing, NewVideo, Reap, ReapJob, SortKey,
-    StatusChange, StoreError, Video, VideoPage, VideoQuery, Videos,
+    Answer, Completion, CompletionOutcome, GROUPS_MAX, Group, GroupOutcome, Listing, NOTED_AHEAD_MS, NewVideo,
+    PASS_AHEAD_MS, Reap, ReapJob, SortKey, StatusChange, StoreError, Video, VideoPage, VideoQuery, Videos,
 };
 
 /// Where a video stands; none when there is no such video.
@@ -60,7 +60,7 @@ impl SqliteStore {
         let video = new.begin();
         let inserted = sqlx::query(
             "INSERT INTO videos (video_id, title, title_folded, duration_sec, status, owner, owner_last_seen, version, \
-             created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             created_at, touched_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(video.id.to_string())
         .bind(&video.title)
@@ -71,6 +71,7 @@ impl SqliteStore {
         .bind(video.owner.map(|owner| owner.last_seen.0))
         .bind(sql_integer(video.version))
         .bind(video.created_at.0)
+        .bind(video.touched_at.0)
         .execute(&self.writer)
         .await;
         match inserted {
@@ -136,8 +137,10 @@ impl SqliteStore {
             "UPDATE videos SET status = ?3, version = version + 1, fail_reason = COALESCE(?4, fail_reason), \
              reap_next_at = CASE WHEN ?5 AND reap_state = 'not_due' THEN ?6 ELSE reap_next_at END, \
              trash_until = CASE WHEN ?5 AND reap_state = 'not_due' THEN ?8 ELSE trash_until END, \
+             trashed_at = CASE WHEN ?5 AND reap_state = 'not_due' AND ?8 IS NOT NULL THEN ?6 ELSE trashed_at END, \
              reap_state = CASE WHEN ?5 AND reap_state = 'not_due' AND ?8 IS NULL THEN 'due' ELSE reap_state END \
-             WHERE video_id = ?1 AND status = ?2 AND (?7 IS NULL OR owner_last_seen < ?7)",
+             WHERE video_id = ?1 AND status = ?2 \
+             AND (?7 IS NULL OR COALESCE(owner_last_seen, touched_at, created_at) < ?7)",
         )
         .bind(id.to_string())
         .bind(change.from.as_str())
@@ -251,6 +254,28 @@ impl SqliteStore {
     }
 }
 
+/// Sets right what was noted to be more than `?2` milliseconds later than `?1`; those stand beside each.
+const SET_RIGHT: [(&str, i64); 4] = [
+    (
+        "UPDATE videos SET owner_last_seen = ?1 \
+         WHERE status = 'uploading' AND owner IS NOT NULL AND owner_last_seen > ?1 + ?2",
+        NOTED_AHEAD_MS,
+    ),
+    (
+        "UPDATE videos SET touched_at = ?1 WHERE status = 'uploading' AND owner IS NULL AND touched_at > ?1 + ?2",
+        NOTED_AHEAD_MS,
+    ),
+    (
+        "UPDATE videos SET trash_until = ?1 + trash_until - trashed_at, trashed_at = ?1 \
+         WHERE trash_until IS NOT NULL AND trashed_at > ?1 + ?2",
+        NOTED_AHEAD_MS,
+    ),
+    (
+        "UPDATE videos SET reap_next_at = ?1 WHERE reap_state = 'due' AND reap_next_at > ?1 + ?2",
+        PASS_AHEAD_MS,
+    ),
+];
+
 impl Videos for SqliteStore {
     fn create_video(&self, new: NewVideo) -> Answer<'_, ()> {
         Box::pin(self.insert_video(new))
@@ -319,6 +344,51 @@ impl Videos for SqliteStore {
         })
     }
 
+    fn touch_video(&self, id: VideoId, at: Timestamp) -> Answer<'_, ()> {
+        Box::pin(async move {
+            sqlx::query(
+                "UPDATE videos SET touched_at = MAX(COALESCE(touched_at, created_at), ?) \
+                 WHERE video_id = ? AND owner IS NULL AND status = 'uploading'",
+            )
+            .bind(at.0)
+            .bind(id.to_string())
+            .execute(&self.writer)
+            .await?;
+            Ok(())
+        })
+    }
+
+    fn untouched(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<VideoId>> {
+        Box::pin(async move {
+            let found = sqlx::query(
+                "SELECT video_id FROM videos WHERE status = 'uploading' AND owner IS NULL AND touched_at < ? \
+                 ORDER BY touched_at, video_id LIMIT ?",
+            )
+            .bind(before.0)
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
+            found.iter().map(|row| rows::parsed(row, "video_id")).collect()
+        })
+    }
+
+    fn clock_is_right(&self, now: Timestamp) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let mut transaction = self.write().await?;
+            let mut righted = 0;
+            for (statement, ahead_ms) in SET_RIGHT {
+                let updated = sqlx::query(statement)
+                    .bind(now.0)
+                    .bind(ahead_ms)
+                    .execute(&mut *transaction)
+                    .await?;
+                righted += updated.rows_affected();
+            }
+            transaction.commit().await?;
+            Ok(righted)
+        })
+    }
+
     fn due_reaps(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ReapJob>> {
         Box::pin(async move {
             let found = sqlx::query(
@@ -363,7 +433,7 @@ impl Videos for SqliteStore {
     fn restore(&self, id: VideoId) -> Answer<'_, bool> {
         Box::pin(async move {
             let updated = sqlx::query(
-                "UPDATE videos SET status = 'active', version = version + 1, trash_until = NULL \
+                "UPDATE videos SET status = 'active', version = version + 1, trash_until = NULL, trashed_at = NULL \
                  WHERE video_id = ? AND status = 'deleted' AND trash_until IS NOT NULL",
             )
             .bind(id.to_string())
@@ -377,7 +447,8 @@ impl Videos for SqliteStore {
         Box::pin(async move {
             let updated = sqlx::query(
                 "UPDATE videos SET reap_state = 'due', reap_attempts = 0, reap_confirms = 0, reap_next_at = ?1, \
-                 trash_until = NULL WHERE trash_until IS NOT NULL AND (trash_until <= ?1 OR video_id IS ?2)",
+                 trash_until = NULL, trashed_at = NULL WHERE trash_until IS NOT NULL \
+                 AND CASE WHEN ?2 IS NULL THEN trash_until <= ?1 ELSE video_id = ?2 END",
             )
             .bind(now.0)
             .bind(purged.map(|video| video.to_string()))

@@ -106,11 +106,16 @@ pub(crate) async fn of_video(
         return Ok(None);
     };
     let complete = (report.is_some() || whole.is_some()) && summary.complete && super::is_current(app, &summary);
+    let mut orphans = super::orphans(app, &app.store.nodes().await?);
+    orphans.retain(|orphan| orphan.video_id == Some(id));
+    let mut kept = app.upkeep.strays.kept().into_iter().map(|(_, kept)| kept);
+    let explained = !kept.any(|kept| !kept.explained && kept.chunk.video() == Some(id));
     Ok(Some(VideoCensus {
-        health: super::health(&tally, summary.attendance.complete, complete),
+        health: super::health(&tally, summary.attendance.complete, complete, explained),
         complete,
         at: WallTime(summary.at.unwrap_or(app.now())),
         video,
+        orphans,
     }))
 }
 

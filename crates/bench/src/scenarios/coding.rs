@@ -1,0 +1,269 @@
+//! Coding a chunk, and making two lost shards of it anew: the code that is used, beside ISA-L and two other crates, one
+//! after the other again and again.
+
+use std::{
+    hint::black_box,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use reed_solomon_erasure::galois_8;
+use vstack_erasure::{Code as _, ReedSolomon, Shape};
+
+use super::{Bench, Length};
+use crate::{
+    report::{Beside, Section},
+    targets,
+};
+
+const DATA: usize = 3;
+const PARITY: usize = 2;
+const CHUNK: usize = 2 * 1024 * 1024;
+const ISAL: &str = include_str!("../../peers/isal.c");
+
+/// Nanoseconds: of coding, and of making two data shards anew.
+#[derive(Debug, Clone, Copy)]
+struct Took {
+    encode: f64,
+    rebuild: f64,
+}
+
+pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
+    let (pairs, times) = match bench.length {
+        Length::Full => (30, 101),
+        Length::Quick => (10, 51),
+        Length::Smoke => (2, 5),
+    };
+    let directory = bench.directory.clone();
+    tokio::task::spawn_blocking(move || measure(&directory, pairs, times)).await?
+}
+
+fn measure(directory: &Path, pairs: usize, times: usize) -> anyhow::Result<Section> {
+    let about = format!(
+        "a chunk of 2 MiB as {DATA}+{PARITY} shards, one thread each, memory used again; {pairs} rounds, of each the median \
+         of {times} times"
+    );
+    let mut section = Section::new("coding", about);
+    let mut ours = Ours::new()?;
+    let mut erasure = Erasure::new()?;
+    let mut isal = Isal::start(directory, times);
+    let mut rounds: [Vec<Took>; 4] = Default::default();
+    for _ in 0..pairs {
+        rounds[0].push(ours.round(times)?);
+        if let Ok(isal) = &mut isal {
+            rounds[1].push(isal.round()?);
+        }
+        rounds[2].push(erasure.round(times)?);
+        rounds[3].push(simd(times)?);
+    }
+    if let Err(error) = &isal {
+        section.note(format!(
+            "ISA-L was not measured: {error:#}; `make setup-bench` installs it"
+        ));
+    }
+    let columns = vec!["V-Stack", "ISA-L", "reed-solomon-erasure", "reed-solomon-simd"];
+    let mut beside = Beside::new("median of a round", columns);
+    let microseconds = |of: fn(&Took) -> f64| {
+        let rounds = rounds.iter();
+        rounds
+            .map(|rounds| rounds.iter().map(|took| of(took) / 1_000.0).collect())
+            .collect()
+    };
+    beside.line("encode", "us", microseconds(|took| took.encode));
+    beside.line("rebuild of two data shards", "us", microseconds(|took| took.rebuild));
+    section.beside.push(beside);
+    let ratios = |of: fn(&Took) -> f64| -> Vec<f64> {
+        let pairs = rounds[0].iter().zip(&rounds[1]);
+        pairs.map(|(ours, isal)| of(ours) / of(isal)).collect()
+    };
+    section.judge_rounds(targets::CODING_ENCODE, "", &ratios(|took| took.encode));
+    section.judge_rounds(targets::CODING_REBUILD, "", &ratios(|took| took.rebuild));
+    section.note(
+        "every contender writes into memory that it had before; the rebuild of reed-solomon-simd allocates, as its \
+         interface has it",
+    );
+    Ok(section)
+}
+
+fn shard_len() -> usize {
+    CHUNK.div_ceil(DATA)
+}
+
+fn random_shards(len: usize) -> Vec<Vec<u8>> {
+    let mut rng = StdRng::seed_from_u64(7);
+    let shard = |_| {
+        let mut shard = vec![0; len];
+        rng.fill_bytes(&mut shard);
+        shard
+    };
+    (0..DATA).map(shard).collect()
+}
+
+/// The median of `times` runs, in nanoseconds.
+fn median(times: usize, mut run: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    let mut took = Vec::with_capacity(times);
+    for _ in 0..times {
+        let began = Instant::now();
+        run()?;
+        took.push(began.elapsed().as_secs_f64() * 1e9);
+    }
+    took.sort_by(f64::total_cmp);
+    Ok(took[times / 2])
+}
+
+/// As the product does it.
+struct Ours {
+    code: ReedSolomon,
+    shards: Vec<Vec<u8>>,
+}
+
+impl Ours {
+    fn new() -> anyhow::Result<Self> {
+        let mut shards = random_shards(shard_len());
+        shards.resize(DATA + PARITY, vec![0; shard_len()]);
+        Ok(Self {
+            code: ReedSolomon::new(Shape::new(u8::try_from(DATA)?, u8::try_from(PARITY)?)?),
+            shards,
+        })
+    }
+
+    fn round(&mut self, times: usize) -> anyhow::Result<Took> {
+        let Self { code, shards } = self;
+        let encode = median(times, || {
+            let (data, parity) = shards.split_at_mut(DATA);
+            let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+            let mut parity: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+            code.parity(black_box(&data), &mut parity);
+            Ok(())
+        })?;
+        let whole: Vec<Vec<u8>> = shards[..2].to_vec();
+        let rebuild = median(times, || {
+            let lost = shards.iter_mut().enumerate();
+            let mut shards: Vec<(&mut [u8], bool)> = lost.map(|(at, shard)| (shard.as_mut_slice(), at >= 2)).collect();
+            Ok(code.data(black_box(&mut shards))?)
+        })?;
+        ensure!(shards[..2] == whole, "two shards were made anew, and are others");
+        Ok(Took { encode, rebuild })
+    }
+}
+
+/// The crate that ours descends from.
+struct Erasure {
+    code: galois_8::ReedSolomon,
+    shards: Vec<Vec<u8>>,
+}
+
+impl Erasure {
+    fn new() -> anyhow::Result<Self> {
+        let mut shards = random_shards(shard_len());
+        shards.resize(DATA + PARITY, vec![0; shard_len()]);
+        Ok(Self {
+            code: galois_8::ReedSolomon::new(DATA, PARITY)?,
+            shards,
+        })
+    }
+
+    fn round(&mut self, times: usize) -> anyhow::Result<Took> {
+        let Self { code, shards } = self;
+        let encode = median(times, || Ok(code.encode(black_box(&mut *shards))?))?;
+        let rebuild = median(times, || {
+            let lost = shards.iter_mut().enumerate();
+            let mut shards: Vec<(&mut [u8], bool)> = lost.map(|(at, shard)| (shard.as_mut_slice(), at >= 2)).collect();
+            Ok(code.reconstruct_data(black_box(&mut shards))?)
+        })?;
+        Ok(Took { encode, rebuild })
+    }
+}
+
+/// Its shards have an even length.
+fn simd(times: usize) -> anyhow::Result<Took> {
+    let len = shard_len().next_multiple_of(64);
+    let data = random_shards(len);
+    let mut encoder = reed_solomon_simd::ReedSolomonEncoder::new(DATA, PARITY, len)?;
+    let mut parity: Vec<Vec<u8>> = Vec::new();
+    let encode = median(times, || {
+        for shard in &data {
+            encoder.add_original_shard(shard)?;
+        }
+        let encoded = encoder.encode()?;
+        if parity.is_empty() {
+            parity = encoded.recovery_iter().map(<[u8]>::to_vec).collect();
+        }
+        black_box(&encoded);
+        Ok(())
+    })?;
+    let mut decoder = reed_solomon_simd::ReedSolomonDecoder::new(DATA, PARITY, len)?;
+    let rebuild = median(times, || {
+        for (at, shard) in data.iter().enumerate().skip(2) {
+            decoder.add_original_shard(at, shard)?;
+        }
+        for (at, shard) in parity.iter().enumerate() {
+            decoder.add_recovery_shard(at, shard)?;
+        }
+        let decoded = decoder.decode()?;
+        ensure!(
+            decoded.restored_original(0) == Some(data[0].as_slice()),
+            "another shard"
+        );
+        Ok(())
+    })?;
+    Ok(Took { encode, rebuild })
+}
+
+/// A process of its own: it is C.
+struct Isal {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Isal {
+    fn start(directory: &Path, times: usize) -> anyhow::Result<Self> {
+        let (source, program) = (directory.join("isal.c"), directory.join("isal"));
+        std::fs::write(&source, ISAL)?;
+        let built = Command::new("cc")
+            .args(["-O2", "-o"])
+            .arg(&program)
+            .arg(&source)
+            .arg("-lisal")
+            .output()
+            .context("cc cannot be run")?;
+        if !built.status.success() {
+            let first = String::from_utf8_lossy(&built.stderr);
+            bail!("{}", first.lines().next().unwrap_or("it cannot be built"));
+        }
+        let arguments = [DATA, PARITY, shard_len(), times].map(|argument| argument.to_string());
+        let mut child = Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let to = child.stdin.take().context("it has no input")?;
+        let from = BufReader::new(child.stdout.take().context("it has no output")?);
+        Ok(Self { child, to, from })
+    }
+
+    fn round(&mut self) -> anyhow::Result<Took> {
+        self.to.write_all(b"go\n")?;
+        let mut line = String::new();
+        self.from.read_line(&mut line)?;
+        let mut figures = line.split_whitespace().map(str::parse::<f64>);
+        let mut next = || figures.next().context("it ended early")?.context("no figure");
+        Ok(Took {
+            encode: next()?,
+            rebuild: next()?,
+        })
+    }
+}
+
+impl Drop for Isal {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}

@@ -1,0 +1,297 @@
+//! Choosing where the shards of a coded chunk are to be: first, for repair, and for nodes that leave or join.
+
+use std::collections::BTreeMap;
+
+use vstack_types::{NodeRef, VideoId, limits::DISK_PERCENT_WARNING};
+
+use crate::group::{Candidate, Liveness, ranked};
+
+/// What shards are to be placed.
+#[derive(Debug, Clone, Copy)]
+pub struct ShardsRequest<'a> {
+    /// Spreads videos over the nodes.
+    pub video: VideoId,
+    /// Shards that are needed to read.
+    pub data: usize,
+    /// Where each shard is now, by its index; none for one that is not made yet.
+    pub current: &'a [Option<NodeRef>],
+    /// Nodes of which nothing is expected any more. One that is merely silent is waited for.
+    pub gone: &'a [NodeRef],
+}
+
+/// Why shards cannot be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{data}+{parity} shards are to survive the loss of any node, which takes {needed} nodes that are up, stay, and have \
+     room; there are {nodes}"
+)]
+pub struct TooFewNodes {
+    /// Shards that are needed to read.
+    pub data: usize,
+    /// Shards beyond those.
+    pub parity: usize,
+    /// Nodes that may be given shards.
+    pub nodes: usize,
+    /// So many would do.
+    pub needed: usize,
+}
+
+/// How many nodes may be lost, whichever they are, and the rest still gives the chunk: with shards on `nodes`, each named
+/// once for each of its shards, of which `data` are needed. Computed from where shards are, never assumed.
+pub fn losses_survived(nodes: &[NodeRef], data: usize) -> usize {
+    let mut held = BTreeMap::<NodeRef, usize>::new();
+    for node in nodes {
+        *held.entry(*node).or_default() += 1;
+    }
+    let mut held: Vec<usize> = held.into_values().collect();
+    held.sort_unstable();
+    let mut left = nodes.len();
+    let mut survived = 0;
+    while let Some(fullest) = held.pop() {
+        left -= fullest;
+        if left < data {
+            break;
+        }
+        survived += 1;
+    }
+    survived
+}
+
+/// The same with `shards` spread over `nodes` as evenly as can be.
+pub fn losses_survivable(nodes: usize, data: usize, shards: usize) -> usize {
+    let nodes = nodes.min(shards);
+    if nodes == 0 {
+        return 0;
+    }
+    let (fair, fuller) = (shards / nodes, shards % nodes);
+    let mut left = shards;
+    let lost = (0..nodes).take_while(|lost| {
+        left -= fair + usize::from(*lost < fuller);
+        left >= data
+    });
+    lost.count()
+}
+
+/// Where each shard is to be, by its index: the same as now when nothing can be made better.
+///
+/// - A shard stays where it is, unless its node is gone or leaves, or has more of them than it has to.
+/// - Others go to healthy nodes with room, no more to one than there have to be; to the zone with fewest shards, and there
+///   by the video's draw. A nearly full disk is given nothing.
+/// - A shard whose node is gone or leaves stays where nobody can stand in.
+///
+/// # Errors
+/// When shards that are not made yet would not survive the loss of a node.
+pub fn choose_shards(candidates: &[Candidate], request: ShardsRequest<'_>) -> Result<Vec<NodeRef>, TooFewNodes> {
+    let ranked = ranked(candidates, request.video);
+    let known = |node: NodeRef| ranked.iter().copied().find(|candidate| candidate.node == node);
+    let stays = |node: &NodeRef| known(*node).is_some_and(|known| !known.leaving) && !request.gone.contains(node);
+    let takes = |candidate: &&Candidate| {
+        candidate.liveness == Liveness::Healthy
+            && !candidate.leaving
+            && candidate.disk_percent < DISK_PERCENT_WARNING
+            && !request.gone.contains(&candidate.node)
+    };
+    let pool: Vec<&Candidate> = ranked.iter().copied().filter(takes).collect();
+    let mut there: Vec<NodeRef> = request.current.iter().flatten().copied().filter(stays).collect();
+    there.extend(pool.iter().map(|candidate| candidate.node));
+    there.sort_unstable();
+    there.dedup();
+    let shards = request.current.len();
+    let most = shards.div_ceil(there.len().max(1));
+
+    let mut held = Held::default();
+    let mut chosen: Vec<Option<NodeRef>> = Vec::with_capacity(shards);
+    for current in request.current {
+        let stays = current.filter(stays).filter(|node| held.on(*node) < most);
+        if let Some(node) = stays {
+            held.note(node, known(node));
+        }
+        chosen.push(stays);
+    }
+    for (index, place) in chosen.iter_mut().enumerate() {
+        if place.is_some() {
+            continue;
+        }
+        let free = pool.iter().filter(|candidate| held.on(candidate.node) < most);
+        // The first of equals: the pool is in rank order.
+        let best = free.min_by_key(|candidate| (held.in_zone(candidate), held.on(candidate.node)));
+        let node = best.map(|candidate| candidate.node).or(request.current[index]);
+        if let Some(node) = node {
+            held.note(node, known(node));
+        }
+        *place = node;
+    }
+    let placed: Vec<NodeRef> = chosen.iter().flatten().copied().collect();
+    let is_new = request.current.iter().any(Option::is_none);
+    if placed.len() < shards || (is_new && losses_survived(&placed, request.data) == 0) {
+        let enough = |nodes: &usize| losses_survivable(*nodes, request.data, shards) > 0;
+        return Err(TooFewNodes {
+            data: request.data,
+            parity: shards.saturating_sub(request.data),
+            nodes: pool.len(),
+            needed: (1..=shards).find(enough).unwrap_or(shards),
+        });
+    }
+    Ok(placed)
+}
+
+/// How many shards nodes and zones have so far.
+#[derive(Default)]
+struct Held<'a> {
+    on: BTreeMap<NodeRef, usize>,
+    in_zone: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Held<'a> {
+    fn note(&mut self, node: NodeRef, known: Option<&'a Candidate>) {
+        *self.on.entry(node).or_default() += 1;
+        if let Some(known) = known {
+            *self.in_zone.entry(known.zone.as_str()).or_default() += 1;
+        }
+    }
+
+    fn on(&self, node: NodeRef) -> usize {
+        self.on.get(&node).copied().unwrap_or_default()
+    }
+
+    fn in_zone(&self, candidate: &Candidate) -> usize {
+        self.in_zone.get(candidate.zone.as_str()).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vstack_types::NodeUuid;
+
+    use super::*;
+
+    fn node(n: u8) -> NodeRef {
+        NodeRef::first(NodeUuid::from_bytes([n; 16]))
+    }
+
+    fn candidates(count: u8) -> Vec<Candidate> {
+        (1..=count).map(|n| Candidate::healthy(node(n))).collect()
+    }
+
+    fn choose(candidates: &[Candidate], current: &[Option<u8>], gone: &[u8]) -> Result<Vec<NodeRef>, TooFewNodes> {
+        let current: Vec<_> = current.iter().map(|n| n.map(node)).collect();
+        let gone: Vec<_> = gone.iter().map(|n| node(*n)).collect();
+        choose_shards(
+            candidates,
+            ShardsRequest {
+                video: VideoId::from_bytes([7; 16]),
+                data: 3,
+                current: &current,
+                gone: &gone,
+            },
+        )
+    }
+
+    fn sorted(nodes: &[NodeRef]) -> Vec<NodeRef> {
+        let mut nodes = nodes.to_vec();
+        nodes.sort_unstable();
+        nodes
+    }
+
+    const NEW: [Option<u8>; 5] = [None; 5];
+
+    #[test]
+    fn shards_are_apart_where_there_are_nodes_and_double_up_where_not() {
+        let on = |count| choose(&candidates(count), &NEW, &[]);
+        let five = on(5).unwrap();
+        assert_eq!(sorted(&five), (1..=5).map(node).collect::<Vec<_>>());
+        assert_eq!(losses_survived(&five, 3), 2);
+        assert_eq!(losses_survived(&on(7).unwrap(), 3), 2);
+        let four = on(4).unwrap();
+        assert_eq!(losses_survived(&four, 3), 1);
+        let three = on(3).unwrap();
+        assert_eq!(losses_survived(&three, 3), 1, "2+2+1: {three:?}");
+        let refused = on(2).unwrap_err();
+        assert_eq!((refused.nodes, refused.needed), (2, 3));
+        assert!(refused.to_string().contains("3+2"), "{refused}");
+        assert!(on(0).is_err());
+    }
+
+    #[test]
+    fn a_shard_moves_only_where_it_has_to() {
+        let current = [Some(1), Some(2), Some(3), Some(4), Some(5)];
+        let same = |nodes: &[u8]| nodes.iter().map(|n| node(*n)).collect::<Vec<_>>();
+        assert_eq!(choose(&candidates(7), &current, &[]).unwrap(), same(&[1, 2, 3, 4, 5]));
+        let replaced = choose(&candidates(7), &current, &[2]).unwrap();
+        assert_eq!(
+            [replaced[0], replaced[2], replaced[3], replaced[4]],
+            [1, 3, 4, 5].map(node)
+        );
+        assert!([6, 7].map(node).contains(&replaced[1]));
+        let mut leaving = candidates(6);
+        leaving[4].leaving = true;
+        assert_eq!(choose(&leaving, &current, &[]).unwrap(), same(&[1, 2, 3, 4, 6]));
+        // Nobody can stand in: two on one node would not be better than one that may come back.
+        let doubled = choose(&candidates(5), &current, &[2]).unwrap();
+        assert_eq!(losses_survived(&doubled, 3), 1, "{doubled:?}");
+        let mut full = candidates(5);
+        full.iter_mut().for_each(|candidate| candidate.disk_percent = 90.0);
+        assert_eq!(choose(&full, &current, &[2]).unwrap(), same(&[1, 2, 3, 4, 5]));
+    }
+
+    #[test]
+    fn what_doubled_up_parts_as_soon_as_there_are_nodes() {
+        let current = [Some(1), Some(1), Some(2), Some(2), Some(3)];
+        let apart = choose(&candidates(5), &current, &[]).unwrap();
+        assert_eq!(losses_survived(&apart, 3), 2, "{apart:?}");
+        assert_eq!([apart[0], apart[2], apart[4]], [1, 2, 3].map(node));
+    }
+
+    #[test]
+    fn zones_have_as_even_a_share_as_can_be() {
+        let mut nodes = candidates(6);
+        for (candidate, zone) in nodes.iter_mut().zip(["a", "a", "a", "a", "b", "c"]) {
+            candidate.zone = zone.to_owned();
+        }
+        let chosen = choose(&nodes, &NEW, &[]).unwrap();
+        assert!(chosen.contains(&node(5)) && chosen.contains(&node(6)), "{chosen:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_given_to_who_may_not_have_it(
+            states in proptest::collection::vec((0..4_u8, 0.0..100.0_f64), 1..9),
+            current in proptest::collection::vec(proptest::option::of(1..9_u8), 5),
+        ) {
+            let nodes: Vec<Candidate> = (1_u8..).zip(&states).map(|(n, (state, disk_percent))| Candidate {
+                liveness: if *state == 1 { Liveness::Down } else { Liveness::Healthy },
+                leaving: *state == 2,
+                trusted: *state != 3,
+                disk_percent: *disk_percent,
+                ..Candidate::healthy(node(n))
+            }).collect();
+            let Ok(chosen) = choose(&nodes, &current, &[]) else { return Ok(()) };
+            prop_assert_eq!(chosen.len(), 5);
+            for (index, place) in chosen.iter().enumerate() {
+                if current[index].map(node) == Some(*place) {
+                    continue;
+                }
+                let known = nodes.iter().find(|known| known.node == *place).expect("one there is");
+                prop_assert!(known.trusted && !known.leaving && known.liveness == Liveness::Healthy);
+                prop_assert!(known.disk_percent < DISK_PERCENT_WARNING);
+            }
+        }
+
+        #[test]
+        fn what_is_survived_is_what_is_left_after_the_worst(held in proptest::collection::vec(1..6_u8, 1..12), data in 1..12_usize) {
+            let nodes: Vec<NodeRef> = held.iter().map(|n| node(*n)).collect();
+            let survived = losses_survived(&nodes, data);
+            // Every set of so many nodes may go, and not every set of one more.
+            let left_without = |lost: u32| held.iter().filter(|n| lost & (1 << **n) == 0).count();
+            let sets = |count: usize| (0..64_u32).filter(move |set| set & 1 == 0 && set.count_ones() as usize == count);
+            let distinct = { let mut held = held.clone(); held.sort_unstable(); held.dedup(); held.len() };
+            if survived > 0 {
+                prop_assert!(sets(survived).all(|set| left_without(set) >= data));
+            }
+            if survived < distinct {
+                prop_assert!(sets(survived + 1).any(|set| left_without(set) < data));
+            }
+        }
+    }
+}

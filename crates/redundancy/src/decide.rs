@@ -1,0 +1,186 @@
+//! The decision about one video.
+
+use std::time::Duration;
+
+use vstack_types::Timestamp;
+
+use crate::policy::{Policy, Seen};
+
+/// How the chunks of a video are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// As whole copies.
+    Replicated,
+    /// As shards.
+    Coded,
+}
+
+/// Why a video is to be kept so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// Somebody asked for it.
+    Asked,
+    /// It is new: it may yet be watched much.
+    New,
+    /// It scores more than the threshold, or has lately.
+    Hot,
+    /// It does not.
+    Cold,
+    /// It was moved a short while ago, and stays for now.
+    Dwells,
+}
+
+/// What was decided about a video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// How it is to be kept.
+    pub mode: Mode,
+    /// Since when that is so.
+    pub since: Timestamp,
+    /// Why.
+    pub why: Why,
+}
+
+/// The rules around a policy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rules {
+    /// More than so many is hot.
+    pub threshold: f64,
+    /// A video that is younger stays replicated.
+    pub cold_after: Duration,
+    /// What was moved stays for so long.
+    pub dwell: Duration,
+}
+
+/// What was hot is so until it scores less than this part of the threshold.
+const STAYS_HOT_ABOVE: f64 = 0.8;
+
+/// How a video is to be kept from now on. `last` is what was decided before, if anything was, and `asked` what somebody
+/// wants, whatever it scores: that is done at once.
+pub fn decide(
+    rules: &Rules,
+    policy: &dyn Policy,
+    seen: &Seen,
+    asked: Option<Mode>,
+    last: Option<Decision>,
+    now: Timestamp,
+) -> Decision {
+    let since = |mode: Mode| last.filter(|last| last.mode == mode).map_or(now, |last| last.since);
+    let decided = |mode, why| Decision {
+        mode,
+        since: since(mode),
+        why,
+    };
+    if let Some(mode) = asked {
+        return decided(mode, Why::Asked);
+    }
+    if seen.age < rules.cold_after {
+        return decided(Mode::Replicated, Why::New);
+    }
+    let was_hot = last.is_some_and(|last| last.mode == Mode::Replicated && last.why != Why::New);
+    let threshold = if was_hot {
+        rules.threshold * STAYS_HOT_ABOVE
+    } else {
+        rules.threshold
+    };
+    let wished = if policy.score(seen) > threshold {
+        decided(Mode::Replicated, Why::Hot)
+    } else {
+        decided(Mode::Coded, Why::Cold)
+    };
+    match last {
+        // Being new is no move: what ends it is the first.
+        Some(last) if last.mode != wished.mode && last.why != Why::New && now.since(last.since) < rules.dwell => {
+            Decision {
+                why: Why::Dwells,
+                ..last
+            }
+        }
+        _ => wished,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Heat, Threshold};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    const RULES: Rules = Rules {
+        threshold: 1_000.0,
+        cold_after: DAY,
+        dwell: DAY,
+    };
+
+    fn seen(days: u32, views: u64) -> Seen {
+        Seen {
+            age: DAY * days,
+            views,
+            heat: Heat::default(),
+        }
+    }
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp(1_700_000_000_000 + hours * 3_600_000)
+    }
+
+    fn by_views(days: u32, views: u64, asked: Option<Mode>, last: Option<Decision>, now: Timestamp) -> Decision {
+        decide(&RULES, &Threshold, &seen(days, views), asked, last, now)
+    }
+
+    #[test]
+    fn what_somebody_asked_for_comes_first_then_being_new_then_views() {
+        let of = |days, views, asked| {
+            let decision = by_views(days, views, asked, None, at(0));
+            (decision.mode, decision.why)
+        };
+        assert_eq!(of(0, 0, None), (Mode::Replicated, Why::New));
+        assert_eq!(of(0, 0, Some(Mode::Coded)), (Mode::Coded, Why::Asked));
+        assert_eq!(
+            of(1, 1_000, None),
+            (Mode::Coded, Why::Cold),
+            "more than, not as many as"
+        );
+        assert_eq!(of(1, 1_001, None), (Mode::Replicated, Why::Hot));
+        assert_eq!(of(9, 9_000, Some(Mode::Coded)), (Mode::Coded, Why::Asked));
+        assert_eq!(of(9, 0, Some(Mode::Replicated)), (Mode::Replicated, Why::Asked));
+    }
+
+    #[test]
+    fn what_was_moved_stays_for_a_while_and_what_was_hot_cools_slowly() {
+        let cold = by_views(1, 10, None, None, at(0));
+        let soon = by_views(1, 2_000, None, Some(cold), at(3));
+        assert_eq!((soon.mode, soon.why, soon.since), (Mode::Coded, Why::Dwells, at(0)));
+        let hot = by_views(2, 2_000, None, Some(soon), at(24));
+        assert_eq!((hot.mode, hot.why, hot.since), (Mode::Replicated, Why::Hot, at(24)));
+        // As when the threshold was raised: below it, and not clearly.
+        let still = by_views(9, 900, None, Some(hot), at(200));
+        assert_eq!((still.mode, still.since), (Mode::Replicated, at(24)));
+        let cooled = by_views(9, 800, None, Some(still), at(200));
+        assert_eq!((cooled.mode, cooled.since), (Mode::Coded, at(200)));
+        // A wish is no flapping, and neither is the end of being new.
+        let asked = by_views(9, 800, Some(Mode::Replicated), Some(cooled), at(201));
+        assert_eq!(asked.mode, Mode::Replicated);
+        let new = by_views(0, 0, None, None, at(0));
+        assert_eq!(by_views(1, 0, None, Some(new), at(1)).mode, Mode::Coded);
+    }
+
+    proptest! {
+        /// Whatever it scores, and however often it is looked at.
+        #[test]
+        fn nothing_moves_twice_within_its_time(looks in proptest::collection::vec((1_i64..30, 0_u64..2_000), 1..200)) {
+            let (mut last, mut now, mut moved) = (None::<Decision>, 100, Vec::new());
+            for (hours, views) in looks {
+                now += hours;
+                let decision = by_views(9, views, None, last, at(now));
+                if last.is_some_and(|last| last.mode != decision.mode) {
+                    moved.push(now);
+                }
+                last = Some(decision);
+            }
+            prop_assert!(moved.windows(2).all(|pair| pair[1] - pair[0] >= 24), "{:?}", moved);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One of four nodes dies for good while fifty people watch and two upload. They watch one film after the other until
+//! everything is whole again, and the one that they are at then to its end.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    harness::wait_at_most,
+    load::{Players, Readers, SAMPLE, Uploads},
+    repair_speed::{self, RepairWatch},
+    shared::{Filled, NODE_TIMEOUT, READS_MIN, REPAIR_GRACE, number},
+};
+
+/// Chunks that are under-replicated once a node is missed; those just uploaded may be a few.
+const MISSED: u64 = 50;
+/// Of what `REPAIR_RATE` allows, or of what a plain copy takes of the disk beside the same players and uploads where that
+/// is less, repairs are to reach this part. A repaired byte is read once and written once, as a copied one is. The rest
+/// is for what a copy does not do: a repair syncs each chunk by itself, and decides twice where it lives, which is two
+/// votes at each of its nodes and two rows in the database, all synced as well.
+const SHARE_OF_THE_DISK: f64 = 0.7;
+/// Between two looks at how far repairs are: to look is work for the service that repairs.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+#[test]
+#[ignore = "long: make soak"]
+fn a_dead_node_is_replaced_while_people_watch() {
+    let filled = Filled::start("4");
+    let watching: usize = number("VSTACK_HEAL_PLAYERS", 50);
+    let players = Players::start(&filled.cluster, &filled.videos, watching);
+    let uploads = Uploads::start(&filled.cluster, &filled.film, 2);
+    let readers = Readers::start(&filled.cluster, &filled.videos);
+    players.wait_playing();
+    let copied = repair_speed::of_a_plain_copy(&filled.cluster.scratch(""));
+    let before = readers.measure(Duration::from_secs(20));
+    let killed = Instant::now();
+    assert!(filled.cluster.kill("storage-node-4"));
+    let noticed = wait_at_most(Duration::from_secs(60), "it to be missed", || {
+        let census = filled.try_census()?;
+        (census["tally"]["under_replicated"].as_u64() > Some(MISSED)).then(|| killed.elapsed())
+    });
+    // It is waited for: nothing is repaired yet.
+    let mut watch = RepairWatch::start(|| filled.repairs());
+    let mut next_look = Instant::now();
+    let during = readers.measure_until(|| {
+        if Instant::now() < next_look {
+            return false;
+        }
+        next_look = Instant::now() + LOOK_EVERY;
+        let census = filled.try_census();
+        let is_whole = killed.elapsed() > Duration::from_secs(NODE_TIMEOUT + REPAIR_GRACE)
+            && census.is_some_and(|census| {
+                let tally = &census["tally"];
+                tally["under_replicated"] == 0 && tally["endangered"] == 0 && tally["out_of_reach"] == 0
+            });
+        if !is_whole {
+            watch.look(|| filled.repairs());
+        }
+        is_whole
+    });
+    let healed = killed.elapsed();
+    let (uploaded, failed) = uploads.stop();
+    let played = players.stop();
+    let census = filled.is_healthy();
+    let moved = watch.moved().expect("something was repaired");
+    let repairing = during.between(moved.began, moved.ended);
+    let allowed = filled.repairs()["rate_bytes_per_second"].as_u64().unwrap() as f64;
+    let demanded = SHARE_OF_THE_DISK * copied.min(allowed);
+    println!(
+        "one of four nodes killed beside {watching} players and 2 uploads: missed after {noticed:.1?}, whole after \
+         {healed:.1?}; {} chunks whole",
+        census["tally"]["whole"],
+    );
+    println!(
+        "repairs: {:.0} MB in {:.1?}, {:.0} MB/s; demanded {:.0} MB/s, {SHARE_OF_THE_DISK} of the lesser of REPAIR_RATE \
+         ({:.0} MB/s) and a plain synced copy of 400 MiB beside the same players and uploads ({:.0} MB/s)",
+        moved.bytes as f64 / 1e6,
+        moved.took(),
+        moved.bytes_per_second() / 1e6,
+        demanded / 1e6,
+        allowed / 1e6,
+        copied / 1e6,
+    );
+    println!(
+        "GETs of the same {SAMPLE} of the chunks that are watched: p99 {:.1?} of {} before the death, {:.1?} of {} while \
+         chunks were repaired, {} hashed, {} failed; {} films played to their end, {} stalls; {uploaded} uploads, \
+         {failed} failed",
+        before.p99(),
+        before.count(),
+        repairing.p99(),
+        repairing.count(),
+        before.hashed + during.hashed,
+        before.failed + during.failed,
+        played.films,
+        played.stalls,
+    );
+    assert!(
+        noticed <= Duration::from_secs(NODE_TIMEOUT + 5),
+        "missed after {noticed:?}"
+    );
+    assert!(
+        moved.bytes_per_second() >= demanded,
+        "{:.0} bytes a second, {demanded:.0} demanded",
+        moved.bytes_per_second()
+    );
+    assert_eq!((played.stalls, failed), (0, 0));
+    assert!(
+        uploaded > 0 && played.films >= watching as u64,
+        "{uploaded} uploads and {} films beside it",
+        played.films
+    );
+    assert_eq!(before.failed + during.failed, 0);
+    assert!(
+        before.count().min(repairing.count()) >= READS_MIN && before.hashed.min(during.hashed) > 0,
+        "{} reads before and {} during repairs say little of a p99: store more with VSTACK_HEAL_GB",
+        before.count(),
+        repairing.count()
+    );
+    assert!(
+        repairing.p99() <= before.p99() * 2,
+        "{:?} before, {:?} during repairs",
+        before.p99(),
+        repairing.p99()
+    );
+    filled.all_can_be_had();
+}

@@ -1,0 +1,251 @@
+//! Faults on the disks of five nodes: a thousand at once, and superblocks that are gone from one disk after the other.
+//!
+//! A disk that lost superblocks lost votes with them, and votes no more until others have taken its place. So at most two
+//! of five may lose some at once: with three copies of each chunk three nodes have to be there that vote.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Instant, SystemTime},
+};
+
+use rand::{SeedableRng as _, rngs::StdRng};
+use serde_json::Value;
+
+use crate::{
+    harness::{Cluster, vstack, wait_at_most},
+    planted::{self, Planter},
+    shared::{Filled, HEALS_WITHIN, SEED, SETTINGS, SUPERBLOCK_BYTES, shown},
+};
+
+const NODES: usize = 5;
+const FAULTS: usize = 1_000;
+/// Chunks of which every copy is struck.
+const BEYOND_REPAIR: usize = 5;
+/// Nodes that lose superblocks while copies are struck everywhere, counted from 0.
+const MUTE: [usize; 2] = [3, 4];
+/// Exit code of `vstack node verify` where there is damage.
+const DAMAGE_FOUND: i32 = 3;
+
+/// A node by its number from 0.
+fn label(node: usize) -> String {
+    format!("storage-node-{}", node + 1)
+}
+
+fn directories(cluster: &Cluster) -> Vec<PathBuf> {
+    let directory = |node| cluster.data().join("nodes").join(label(node));
+    (0..NODES).map(directory).collect()
+}
+
+/// Found in one round of scrubbing, and repaired; what has no good copy left is named, and keeps nothing else waiting.
+#[test]
+#[ignore = "long: make soak"]
+fn a_thousand_faults_are_found_and_repaired() {
+    let cluster = Cluster::start_with(&["--nodes", "5"], &SETTINGS);
+    // Many chunks: what is planted leaves each a good copy.
+    let mut filled = Filled::nothing_yet(cluster, 120, 2);
+    while filled.is_healthy()["tally"]["chunks"].as_u64() < Some(FAULTS as u64 * 7 / 10) {
+        for _ in 0..5 {
+            filled.upload();
+        }
+    }
+    let harmed_before = count(&filled.repairs(), "found");
+    let manifest = filled.manifest(&filled.videos[0]);
+    let chunks = manifest["chunks"].as_array().unwrap();
+    let lost: BTreeMap<u64, (String, f64, f64)> = chunks
+        .iter()
+        .skip(1)
+        .step_by(3)
+        .take(BEYOND_REPAIR)
+        .map(|chunk| {
+            let (from, to) = shown(chunk);
+            let id = chunk["chunk_id"].as_str().unwrap().to_owned();
+            (chunk["sequence_num"].as_u64().unwrap(), (id, from, to))
+        })
+        .collect();
+    filled.cluster.stop();
+    let disks = directories(&filled.cluster);
+    let mut planter = Planter::new(planted::copies(&disks), StdRng::seed_from_u64(SEED));
+    let copies_lost: usize = lost.values().map(|(id, ..)| planter.lose(id)).sum();
+    for node in MUTE {
+        planter.lose_superblocks(node);
+    }
+    while planter.planted < FAULTS {
+        assert!(
+            planter.plant_one(),
+            "{} faults, and no room for another",
+            planter.planted
+        );
+    }
+    let settings = SETTINGS.into_iter().chain([("SCRUB_PERIOD", "30")]);
+    let began = Instant::now();
+    let started = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    filled
+        .cluster
+        .restart_stopped_with(&["--nodes", "5"], &settings.collect::<Vec<_>>());
+    wait_at_most(HEALS_WITHIN, "a round of scrubbing at every node", || {
+        let scrubbed = |node| filled.metric(&label(node), "vstack_scrub_completed_seconds");
+        (0..NODES)
+            .all(|node| scrubbed(node) >= Some(started as f64))
+            .then_some(())
+    });
+    let scrubbed = began.elapsed();
+    let census = wait_at_most(HEALS_WITHIN, "all but a few whole", || {
+        let census = filled.try_census()?;
+        let tally = |name: &str| census["tally"][name].as_u64();
+        let whole = tally("whole")? + BEYOND_REPAIR as u64 == tally("chunks")?;
+        (whole && census["complete"] == true && tally("lost") == Some(BEYOND_REPAIR as u64)).then_some(census)
+    });
+    println!(
+        "{} faults struck {} copies of {} chunks: every node scrubbed after {scrubbed:.0?}, all repaired after {:.0?}",
+        planter.planted,
+        planter.struck(),
+        census["tally"]["chunks"],
+        began.elapsed()
+    );
+    assert_eq!(census["health"], "lost");
+    assert_eq!(census["videos_not_whole"], 1, "{}", census["videos"]);
+    assert_eq!(census["videos"][0]["video_id"], filled.videos[0].as_str());
+    let named = census["videos"][0]["chunks"].as_array().unwrap().iter().map(|chunk| {
+        assert_eq!(chunk["standing"], "lost");
+        let (from, to) = (chunk["start_sec"].as_f64().unwrap(), chunk["end_sec"].as_f64().unwrap());
+        (
+            chunk["sequence_num"].as_u64().unwrap(),
+            (chunk["chunk_id"].as_str().unwrap().to_owned(), from, to),
+        )
+    });
+    assert_eq!(named.collect::<BTreeMap<_, _>>(), lost);
+
+    let repairs = only_the_lost_are_open(&filled, copies_lost as u64);
+    println!("{}, of them {harmed_before} before", repairs["harmed"]);
+    let found = count(&repairs, "found") - harmed_before;
+    let certain = planter.certain() as u64;
+    assert!(found >= certain, "{found} found of {certain} copies at least");
+    let whole: Vec<String> = filled.videos.drain(1..).collect();
+    let with_losses = std::mem::replace(&mut filled.videos, whole);
+    filled.all_can_be_had();
+    nothing_is_left_over(&filled);
+    filled.videos.extend(with_losses);
+    let placed = placed(&filled);
+    filled.cluster.stop();
+    let lost: BTreeSet<String> = lost.into_values().map(|(id, ..)| id).collect();
+    for (node, disk) in disks.iter().enumerate() {
+        is_verified(disk, node, &lost, &placed);
+    }
+}
+
+/// Of what `GET /repairs` counts of harmed copies.
+fn count(repairs: &Value, name: &str) -> u64 {
+    repairs["harmed"][name].as_u64().unwrap()
+}
+
+/// Waits until the book of harm has nothing open but copies of what is lost; gives it.
+fn only_the_lost_are_open(filled: &Filled, copies_lost: u64) -> Value {
+    let repairs = wait_at_most(HEALS_WITHIN, "the book to be closed", || {
+        let repairs = filled.repairs();
+        let open = count(&repairs, "open");
+        (open == copies_lost && count(&repairs, "beyond_repair") == open).then_some(repairs)
+    });
+    let left = count(&repairs, "repaired") + count(&repairs, "ended") + count(&repairs, "open");
+    assert_eq!(count(&repairs, "found"), left, "{repairs}");
+    repairs
+}
+
+/// Waits until nodes that vote have nothing that is not placed there. Others delete nothing.
+fn nothing_is_left_over(filled: &Filled) {
+    wait_at_most(HEALS_WITHIN, "what is nobody's to be collected", || {
+        let census = filled.try_census()?;
+        let mut nodes = census["nodes"].as_array()?.iter();
+        let is_clean = |node: &Value| node["orphans"] == 0 && node["items"].as_u64() <= node["placed"].as_u64();
+        let is_mute = |node: &Value| MUTE.iter().any(|mute| node["node"] == label(*mute).as_str());
+        nodes.all(|node| is_mute(node) || is_clean(node)).then_some(())
+    });
+}
+
+/// Chunks beside the nodes that they are placed on, by manifests.
+fn placed(filled: &Filled) -> BTreeSet<(String, String)> {
+    let chunks = filled.videos.iter().flat_map(|video| filled.chunks(video));
+    let placed = chunks.flat_map(|chunk| {
+        let id = chunk["chunk_id"].as_str().unwrap().to_owned();
+        let nodes: Vec<String> = serde_json::from_value(chunk["replica_ids"].clone()).unwrap();
+        nodes.into_iter().map(move |node| (id.clone(), node))
+    });
+    placed.collect()
+}
+
+/// `vstack node verify` finds every copy good but those of what is lost. Where superblocks are gone it says so, and finds
+/// what was left behind when others took the disk's place, too.
+fn is_verified(disk: &Path, node: usize, lost: &BTreeSet<String>, placed: &BTreeSet<(String, String)>) {
+    let report = verify(disk);
+    let is_mute = MUTE.contains(&node);
+    let is_expected = |line: &str| {
+        let chunk = line
+            .strip_prefix("chunk ")
+            .and_then(|rest| rest.split_once(", SHA-256 "));
+        match chunk {
+            Some((chunk, _)) => lost.contains(chunk) || (is_mute && !placed.contains(&(chunk.to_owned(), label(node)))),
+            None => is_mute,
+        }
+    };
+    let damage: Vec<String> = serde_json::from_value(report["damage"].clone()).unwrap();
+    let others: Vec<&String> = damage.iter().filter(|line| !is_expected(line)).collect();
+    assert!(others.is_empty(), "{}: {others:?}", label(node));
+    assert!(is_mute || report["votes_lost"] == false, "{report}");
+}
+
+/// The report of `vstack node verify`.
+fn verify(disk: &Path) -> Value {
+    let output = Command::new(vstack())
+        .args(["node", "verify", "--json", "--max-superblock-size", SUPERBLOCK_BYTES])
+        .arg(disk)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said()));
+    let code = if report["damage_found"] == true {
+        DAMAGE_FOUND
+    } else {
+        0
+    };
+    assert_eq!(output.status.code(), Some(code), "{}", said());
+    assert_eq!(report["complete"], true);
+    report
+}
+
+/// A superblock is gone from a disk and another is cut: everything becomes whole, the disk goes on under a new name, and
+/// then it is the next one's turn. No chunk is lost by that, and nobody says anything.
+#[test]
+#[ignore = "long: make soak"]
+fn every_disk_in_turn_loses_superblocks_and_goes_on() {
+    let cluster = Cluster::start_with(&["--nodes", "5"], &SETTINGS);
+    let mut filled = Filled::fill(cluster);
+    let disks = directories(&filled.cluster);
+    let named = |filled: &Filled, node| Some(filled.registered(&label(node))?["disk_uuid"].clone());
+    for (node, seed) in (0..NODES).zip(SEED..) {
+        let before = named(&filled, node).unwrap();
+        filled.cluster.stop();
+        let mut planter = Planter::new(planted::copies(&disks), StdRng::seed_from_u64(seed));
+        planter.lose_superblocks(node);
+        let began = Instant::now();
+        filled.cluster.restart_stopped_with(&["--nodes", "5"], &SETTINGS);
+        wait_at_most(HEALS_WITHIN, "the disk to go on under a new name", || {
+            let now = named(&filled, node)?;
+            (now.is_string() && now != before).then_some(())
+        });
+        let renewed = began.elapsed();
+        filled.is_healthy();
+        println!(
+            "{} lost two superblocks and {} copies: it has a new name after {renewed:.0?}, all is whole after {:.0?}",
+            label(node),
+            planter.struck(),
+            began.elapsed()
+        );
+    }
+    only_the_lost_are_open(&filled, 0);
+    filled.all_can_be_had();
+}

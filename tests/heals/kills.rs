@@ -1,0 +1,252 @@
+//! Any process is killed, two hundred times, while nodes come, are emptied, filled and taken out, videos uploaded and
+//! deleted.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use serde_json::Value;
+
+use crate::{
+    harness::{self, Answer, Cluster, Signal, service::Service, wait_at_most},
+    planted::{self, Planter},
+    shared::{Filled, HEALS_WITHIN, NODE_TIMEOUT, REPAIR_GRACE, SEED, SETTINGS, join, number},
+};
+
+/// Nodes from the beginning; those that join have higher numbers.
+const NODES: u64 = 5;
+/// Kills between a drain and the next; uploads, deletions and activations come as often.
+const ROUND: u64 = 8;
+/// Kills between a new node and the next.
+const NEWCOMERS: u64 = 40;
+/// Of what is asked for, and may not be heard just now, at least one in so many is to be taken.
+const HEARD: u64 = 4;
+
+/// What was asked for and taken.
+#[derive(Debug, Default)]
+struct Taken {
+    drains: u64,
+    activations: u64,
+    uploads: u64,
+    deletions: u64,
+    joins: u64,
+    removals: u64,
+}
+
+/// What goes on while processes are killed.
+struct Work {
+    rng: StdRng,
+    taken: Taken,
+    /// Moves that ended well: of which chunk, and when each began.
+    moves: BTreeSet<(String, String)>,
+    /// Is emptied, or empty.
+    drained: Option<String>,
+    /// Joined, and was not told to go yet.
+    newcomer: Option<(String, Service)>,
+    /// Were told to go, and are still there.
+    leaving: Vec<(String, Service)>,
+    spoiled: u64,
+}
+
+/// What the metadata service answers, if it does.
+fn ask(filled: &Filled, method: &str, path: &str) -> Option<Answer> {
+    let url = format!("{}{path}", filled.cluster.url("metadata"));
+    let answer = harness::try_http(method, &url, |request| request.timeout(Duration::from_secs(10)));
+    answer.ok().filter(|answer| answer.status == 200)
+}
+
+impl Work {
+    fn new() -> Self {
+        Self {
+            rng: StdRng::seed_from_u64(SEED),
+            taken: Taken::default(),
+            moves: BTreeSet::new(),
+            drained: None,
+            newcomer: None,
+            leaving: Vec::new(),
+            spoiled: 0,
+        }
+    }
+
+    /// What is done before a kill. What is not heard just now is asked for another time.
+    fn before(&mut self, kill: u64, filled: &mut Filled) {
+        match kill % ROUND {
+            0 if self.drained.is_none() => {
+                let node = format!("storage-node-{}", self.rng.random_range(1..=NODES));
+                if ask(filled, "POST", &format!("/nodes/{node}/drain")).is_some() {
+                    self.taken.drains += 1;
+                    self.drained = Some(node);
+                }
+            }
+            4 => {
+                let activate = |node: &mut String| ask(filled, "POST", &format!("/nodes/{node}/activate")).is_some();
+                self.taken.activations += u64::from(self.drained.take_if(activate).is_some());
+                let _hurried = ask(filled, "POST", "/rebalance");
+            }
+            2 => {
+                let output = filled.cluster.run(&["upload", filled.film.to_str().unwrap(), "--json"]);
+                if output.status.success() {
+                    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+                    filled.videos.push(status[0]["video_id"].as_str().unwrap().to_owned());
+                    self.taken.uploads += 1;
+                }
+            }
+            6 if filled.videos.len() > 2 => {
+                let video = filled.videos.remove(self.rng.random_range(0..filled.videos.len()));
+                let deleted = ask(filled, "DELETE", &format!("/video/{video}"));
+                self.taken.deletions += u64::from(deleted.is_some());
+            }
+            _ => {}
+        }
+        match kill % NEWCOMERS {
+            10 if self.newcomer.is_none() => {
+                let label = format!("storage-node-{}", NODES + 1 + self.taken.joins);
+                let node = join(&filled.cluster, &label);
+                self.newcomer = Some((label, node));
+                self.taken.joins += 1;
+            }
+            25.. => self.tell_newcomer_to_go(filled),
+            _ => {}
+        }
+        self.see_off(filled);
+        self.note_moves(filled);
+    }
+
+    fn tell_newcomer_to_go(&mut self, filled: &Filled) {
+        let told = |(label, _): &mut (String, Service)| ask(filled, "DELETE", &format!("/nodes/{label}")).is_some();
+        if let Some(gone) = self.newcomer.take_if(told) {
+            self.taken.removals += 1;
+            self.leaving.push(gone);
+        }
+    }
+
+    /// Ends the processes of nodes that were taken out.
+    fn see_off(&mut self, filled: &Filled) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let Some(answer) = ask(filled, "GET", "/nodes/all") else {
+            return;
+        };
+        let all = answer.json();
+        let there = all["nodes"].as_array().unwrap();
+        self.leaving
+            .retain(|(label, _)| there.iter().any(|node| node["node_id"] == label.as_str()));
+    }
+
+    fn note_moves(&mut self, filled: &Filled) {
+        let Some(answer) = ask(filled, "GET", "/repairs") else {
+            return;
+        };
+        let repairs = answer.json();
+        for repair in repairs["recent"].as_array().unwrap() {
+            let is_move = repair["what"] == "move" || repair["what"] == "even_out";
+            if is_move && repair["failed"].is_null() {
+                let text = |name: &str| repair[name].as_str().unwrap().to_owned();
+                self.moves.insert((text("chunk_id"), text("began")));
+            }
+        }
+    }
+
+    /// Who is killed, and after how many milliseconds.
+    fn next_victim(&mut self, kill: u64, cluster: &Cluster, names: &[String]) -> (String, u64) {
+        let victim = names.choose(&mut self.rng).unwrap().clone();
+        let pause_ms = self.rng.random_range(50..2_000);
+        match kill % 20 {
+            // Silent for longer than it is waited for.
+            7 => {
+                let victim = "storage-node-3";
+                cluster.wait_up(victim);
+                cluster.signal(victim, Signal::STOP);
+                (victim.to_owned(), (NODE_TIMEOUT + REPAIR_GRACE + 3) * 1_000)
+            }
+            // One disk rots, while its node cannot look.
+            13 => {
+                let victim = "storage-node-1";
+                cluster.wait_up(victim);
+                cluster.signal(victim, Signal::STOP);
+                let copies = planted::copies(&[cluster.data().join("nodes").join(victim)]);
+                let mut planter = Planter::new(copies.clone(), StdRng::seed_from_u64(kill));
+                for copy in copies.sample(&mut self.rng, 3) {
+                    planter.spoil(&copy.chunk);
+                    self.spoiled += 1;
+                }
+                (victim.to_owned(), pause_ms)
+            }
+            _ => (victim, pause_ms),
+        }
+    }
+
+    /// Of everything that was tried, much was done.
+    fn was_no_idling(&self, kills: u64) {
+        let Taken {
+            drains,
+            activations,
+            uploads,
+            deletions,
+            joins,
+            removals,
+        } = self.taken;
+        let often = [drains, activations, uploads, deletions].map(|count| count >= kills / ROUND / HEARD);
+        let seldom = [joins, removals].map(|count| count >= kills / NEWCOMERS / 2);
+        let were_done = often.into_iter().chain(seldom).all(|was_done| was_done);
+        assert!(were_done, "beside {kills} kills only {:?}", self.taken);
+        let moves = self.moves.len() as u64;
+        assert!(moves >= kills / ROUND, "beside {kills} kills only {moves} moves");
+    }
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn kills_while_it_heals_lose_nothing() {
+    let settings = SETTINGS.into_iter().chain([("SCRUB_PERIOD", "60")]);
+    let nodes = NODES.to_string();
+    let cluster = Cluster::start_with(&["--nodes", &nodes], &settings.collect::<Vec<_>>());
+    let mut filled = Filled::fill(cluster);
+    let mut work = Work::new();
+    let names = filled.cluster.names();
+    let wanted = number("VSTACK_HEAL_KILLS", 200_u64);
+    let mut killed = 0;
+    while killed < wanted {
+        work.before(killed, &mut filled);
+        let (victim, pause_ms) = work.next_victim(killed, &filled.cluster, &names);
+        let until = Instant::now() + Duration::from_millis(pause_ms);
+        wait_at_most(Duration::from_secs(60), "the moment", || {
+            (Instant::now() >= until).then_some(())
+        });
+        killed += u64::from(filled.cluster.kill(&victim));
+    }
+    for name in &names {
+        filled.cluster.wait_up(name);
+    }
+    for n in 1..=NODES {
+        filled.call("POST", &format!("/nodes/storage-node-{n}/activate"));
+    }
+    wait_at_most(HEALS_WITHIN, "newcomers to be taken out", || {
+        work.tell_newcomer_to_go(&filled);
+        work.see_off(&filled);
+        (work.newcomer.is_none() && work.leaving.is_empty()).then_some(())
+    });
+    let census = wait_at_most(HEALS_WITHIN, "a clean census", || {
+        let census = filled.try_census()?;
+        let no_orphans = census["nodes"].as_array()?.iter().all(|node| node["orphans"] == 0);
+        (census["health"] == "healthy" && no_orphans).then_some(census)
+    });
+    work.note_moves(&filled);
+    let repairs = filled.repairs();
+    println!(
+        "{killed} kills, {} copies spoiled, {:?}, {} moves seen: {} chunks, {} whole, no orphans; {}",
+        work.spoiled,
+        work.taken,
+        work.moves.len(),
+        census["tally"]["chunks"],
+        census["tally"]["whole"],
+        repairs["harmed"]
+    );
+    assert_eq!(repairs["harmed"]["open"], 0, "{repairs}");
+    assert!(repairs["harmed"]["repaired"].as_u64() > Some(0), "{repairs}");
+    work.was_no_idling(killed);
+    filled.all_can_be_had();
+}

@@ -1,0 +1,222 @@
+//! What the tests of a cluster that heals itself share: a cluster that holds something, settings with which it does not
+//! wait for long, and nodes that join it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::harness::{self, Cluster, get_json, http, media, service::Service, wait_at_most};
+
+/// As short as nodes may be silent in these tests, in seconds.
+pub const NODE_TIMEOUT: u64 = 6;
+pub const REPAIR_GRACE: u64 = 6;
+pub const SETTINGS: [(&str, &str); 8] = [
+    ("HEARTBEAT_INTERVAL", "1"),
+    ("NODE_TIMEOUT", "6"),
+    ("REPAIR_GRACE", "6"),
+    ("OWNER_TIMEOUT", "20"),
+    ("GC_GRACE", "5"),
+    ("GC_INTERVAL", "2"),
+    ("STAGING_TTL", "120"),
+    ("TRASH_TIME", "0"),
+];
+/// In tests that are not long nodes may be silent for even less.
+pub const QUICK: [(&str, &str); 2] = [("NODE_TIMEOUT", "4"), ("REPAIR_GRACE", "3")];
+/// For anything that is waited for in those.
+pub const QUICKLY: Duration = Duration::from_secs(90);
+/// Copies of each chunk.
+pub const COPIES: u64 = 3;
+/// For everything to be whole.
+pub const HEALS_WITHIN: Duration = Duration::from_secs(1_200);
+/// Bytes of a superblock of nodes that are not told otherwise, as the harness has them made.
+pub const SUPERBLOCK_BYTES: &str = "67108864";
+/// Reads below which their p99, or that none of them failed, says nothing.
+pub const READS_MIN: usize = 100;
+pub const SEED: u64 = 20_261_122;
+
+/// A number from the environment.
+pub fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    let text = std::env::var(name).ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// All copies together.
+pub fn bytes_wanted() -> u64 {
+    number("VSTACK_HEAL_GB", 2_u64) * 1_000_000_000
+}
+
+/// A cluster that holds so much that somebody may watch.
+pub struct Filled {
+    pub cluster: Cluster,
+    pub film: PathBuf,
+    pub videos: Vec<String>,
+}
+
+impl Filled {
+    pub fn start(nodes: &str) -> Self {
+        Self::start_with(nodes, &SETTINGS)
+    }
+
+    /// With these settings.
+    pub fn start_with(nodes: &str, settings: &[(&str, &str)]) -> Self {
+        Self::fill(Cluster::start_with(&["--nodes", nodes, "--no-restart"], settings))
+    }
+
+    pub fn fill(cluster: Cluster) -> Self {
+        let mut filled = Self::nothing_yet(cluster, 90, 8);
+        let size = filled.film.metadata().unwrap().len() * COPIES;
+        for _ in 0..bytes_wanted().div_ceil(size).max(2) {
+            filled.upload();
+        }
+        filled.is_healthy();
+        filled
+    }
+
+    /// With a film of so many seconds, and megabits a second, that was not uploaded yet.
+    pub fn nothing_yet(cluster: Cluster, seconds: u32, megabits: u32) -> Self {
+        let film = media::busy_clip(cluster.scratch("").as_path(), "film.mp4", seconds, megabits);
+        Self {
+            cluster,
+            film,
+            videos: Vec::new(),
+        }
+    }
+
+    pub fn upload(&mut self) {
+        let status = self.cluster.upload(&self.film);
+        assert_eq!(status["status"], "completed", "{status}");
+        self.videos.push(status["video_id"].as_str().unwrap().to_owned());
+    }
+
+    pub fn manifest(&self, video: &str) -> Value {
+        get_json(&format!("{}/manifest/{video}", self.cluster.url("metadata")))
+    }
+
+    /// The chunks of a video as its manifest has them, its init segment too.
+    pub fn chunks(&self, video: &str) -> Vec<Value> {
+        let manifest = self.manifest(video);
+        let mut chunks = manifest["chunks"].as_array().unwrap().clone();
+        chunks.push(manifest["init"].clone());
+        chunks
+    }
+
+    /// A node as it is registered under its label.
+    pub fn registered(&self, label: &str) -> Option<Value> {
+        let all = get_json(&format!("{}/nodes/all", self.cluster.url("metadata")));
+        let mut nodes = all["nodes"].as_array()?.iter();
+        nodes.find(|node| node["node_id"] == label).cloned()
+    }
+
+    pub fn metric(&self, service: &str, name: &str) -> Option<f64> {
+        let url = format!("{}/metrics", self.cluster.url(service));
+        let answer = harness::try_http("GET", &url, |request| request).ok()?;
+        let text = String::from_utf8(answer.body).ok()?;
+        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    pub fn is_healthy(&self) -> Value {
+        self.is_healthy_within(HEALS_WITHIN)
+    }
+
+    pub fn is_healthy_within(&self, limit: Duration) -> Value {
+        wait_at_most(limit, "a healthy census", || {
+            let census = self.try_census()?;
+            (census["health"] == "healthy").then_some(census)
+        })
+    }
+
+    pub fn try_census(&self) -> Option<Value> {
+        let url = format!("{}/census", self.cluster.url("metadata"));
+        let answer = harness::try_http("GET", &url, |request| request.timeout(Duration::from_secs(10))).ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    pub fn call(&self, method: &str, path: &str) {
+        let url = format!("{}{path}", self.cluster.url("metadata"));
+        let answer = http(method, &url, |request| request);
+        assert_eq!(
+            answer.status,
+            200,
+            "{method} {path}: {}",
+            String::from_utf8_lossy(&answer.body)
+        );
+    }
+
+    pub fn repairs(&self) -> Value {
+        get_json(&format!("{}/repairs", self.cluster.url("metadata")))
+    }
+
+    /// Bytes that decisions place at each node.
+    pub fn placed(census: &Value) -> Vec<(String, u64)> {
+        let nodes = census["nodes"].as_array().unwrap().iter();
+        let of = |node: &Value| {
+            let label = node["node"].as_str().unwrap().to_owned();
+            (label, node["placed_bytes"].as_u64().unwrap())
+        };
+        nodes.map(of).collect()
+    }
+
+    /// A video as it comes back.
+    pub fn played(&self, video: &str) -> PathBuf {
+        let saved = self.cluster.scratch("saved.mp4");
+        self.cluster
+            .ok(&["play", video, "--speed", "max", "--output", saved.to_str().unwrap()]);
+        saved
+    }
+
+    /// Every video can be had, byte for byte.
+    pub fn all_can_be_had(&self) {
+        let expected = media::hashes(&self.film, "v:0");
+        for video in &self.videos {
+            assert_eq!(media::hashes(&self.played(video), "v:0"), expected, "{video}");
+        }
+    }
+}
+
+/// A storage node that joins a cluster that runs.
+pub fn join(cluster: &Cluster, label: &str) -> Service {
+    join_on(cluster, label, &cluster.scratch(label), SUPERBLOCK_BYTES)
+}
+
+/// The same with this data directory, and superblocks of so many bytes.
+pub fn join_on(cluster: &Cluster, label: &str, data: &Path, superblock_bytes: &str) -> Service {
+    let secret = std::fs::read_to_string(cluster.data().join("cluster-secret")).unwrap();
+    let (port, _held) = harness::service::free_port();
+    let env = [
+        ("NODE_ID", label),
+        ("PORT", &port),
+        ("NODE_URL", &format!("http://127.0.0.1:{port}")),
+        ("DATA_DIR", data.to_str().unwrap()),
+        ("METADATA_SERVICE_URL", &cluster.url("metadata")),
+        ("MAX_SUPERBLOCK_SIZE", superblock_bytes),
+    ];
+    let env: Vec<(&str, &str)> = env.into_iter().chain(SETTINGS).collect();
+    Service::start(
+        "storage-node",
+        &cluster.scratch(&format!("{label}.log")),
+        secret.trim(),
+        &env,
+    )
+}
+
+/// Items that decisions place at a node, by a census.
+pub fn items_placed(census: &Value, label: &str) -> Option<u64> {
+    let mut nodes = census["nodes"].as_array()?.iter();
+    nodes.find(|node| node["node"] == label)?["placed"].as_u64()
+}
+
+/// Whether a chunk, as a manifest has it, is on a node.
+pub fn is_on(chunk: &Value, label: &str) -> bool {
+    let mut nodes = chunk["replica_ids"].as_array().unwrap().iter();
+    nodes.any(|node| node == label)
+}
+
+/// From when to when a chunk of a manifest is shown, in seconds.
+pub fn shown(chunk: &Value) -> (f64, f64) {
+    let from = chunk["start_sec"].as_f64().unwrap();
+    (from, from + chunk["duration_sec"].as_f64().unwrap())
+}
