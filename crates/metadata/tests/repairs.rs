@@ -145,6 +145,7 @@ async fn what_nothing_known_explains_is_kept_and_named() {
         (census["orphans"] != json!([])).then_some(census)
     })
     .await;
+    assert_eq!(named["health"], "unexplained", "whole or not, nobody knows of it");
     let orphans = named["orphans"].as_array().expect("a list");
     assert_eq!(orphans.len(), 1, "{named}");
     assert_eq!(

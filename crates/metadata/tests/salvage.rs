@@ -302,3 +302,106 @@ async fn what_was_deleted_of_a_film_that_lives_is_salvaged() {
     }
     cluster.stop().await;
 }
+
+/// A chunk was moved away from a node that did not come back in time, and then its new copies rot, all of them: the old one
+/// is the last good one, and what is placed elsewhere is restored from it before it is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_copy_where_the_chunk_is_no_more_is_used() {
+    let mut cluster = Cluster::start(4).await;
+    let video = cluster.store(1, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 1).await;
+    cluster.nodes[0].take().expect("it runs").stop().await;
+    eventually("it is replaced", async || {
+        cluster.tick();
+        let replicas = cluster.replicas(&video).await;
+        let census = cluster.census().await;
+        (census["health"] == "healthy" && replicas[0].contains(&cluster.url(3).to_owned())).then_some(())
+    })
+    .await;
+    let chunk = format!("{video}-chunk-000");
+    // All at once: one after the other, they would be restored from each other.
+    for number in 1..4 {
+        cluster.nodes[number].take().expect("it runs").stop().await;
+        damage(&cluster.data.path().join(format!("node-{}", number + 1)), &bytes(0));
+    }
+    for number in 1..4 {
+        cluster.start_again(number).await;
+    }
+    for number in 1..4 {
+        let found = cluster.get(number, &chunk).await;
+        assert!(found.is_server_error(), "{found}");
+    }
+    eventually("it is lost, as far as is known", async || {
+        cluster.tick();
+        (cluster.census().await["tally"]["lost"] == 1).then_some(())
+    })
+    .await;
+    cluster.start_again(0).await;
+    cluster.becomes("healthy", 1).await;
+    for number in 1..4 {
+        assert_eq!(cluster.get(number, &chunk).await, StatusCode::OK);
+    }
+    cluster.stop().await;
+}
+
+/// Who is to be emptied and taken out may restart meanwhile, even several at once: nobody said that they do not come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_restarts_while_it_is_taken_out_is_not_lost() {
+    let mut cluster = Cluster::start(3).await;
+    let video = cluster.store(1, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 1).await;
+    for label in ["node-2", "node-3"] {
+        let path = format!("/nodes/{label}");
+        assert_eq!(
+            cluster.service.call(Method::DELETE, &path, None).await.0,
+            StatusCode::OK
+        );
+    }
+    for number in [1, 2] {
+        cluster.nodes[number].take().expect("it runs").stop().await;
+    }
+    let waits = eventually("it says what is awaited", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        (census["waits"][0]["nodes"] == json!(["node-2", "node-3"])).then(|| census["waits"].clone())
+    })
+    .await;
+    assert!(waits[0]["why"].as_str().expect("for people").contains("vstack remove"));
+    for number in [1, 2] {
+        cluster.start_again(number).await;
+        let path = format!("/nodes/node-{}/activate", number + 1);
+        assert_eq!(cluster.service.call(Method::POST, &path, None).await.0, StatusCode::OK);
+    }
+    cluster.becomes("healthy", 1).await;
+    let (_, manifest) = cluster.service.get(&format!("/manifest/{video}")).await;
+    assert_eq!(manifest["chunks"][0]["chunk_id"], format!("{video}-chunk-000"));
+    cluster.stop().await;
+}
+
+/// A chunk without a copy anywhere keeps nobody: the nodes that had it are taken out, and it stays named.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_named_only_by_what_is_lost_is_taken_out() {
+    let mut cluster = Cluster::start(4).await;
+    cluster.store(1, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 1).await;
+    for number in 0..3 {
+        cluster.nodes[number].take().expect("it runs").stop().await;
+    }
+    for label in ["node-1", "node-2", "node-3"] {
+        let path = format!("/nodes/{label}");
+        assert_eq!(
+            cluster.service.call(Method::DELETE, &path, None).await.0,
+            StatusCode::OK
+        );
+    }
+    eventually("they are gone", async || {
+        cluster.tick();
+        let (_, all) = cluster.service.get("/nodes/all").await;
+        let nodes = all["nodes"].as_array()?;
+        (nodes.len() == 1 && nodes[0]["node_id"] == "node-4").then_some(())
+    })
+    .await;
+    let census = cluster.becomes("lost", 0).await;
+    assert_eq!(census["tally"]["lost"], 1);
+    cluster.stop().await;
+}

@@ -27,7 +27,7 @@ pub struct Options {
     #[arg(required_unless_present = "trash", value_name = "VIDEO_ID")]
     videos: Vec<VideoId>,
     /// Restore them instead: possible for a while after they were taken out (TRASH_TIME of the metadata service).
-    #[arg(long, conflicts_with = "purge")]
+    #[arg(long, conflicts_with_all = ["purge", "trash"])]
     undo: bool,
     /// Without a way back: their bytes go at once, also of those that were taken out before.
     #[arg(long)]

@@ -3,7 +3,7 @@
 use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
 use vstack_metadata::admission::Refusal;
 use vstack_metadata::store::{DAMAGED_MAX, DiskLog, Known, Node, NodeBeat};
-use vstack_types::{Digest, ProcessUuid};
+use vstack_types::{Digest, ProcessUuid, Timestamp};
 
 use crate::{
     Shared,
@@ -378,6 +378,23 @@ pub(crate) async fn a_role_belongs_to_the_disk_and_the_last_one_is_for_good(stor
     put(&store, young).await;
     assert_eq!(set(4, NodeRole::Draining).await.unwrap().role, NodeRole::Draining);
     assert_eq!(set(9, NodeRole::Draining).await, None);
+    // That a disk does not come back is said of one that is remembered, and over when it is to stay.
+    let give_up = async |disk, at: Option<i64>| store.give_up(acceptor(disk).uuid, at.map(Timestamp)).await.unwrap();
+    let said = async || store.given_up().await.unwrap();
+    give_up(9, Some(7)).await;
+    assert_eq!(said().await.len(), 0);
+    for again in [NodeRole::Active, NodeRole::Draining] {
+        set(4, NodeRole::Removing).await;
+        give_up(4, Some(7)).await;
+        assert_eq!(said().await.get(&acceptor(4).uuid), Some(&Timestamp(7)));
+        set(4, NodeRole::Removing).await;
+        assert_eq!(said().await.len(), 1);
+        set(4, again).await;
+        assert_eq!(said().await.len(), 0);
+    }
+    give_up(4, Some(8)).await;
+    give_up(4, None).await;
+    assert_eq!(said().await.len(), 0);
     // Who is to stay is not sealed, and who votes no more cannot be kept.
     assert_eq!(set(1, NodeRole::Sealed).await.unwrap().role, NodeRole::Active);
     assert_eq!(set(1, NodeRole::Removing).await.unwrap().role, NodeRole::Removing);
