@@ -23,12 +23,12 @@ const CHANGED: [(&str, &str); 5] = [
     // As little as there can be: nothing else is to be moved.
     ("REBALANCE_RATE", "100000"),
 ];
-/// What may be moved beyond the rate, in bytes: as much as comes in a second is saved up, and a chunk is begun as long as
+/// What may be moved beyond the rate, in bytes: as much as comes in a tenth of a second is saved up, and a chunk is begun as long as
 /// anything is left, with a copy for each of two nodes.
-const BEYOND: u64 = RATE + 2 * CHUNK_BYTES_MAX;
+const BEYOND: u64 = RATE / 10 + 2 * CHUNK_BYTES_MAX;
 const CHUNK_BYTES_MAX: u64 = 2 << 20;
 /// To be moved at least, in bytes: most of it has to wait for the rate.
-const MOVED_MIN: u64 = 3 * BEYOND;
+const MOVED_MIN: u64 = 7 * RATE;
 /// Uploaded at most, until there is so much on two nodes.
 const VIDEOS_MAX: usize = 20;
 
@@ -117,7 +117,7 @@ fn repairs_keep_to_their_rate_and_begin_with_the_most_endangered() {
     let repairs = watch.look(|| filled.repairs());
     let moved = watch.moved().expect("there was much to do");
     println!(
-        "two of {NODES} nodes died: {:.1} MB moved in {:.1?}, {:.1} MB/s where {:.1} may be and a second of it be saved up",
+        "two of {NODES} nodes died: {:.1} MB moved in {:.1?}, {:.1} MB/s where {:.1} may be and a tenth of a second be saved up",
         moved.bytes as f64 / 1e6,
         moved.took(),
         moved.bytes_per_second() / 1e6,
