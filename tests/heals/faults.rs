@@ -11,7 +11,7 @@ use std::{
 };
 
 use rand::{SeedableRng as _, rngs::StdRng};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     harness::{Cluster, vstack, wait_at_most},
@@ -64,9 +64,13 @@ fn a_thousand_faults_are_found_and_repaired() {
             (chunk["sequence_num"].as_u64().unwrap(), (id, from, to))
         })
         .collect();
+    let good = placed_at_rest(&filled);
     filled.cluster.stop();
     let disks = directories(&filled.cluster);
-    let mut planter = Planter::new(planted::copies(&disks), StdRng::seed_from_u64(SEED));
+    let mut planter = Planter::new(
+        those_placed(planted::copies(&disks), &good),
+        StdRng::seed_from_u64(SEED),
+    );
     let copies_lost: usize = lost.values().map(|(id, ..)| planter.lose(id)).sum();
     for node in MUTE {
         planter.lose_superblocks(node);
@@ -177,6 +181,21 @@ fn placed(filled: &Filled) -> BTreeSet<(String, String)> {
     placed.collect()
 }
 
+/// The same, once nothing is moved any more.
+fn placed_at_rest(filled: &Filled) -> BTreeSet<(String, String)> {
+    wait_at_most(HEALS_WITHIN, "nodes to be even", || {
+        let repairs = filled.repairs();
+        (repairs["uneven"] == 0 && repairs["waiting"] == 0 && repairs["running"] == json!([])).then_some(())
+    });
+    placed(filled)
+}
+
+/// Of these copies those where they are placed: others are left behind by moves, and about to go.
+fn those_placed(copies: Vec<planted::Copy>, placed: &BTreeSet<(String, String)>) -> Vec<planted::Copy> {
+    let is_placed = |copy: &planted::Copy| placed.contains(&(copy.chunk.clone(), label(copy.node)));
+    copies.into_iter().filter(is_placed).collect()
+}
+
 /// `vstack node verify` finds every copy good but those of what is lost. Where superblocks are gone it says so, and finds
 /// what was left behind when others took the disk's place, too.
 fn is_verified(disk: &Path, node: usize, lost: &BTreeSet<String>, placed: &BTreeSet<(String, String)>) {
@@ -228,8 +247,12 @@ fn every_disk_in_turn_loses_superblocks_and_goes_on() {
     let named = |filled: &Filled, node| Some(filled.registered(&label(node))?["disk_uuid"].clone());
     for (node, seed) in (0..NODES).zip(SEED..) {
         let before = named(&filled, node).unwrap();
+        let good = placed_at_rest(&filled);
         filled.cluster.stop();
-        let mut planter = Planter::new(planted::copies(&disks), StdRng::seed_from_u64(seed));
+        let mut planter = Planter::new(
+            those_placed(planted::copies(&disks), &good),
+            StdRng::seed_from_u64(seed),
+        );
         planter.lose_superblocks(node);
         let began = Instant::now();
         filled.cluster.restart_stopped_with(&["--nodes", "5"], &SETTINGS);
