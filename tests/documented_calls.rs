@@ -186,7 +186,17 @@ fn every_example_answers_as_documented() {
         example(
             format!("GET metadata/redundancy/recommend/{video}"),
             200,
-            &["video_id", "view_count", "recommended_mode", "config.mode"],
+            &["video_id", "view_count", "recommended_mode", "why", "config.mode"],
+        ),
+        example(
+            "GET metadata/redundancy/videos",
+            200,
+            &["policy", "videos", "total", "migration.paused"],
+        ),
+        example(
+            "GET metadata/redundancy/videos/550e8400-e29b-41d4-a716-446655440000",
+            404,
+            &["detail", "code"],
         ),
         example(
             format!("POST metadata/redundancy/override/{video}?mode=replication"),
@@ -233,6 +243,10 @@ fn every_example_answers_as_documented() {
                 "erasure_coded_chunks",
                 "total_logical_bytes",
                 "total_physical_bytes",
+                "replication_logical_bytes",
+                "replication_physical_bytes",
+                "erasure_logical_bytes",
+                "erasure_physical_bytes",
                 "storage_savings_percent",
             ],
         ),

@@ -2,13 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vstack_api::holdings::{Page, decode_request, encode_request};
+use vstack_api::holdings::{Page, Request};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(page) = Page::decode(bytes) {
         assert_eq!(page.encode(), bytes);
     }
-    if let Ok(from) = decode_request(bytes) {
-        assert_eq!(encode_request(from), bytes);
+    if let Ok(request) = Request::decode(bytes) {
+        assert_eq!(request.encode(), bytes);
     }
 });

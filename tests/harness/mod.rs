@@ -52,6 +52,20 @@ pub fn wait_at_most<T>(limit: Duration, what: &str, mut ready: impl FnMut() -> O
     }
 }
 
+/// The same where to look is work for who is looked at, and where there is something to say about what is waited for:
+/// `look` gives what it saw as long as that is not it, and the last of it is told when the time is over.
+pub fn wait_seeing<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        let seen = match look() {
+            Ok(found) => return found,
+            Err(seen) => seen,
+        };
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain for {what}: {seen}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// An HTTP answer.
 #[derive(Debug, Clone)]
 pub struct Answer {

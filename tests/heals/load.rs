@@ -184,15 +184,50 @@ pub struct Seen {
     pub failed: usize,
 }
 
+/// One read of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Read {
+    pub began: Instant,
+    pub took: Duration,
+    /// What came was hashed here.
+    pub is_hashed: bool,
+    /// It came, and is the chunk as far as it was looked at.
+    pub is_it: bool,
+}
+
 impl Seen {
     pub fn count(&self) -> usize {
         self.took.len()
     }
 
     pub fn p99(&self) -> Duration {
+        self.percentile(99)
+    }
+
+    /// So many percent of all reads took less; of all of them, the longest.
+    pub fn percentile(&self, percent: usize) -> Duration {
         let mut took: Vec<Duration> = self.took.iter().map(|(_, took)| *took).collect();
         took.sort_unstable();
-        took.get(took.len() * 99 / 100).copied().unwrap_or_default()
+        let at = (took.len() * percent / 100).min(took.len().saturating_sub(1));
+        took.get(at).copied().unwrap_or_default()
+    }
+
+    /// How many there were and how long they took, for people.
+    pub fn spread(&self) -> String {
+        let [half, most, p99, all] = [50, 90, 99, 100].map(|percent| self.percentile(percent));
+        format!(
+            "{} reads, p50 {half:.1?}, p90 {most:.1?}, p99 {p99:.1?}, the longest {all:.1?}",
+            self.count()
+        )
+    }
+
+    fn note(&mut self, read: &Read) {
+        if read.is_it {
+            self.took.push((read.began, read.took));
+            self.hashed += usize::from(read.is_hashed);
+        } else {
+            self.failed += 1;
+        }
     }
 
     /// Without those that succeeded and did not begin between two moments.
@@ -221,63 +256,70 @@ pub const SAMPLE: usize = 400;
 /// Of so many reads one is hashed: to hash all would take much of the processor of what is measured.
 const HASHED_EVERY: usize = 10;
 
+/// Whether the read after so many is hashed: others each time that the sample begins anew.
+pub fn is_hashed(read_so_far: usize) -> bool {
+    (read_so_far + read_so_far / SAMPLE).is_multiple_of(HASHED_EVERY)
+}
+
 impl Readers {
     pub fn start(cluster: &Cluster, videos: &[String]) -> Self {
+        let (metadata, videos) = (cluster.url("metadata"), videos.to_vec());
+        let http = reqwest::blocking::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(5))
+            .build()
+            .unwrap();
+        let mut rng = StdRng::seed_from_u64(1);
+        // A video, and a chunk of it, however many it has.
+        let drawn = |_| (rng.random_range(0..videos.len()), rng.random_range(0..usize::MAX));
+        let sample: Vec<(usize, usize)> = (0..SAMPLE).map(drawn).collect();
+        let mut known: BTreeMap<String, (Instant, Vec<Chunk>)> = BTreeMap::new();
+        Self::reading(move |read_so_far| {
+            let (video, draw) = sample[read_so_far % SAMPLE];
+            let video = &videos[video];
+            let stale = known.get(video).is_none_or(|(at, _)| at.elapsed() > KNOWN_FOR);
+            if stale && let Some(chunks) = chunks(&http, &metadata, video) {
+                known.insert(video.clone(), (Instant::now(), chunks));
+            }
+            let chunk = known.get(video).and_then(|(_, chunks)| drawn_of(chunks, draw)).cloned();
+            let began = Instant::now();
+            let mut got = chunk.as_ref().and_then(|chunk| chunk.read(&http));
+            if got.is_none() && chunk.is_some() {
+                // It may have been moved since it was looked up, or salvaged under another id.
+                let again = chunks(&http, &metadata, video).unwrap_or_default();
+                got = drawn_of(&again, draw).and_then(|chunk| chunk.read(&http));
+                known.remove(video);
+            }
+            let took = began.elapsed();
+            let is_hashed = is_hashed(read_so_far);
+            // By what was known of it before, wherever it came from.
+            let is_it = |bytes: &[u8]| {
+                let chunk = chunk.as_ref();
+                !is_hashed || chunk.is_some_and(|chunk| Digest::of(bytes).prefixed() == chunk.checksum)
+            };
+            Read {
+                began,
+                took,
+                is_hashed,
+                is_it: got.is_some_and(|bytes| is_it(&bytes)),
+            }
+        })
+    }
+
+    /// The same pace for somebody else: `read` is told how many reads there were since the measurement began.
+    pub fn reading(mut read: impl FnMut(usize) -> Read + Send + 'static) -> Self {
         let until = Until::default();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let (metadata, videos) = (cluster.url("metadata"), videos.to_vec());
         let (stop, noted) = (until.told(), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {
-            let http = reqwest::blocking::Client::builder()
-                .no_proxy()
-                .timeout(Duration::from_secs(5))
-                .build()
-                .unwrap();
-            let mut rng = StdRng::seed_from_u64(1);
-            // A video, and a chunk of it, however many it has.
-            let drawn = |_| (rng.random_range(0..videos.len()), rng.random_range(0..usize::MAX));
-            let sample: Vec<(usize, usize)> = (0..SAMPLE).map(drawn).collect();
-            let mut known = BTreeMap::new();
             while !stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 let read_so_far = {
                     let seen = noted.lock().unwrap();
                     seen.took.len() + seen.failed
                 };
-                let (video, draw) = sample[read_so_far % SAMPLE];
-                let video = &videos[video];
-                let stale = known
-                    .get(video)
-                    .is_none_or(|(at, _): &(Instant, Vec<Chunk>)| at.elapsed() > KNOWN_FOR);
-                if stale && let Some(chunks) = chunks(&http, &metadata, video) {
-                    known.insert(video.clone(), (Instant::now(), chunks));
-                }
-                let chunk = known.get(video).and_then(|(_, chunks)| drawn_of(chunks, draw)).cloned();
-                let read = Instant::now();
-                let mut got = chunk.as_ref().and_then(|chunk| chunk.read(&http));
-                if got.is_none() && chunk.is_some() {
-                    // It may have been moved since it was looked up, or salvaged under another id.
-                    let again = chunks(&http, &metadata, video).unwrap_or_default();
-                    got = drawn_of(&again, draw).and_then(|chunk| chunk.read(&http));
-                    known.remove(video);
-                }
-                let took = read.elapsed();
-                // Others each time that the sample begins anew.
-                let is_hashed = (read_so_far + read_so_far / SAMPLE).is_multiple_of(HASHED_EVERY);
-                // By what was known of it before, wherever it came from.
-                let is_it = |bytes: &[u8]| {
-                    let chunk = chunk.as_ref();
-                    !is_hashed || chunk.is_some_and(|chunk| Digest::of(bytes).prefixed() == chunk.checksum)
-                };
-                let done = got.is_some_and(|bytes| is_it(&bytes));
-                let mut seen = noted.lock().unwrap();
-                if done {
-                    seen.took.push((read, took));
-                    seen.hashed += usize::from(is_hashed);
-                } else {
-                    seen.failed += 1;
-                }
-                drop(seen);
+                let one = read(read_so_far);
+                noted.lock().unwrap().note(&one);
                 std::thread::sleep(READ_EVERY.saturating_sub(began.elapsed()));
             }
         });

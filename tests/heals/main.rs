@@ -1,24 +1,30 @@
 //! A cluster that heals itself, with real processes: nodes die, come and go while people watch and upload, and everything
-//! is whole again without a command. Small in `make test`: a full disk, a wiped one, the rate of repairs and their order.
+//! is whole again without a command; films become shards and copies again. Small in `make test`: a full disk, a wiped
+//! one, the rate of repairs and their order, kills while films change their form.
 //!
 //! At full size: `make soak`, or one of them by
 //! `cargo test -p vstack --release --test heals -- --ignored --nocapture --test-threads=1 NAME`.
 //! `VSTACK_HEAL_GB` says how much is stored, all copies together (2), `VSTACK_HEAL_PLAYERS` how many watch (50),
-//! `VSTACK_HEAL_KILLS` how many processes are killed (200).
+//! `VSTACK_HEAL_KILLS` how many processes are killed (200, and 100 while films change their form), `VSTACK_HEAL_CHUNKS`
+//! how many chunks change their form while people watch (1,000), and `VSTACK_HEAL_SEED` by which seed processes are killed
+//! while films do.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod change_of_form;
 mod come_and_go;
 mod dead_node;
 mod faults;
+mod forms;
 mod full_disk;
 mod kills;
 mod load;
 mod majority_lost;
 mod planted;
 mod rate_and_order;
+mod reader;
 mod repair_speed;
 mod shared;
 mod small_disk;

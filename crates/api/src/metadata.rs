@@ -10,15 +10,16 @@ use utoipa::ToSchema;
 use vstack_types::{ChunkId, Digest, NodeRef, VideoId};
 
 pub use cluster::{
-    ChunkPlace, CompleteVideo, DecidedBatch, DecidedChunk, FailVideo, Group, GroupMember, OwnerAlive, RequestGroup,
+    ChunkPlace, CodedForm, CompleteVideo, DecidedBatch, DecidedChunk, FailVideo, Group, GroupMember, OwnerAlive,
+    RequestGroup,
 };
 pub use nodes::{
-    DamageTold, DamagedChunk, Heartbeat, NodeAck, NodeInfo, NodeList, NodeRole, NodeStatus, NodeSummary, RefusedNode,
-    RegisterNode, TOLD_CHUNKS_MAX, UnknownRole,
+    DamageTold, DamagedChunk, Heartbeat, HeldByNode, NodeAck, NodeInfo, NodeList, NodeRole, NodeStatus, NodeSummary,
+    RefusedNode, RegisterNode, TOLD_CHUNKS_MAX, UnknownRole,
 };
 pub use videos::{
-    CreateVideo, Manifest, ManifestChunk, ManifestInit, Popularity, SetStatus, StatusSet, VideoCreated, VideoInfo,
-    VideoStatus, ViewCounted,
+    CreateVideo, Fragment, Fragments, Manifest, ManifestChunk, ManifestInit, Popularity, SetStatus, StatusSet,
+    VideoCreated, VideoInfo, VideoStatus, ViewCounted,
 };
 
 /// How a chunk is kept.
@@ -51,7 +52,9 @@ impl std::str::FromStr for RedundancyMode {
     }
 }
 
-/// `POST /chunk/{id}/commit`.
+/// `POST /chunk/{id}/commit`: of bytes that were PUT whole. Shards are made by nodes: of a video that was created with
+/// `redundancy_mode` `erasure_coding`, or for which that was asked with `POST /redundancy/override/{id}`, once it is active.
+/// Fragments are not committed one by one, and `fragments_metadata` is not read.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CommitChunk {
     /// Where the bytes were PUT; looked up in the registry.
@@ -66,7 +69,7 @@ pub struct CommitChunk {
     pub video_id: VideoId,
     /// From 0.
     pub sequence_num: u32,
-    /// Default `replication`.
+    /// `replication`, or left out. `erasure_coding` is refused with 422, which says what to do.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub redundancy_mode: Option<RedundancyMode>,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vstack_types::{ChunkId, VideoId};
 
-use crate::metadata::RedundancyMode;
+use crate::{WallTime, metadata::RedundancyMode};
 
 /// How chunks of a video are to be kept; what does not belong to the mode is absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -36,8 +36,10 @@ pub struct Recommendation {
     pub video_id: VideoId,
     /// Views counted.
     pub view_count: u64,
-    /// By the override, or else by the views.
+    /// As it would be decided now: by the override, or else by the policy and its rules.
     pub recommended_mode: RedundancyMode,
+    /// Why, in the words of [`VideoKeeping::why`].
+    pub why: String,
     /// What that means.
     pub config: ModeConfig,
 }
@@ -57,18 +59,53 @@ pub struct OverrideSet {
     pub message: String,
 }
 
-/// What everything stored takes, measured.
+/// What the nodes hold that are registered and belong to the cluster, as each told with its last heartbeat. What one that is
+/// silent holds is as of when it was heard.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeldBytes {
+    /// Bytes of all items of those that told: copies and shards, also such as are staged, on their way, left behind by a
+    /// move, or nobody's.
+    pub item_bytes: u64,
+    /// Bytes of their filesystems that their superblocks take: items, registers, what is not given back yet, and room that
+    /// was set aside for what comes next.
+    pub allocated_bytes: u64,
+    /// How many nodes are registered and belong to the cluster.
+    pub nodes: u64,
+    /// Of them, those that told. What others hold, as nodes of an earlier version, is not known.
+    pub nodes_told: u64,
+    /// When the one told that has not told for the longest: some seconds ago while all are there. None when none did.
+    #[serde(default)]
+    pub as_of: Option<WallTime>,
+}
+
+impl HeldBytes {
+    /// Whether every node told.
+    pub const fn is_known(&self) -> bool {
+        self.nodes > 0 && self.nodes_told == self.nodes
+    }
+}
+
+/// What everything stored takes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Efficiency {
-    /// 100 x (1 - physical / (replication factor x logical)); 0 while nothing is stored.
+    /// 100 x (1 - physical / (replication factor x logical)); 0 while nothing is stored. Where nodes have not told of
+    /// everything yet, or copies are missing, physical is less than what is placed, and this more than lasts.
     pub storage_savings_percent: f64,
     /// Bytes of one copy of everything.
     pub total_logical_bytes: u64,
-    /// Bytes on all nodes together.
+    /// Bytes that all nodes together hold, measured: `item_bytes` of `held`, where every node told. Where one did not, what
+    /// they hold is not known, and this is `total_placed_bytes`.
     pub total_physical_bytes: u64,
-    /// Physical over logical bytes of what is replicated; 0 while nothing is.
+    /// Bytes that decisions place on all nodes together. Nodes hold more while a move is cleaned up behind, and less where
+    /// copies are missing.
+    #[serde(default)]
+    pub total_placed_bytes: u64,
+    /// What nodes told that they hold.
+    #[serde(default)]
+    pub held: HeldBytes,
+    /// Placed over logical bytes of what is replicated; 0 while nothing is.
     pub replication_overhead_factor: f64,
-    /// Physical over logical bytes of what is coded; 0 while nothing is.
+    /// Placed over logical bytes of what is coded; 0 while nothing is.
     pub erasure_coding_overhead_factor: f64,
 }
 
@@ -99,13 +136,14 @@ pub struct ModeComparison {
 /// `GET /redundancy/efficiency`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EfficiencyReport {
-    /// Measured.
+    /// What there is.
     pub efficiency: Efficiency,
     /// Computed.
     pub mode_comparison: ModeComparison,
 }
 
-/// `GET /storage/overhead`, all of it measured.
+/// `GET /storage/overhead`. Nodes tell what they hold in sum, not of which chunks: what is said of a form is what decisions
+/// place.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct StorageOverhead {
     /// Chunks kept as copies.
@@ -114,13 +152,32 @@ pub struct StorageOverhead {
     pub erasure_coded_chunks: u64,
     /// Bytes of one copy of everything.
     pub total_logical_bytes: u64,
-    /// Bytes on all nodes together.
+    /// As in [`Efficiency`]: measured, where every node told.
     pub total_physical_bytes: u64,
     /// As in [`Efficiency`].
+    #[serde(default)]
+    pub total_placed_bytes: u64,
+    /// As in [`Efficiency`].
+    #[serde(default)]
+    pub held: HeldBytes,
+    /// Bytes of one copy of what is kept as copies.
+    #[serde(default)]
+    pub replication_logical_bytes: u64,
+    /// Bytes that decisions place of that on all nodes together; a chunk that is being moved counts in the form it is going
+    /// to have.
+    #[serde(default)]
+    pub replication_physical_bytes: u64,
+    /// Bytes of one copy of what is kept as shards.
+    #[serde(default)]
+    pub erasure_logical_bytes: u64,
+    /// Bytes that decisions place of that on all nodes together, as of copies.
+    #[serde(default)]
+    pub erasure_physical_bytes: u64,
+    /// As in [`Efficiency`].
     pub storage_savings_percent: f64,
-    /// Physical beyond logical bytes of what is replicated.
+    /// Placed beyond logical bytes of what is replicated.
     pub replication_overhead_bytes: u64,
-    /// Physical beyond logical bytes of what is coded.
+    /// Placed beyond logical bytes of what is coded.
     pub erasure_overhead_bytes: u64,
 }
 
@@ -149,4 +206,121 @@ pub struct FragmentList {
     pub chunk_id: ChunkId,
     /// By index.
     pub fragments: Vec<FragmentInfo>,
+}
+
+/// How a video is kept, and what is to be done for it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct VideoKeeping {
+    /// Which.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// For people.
+    pub title: String,
+    /// Views counted.
+    pub view_count: u64,
+    /// What is decided.
+    pub mode: RedundancyMode,
+    /// Asked for by hand.
+    pub override_mode: Option<RedundancyMode>,
+    /// Why: `asked`, `new`, `hot`, `cold`, or `dwells` (it was moved a short while ago, and stays for now).
+    pub why: String,
+    /// Since when, in RFC 3339.
+    #[schema(value_type = String)]
+    pub since: WallTime,
+    /// Chunks that are kept as copies.
+    pub replicated_chunks: u64,
+    /// Chunks that are kept as shards.
+    pub coded_chunks: u64,
+    /// Chunks that are in another form than decided, and will be brought into it.
+    pub waiting_chunks: u64,
+    /// Their bytes, each counted once.
+    pub waiting_bytes: u64,
+    /// Bytes of one copy of all its chunks.
+    pub logical_bytes: u64,
+    /// What decisions place on all nodes together.
+    pub placed_bytes: u64,
+    /// Of `logical_bytes`, those of chunks that are kept as copies.
+    #[serde(default)]
+    pub replicated_logical_bytes: u64,
+    /// Of `placed_bytes`, what those take; a chunk that is being moved counts in the form it is going to have.
+    #[serde(default)]
+    pub replicated_placed_bytes: u64,
+    /// Of `logical_bytes`, those of chunks that are kept as shards.
+    #[serde(default)]
+    pub coded_logical_bytes: u64,
+    /// Of `placed_bytes`, what those take, as of copies.
+    #[serde(default)]
+    pub coded_placed_bytes: u64,
+    /// Nodes that may be lost, whichever they are, with every chunk still readable: of the nodes that answer now, by where
+    /// its chunks are. None when a chunk cannot be read now.
+    pub failures_survived: Option<u32>,
+}
+
+/// `GET /redundancy/videos/{id}`: how one video is kept.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct KeepingOfVideo {
+    /// That.
+    #[serde(flatten)]
+    pub keeping: VideoKeeping,
+    /// What is being done, for all videos.
+    pub migration: Migration,
+}
+
+/// `GET /redundancy/videos`: how videos are kept, those with most to be done first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Keepings {
+    /// The policy that decides where nobody asked: `threshold` or `adaptive`.
+    pub policy: String,
+    /// Seconds for which a new video stays replicated.
+    pub cold_after_seconds: u64,
+    /// Seconds for which a video that was moved stays.
+    pub dwell_seconds: u64,
+    /// At most as many as asked for.
+    pub videos: Vec<VideoKeeping>,
+    /// Of all there are.
+    pub total: u64,
+    /// What is being done.
+    pub migration: Migration,
+}
+
+/// What is being brought into another form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Migration {
+    /// Somebody asked for nothing to be done.
+    pub paused: bool,
+    /// Bytes a second at most.
+    pub rate_bytes_per_second: u64,
+    /// Chunks in another form than decided.
+    pub waiting_chunks: u64,
+    /// Their bytes, each counted once.
+    pub waiting_bytes: u64,
+    /// Of them, chunks that are not whole now, or are being moved.
+    pub unready_chunks: u64,
+    /// Why some cannot be begun with, in words.
+    pub refused: Option<String>,
+    /// Chunks that were made shards of since the service started.
+    pub encoded_chunks: u64,
+    /// Chunks that were made copies of since the service started.
+    pub decoded_chunks: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nodes_hold_is_known_once_all_of_them_told() {
+        let known = |nodes, nodes_told| {
+            let held = HeldBytes {
+                nodes,
+                nodes_told,
+                ..HeldBytes::default()
+            };
+            held.is_known()
+        };
+        assert_eq!(
+            [known(3, 3), known(3, 2), known(3, 0), known(0, 0)],
+            [true, false, false, false]
+        );
+    }
 }

@@ -6,6 +6,7 @@
 //! something could not be measured (1) or it was interrupted (130). With `--strict` it is 3 unless every target was
 //! reached on a machine without other work.
 
+mod bare_cluster;
 mod ceiling;
 mod clip;
 mod cluster;
@@ -15,6 +16,7 @@ mod disturbed;
 mod engine_names;
 mod fast_path;
 mod filled;
+mod films;
 mod http;
 mod load;
 mod machine;
@@ -103,6 +105,9 @@ enum NodeProcess {
     /// The storage node, as `vstack storage-node`: for tests, where no other program is built.
     #[command(hide = true)]
     StorageNode(Box<vstack_node::Settings>),
+    /// The metadata service, as `vstack metadata`: for tests, too.
+    #[command(hide = true)]
+    Metadata(Box<vstack_metadata::Settings>),
 }
 
 /// Beside this program's own target directory, whatever profile it was built with.
@@ -133,6 +138,7 @@ fn run_node(node: NodeProcess) -> anyhow::Result<ExitCode> {
     let common = match &node {
         NodeProcess::Peer(settings) => &settings.common,
         NodeProcess::StorageNode(settings) => &settings.common,
+        NodeProcess::Metadata(settings) => &settings.common,
     };
     vstack_service::init_logging(common.log_level, common.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -142,6 +148,7 @@ fn run_node(node: NodeProcess) -> anyhow::Result<ExitCode> {
         match node {
             NodeProcess::Peer(settings) => peer::run(*settings, stop).await,
             NodeProcess::StorageNode(settings) => Ok(vstack_node::run(*settings, stop).await?),
+            NodeProcess::Metadata(settings) => Ok(Box::pin(vstack_metadata::run(*settings, stop)).await?),
         }
     });
     runtime.shutdown_timeout(THREADS_TIMEOUT);

@@ -142,6 +142,37 @@ pub const CODING_ENCODE: Target = Target::new("coding a chunk, to ISA-L", Bound:
 /// The same.
 pub const CODING_REBUILD: Target = Target::new("making two data shards anew, to ISA-L", Bound::AtMost(1.1), "x");
 
+/// Chunks of 2 MiB in the page cache; two of five nodes are dead, and known to be.
+pub const DEGRADED_MEDIAN: Target = Target::new(
+    "reading a chunk without two of its data shards, to one with all, medians",
+    Bound::AtMost(1.3),
+    "x",
+);
+/// One of five nodes takes five times as long as the others.
+pub const ONE_MORE_P99: Target = Target::new(
+    "p99 of reading with one shard more than is needed, to exactly as many, one node slow",
+    Bound::Below(1.0),
+    "x",
+);
+/// At 3+2, once nothing more comes back.
+pub const OVERHEAD_TAKEN: Target = Target::new(
+    "disk space of a library in shards, to the library's bytes",
+    Bound::AtMost(1.68),
+    "x",
+);
+/// Both by the same measure.
+pub const OVERHEAD_SAVED: Target = Target::new(
+    "disk space that shards take less than three copies",
+    Bound::AtLeast(44.0),
+    "%",
+);
+/// In either direction.
+pub const OVERHEAD_COUNTED: Target = Target::new(
+    "disk space as nodes count it, off from that by du",
+    Bound::AtMost(2.0),
+    "%",
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

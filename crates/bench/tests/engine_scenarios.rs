@@ -1,5 +1,5 @@
-//! Every scenario about a storage node runs to its end, says what it has to say, and leaves nothing behind; with a peer
-//! or without.
+//! Every scenario about a storage node, and those about chunks in shards, run to their end, say what they have to say, and
+//! leave nothing behind; with a peer or without.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -157,6 +157,50 @@ fn scrub_is_measured() {
         3,
         "three rounds at rest"
     );
+}
+
+#[test]
+fn reading_shards_is_measured() {
+    let section = smoke("degraded");
+    has(
+        &section,
+        &[
+            "a shard through the relays, of the slow node",
+            "all five nodes there: whole",
+            "two nodes dead: whole",
+            "two nodes dead: degraded",
+        ],
+    );
+    for figure in ["p50", "p90", "p99", "max"] {
+        let readers = line(&section, figure);
+        assert_eq!(readers.len(), 3, "exactly k, and k+1 in two ways");
+        for rounds in readers {
+            assert_eq!(rounds.as_array().unwrap().len(), 3, "three rounds");
+        }
+    }
+    let verdicts = section["verdicts"].as_array().unwrap();
+    assert_eq!(verdicts.len(), 4);
+    assert!(verdicts.iter().all(|verdict| verdict["measured"].is_number()));
+}
+
+#[test]
+fn what_shards_take_of_the_disk_is_measured() {
+    let section = smoke("overhead");
+    has(
+        &section,
+        &[
+            "as shards, du to the library's, after each part",
+            "until a part was shards, and its copies collected",
+        ],
+    );
+    let items = line(&section, "bytes of items, to the library's");
+    let of = |column: usize| items[column][0].as_f64().unwrap();
+    assert!((of(0) - 3.0).abs() < 1e-9, "three copies and nothing else: {items:?}");
+    // Init segments stay as copies, and shards are as long as the longest of a chunk.
+    for column in [1, 2] {
+        assert!((of(column) - 5.0 / 3.0).abs() < 0.01, "five thirds: {items:?}");
+    }
+    assert!(line(&section, "du, to the library's").len() == 3);
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(crate) fn on_empty(change: &Change, initial: &[NodeRef]) -> Next {
         Change::Abort | Change::Delete => Next::Propose(first(0, Digest::of(b""), Layout::Deleted { nodes })),
         Change::Create { size, sha256 } => Next::Propose(first(*size, *sha256, Layout::Replicated { nodes })),
         Change::Read => Next::Nothing,
-        Change::Move { .. } | Change::Settle | Change::TurnBack => Next::Refuse(Refusal::Nothing),
+        Change::Move { .. } | Change::Settle | Change::Renew | Change::TurnBack => Next::Refuse(Refusal::Nothing),
     }
 }
 
@@ -54,6 +54,7 @@ pub(crate) fn on_known(change: &Change, current: &Placement, vouching: &BTreeSet
     }
     match (change, &current.prev) {
         (Change::Read, _) | (Change::Settle, None) => Next::Already(current.clone()),
+        (Change::Renew, _) => Next::Propose(current.clone()),
         (Change::Create { size, sha256 }, _) if *size == current.size && *sha256 == current.sha256 => {
             Next::Already(current.clone())
         }
@@ -125,7 +126,7 @@ fn successor(current: &Placement, layout: Layout, prev: Option<Layout>, back: bo
 
 /// Whether `vouching` hold so much of the new layout that the old one may go: after the loss of any one of them it
 /// can still be read.
-fn enough(joint: &Placement, vouching: &BTreeSet<NodeRef>) -> bool {
+pub(crate) fn enough(joint: &Placement, vouching: &BTreeSet<NodeRef>) -> bool {
     if planted!("a move is settled without its quorum") {
         return true;
     }
@@ -234,6 +235,20 @@ mod tests {
         }
         assert_eq!(on_undecided(&Change::Settle, &first), None);
         assert_eq!(on_undecided(&Change::Delete, &coded(&[1, 2, 3, 4, 5], 3)), None);
+    }
+
+    #[test]
+    fn what_is_renewed_stays_as_it_is() {
+        let joint = coded(&[1, 2, 3, 4, 5], 3);
+        let settled = Placement {
+            prev: None,
+            ..joint.clone()
+        };
+        for current in [joint, settled] {
+            let next = on_known(&Change::Renew, &current, &BTreeSet::new());
+            assert_eq!(next, Next::Propose(current));
+        }
+        assert_eq!(on_empty(&Change::Renew, &[node(1)]), Next::Refuse(Refusal::Nothing));
     }
 
     #[test]

@@ -23,6 +23,6 @@ pub use acceptor::Register;
 pub use brief::Brief;
 pub use codec::DecodeError;
 pub use message::{Reply, Request, Stage, Vote};
-pub use placement::{Ballot, Layout, LayoutError, Placement, Shard};
+pub use placement::{Ballot, Layout, LayoutError, Placement, Shard, ShardSet, Sources};
 pub use proposal::{Action, Change, Outcome, Refusal};
 pub use proposer::{Proposer, backoff};

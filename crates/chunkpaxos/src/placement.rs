@@ -4,6 +4,8 @@ use std::fmt;
 
 use vstack_types::{Digest, NodeRef, ProcessUuid, limits::LAYOUT_NODES_MAX, planted};
 
+use crate::choose;
+
 /// A proposer's attempt. Ordered by round, then proposer; at most one value is ever proposed in one ballot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ballot {
@@ -170,6 +172,26 @@ impl Layout {
     }
 }
 
+/// Where a chunk can be had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Who is to have all of it.
+    pub whole: Vec<NodeRef>,
+    /// Its shards, of one code.
+    pub shards: Option<ShardSet>,
+}
+
+/// Shards of one code. While they are moved, one may be named at two nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSet {
+    /// Shards needed to read.
+    pub data: u8,
+    /// Shards beyond those.
+    pub parity: u8,
+    /// Those of the layout first.
+    pub of: Vec<Shard>,
+}
+
 /// The value of a register: where version `version` of a chunk's placement puts it.
 ///
 /// With `prev` it is *joint*: both layouts count. Without, it is *settled*.
@@ -219,9 +241,56 @@ impl Placement {
         self.prev.as_ref().is_some_and(Layout::is_nothing)
     }
 
+    /// Whether a move to its layout may be ended once those of whom `holds` is true hold what is theirs of it: after the
+    /// loss of any one of them the chunk can still be read.
+    pub fn may_settle(&self, holds: impl Fn(NodeRef) -> bool) -> bool {
+        let vouching = self.layout.nodes().into_iter().filter(|node| holds(*node)).collect();
+        self.back || choose::enough(self, &vouching)
+    }
+
     /// Whether either half names `node` as an acceptor.
     pub fn names(&self, node: NodeRef) -> bool {
         self.layout.names(node) || self.prev.as_ref().is_some_and(|prev| prev.names(node))
+    }
+
+    /// Where the chunk can be had, by both halves. Where those are of different codes, shards are those of the layout.
+    pub fn sources(&self) -> Sources {
+        let mut sources = Sources::default();
+        for layout in std::iter::once(&self.layout).chain(&self.prev) {
+            match layout {
+                Layout::Replicated { nodes } => {
+                    let new = nodes.iter().filter(|node| !sources.whole.contains(node));
+                    let new: Vec<NodeRef> = new.copied().collect();
+                    sources.whole.extend(new);
+                }
+                Layout::Coded { data, parity, shards } => {
+                    let set = sources.shards.get_or_insert_with(|| ShardSet {
+                        data: *data,
+                        parity: *parity,
+                        of: Vec::new(),
+                    });
+                    if (set.data, set.parity) == (*data, *parity) {
+                        let new = shards.iter().filter(|shard| !set.of.contains(shard));
+                        let new: Vec<Shard> = new.copied().collect();
+                        set.of.extend(new);
+                    }
+                }
+                Layout::Deleted { .. } => {}
+            }
+        }
+        sources
+    }
+
+    /// Which shard of which code an item at `node` is: needed, beyond, and its index; none if it is no shard.
+    pub fn shard_at(&self, node: NodeRef, item: Digest) -> Option<(u8, u8, u8)> {
+        let mut layouts = std::iter::once(&self.layout).chain(&self.prev);
+        layouts.find_map(|layout| {
+            let Layout::Coded { data, parity, shards } = layout else {
+                return None;
+            };
+            let shard = shards.iter().find(|shard| (shard.node, shard.sha256) == (node, item))?;
+            Some((*data, *parity, shard.index))
+        })
     }
 
     /// The digests of the items that `layout` assigns to `node`: the whole chunk for a replica, its shards for a

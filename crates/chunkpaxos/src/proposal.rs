@@ -30,11 +30,13 @@ pub enum Change {
     },
     /// End a move: only the new layout counts from then on.
     Settle,
+    /// Decide what is placed once more, in a newer ballot: for who takes no news as old as its decision.
+    Renew,
     /// Give a move up; the result is joint with the halves swapped, to be settled.
     TurnBack,
 }
 
-/// Why a wish is not granted. None of these changes with another try.
+/// Why a wish is not granted. Of these only [`Self::NotEnough`] may change with another try, once more nodes answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no such placement to change.

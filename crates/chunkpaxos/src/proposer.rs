@@ -135,6 +135,14 @@ impl Proposer {
         }
     }
 
+    /// The value it asks votes for, while it does.
+    pub const fn proposed(&self) -> Option<&Placement> {
+        match &self.phase {
+            Phase::Accept { placement, .. } => Some(placement),
+            Phase::Prepare { .. } | Phase::Waiting | Phase::Done => None,
+        }
+    }
+
     /// Attempts so far, the one under way included. Each has a ballot of its own.
     pub const fn attempt(&self) -> u32 {
         self.attempt

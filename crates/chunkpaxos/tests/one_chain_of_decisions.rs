@@ -125,7 +125,8 @@ impl World {
     fn random_change(&mut self) -> Change {
         let content = CONTENT[self.rng.random_range(0..2)];
         let (size, sha256) = (content.len() as u64, Digest::of(content));
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..11) {
+            10 => Change::Renew,
             0 => Change::Abort,
             1 => Change::Delete,
             2 => Change::Create { size, sha256 },

@@ -21,7 +21,7 @@ fn unit(argument: &Arg) -> &'static str {
         Some("SECONDS") => "s",
         Some("BYTES") if help_of(argument).contains("a second") => "bytes/s",
         Some("BYTES") => "bytes",
-        Some("NUMBER" | "COUNT" | "COPIES" | "VIEWS") => "number",
+        Some("NUMBER" | "COUNT" | "COPIES" | "SHARDS" | "VIEWS") => "number",
         _ => "",
     }
 }

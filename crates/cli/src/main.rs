@@ -56,6 +56,9 @@ enum Command {
     Remove(commands::membership::Options),
     /// Even out what nodes hold, as fast as chunks are repaired; slowly, it is done without a command.
     Rebalance(commands::membership::RebalanceOptions),
+    /// Show how videos are kept, as copies or as shards, why, and what that takes; ask for either.
+    #[command(after_help = commands::redundancy::EXAMPLES)]
+    Redundancy(commands::redundancy::Options),
     /// Take videos out.
     Rm(commands::rm::Options),
     /// Play a video with the smart client, or save it.
@@ -109,6 +112,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Activate(options) => tool(|stop| commands::membership::activate(options, stop)),
         Command::Remove(options) => tool(|stop| commands::membership::remove(options, stop)),
         Command::Rebalance(options) => tool(|stop| commands::membership::rebalance(options, stop)),
+        Command::Redundancy(options) => tool(|stop| commands::redundancy::run(options, stop)),
         Command::Rm(options) => tool(|stop| commands::rm::run(options, stop)),
         Command::Logs(options) => tool(|stop| commands::logs::run(options, stop)),
         Command::Node(commands::node::Command::Adopt(options)) => commands::node::adopt(&options),

@@ -9,9 +9,10 @@ use vstack_api::{
     headers,
     metadata::{
         CompleteVideo, ConsensusState, CreateVideo, DecidedBatch, FailVideo, Group, Heartbeat, Manifest,
-        MetadataHealth, NodeAck, NodeInfo, NodeList, OwnerAlive, RedundancyConfig, RegisterNode, RequestGroup, Stats,
-        StatusSet, VideoCreated, VideoInfo, ViewCounted,
+        MetadataHealth, NodeAck, NodeInfo, NodeList, OwnerAlive, RedundancyConfig, RedundancyMode, RegisterNode,
+        RequestGroup, Stats, StatusSet, VideoCreated, VideoInfo, ViewCounted,
     },
+    redundancy::{EfficiencyReport, KeepingOfVideo, Keepings, Migration, OverrideSet, Recommendation, StorageOverhead},
 };
 use vstack_types::{ChunkId, ProcessUuid, VideoId};
 
@@ -123,6 +124,84 @@ impl MetadataClient {
     /// As any call.
     pub async fn redundancy_config(&self) -> Result<RedundancyConfig, ClientError> {
         self.get("/redundancy/config", &[]).await
+    }
+
+    /// `GET /redundancy/efficiency`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn redundancy_efficiency(&self) -> Result<EfficiencyReport, ClientError> {
+        self.get("/redundancy/efficiency", &[]).await
+    }
+
+    /// `GET /storage/overhead`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn storage_overhead(&self) -> Result<StorageOverhead, ClientError> {
+        self.get("/storage/overhead", &[]).await
+    }
+
+    /// `GET /redundancy/recommend/{id}`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn recommendation(&self, video: VideoId) -> Result<Recommendation, ClientError> {
+        self.get(&format!("/redundancy/recommend/{video}"), &[]).await
+    }
+
+    /// How videos are kept, those with most to be done first: at most `limit` of them, a thousand at once, without the
+    /// first `offset`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn keepings(&self, offset: usize, limit: usize) -> Result<Keepings, ClientError> {
+        let page = [("offset", offset.to_string()), ("limit", limit.to_string())];
+        self.get("/redundancy/videos", &page).await
+    }
+
+    /// `GET /redundancy/videos/{id}`: the same, of one video.
+    ///
+    /// # Errors
+    /// As any call; 404 also where nothing is decided about it: it is not whole, was deleted, or the service has not
+    /// looked at it yet.
+    pub async fn keeping_of(&self, video: VideoId) -> Result<KeepingOfVideo, ClientError> {
+        self.get(&format!("/redundancy/videos/{video}"), &[]).await
+    }
+
+    /// `POST /redundancy/override/{id}`: asks for a mode by hand.
+    ///
+    /// # Errors
+    /// As any call; 422 when there are too few nodes for it.
+    pub async fn set_override(&self, video: VideoId, mode: RedundancyMode) -> Result<OverrideSet, ClientError> {
+        let path = format!("/redundancy/override/{video}");
+        let mode = [("mode", mode.as_str().to_owned())];
+        self.call(Method::POST, &path, &mode, None::<&()>).await
+    }
+
+    /// `DELETE /redundancy/override/{id}`: leaves the mode to the policy again.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn clear_override(&self, video: VideoId) -> Result<OverrideSet, ClientError> {
+        let path = format!("/redundancy/override/{video}");
+        self.call(Method::DELETE, &path, &[], None::<&()>).await
+    }
+
+    /// Has nothing brought into another form until it is resumed.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn pause_migration(&self) -> Result<Migration, ClientError> {
+        self.call(Method::POST, "/redundancy/pause", &[], None::<&()>).await
+    }
+
+    /// Has chunks brought into the form that is decided again.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn resume_migration(&self) -> Result<Migration, ClientError> {
+        self.call(Method::POST, "/redundancy/resume", &[], None::<&()>).await
     }
 
     /// The last count of everything that is stored.

@@ -12,7 +12,7 @@ use vstack_api::{
     node::{ChunkPage, NodeHealth, RegisterPage},
 };
 use vstack_chunkpaxos::{Reply, Request};
-use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId, ambient, limits::CHUNK_BYTES_MAX};
+use vstack_types::{ChunkId, Digest, Hashed, NodeRef, ProcessUuid, VideoId, ambient, limits::CHUNK_BYTES_MAX};
 
 use crate::{
     ClientError, HttpClient,
@@ -278,7 +278,7 @@ impl NodeClient {
     ///
     /// # Errors
     /// When the node does not have it, or gives other bytes.
-    pub async fn item(&self, from: &Holder, chunk: &ChunkId, item: Digest) -> Result<Bytes, ClientError> {
+    pub async fn item(&self, from: &Holder, chunk: &ChunkId, item: Digest) -> Result<Hashed, ClientError> {
         let answer = self
             .http
             .cluster(ClusterRequest {
@@ -295,8 +295,9 @@ impl NodeClient {
             .await?;
         answer.verify(&self.http, item.to_string().as_bytes())?;
         expect_success(&answer)?;
-        if Digest::of(&answer.body) == item {
-            Ok(answer.body)
+        let hashed = Hashed::new(answer.body);
+        if hashed.sha256() == item {
+            Ok(hashed)
         } else {
             Err(ClientError::BadAnswer {
                 url: answer.url,
@@ -348,16 +349,26 @@ impl NodeClient {
         })
     }
 
-    /// Everything that a node holds, as it is now: what was there before the call, and perhaps more.
+    /// What a node holds of what is asked for, all pages of it, by fingerprint. As it is now: what was there before the
+    /// call, and perhaps more; with everything that changed up to the version that it tells.
     ///
     /// # Errors
     /// When a part of it is not told.
-    pub async fn holdings(&self, of: &Holder) -> Result<holdings::Page, ClientError> {
-        let mut all = self.holdings_from(of, 0).await?;
+    pub async fn holdings(&self, of: &Holder, asked: &holdings::Request) -> Result<holdings::Page, ClientError> {
+        let mut all = self.page_of_holdings(of, asked).await?;
         while let Some(next) = all.next {
-            let page = self.holdings_from(of, next).await?;
+            let rest = match &all.told {
+                holdings::Told::Everything => holdings::Request::Everything { from: next },
+                // No others: of what changed since, only the parts that come would be told.
+                holdings::Told::Buckets(buckets) => holdings::Request::Only {
+                    from: next,
+                    buckets: buckets.clone(),
+                },
+            };
+            let page = self.page_of_holdings(of, &rest).await?;
             // The node began anew in between, or it would go on for ever.
-            if page.process != all.process || page.key != all.key || page.next.is_some_and(|then| then <= next) {
+            let goes_on = page.next.is_none_or(|then| then > next);
+            if page.process != all.process || page.key != all.key || page.told != all.told || !goes_on {
                 return Err(ClientError::BadAnswer {
                     url: of.url.clone(),
                     reason: "the pages of its holdings do not go together".to_owned(),
@@ -390,17 +401,8 @@ impl NodeClient {
         expect_success(&answer)
     }
 
-    /// Which process a node is, and the version of what it holds.
-    ///
-    /// # Errors
-    /// As any call.
-    pub async fn held_version(&self, of: &Holder) -> Result<(ProcessUuid, u64), ClientError> {
-        let page = self.holdings_from(of, holdings::PARTS).await?;
-        Ok((page.process, page.version))
-    }
-
-    async fn holdings_from(&self, of: &Holder, from: u16) -> Result<holdings::Page, ClientError> {
-        let answer = self.post(of, "/holdings", holdings::encode_request(from)).await?;
+    async fn page_of_holdings(&self, of: &Holder, asked: &holdings::Request) -> Result<holdings::Page, ClientError> {
+        let answer = self.post(of, "/holdings", asked.encode()).await?;
         answer.verify(&self.http, &answer.body)?;
         expect_success(&answer)?;
         holdings::Page::decode(&answer.body).map_err(|error| ClientError::BadAnswer {

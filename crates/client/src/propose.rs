@@ -10,7 +10,7 @@ use tokio::{
 use vstack_chunkpaxos::{Action, Ballot, Outcome, Proposer, Reply, Request, Stage, backoff};
 use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ambient};
 
-use crate::{Holder, NodeClient};
+use crate::{Holder, Make, NodeClient};
 
 /// An acceptor that has not answered by then is silent for this attempt.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -212,7 +212,9 @@ impl Driver<'_> {
             match action {
                 Action::Send { to, request } => self.send(to, proposer.ballot(), request),
                 Action::Tell { to, request } => self.tell(to, request),
-                Action::Copy { to, item, size, from } => self.copy(to, proposer.ballot(), (item, size), &from),
+                Action::Copy { to, item, size, from } => {
+                    self.copy(proposer, to, (item, size), &from);
+                }
                 Action::Backoff { attempt } => step = Some(Step::Backoff(attempt)),
                 Action::Finish(outcome) => step = Some(Step::Finish(outcome)),
             }
@@ -267,8 +269,12 @@ impl Driver<'_> {
         });
     }
 
-    fn copy(&mut self, to: NodeRef, ballot: Ballot, (item, size): (Digest, u64), from: &[NodeRef]) {
-        let (nodes, chunk) = (self.nodes.clone(), self.chunk.clone());
+    /// Brings an item from whoever has it, or has it made of what there is.
+    fn copy(&mut self, proposer: &Proposer, to: NodeRef, (item, size): (Digest, u64), from: &[NodeRef]) {
+        let (nodes, chunk, ballot) = (self.nodes.clone(), self.chunk.clone(), proposer.ballot());
+        let make = proposer
+            .proposed()
+            .and_then(|placement| Make::of(placement, self.urls, to, item));
         let target = self.urls.holder(to);
         let depth = self.depth + 1;
         if target.is_some() {
@@ -284,11 +290,18 @@ impl Driver<'_> {
                     depth,
                 };
             };
-            let pulled = timeout(COPY_TIMEOUT, nodes.pull(&target, &chunk, item, size, &holders)).await;
+            let bring = async {
+                if nodes.pull(&target, &chunk, item, size, &holders).await.is_ok() {
+                    return true;
+                }
+                let Some(make) = make else { return false };
+                let made = nodes.make(&target, &chunk, &make).await;
+                made.is_ok_and(|made| made.items == [item])
+            };
             Event::Copied {
                 to,
                 ballot,
-                copied: matches!(pulled, Ok(Ok(()))),
+                copied: timeout(COPY_TIMEOUT, bring).await.unwrap_or(false),
                 depth,
             }
         });

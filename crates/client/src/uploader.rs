@@ -2,7 +2,10 @@
 
 use futures_util::Stream;
 use reqwest::{Body, Method, multipart};
-use vstack_api::uploader::{UploadAccepted, UploadStatus, UploaderHealth};
+use vstack_api::{
+    metadata::RedundancyMode,
+    uploader::{UploadAccepted, UploadStatus, UploaderHealth},
+};
 
 use crate::{ClientError, HttpClient};
 
@@ -31,14 +34,14 @@ impl UploaderClient {
         self.http.json(&url, self.http.request(Method::GET, &url)).await
     }
 
-    /// `POST /upload`, streaming the file. No timeout: the file may be large; the caller watches `file`'s progress.
+    /// `POST /upload`, streaming the file, to be kept as `mode` says, or as the policy does. No timeout: the file may be large; the caller watches `file`'s progress.
     ///
     /// # Errors
     /// As any call; 415 with the reason when it is not a video.
     pub async fn upload<S, E>(
         &self,
         file_name: &str,
-        title: Option<&str>,
+        (title, mode): (Option<&str>, Option<RedundancyMode>),
         file: S,
         length: u64,
     ) -> Result<UploadAccepted, ClientError>
@@ -52,6 +55,9 @@ impl UploaderClient {
         let mut form = multipart::Form::new();
         if let Some(title) = title {
             form = form.text("title", title.to_owned());
+        }
+        if let Some(mode) = mode {
+            form = form.text("redundancy_mode", mode.as_str());
         }
         let request = self.http.transport().post(&url).multipart(form.part("video", part));
         self.http.json(&url, request).await

@@ -334,8 +334,8 @@ fn write<D: Disk>(
     writing.at = version.len() as u64;
     writing.block(&encode_start(node, index.key(), position, &known))?;
     for shard in index.each_shard(|shard| {
-        let items: Vec<ItemCell> = shard.items.iter().copied().collect();
-        let registers: Vec<RegisterCell> = shard.registers.iter().copied().collect();
+        let items: Vec<ItemCell> = shard.items().iter().copied().collect();
+        let registers: Vec<RegisterCell> = shard.registers().iter().copied().collect();
         encode_shard(&items, &registers)
     }) {
         writing.block(&shard)?;

@@ -33,7 +33,7 @@ impl<D: Disk> Reader<D> {
     pub fn damaged(&self, limit: usize) -> io::Result<Damaged> {
         let mut cells = Vec::new();
         for corrupt in self.0.index.each_shard(|shard| {
-            let corrupt = shard.items.iter().filter(|cell| cell.state().is_corrupt());
+            let corrupt = shard.items().iter().filter(|cell| cell.state().is_corrupt());
             corrupt.copied().collect::<Vec<ItemCell>>()
         }) {
             cells.extend(corrupt);

@@ -1,7 +1,7 @@
 //! Bytes together with their SHA-256, computed here: an [`Item`] in hand is an item that was hashed.
 
 use bytes::Bytes;
-use vstack_types::{Digest, DigestBuilder};
+use vstack_types::{Digest, DigestBuilder, Hashed};
 
 use crate::buffers::{Buffer, Overflow};
 
@@ -20,6 +20,18 @@ impl Item {
             sha256: Digest::of(&bytes),
             bytes,
         }
+    }
+
+    /// Copies bytes that were hashed where they arrived into the buffer, from where the disk takes them.
+    ///
+    /// # Errors
+    /// When it has no room for them.
+    pub fn copied(mut buffer: Buffer, hashed: &Hashed) -> Result<Self, Overflow> {
+        buffer.push(hashed.bytes())?;
+        Ok(Self {
+            bytes: Bytes::from_owner(buffer),
+            sha256: hashed.sha256(),
+        })
     }
 
     /// The bytes.

@@ -77,7 +77,7 @@ pub use file_disk::{FileDisk, Locked};
 pub use held::HELD_PARTS;
 pub use holes::Reclaimed;
 pub use identity::{Identity, IdentityError, Retired};
-pub use index::{HeldPart, Wanted};
+pub use index::{HELD_BUCKETS, HeldPart, Wanted, held_bucket};
 pub use instruments::{Distribution, Histogram, Instruments, Timed};
 pub use item::{Item, ItemBuilder};
 pub use list::{ListedItem, ListedRegister, Page};

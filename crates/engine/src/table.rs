@@ -51,7 +51,7 @@ impl<C: Cell> Table<C> {
         table
     }
 
-    #[cfg(test)]
+    /// Cells in it.
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -61,8 +61,18 @@ impl<C: Cell> Table<C> {
         self.slots.capacity() * size_of::<Option<C>>()
     }
 
+    /// All cells, by fingerprint.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &C> {
         self.slots.iter().flatten()
+    }
+
+    /// All cells with fingerprints from `first` to `last`, by fingerprint.
+    pub(crate) fn between(&self, first: u64, last: u64) -> impl Iterator<Item = &C> {
+        let from = self.position(first).min(self.slots.len());
+        self.slots[from..]
+            .iter()
+            .flatten()
+            .take_while(move |cell| cell.fingerprint() <= last)
     }
 
     /// Index of the first cell with a fingerprint of at least `fingerprint` in its run, or of the free place there.
@@ -181,6 +191,10 @@ mod tests {
         Pair(fingerprint, std::num::NonZeroU32::MIN.saturating_add(value))
     }
 
+    fn fingerprints<'a>(cells: impl Iterator<Item = &'a Pair>) -> Vec<u64> {
+        cells.map(|cell| cell.0).collect()
+    }
+
     fn spread(n: u64) -> u64 {
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -213,7 +227,16 @@ mod tests {
                     prop_assert_eq!(found, expected);
                 }
                 prop_assert_eq!(table.len(), model.values().map(Vec::len).sum::<usize>());
-                prop_assert_eq!(table.iter().count(), table.len());
+                let all = fingerprints(table.iter());
+                prop_assert_eq!(all.len(), table.len());
+                prop_assert!(all.is_sorted());
+                // Whatever is between two that are there, themselves among it.
+                let (a, b) = (fingerprint, spread(u64::from(value)));
+                for (first, last) in [(a.min(b), a.max(b)), (0, a), (a, u64::MAX), (0, u64::MAX)] {
+                    let mut expected = all.clone();
+                    expected.retain(|fingerprint| (first..=last).contains(fingerprint));
+                    prop_assert_eq!(fingerprints(table.between(first, last)), expected);
+                }
             }
         }
     }
@@ -248,6 +271,7 @@ mod tests {
             (empty.find(1).count(), empty.remove(1, |_| true), empty.bytes()),
             (0, None, 0)
         );
+        assert_eq!(empty.between(0, u64::MAX).count(), 0);
         assert!(empty.find_mut(1, |_| true).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! From a chunk to its shards and back.
 
 use bytes::{Bytes, BytesMut};
-use vstack_types::Digest;
+use vstack_types::{Digest, Hashed};
 
 use crate::{Code, Shape, TooFew};
 
@@ -66,7 +66,7 @@ fn split(shape: Shape, chunk: &Bytes) -> Vec<Bytes> {
 ///
 /// # Errors
 /// They are too few, or no shards of this chunk.
-pub fn read(code: &dyn Code, size: usize, sha256: Digest, have: &[(u8, Bytes)]) -> Result<Bytes, ReadError> {
+pub fn read(code: &dyn Code, size: usize, sha256: Digest, have: &[(u8, Bytes)]) -> Result<Hashed, ReadError> {
     let shape = code.shape();
     let mut shards = vec![None; shape.total()];
     for (index, shard) in have {
@@ -100,10 +100,11 @@ pub fn read(code: &dyn Code, size: usize, sha256: Digest, have: &[(u8, Bytes)]) 
         code.data(&mut shards)?;
     }
     chunk.truncate(size);
-    if Digest::of(&chunk) != sha256 {
+    let hashed = Hashed::new(chunk.freeze());
+    if hashed.sha256() != sha256 {
         return Err(ReadError::Digest);
     }
-    Ok(chunk.freeze())
+    Ok(hashed)
 }
 
 /// One shard of a chunk, which is here whole; none if the code has no such shard.

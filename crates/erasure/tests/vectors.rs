@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use vstack_erasure::{ReedSolomon, Shape, encode, read};
-use vstack_types::Digest;
+use vstack_types::{Digest, Hashed};
 
 /// Chunk and shards as hexadecimal digits.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ fn the_code_is_the_one_it_always_was() {
             .collect();
         let sha256 = Digest::of(&chunk);
         assert_eq!(hex(sha256.as_bytes()), vector.sha256);
-        assert_eq!(read(&code, chunk.len(), sha256, &last), Ok(chunk));
+        assert_eq!(read(&code, chunk.len(), sha256, &last), Ok(Hashed::new(chunk)));
     }
 }
 

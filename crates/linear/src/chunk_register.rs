@@ -168,7 +168,7 @@ impl ChunkRegister {
             return match change {
                 Change::Create { size, sha256 } => Some(self.replicated(*size, *sha256)),
                 Change::Abort | Change::Delete => Some(self.never()),
-                Change::Read | Change::Move { .. } | Change::Settle | Change::TurnBack => None,
+                Change::Read | Change::Move { .. } | Change::Settle | Change::Renew | Change::TurnBack => None,
             };
         };
         if current.layout.is_deleted() {
@@ -204,6 +204,7 @@ fn grants(current: &Placement, change: &Change) -> bool {
         _ if current.layout.is_deleted() => false,
         Change::Create { size, sha256 } => *size == current.size && *sha256 == current.sha256,
         Change::Settle => settled,
+        Change::Renew => true,
         Change::Move { to } => settled && *to == current.layout,
         Change::TurnBack => false,
     }
@@ -212,7 +213,10 @@ fn grants(current: &Placement, change: &Change) -> bool {
 /// Whether `change` may be refused so when `state` is placed.
 fn refuses(state: Option<&Placement>, change: &Change, refusal: &Refusal) -> bool {
     let Some(current) = state else {
-        let changes = matches!(change, Change::Move { .. } | Change::Settle | Change::TurnBack);
+        let changes = matches!(
+            change,
+            Change::Move { .. } | Change::Settle | Change::Renew | Change::TurnBack
+        );
         return changes && *refusal == Refusal::Nothing;
     };
     if grants(current, change) {
@@ -248,7 +252,7 @@ pub fn authored(change: &Change, placement: &Placement) -> bool {
     let deleted = placement.layout.is_deleted();
     let first = placement.version == 1;
     match change {
-        Change::Read => false,
+        Change::Read | Change::Renew => false,
         Change::Create { size, sha256 } => first && !deleted && *size == placement.size && *sha256 == placement.sha256,
         Change::Abort => first && deleted,
         Change::Delete => deleted,

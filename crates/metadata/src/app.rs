@@ -19,6 +19,7 @@ use vstack_types::{ChunkId, Clock, NodeRef, Timestamp, VideoId};
 use crate::{
     Settings,
     events::{Event, Events},
+    keeping::KeepingDesk,
     reaper::ReaperPace,
     refused::RefusedNodes,
     registry,
@@ -41,6 +42,8 @@ pub(crate) struct App {
     pub(crate) trace: TraceHub,
     /// Counts and mends.
     pub(crate) upkeep: Upkeep,
+    /// How videos are kept.
+    pub(crate) keeping: KeepingDesk,
     /// Who asked to take part, and may not.
     pub(crate) refused: Mutex<RefusedNodes>,
     /// Wakes the reaper before its next look.

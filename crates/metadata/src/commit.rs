@@ -123,9 +123,13 @@ fn check(chunk: &ChunkId, request: &CommitChunk) -> ApiResult<()> {
         return malformed("sequence_num is beyond the longest video");
     }
     if request.redundancy_mode == Some(RedundancyMode::ErasureCoding) {
-        return Err(unprocessable(
-            "new chunks are committed as replicas; leave redundancy_mode out",
-        ));
+        // Whether fragments give a chunk is known to who made them of it. Nodes make their own, and prove them first.
+        return Err(unprocessable(format!(
+            "chunks are committed as whole copies, and nodes make shards of them: leave redundancy_mode out and PUT each \
+             chunk whole; ask for shards of the video with redundancy_mode in POST /video, or afterwards with \
+             POST /redundancy/override/{}?mode=erasure_coding",
+            request.video_id
+        )));
     }
     // The first acceptors of a chunk follow from its id alone: two that differed could decide twice.
     if chunk.video() != Some(request.video_id) {

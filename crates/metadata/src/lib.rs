@@ -11,12 +11,14 @@
 pub mod admission;
 mod app;
 mod attention;
+mod coded;
 mod commit;
 mod consensus;
 mod events;
 mod given_up;
 mod http;
-pub mod lifecycle;
+pub mod keeping;
+mod lifecycle;
 pub mod manifest;
 mod reaper;
 pub mod redundancy;

@@ -2,11 +2,11 @@
 
 use vstack_api::{
     WallTime,
-    metadata::{ChunkPlace, Manifest, ManifestChunk, ManifestInit, RedundancyMode},
+    metadata::{ChunkPlace, Fragment, Fragments, Manifest, ManifestChunk, ManifestInit, RedundancyMode},
 };
 use vstack_chunkpaxos::{Layout, Placement};
 use vstack_types::{
-    Digest,
+    ChunkId, Digest,
     limits::{CHUNK_BYTES_MAX, SEGMENT_SECONDS_NOMINAL},
 };
 
@@ -52,6 +52,43 @@ pub fn replicas(placement: &Placement, nodes: &ByDisk<'_>, urls: UrlKind) -> (Ve
         known().map(|node| urls.of(node).to_owned()).collect(),
         known().map(|node| node.label.clone()).collect(),
     )
+}
+
+/// Where the shards of a chunk are; none when neither half of its placement is coded. Nodes that are not registered any
+/// more are left out. Halves of different codes cannot be told as one: then it is the new one.
+pub fn fragments(id: &ChunkId, placement: &Placement, nodes: &ByDisk<'_>, urls: UrlKind) -> Option<Fragments> {
+    let mut fragments: Option<Fragments> = None;
+    for layout in std::iter::once(&placement.layout).chain(&placement.prev) {
+        let Layout::Coded { data, parity, shards } = layout else {
+            continue;
+        };
+        let of = fragments.get_or_insert_with(|| Fragments {
+            data_shards: *data,
+            parity_shards: *parity,
+            size_bytes: placement.size.div_ceil(u64::from((*data).max(1))),
+            shards: Vec::new(),
+        });
+        if (of.data_shards, of.parity_shards) != (*data, *parity) {
+            continue;
+        }
+        for shard in shards {
+            let Some(node) = nodes.get(shard.node.uuid) else {
+                continue;
+            };
+            let fragment = Fragment {
+                fragment_id: format!("{id}-frag-{}", shard.index),
+                fragment_index: shard.index,
+                checksum: shard.sha256.prefixed(),
+                node_url: urls.of(node).to_owned(),
+                node_id: node.label.clone(),
+            };
+            if !of.shards.contains(&fragment) {
+                of.shards.push(fragment);
+            }
+        }
+        of.shards.sort_by_key(|fragment| fragment.fragment_index);
+    }
+    fragments
 }
 
 /// The mode a placement is in, or on its way to; none when it is deleted.
@@ -118,6 +155,7 @@ fn entry(chunk: &Chunk, place: ChunkPlace, mode: RedundancyMode, nodes: &ByDisk<
         redundancy_mode: mode,
         replicas,
         replica_ids,
+        fragments: fragments(&chunk.id, &chunk.placement, nodes, urls),
         segment: place.segment,
         start_sec: place.start_sec,
         duration_sec: place.duration_sec,
@@ -156,7 +194,7 @@ pub fn nominal_place(sequence_num: u32, video_duration_sec: f64) -> ChunkPlace {
 
 #[cfg(test)]
 mod tests {
-    use vstack_types::{ChunkId, NodeRef, NodeUuid, ProcessUuid, Timestamp, VideoId};
+    use vstack_types::{NodeRef, NodeUuid, ProcessUuid, Timestamp, VideoId};
 
     use super::*;
     use crate::store::NewVideo;
@@ -203,6 +241,7 @@ mod tests {
             title: "t".into(),
             duration_sec: 25.0,
             owner,
+            override_mode: None,
             created_at: Timestamp(0),
         }
         .begin()

@@ -8,12 +8,13 @@ use std::{
 use vstack_api::{
     WallTime,
     metadata::{NodeInfo, NodeRole, NodeStatus, NodeSummary},
+    redundancy::HeldBytes,
 };
 use vstack_client::NodeUrls;
 use vstack_placement::{Candidate, Liveness};
 use vstack_types::{NodeRef, NodeUuid, Timestamp};
 
-use crate::store::{HEARTBEAT_AHEAD_MS, Node};
+use crate::store::{HEARTBEAT_AHEAD_MS, HeldTotals, Node};
 
 /// A URL as it is compared and kept: without a slash at its end.
 pub fn normal_url(url: &str) -> &str {
@@ -77,6 +78,17 @@ pub fn summary(nodes: &[Node], now: Timestamp, node_timeout: Duration) -> NodeSu
         }
     }
     summary
+}
+
+/// What nodes told that they hold, as `GET /storage/overhead` shows it.
+pub fn held(totals: &HeldTotals) -> HeldBytes {
+    HeldBytes {
+        item_bytes: totals.item_bytes,
+        allocated_bytes: totals.allocated_bytes,
+        nodes: totals.nodes,
+        nodes_told: totals.told,
+        as_of: totals.as_of.map(WallTime),
+    }
 }
 
 /// The nodes as placement sees them. Nobody counts on the votes of those whose disks are `mute`, nor of who is to go for

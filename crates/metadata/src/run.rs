@@ -15,6 +15,7 @@ use crate::{
     Settings,
     app::App,
     events::Events,
+    keeping::{self, KeepingDesk},
     reaper::{self, ReaperPace},
     silence,
     store::{DatabaseUrl, OpenError, SqliteStore, Store},
@@ -138,6 +139,7 @@ pub async fn serve_at(
         costs: CommitCosts::default(),
         trace,
         upkeep: Upkeep::default(),
+        keeping: KeepingDesk::default(),
         refused: Mutex::default(),
         reap_now: Notify::new(),
         shutdown: shutdown.clone(),
@@ -153,6 +155,7 @@ pub async fn serve_at(
         tokio::spawn(reaper::run(Arc::clone(&app))),
         tokio::spawn(silence::run(Arc::clone(&app))),
         tokio::spawn(upkeep::run(Arc::clone(&app))),
+        tokio::spawn(keeping::run(Arc::clone(&app))),
         tokio::spawn(watch::run(app)),
     ];
     entrance.serve(router, shutdown).await;

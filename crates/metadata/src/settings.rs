@@ -3,9 +3,19 @@
 use std::time::Duration;
 
 use vstack_api::metadata::RedundancyConfig;
-use vstack_types::limits::LAYOUT_NODES_MAX;
+use vstack_redundancy::{Adaptive, Policy, Rules, Threshold};
+use vstack_types::limits::{CODED_BYTES_MIN, LAYOUT_NODES_MAX};
 
-use crate::{redundancy, store::DatabaseUrl};
+use crate::store::DatabaseUrl;
+
+/// How it is decided which videos are hot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RedundancyPolicy {
+    /// By all views there ever were.
+    Threshold,
+    /// By the views to be expected in the next week, from those of the last ones.
+    Adaptive,
+}
 
 /// Settings of the metadata service.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,6 +41,27 @@ pub struct Settings {
     /// Views past which a video is hot.
     #[arg(long, env = "POPULARITY_THRESHOLD", default_value_t = 1_000, value_name = "VIEWS")]
     pub popularity_threshold: u64,
+    /// How it is decided which videos are hot: by all views there ever were, or by those to be expected in a week.
+    #[arg(long, env = "REDUNDANCY_POLICY", default_value = "threshold", value_name = "POLICY")]
+    pub redundancy_policy: RedundancyPolicy,
+    /// Seconds for which a new video stays replicated whatever its views, and until it may become cold.
+    #[arg(long, env = "COLD_AFTER", default_value_t = 86_400, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=31_536_000))]
+    pub cold_after: u32,
+    /// Seconds for which a video that was moved to another form stays there, unless somebody asks for another.
+    #[arg(long, env = "REDUNDANCY_DWELL", default_value_t = 86_400, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=31_536_000))]
+    pub redundancy_dwell: u32,
+    /// Shards that a coded chunk is read from.
+    #[arg(long, env = "ERASURE_DATA_SHARDS", default_value_t = 3, value_name = "SHARDS", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub erasure_data_shards: u8,
+    /// Shards of a coded chunk beyond those.
+    #[arg(long, env = "ERASURE_PARITY_SHARDS", default_value_t = 2, value_name = "SHARDS", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub erasure_parity_shards: u8,
+    /// Bytes below which a chunk stays as copies.
+    #[arg(long, env = "ERASURE_MIN_BYTES", default_value_t = u32::try_from(CODED_BYTES_MIN).unwrap_or(u32::MAX), value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub erasure_min_bytes: u32,
+    /// Bytes a second that may be stored anew in another form, when nothing is to be repaired.
+    #[arg(long, env = "MIGRATION_RATE", default_value_t = 20_000_000, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(100_000..=100_000_000_000))]
+    pub migration_rate: u64,
     /// Copies of a replicated chunk.
     #[arg(long, env = "REPLICATION_FACTOR", default_value_t = 3, value_name = "COPIES", value_parser = replication_factor)]
     pub replication_factor: usize,
@@ -46,6 +77,9 @@ pub struct Settings {
     /// Bytes a second that may be moved so that nodes hold their share, when nothing else is to be done.
     #[arg(long, env = "REBALANCE_RATE", default_value_t = 20_000_000, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(100_000..=100_000_000_000))]
     pub rebalance_rate: u64,
+    /// Seconds in which each chunk that is kept as shards is audited once, whether all of them give it; 0 for never.
+    #[arg(long, env = "AUDIT_EVERY", default_value_t = 2_592_000, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=31_536_000))]
+    pub audit_every: u32,
     /// Seconds for which a deleted video can be restored, before its bytes go; 0 for not at all.
     #[arg(long, env = "TRASH_TIME", default_value_t = 86_400, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=31_536_000))]
     pub trash_time: u32,
@@ -77,6 +111,11 @@ impl Settings {
         Duration::from_secs(self.repair_grace.into())
     }
 
+    /// In so long each chunk that is kept as shards is audited once; zero for never.
+    pub fn audit_every(&self) -> Duration {
+        Duration::from_secs(self.audit_every.into())
+    }
+
     /// For so long a deleted video can be restored.
     pub fn trash_time(&self) -> Duration {
         Duration::from_secs(self.trash_time.into())
@@ -87,14 +126,35 @@ impl Settings {
         Duration::from_secs(self.heartbeat_interval.into())
     }
 
+    /// Scores videos.
+    pub fn policy(&self) -> Box<dyn Policy + Send + Sync> {
+        match self.redundancy_policy {
+            RedundancyPolicy::Threshold => Box::new(Threshold),
+            RedundancyPolicy::Adaptive => Box::new(Adaptive),
+        }
+    }
+
+    /// The rules around the policy.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a threshold needs no more than the 52 bits a float has"
+            )]
+            threshold: self.popularity_threshold as f64,
+            cold_after: Duration::from_secs(self.cold_after.into()),
+            dwell: Duration::from_secs(self.redundancy_dwell.into()),
+        }
+    }
+
     /// The redundancy parameters in force.
     pub const fn redundancy(&self) -> RedundancyConfig {
         RedundancyConfig {
             popularity_threshold: self.popularity_threshold,
             replication_factor: self.replication_factor,
-            erasure_data_shards: redundancy::DATA_SHARDS,
-            erasure_parity_shards: redundancy::PARITY_SHARDS,
-            erasure_total_shards: redundancy::DATA_SHARDS + redundancy::PARITY_SHARDS,
+            erasure_data_shards: self.erasure_data_shards as usize,
+            erasure_parity_shards: self.erasure_parity_shards as usize,
+            erasure_total_shards: self.erasure_data_shards as usize + self.erasure_parity_shards as usize,
         }
     }
 }

@@ -286,6 +286,7 @@ async fn look_for(app: &App, nodes: &[Node], url: &str) {
         disk_percent: health.disk_usage,
         disk_free: None,
         chunk_count: health.chunk_count,
+        held: None,
         log_seq: None,
         at: app.now(),
         disk: Some(health.disk_uuid),

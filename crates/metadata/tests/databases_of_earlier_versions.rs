@@ -4,7 +4,8 @@
 //! not taken for confirmed. What is in the trash is kept as long as it was to be, and a script that is at a video has
 //! the whole time again. Of nodes: label, addresses, disk, trust, when they were last heard of; of their disks, how far
 //! the log reached and that it went back, from then on whoever takes their place. A disk that never told of its log
-//! leaves no trace. No process is known of any, so that each registers again at its next heartbeat.
+//! leaves no trace. No process is known of any, so that each registers again at its next heartbeat. What they hold is not
+//! known until they tell.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the store fails the test")]
 
@@ -21,8 +22,8 @@ use vstack_chunkpaxos::{Layout, Placement};
 use vstack_metadata::{
     admission::Refusal,
     store::{
-        Chunk, Chunks as _, DiskLog, Group, Known, Node, NodeBeat, Nodes as _, OpenError, Reap, SqliteStore,
-        Videos as _,
+        Chunk, Chunks as _, DiskLog, Group, HeldTotals, Known, Node, NodeBeat, Nodes as _, OpenError, Reap,
+        SqliteStore, Videos as _,
     },
 };
 use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ProcessUuid, Timestamp, VideoId};
@@ -31,7 +32,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The versions there were, each by how the checksum of its migration begins. What was released is never edited: a
 /// database that has it would be refused.
-const VERSIONS: [(i64, &str); 11] = [
+const VERSIONS: [(i64, &str); 13] = [
     (1, "5d930956"),
     (2, "89110456"),
     (3, "c96bc1f8"),
@@ -43,6 +44,8 @@ const VERSIONS: [(i64, &str); 11] = [
     (9, "e61e9a39"),
     (10, "90707146"),
     (11, "c474f083"),
+    (12, "426c7557"),
+    (13, "7e729b17"),
 ];
 
 /// A node; `log_seq` stood beside it before version 4.
@@ -316,6 +319,7 @@ async fn its_nodes_register_again_before_their_heartbeats_count() {
             disk_percent: 50.0,
             disk_free: None,
             chunk_count: 5,
+            held: None,
             log_seq: Some(80),
             at: Timestamp(5_000),
             disk: Some(disk(1)),
@@ -333,6 +337,27 @@ async fn its_nodes_register_again_before_their_heartbeats_count() {
         assert!(decided.unwrap().is_ok());
         let heard = store.beat("a".into(), beat(Some(process))).await.unwrap().unwrap();
         assert_eq!((heard.log_seq, heard.trusted), (80, true), "version {version}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_its_nodes_hold_is_not_known_until_they_tell() {
+    for (version, _) in VERSIONS {
+        let (_directory, path) = left_by(version).await;
+        let store = SqliteStore::open(&path).await.unwrap();
+        let totals = store.totals().await.unwrap();
+        // The two that ever told of their logs.
+        let unknown = HeldTotals {
+            nodes: 2,
+            ..HeldTotals::default()
+        };
+        assert_eq!(totals.held, unknown, "version {version}");
+        assert_eq!(
+            (totals.placed_bytes(), totals.physical_bytes()),
+            (200, 200),
+            "version {version}"
+        );
         store.close().await;
     }
 }

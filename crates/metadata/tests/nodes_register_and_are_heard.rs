@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use cluster::{SECRET, Service, TestNode, eventually, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use vstack_api::metadata::{DamageTold, DamagedChunk, Heartbeat, NodeStatus, TOLD_CHUNKS_MAX};
+use vstack_api::metadata::{DamageTold, DamagedChunk, Heartbeat, HeldByNode, NodeStatus, TOLD_CHUNKS_MAX};
 use vstack_types::Digest;
 
 async fn node_states(service: &Service) -> Vec<(String, NodeStatus, bool)> {
@@ -238,6 +238,96 @@ async fn a_node_tells_how_much_of_its_disk_is_free() {
     let again = service.cluster().register_node(&nodes[0].registration(2)).await;
     assert!(again.expect("registered again").trusted);
     assert_eq!(free().await, many, "what it last said");
+    service.stop().await;
+}
+
+/// What `GET /storage/overhead` says of bytes, which `GET /redundancy/efficiency` says too.
+async fn stored(service: &Service) -> Value {
+    let (_, overhead) = service.get("/storage/overhead").await;
+    let (_, report) = service.get("/redundancy/efficiency").await;
+    let fields = [
+        "total_physical_bytes",
+        "total_placed_bytes",
+        "held",
+        "storage_savings_percent",
+    ];
+    for field in fields {
+        assert_eq!(report["efficiency"][field], overhead[field], "{field}");
+    }
+    overhead
+}
+
+#[tokio::test]
+async fn physical_bytes_are_what_nodes_tell_that_they_hold() {
+    let service = Service::start().await;
+    let cluster = service.cluster();
+    let mut nodes = service.with_nodes(2).await;
+    let holds = |item_bytes, allocated_bytes| {
+        Some(HeldByNode {
+            item_bytes,
+            allocated_bytes,
+        })
+    };
+    let beat = |node: &TestNode, held| Heartbeat {
+        held,
+        ..node.heartbeat(2)
+    };
+    // Of a version that does not say it, it is not known, and what decisions place stands for it.
+    cluster
+        .heartbeat("node-2", &beat(&nodes[1], None))
+        .await
+        .expect("noted");
+    let first = cluster.heartbeat("node-1", &beat(&nodes[0], holds(700, 4_096))).await;
+    assert!(first.expect("noted").trusted);
+    let unknown = stored(&service).await;
+    assert_eq!(
+        (&unknown["total_physical_bytes"], &unknown["total_placed_bytes"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(
+        (&unknown["held"]["nodes"], &unknown["held"]["nodes_told"]),
+        (&json!(2), &json!(1))
+    );
+    let told_at = unknown["held"]["as_of"].clone();
+    assert!(told_at.is_string(), "{unknown}");
+
+    service.clock.advance(Duration::from_secs(5));
+    let second = beat(&nodes[1], holds(50, 8_192));
+    cluster.heartbeat("node-2", &second).await.expect("noted");
+    let known = stored(&service).await;
+    assert_eq!(
+        known["held"],
+        json!({ "item_bytes": 750, "allocated_bytes": 12_288, "nodes": 2, "nodes_told": 2, "as_of": told_at }),
+        "as of when the one said it that was silent since"
+    );
+    assert_eq!(
+        (&known["total_physical_bytes"], &known["total_placed_bytes"]),
+        (&json!(750), &json!(0)),
+        "whether or not anything was placed"
+    );
+    // Who does not know the secret says nothing, and no disk has as much as that.
+    let _ = service
+        .client_with(None)
+        .heartbeat("node-2", &beat(&nodes[1], holds(1, 1)))
+        .await;
+    let nonsense = cluster.heartbeat("node-2", &beat(&nodes[1], holds(1, u64::MAX))).await;
+    assert_eq!(nonsense.expect_err("no disk has that").status(), Some(400));
+    assert_eq!(stored(&service).await, known);
+    // One that joins has not told yet.
+    let third = TestNode::start(3, SECRET).await;
+    cluster.register_node(&third.registration(1)).await.expect("registered");
+    let joined = stored(&service).await;
+    assert_eq!(
+        (&joined["held"]["nodes"], &joined["held"]["nodes_told"]),
+        (&json!(3), &json!(2))
+    );
+    assert_eq!(joined["total_physical_bytes"], 0);
+    nodes.push(third);
+    cluster
+        .heartbeat("node-3", &beat(&nodes[2], holds(0, 4_096)))
+        .await
+        .expect("noted");
+    assert_eq!(stored(&service).await["total_physical_bytes"], 750);
     service.stop().await;
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cluster::{Service, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use vstack_api::WallTime;
+use vstack_api::{WallTime, metadata::Heartbeat};
 use vstack_metadata::ReaperPace;
 use vstack_types::{Clock as _, VideoId};
 
@@ -200,7 +200,7 @@ async fn what_is_sent_is_checked() {
 
 #[tokio::test]
 async fn views_are_counted_and_decide_the_mode() {
-    let service = Service::on(memory(), &["--popularity-threshold", "1"]).await;
+    let service = Service::on(memory(), &["--popularity-threshold", "1", "--cold-after", "0"]).await;
     let id = create(&service, "one").await;
     let mode = async || service.get(&format!("/redundancy/recommend/{id}")).await.1;
     let cold = mode().await;
@@ -208,6 +208,7 @@ async fn views_are_counted_and_decide_the_mode() {
         (&cold["recommended_mode"], &cold["config"]["total_shards"]),
         (&json!("erasure_coding"), &json!(5))
     );
+    assert_eq!(cold["why"], "cold");
     for _ in 0..2 {
         let (status, counted) = service.post(&format!("/video/{id}/view"), json!(null)).await;
         assert_eq!((status, &counted["status"]), (StatusCode::OK, &json!("success")));
@@ -215,7 +216,10 @@ async fn views_are_counted_and_decide_the_mode() {
     let (_, popularity) = service.get(&format!("/video/{id}/popularity")).await;
     assert_eq!(popularity, json!({ "video_id": id, "view_count": 2 }));
     let hot = mode().await;
-    assert_eq!(hot["recommended_mode"], "replication");
+    assert_eq!(
+        (&hot["recommended_mode"], &hot["why"]),
+        (&json!("replication"), &json!("hot"))
+    );
     assert_eq!(hot["config"], json!({ "mode": "replication", "replication_factor": 3 }));
     let unknown = VideoId::generate();
     for path in [
@@ -273,6 +277,76 @@ async fn a_mode_can_be_asked_for_where_there_are_nodes_for_it() {
     let (_, efficiency) = service.get("/redundancy/efficiency").await;
     assert_eq!(efficiency["mode_comparison"]["erasure_coding"]["failures_tolerated"], 1);
     assert_eq!(efficiency["efficiency"]["total_physical_bytes"], 0);
+    service.stop().await;
+}
+
+/// What is survived is said of the nodes that chunks can be put on.
+#[tokio::test]
+async fn nodes_that_can_be_given_nothing_do_not_count() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(5).await;
+    let id = create(&service, "one").await;
+    let ask = async |mode: &str| {
+        let path = format!("/redundancy/override/{id}?mode={mode}");
+        let (status, told) = service.call(Method::POST, &path, None).await;
+        let words = if status == StatusCode::OK {
+            &told["message"]
+        } else {
+            &told["detail"]
+        };
+        (status, words.as_str().expect("words").to_owned())
+    };
+    // As copies, and as shards.
+    let tolerated = async || {
+        let (_, told) = service.get("/redundancy/efficiency").await;
+        let of = |mode: &str| told["mode_comparison"][mode]["failures_tolerated"].as_u64();
+        (of("replication"), of("erasure_coding"))
+    };
+    let beats = async |n: usize, disk_usage_percent: f64| {
+        let beat = Heartbeat {
+            disk_usage_percent,
+            ..nodes[n].heartbeat(1)
+        };
+        let noted = service.cluster().heartbeat(&nodes[n].label, &beat).await;
+        assert!(noted.expect("noted").trusted);
+    };
+    assert_eq!(tolerated().await, (Some(2), Some(2)));
+    let (status, words) = ask("erasure_coding").await;
+    assert_eq!(status, StatusCode::OK);
+    let all = "get 3+2 shards, and survive the loss of 2 nodes; 5 nodes can take chunks now";
+    assert!(words.ends_with(all), "{words}");
+
+    let drained = service.call(Method::POST, "/nodes/node-5/drain", None).await;
+    assert_eq!(drained.0, StatusCode::OK);
+    beats(3, 90.0).await;
+    assert_eq!(tolerated().await, (Some(2), Some(1)));
+    let (status, words) = ask("erasure_coding").await;
+    assert_eq!(status, StatusCode::OK);
+    let some = "survive the loss of 1 node; 3 of 5 nodes can take chunks now (1 is being emptied, 1 is nearly full)";
+    assert!(words.ends_with(some), "{words}");
+
+    beats(2, 86.0).await;
+    assert_eq!(tolerated().await, (Some(1), Some(0)));
+    let (status, words) = ask("erasure_coding").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{words}");
+    let few = "2 of 5 nodes can take chunks now (1 is being emptied, 2 are nearly full)";
+    assert!(words.contains("needs 3 nodes") && words.ends_with(few), "{words}");
+    let (status, words) = ask("replication").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        words.contains("get 2 copies, and survive the loss of 1 node; "),
+        "{words}"
+    );
+
+    service.clock.advance(Duration::from_secs(20));
+    for (n, percent) in [(0, 40.0), (2, 86.0), (3, 90.0), (4, 40.0)] {
+        beats(n, percent).await;
+    }
+    assert_eq!(tolerated().await, (Some(0), Some(0)));
+    let (_, words) = ask("replication").await;
+    let one = "get 1 copy, and survive the loss of 0 nodes; 1 of 5 nodes can take chunks now (1 is being emptied, 1 is \
+               silent, 2 are nearly full)";
+    assert!(words.ends_with(one), "{words}");
     service.stop().await;
 }
 

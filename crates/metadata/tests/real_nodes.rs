@@ -189,6 +189,7 @@ async fn an_upload_completes_and_one_that_fails_leaves_nothing() {
             title: "upload".into(),
             duration_sec: 0.0,
             owner: Some(owner),
+            redundancy_mode: None,
         };
         let video = metadata.create_video(&video).await.expect("created").video_id;
         let wanted = RequestGroup {

@@ -13,6 +13,7 @@ use vstack_types::{ChunkId, Clock, Digest, NodeRef, ProcessUuid, limits::DISK_PE
 use vstack_api::ErrorCode;
 
 use crate::{
+    background::Background,
     gaps::Gaps,
     metrics::NodeMetrics,
     standing::{CurrentStanding, Standing, Verdict},
@@ -45,6 +46,8 @@ pub(crate) struct App {
     /// The disk is to give up its name: the node ends, to be started again.
     pub renews: CancellationToken,
     pub peers: NodeClient,
+    /// Where chunks are copied and coded.
+    pub background: Background,
     pub metrics: NodeMetrics,
     /// Messages its acceptor answered lately.
     pub trace: EventRing<Handled>,

@@ -8,6 +8,7 @@
 //! metadata service it registers and sends heartbeats, and serves on when that is away.
 
 mod app;
+mod background;
 mod body;
 mod cluster;
 mod consensus;

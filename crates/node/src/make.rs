@@ -3,24 +3,29 @@
 //! Everything that is stored is made of bytes that have the chunk's SHA-256. With nothing wanted the answer says that what
 //! was named gives the chunk.
 
-use axum::{body::to_bytes, extract::State, response::Response};
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::timeout;
 use vstack_api::ErrorCode;
 use vstack_client::{Made, Make, NodeClient, ShardAt, Want};
-use vstack_engine::{ItemBuilder, PutMode, Which};
+use vstack_engine::{Item, PutMode, Which};
 use vstack_erasure::{Code as _, ReedSolomon, Shape, read, remake};
-use vstack_service::{ApiError, ApiResult, ClusterCall, Path};
-use vstack_types::{ChunkId, Digest, limits::LAYOUT_NODES_MAX};
+use vstack_service::{ApiError, ApiResult, ClusterCall, Path, aside};
+use vstack_types::{ChunkId, Digest, Hashed, limits::LAYOUT_NODES_MAX};
 
 use crate::{
     app::{Shared, engine_error},
     body,
     cluster::malformed,
-    pull::{self, HOLDER_TIMEOUT, NEXT_AFTER, PULL_BYTES_MAX},
+    pull::{self, HOLDER_TIMEOUT, NAMED_MAX, NEXT_AFTER, PULL_BYTES_MAX},
     reply, sending,
 };
+
+/// Items that are wanted of a chunk at most: those of one layout.
+const WANTED_MAX: usize = LAYOUT_NODES_MAX;
 
 pub(crate) async fn make(
     State(app): State<Shared>,
@@ -35,47 +40,59 @@ pub(crate) async fn make(
     if !make.want.is_empty() {
         app.check_space()?;
     }
+    let items = app.background.run(store(Arc::clone(&app), id, make)).await?;
+    call.answer_json(&Made { items })
+}
+
+/// Makes what is wanted; gives the digests of it.
+async fn store(app: Shared, id: ChunkId, make: Make) -> ApiResult<Vec<Digest>> {
     // One place stands for the chunk, what it is gathered from, and what is made of it: at most four times as much.
     let place = body::place(&app, body::Sender::Known).await?;
     let chunk = gather(&app, &id, &make).await?;
-    let wanted = make.want.clone();
-    let of = chunk.clone();
-    let made = tokio::task::spawn_blocking(move || wanted.into_iter().map(|want| made(&of, want)).collect());
-    let made: Vec<ApiResult<Bytes>> = made.await.map_err(ApiError::internal)?;
+    let made = aside(move || {
+        let wanted = make.want.into_iter();
+        wanted
+            .map(|want| made(&chunk, want))
+            .collect::<ApiResult<Vec<Hashed>>>()
+    });
+    let made = made.await.map_err(ApiError::internal)??;
     let mut buffer = Some(place.buffer);
-    let mut items = Vec::new();
-    for bytes in made {
-        let bytes = bytes?;
+    let mut items = Vec::with_capacity(made.len());
+    for hashed in made {
         let memory = match buffer.take() {
             Some(buffer) => buffer,
             None => body::place(&app, body::Sender::Known).await?.buffer,
         };
-        let mut item = ItemBuilder::new(memory);
-        item.push(&bytes).map_err(malformed)?;
-        items.push(Digest::of(&bytes));
-        let item = item.finish();
-        app.engine
-            .put(id.clone(), item, PutMode::Item)
-            .await
-            .map_err(engine_error)?;
+        let item = Item::copied(memory, &hashed).map_err(malformed)?;
+        items.push(hashed.sha256());
+        let put = app.engine.put(id.clone(), item, PutMode::Item);
+        put.await.map_err(engine_error)?;
     }
-    call.answer_json(&Made { items })
+    Ok(items)
 }
 
 fn check(make: &Make, chunk_bytes_max: u64) -> ApiResult<()> {
     let shards = make.shards.as_ref();
     let sane = make.size > 0
         && make.size <= chunk_bytes_max
-        && make.whole.len() <= LAYOUT_NODES_MAX
-        && make.want.len() <= LAYOUT_NODES_MAX
-        && shards.is_none_or(|shards| shards.of.len() <= LAYOUT_NODES_MAX);
+        && make.whole.len() <= NAMED_MAX
+        && make.want.len() <= WANTED_MAX
+        && shards.is_none_or(|shards| shards.of.len() <= NAMED_MAX);
     if !sane {
-        return Err(malformed(
-            "a chunk has 1 byte to MAX_CHUNK_SIZE, and at most 32 holders or shards",
-        ));
+        return Err(malformed(format!(
+            "a chunk has 1 byte to MAX_CHUNK_SIZE, at most {NAMED_MAX} holders and as many shards, and at most \
+             {WANTED_MAX} items are made of it at once"
+        )));
     }
     if let Some(shards) = shards {
         shape(shards.data, shards.parity)?;
+    }
+    for want in &make.want {
+        if let Want::Shard { data, parity, index } = want
+            && usize::from(*index) >= shape(*data, *parity)?.total()
+        {
+            return Err(malformed("there is no such shard"));
+        }
     }
     Ok(())
 }
@@ -84,19 +101,23 @@ fn shape(data: u8, parity: u8) -> ApiResult<Shape> {
     Shape::new(data, parity).map_err(malformed)
 }
 
-fn made(chunk: &Bytes, want: Want) -> ApiResult<Bytes> {
+fn made(chunk: &Hashed, want: Want) -> ApiResult<Hashed> {
     match want {
         Want::Chunk => Ok(chunk.clone()),
         Want::Shard { data, parity, index } => {
             let code = ReedSolomon::new(shape(data, parity)?);
-            remake(&code, chunk, index).ok_or_else(|| malformed("there is no such shard"))
+            let shard = remake(&code, chunk.bytes(), index).ok_or_else(|| malformed("there is no such shard"))?;
+            Ok(Hashed::new(shard))
         }
     }
 }
 
 /// The chunk, verified.
-async fn gather(app: &Shared, id: &ChunkId, make: &Make) -> ApiResult<Bytes> {
-    if let Some(chunk) = own(app, id, make.sha256).await {
+async fn gather(app: &Shared, id: &ChunkId, make: &Make) -> ApiResult<Hashed> {
+    // Where only shards are named, they are to be what it is made of.
+    if make.whole.iter().any(|holder| holder.node == app.me())
+        && let Some(chunk) = own(app, id, make.sha256).await
+    {
         return Ok(chunk);
     }
     if !make.whole.is_empty() {
@@ -121,18 +142,16 @@ async fn gather(app: &Shared, id: &ChunkId, make: &Make) -> ApiResult<Bytes> {
     let size = usize::try_from(make.size).map_err(malformed)?;
     let have = gather_shards(app, id, &shards.of, code.shape(), size).await;
     let sha256 = make.sha256;
-    let chunk = tokio::task::spawn_blocking(move || read(&code, size, sha256, &have));
-    let chunk = chunk.await.map_err(ApiError::internal)?;
+    let chunk = aside(move || read(&code, size, sha256, &have)).await;
+    let chunk = chunk.map_err(ApiError::internal)?;
     chunk.map_err(|error| ApiError::new(ErrorCode::NeedBytes, error.to_string()))
 }
 
 /// An item that is here, verified; none if it is not.
-async fn own(app: &Shared, id: &ChunkId, sha256: Digest) -> Option<Bytes> {
+async fn own(app: &Shared, id: &ChunkId, sha256: Digest) -> Option<Hashed> {
     let found = app.find(id, Which::Exact(sha256)).await.ok()?;
-    let len = usize::try_from(found.size()).ok()?;
-    let (body, _) = sending::read(app, id, &found, None, app.clock.monotonic()).await.ok()?;
-    let bytes = to_bytes(body, len).await.ok()?;
-    (Digest::of(&bytes) == sha256).then_some(bytes)
+    let bytes = sending::copied(app, &found).await?;
+    Some(Hashed::new(bytes)).filter(|hashed| hashed.sha256() == sha256)
 }
 
 /// As many shards as a chunk is read from, if they can be had: those that are here first, then as many others at once as
@@ -151,7 +170,7 @@ async fn gather_shards(app: &Shared, id: &ChunkId, of: &[ShardAt], shape: Shape,
             None
         };
         match mine {
-            Some(bytes) => have.push((shard.index, bytes)),
+            Some(shard_bytes) => have.push((shard.index, shard_bytes.into_bytes())),
             None if shard.at.node == app.me() => {}
             None => elsewhere.push(shard),
         }
@@ -187,10 +206,61 @@ async fn gather_shards(app: &Shared, id: &ChunkId, of: &[ShardAt], shape: Shape,
 
 async fn ask(peers: NodeClient, shard: ShardAt, id: ChunkId, len: usize) -> Option<(u8, Bytes)> {
     match timeout(HOLDER_TIMEOUT, peers.item(&shard.at, &id, shard.sha256)).await {
-        Ok(Ok(bytes)) if bytes.len() == len => return Some((shard.index, bytes)),
+        Ok(Ok(item)) if item.bytes().len() == len => return Some((shard.index, item.into_bytes())),
         Ok(Ok(_)) => tracing::warn!(%id, from = %shard.at.url, "a shard of another size"),
         Ok(Err(error)) => tracing::info!(%id, from = %shard.at.url, %error, "a shard could not be had"),
         Err(_) => tracing::info!(%id, from = %shard.at.url, "a shard was not given in time"),
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_client::{Holder, ShardsAt};
+    use vstack_types::{Incarnation, NodeRef, NodeUuid};
+
+    use super::*;
+
+    /// Names so many of each.
+    fn naming(whole: usize, of: usize, want: usize) -> Make {
+        let node = NodeRef {
+            uuid: NodeUuid::from_bytes([255; 16]),
+            incarnation: Incarnation(u32::MAX),
+        };
+        let url = format!("http://{}:65535", "a".repeat(287));
+        let holder = Holder { node, url };
+        let shard = ShardAt {
+            index: 31,
+            sha256: Digest::of(b"a shard"),
+            at: holder.clone(),
+        };
+        let wanted = Want::Shard {
+            data: 16,
+            parity: 16,
+            index: 31,
+        };
+        Make {
+            sha256: Digest::of(b"a chunk"),
+            size: 1_000,
+            whole: vec![holder; whole],
+            shards: Some(ShardsAt {
+                data: 16,
+                parity: 16,
+                of: vec![shard; of],
+            }),
+            want: vec![wanted; want],
+        }
+    }
+
+    #[test]
+    fn what_both_halves_of_a_move_name_is_taken_and_fits_a_call() {
+        let most = naming(2 * LAYOUT_NODES_MAX, 2 * LAYOUT_NODES_MAX, LAYOUT_NODES_MAX);
+        assert!(check(&most, 1_000).is_ok());
+        let bytes = serde_json::to_vec(&most).expect("JSON").len();
+        assert!(bytes <= PULL_BYTES_MAX, "{bytes}");
+        for too_many in [naming(65, 0, 0), naming(0, 65, 0), naming(0, 0, 33)] {
+            assert!(check(&too_many, 1_000).is_err());
+        }
+        assert!(check(&most, 999).is_err());
+    }
 }

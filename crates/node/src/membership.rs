@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
-use vstack_api::metadata::{DamageTold, Heartbeat, RegisterNode};
+use vstack_api::metadata::{DamageTold, Heartbeat, HeldByNode, RegisterNode};
 use vstack_client::{ClientError, MetadataClient};
-use vstack_engine::Damaged;
+use vstack_engine::{BoxedDisk, Damaged, Reader};
 use vstack_service::VERSION;
 use vstack_types::ambient;
 
@@ -125,12 +125,28 @@ impl Damages {
     }
 }
 
-fn heartbeat(app: &App, damage: Option<DamageTold>) -> Heartbeat {
+/// What the disk holds. What cannot be seen now is told later.
+async fn held(app: &App) -> Option<HeldByNode> {
+    let look = |reader: &Reader<BoxedDisk>| {
+        let space = reader.space()?;
+        Ok::<_, std::io::Error>(HeldByNode {
+            item_bytes: reader.stats().chunk_bytes,
+            allocated_bytes: space.iter().map(|one| one.allocated).sum(),
+        })
+    };
+    let looked = app.engine.look_aside(look).await.flatten();
+    looked
+        .inspect_err(|error| tracing::warn!(%error, "what superblocks take cannot be seen now"))
+        .ok()
+}
+
+fn heartbeat(app: &App, held: Option<HeldByNode>, damage: Option<DamageTold>) -> Heartbeat {
     let reader = app.engine.reader();
     Heartbeat {
         disk_usage_percent: app.disk_percent(),
         disk_free_bytes: app.disk_free_bytes(),
         chunk_count: reader.stats().chunk_count,
+        held,
         log_seq: reader.log_seq(),
         disk_uuid: Some(app.me().uuid),
         process: Some(app.process),
@@ -254,7 +270,7 @@ async fn beat(app: &App, metadata: &MetadataClient, interval: Duration, patience
     let mut damages = Damages::default();
     loop {
         tokio::time::sleep(interval).await;
-        let beat = heartbeat(app, damages.next(app).await);
+        let beat = heartbeat(app, held(app).await, damages.next(app).await);
         match metadata.heartbeat(&app.label, &beat).await {
             Ok(ack) if patience.ends(ack.trusted) => return,
             Ok(_) => {

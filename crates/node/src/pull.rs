@@ -1,15 +1,14 @@
 //! `POST /paxos/{id}/pull`: fetches an item from whoever has it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, http::StatusCode, response::Response};
-use bytes::Bytes;
 use tokio::{task::JoinSet, time::timeout};
 use vstack_api::ErrorCode;
 use vstack_client::{Holder, NodeClient, Pull};
-use vstack_engine::{ItemBuilder, PutMode, PutOutcome};
+use vstack_engine::{Item, PutMode, PutOutcome};
 use vstack_service::{ApiError, ApiResult, ClusterCall, Path};
-use vstack_types::{ChunkId, limits::LAYOUT_NODES_MAX};
+use vstack_types::{ChunkId, Hashed, limits::LAYOUT_NODES_MAX};
 
 use crate::{
     app::{App, Shared, engine_error},
@@ -25,7 +24,10 @@ pub(crate) const NEXT_AFTER: Duration = Duration::from_secs(4);
 /// And by then it is given up.
 pub(crate) const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A list of at most 32 holders with their URLs.
+/// Holders, or shards, that are named at most: those of both halves of a move.
+pub(crate) const NAMED_MAX: usize = 2 * LAYOUT_NODES_MAX;
+
+/// As many shards of a chunk and as many who have all of it, with URLs as long as the metadata service takes them.
 pub(crate) const PULL_BYTES_MAX: usize = 64 * 1024;
 
 pub(crate) async fn pull(
@@ -37,10 +39,10 @@ pub(crate) async fn pull(
     if call.call.node != app.me_text {
         return Err(reply::wrong_node(&app));
     }
-    if pull.from.len() > LAYOUT_NODES_MAX || pull.size == 0 || pull.size > app.chunk_bytes_max as u64 {
-        return Err(malformed(
-            "an item has 1 byte to MAX_CHUNK_SIZE, and at most 32 holders",
-        ));
+    if pull.from.len() > NAMED_MAX || pull.size == 0 || pull.size > app.chunk_bytes_max as u64 {
+        return Err(malformed(format!(
+            "an item has 1 byte to MAX_CHUNK_SIZE, and at most {NAMED_MAX} holders"
+        )));
     }
     let signed = |status| call.call.answer(status, &app.me_text, Vec::new());
     if app.has_items(&id, vec![pull.sha256]).await? {
@@ -50,20 +52,23 @@ pub(crate) async fn pull(
         return Ok(signed(StatusCode::CREATED));
     }
     app.check_space()?;
-    let mut item = ItemBuilder::new(body::place(&app, body::Sender::Known).await?.buffer);
-    let bytes = fetch(&app, &id, &pull).await?;
-    // Where the disk takes it from.
-    item.push(&bytes).map_err(malformed)?;
-    drop(bytes);
-    let item = item.finish();
+    let status = app.background.run(store(Arc::clone(&app), id, pull)).await?;
+    Ok(signed(status))
+}
+
+async fn store(app: Shared, id: ChunkId, pull: Pull) -> ApiResult<StatusCode> {
+    let place = body::place(&app, body::Sender::Known).await?;
+    let fetched = fetch(&app, &id, &pull).await?;
+    let item = Item::copied(place.buffer, &fetched).map_err(malformed)?;
+    drop(fetched);
     match app.engine.put(id, item, PutMode::Item).await.map_err(engine_error)? {
-        PutOutcome::AlreadyThere { .. } => Ok(signed(StatusCode::OK)),
-        _ => Ok(signed(StatusCode::CREATED)),
+        PutOutcome::AlreadyThere { .. } => Ok(StatusCode::OK),
+        _ => Ok(StatusCode::CREATED),
     }
 }
 
 /// Asks one holder after the other. At most three at a time: each is given up before a fourth is due.
-pub(crate) async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Bytes> {
+pub(crate) async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Hashed> {
     let mut holders = pull.from.iter().filter(|holder| holder.node != app.me());
     let mut asked = JoinSet::new();
     loop {
@@ -85,11 +90,11 @@ pub(crate) async fn fetch(app: &App, id: &ChunkId, pull: &Pull) -> ApiResult<Byt
     ))
 }
 
-async fn ask(peers: NodeClient, holder: Holder, id: ChunkId, pull: Pull) -> Option<Bytes> {
+async fn ask(peers: NodeClient, holder: Holder, id: ChunkId, pull: Pull) -> Option<Hashed> {
     match timeout(HOLDER_TIMEOUT, peers.item(&holder, &id, pull.sha256)).await {
-        Ok(Ok(bytes)) if bytes.len() as u64 == pull.size => return Some(bytes),
-        Ok(Ok(bytes)) => {
-            tracing::warn!(%id, from = %holder.url, len = bytes.len(), size = pull.size, "an item of another size");
+        Ok(Ok(item)) if item.bytes().len() as u64 == pull.size => return Some(item),
+        Ok(Ok(item)) => {
+            tracing::warn!(%id, from = %holder.url, len = item.bytes().len(), size = pull.size, "an item of another size");
         }
         Ok(Err(error)) => tracing::info!(%id, from = %holder.url, %error, "an item could not be pulled"),
         Err(_) => tracing::info!(%id, from = %holder.url, "an item was not given in time"),

@@ -21,6 +21,7 @@ use vstack_types::{Clock, NodeRef, NodeUuid, ProcessUuid, SystemClock};
 use crate::{
     Settings,
     app::App,
+    background::Background,
     body,
     gaps::Gaps,
     housekeeping,
@@ -385,6 +386,7 @@ impl OpenNode {
             standing: CurrentStanding::new(standing),
             renews: CancellationToken::new(),
             peers: NodeClient::new(http.clone()),
+            background: Background::new(),
             metrics: NodeMetrics::default(),
             trace,
         });

@@ -11,6 +11,7 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use axum::body::{Body, Bytes};
+use bytes::BytesMut;
 use futures_util::stream;
 use tokio::time::timeout;
 use vstack_api::ErrorCode;
@@ -99,6 +100,33 @@ pub(crate) async fn read(
         }
     });
     Ok((Body::from_stream(pieces), len))
+}
+
+/// All of a chunk in memory of its own, for who looks at it here: what is in the page cache is for sockets alone, as whoever
+/// looks at a byte there that the medium fails to give is killed.
+pub(crate) async fn copied(app: &App, found: &Found) -> Option<Bytes> {
+    let read = read_through(app, found).await;
+    if let Err(error) = &read {
+        not_to_its_end(app, found, error).await;
+    }
+    read.ok()
+}
+
+async fn read_through(app: &App, found: &Found) -> Result<Bytes, SendError> {
+    let mut rest = 0..found.size();
+    let mut copied = BytesMut::with_capacity(usize::try_from(found.size()).unwrap_or_default());
+    let buffer = Memory::of(&app.sending).take().await?;
+    let first = piece(&rest);
+    rest.start = first.end;
+    let (mut pieces, mut buffer) = app.engine.read_pieces(found, first, buffer).await?;
+    copied.extend_from_slice(buffer.bytes());
+    while !rest.is_empty() {
+        let next = piece(&rest);
+        rest.start = next.end;
+        buffer = pieces.read(buffer, next).await?;
+        copied.extend_from_slice(buffer.bytes());
+    }
+    Ok(copied.freeze())
 }
 
 /// Says so, and writes down what is damaged.

@@ -125,6 +125,10 @@ async fn it_registers_until_it_is_heard_and_again_when_it_is_forgotten() {
                 assert_eq!((id.as_str(), beat.chunk_count), ("n7", 1));
                 assert_eq!((beat.disk_uuid, beat.process), (Some(node.me.uuid), process));
                 assert!(beat.log_seq >= 2 && beat.disk_usage_percent > 0.0);
+                // The byte that it has, and the file that this is in.
+                let held = beat.held.expect("it says what it holds");
+                assert_eq!(held.item_bytes, 1);
+                assert!(held.allocated_bytes >= 4_096, "{held:?}");
             }
         }
     }

@@ -86,7 +86,11 @@ async fn other_bytes_of_the_right_size_are_not_taken() {
     let unaware = Unaware::giving(other.clone());
     let other_holder = unaware.serve().await;
     let given = peers().item(&other_holder, &id("c"), Digest::of(&other)).await;
-    assert_eq!(given.unwrap(), other, "nothing is wrong with its answers but the bytes");
+    assert_eq!(
+        given.unwrap().into_bytes(),
+        other,
+        "nothing is wrong with its answers but the bytes"
+    );
 
     let refused = pull(&to, &body, std::slice::from_ref(&other_holder)).await;
     assert_eq!(

@@ -5,11 +5,14 @@
 
 mod support;
 
+use std::{sync::Arc, time::Duration};
+
 use support::*;
 use vstack_api::ErrorCode;
-use vstack_client::{ClientError, Holder, Made, Make, ShardAt, ShardsAt, Want};
+use vstack_chunkpaxos::{Layout, Placement, Shard};
+use vstack_client::{ClientError, Holder, Made, Make, NodeUrls, ShardAt, ShardsAt, Want};
 use vstack_erasure::{ReedSolomon, Shape, encode};
-use vstack_types::Digest;
+use vstack_types::{Digest, NodeRef};
 
 const DATA: u8 = 3;
 const PARITY: u8 = 2;
@@ -46,6 +49,26 @@ fn code_of(refused: &Result<Made, ClientError>) -> Option<ErrorCode> {
     refused.as_ref().err().and_then(ClientError::code)
 }
 
+/// A disk in memory knows of no page cache, so that every piece is read into memory of the node.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_chunk_of_many_pieces_that_is_in_no_cache_shards_are_made_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let parts = Parts {
+        disk: BoxedDisk::new(MemDisk::default()),
+        runs: Runs::OnAThread,
+        clock: Arc::new(SystemClock::start()),
+        http: HttpClient::new(Some(SECRET.parse().unwrap()), Timeouts::default()).unwrap(),
+    };
+    let node = OpenNode::open(parts, settings(directory.path(), &[])).await.unwrap();
+    let node = TestNode::serving_on(node).await;
+    let body = bytes(2 << 20);
+    assert_eq!(node.put("/chunk/c", &body).await.status(), 201);
+    let make = make(&body, &[node.holder()], None, &[shard(4)]);
+    let made = tokio::time::timeout(Duration::from_secs(20), at(&node, &make)).await;
+    assert_eq!(made.expect("it ends").unwrap().items.len(), 1);
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_are_made_of_a_chunk_and_a_chunk_of_any_few() {
     let directories: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
@@ -60,9 +83,12 @@ async fn shards_are_made_of_a_chunk_and_a_chunk_of_any_few() {
     let digests: Vec<Digest> = shards.iter().map(|shard| Digest::of(shard)).collect();
 
     // Two on one node, of a copy that is there; and where the chunk is not.
-    let of_own = at(&nodes[0], &make(&body, &[], None, &[shard(0), shard(4)]))
-        .await
-        .unwrap();
+    let of_own = at(
+        &nodes[0],
+        &make(&body, &[nodes[0].holder()], None, &[shard(0), shard(4)]),
+    )
+    .await
+    .unwrap();
     assert_eq!(of_own.items, [digests[0], digests[4]]);
     let whole = [nodes[0].holder()];
     for (node, index) in [(1, 1), (2, 2), (3, 3)] {
@@ -71,7 +97,7 @@ async fn shards_are_made_of_a_chunk_and_a_chunk_of_any_few() {
             .unwrap();
         assert_eq!(made.items, [digests[usize::from(index)]]);
         let item = peers().item(&nodes[node].holder(), &id("c"), made.items[0]).await;
-        assert_eq!(item.unwrap(), shards[usize::from(index)]);
+        assert_eq!(item.unwrap().into_bytes(), shards[usize::from(index)]);
     }
 
     let place = |node: usize, index: u8| ShardAt {
@@ -88,7 +114,7 @@ async fn shards_are_made_of_a_chunk_and_a_chunk_of_any_few() {
         .unwrap();
     assert_eq!(made.items, [Digest::of(&body)]);
     let item = peers().item(&nodes[3].holder(), &id("c"), Digest::of(&body)).await;
-    assert_eq!(item.unwrap(), body);
+    assert_eq!(item.unwrap().into_bytes(), body);
 
     // A shard that was lost, of the three that are left; and nothing wanted but to know.
     let left = vec![place(2, 2), place(3, 3), place(0, 4)];
@@ -127,4 +153,68 @@ async fn shards_are_made_of_a_chunk_and_a_chunk_of_any_few() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_is_made_while_thirty_two_are_moved() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let from = TestNode::start(settings(one.path(), &[])).await;
+    let to = TestNode::start(settings(two.path(), &[])).await;
+    let body = bytes(100_001);
+    assert_eq!(from.put("/chunk/c", &body).await.status(), 201);
+    let every = |index| Want::Shard {
+        data: 16,
+        parity: 16,
+        index,
+    };
+    let all: Vec<Want> = (0..32).map(every).collect();
+    let made = at(&from, &make(&body, &[from.holder()], None, &all)).await.unwrap();
+    assert_eq!(made.items.len(), 32);
+    // All of them are to be at the other node, which has none yet.
+    let coded = |node: NodeRef| Layout::Coded {
+        data: 16,
+        parity: 16,
+        shards: (0..)
+            .zip(&made.items)
+            .map(|(index, sha256)| Shard {
+                index,
+                node,
+                sha256: *sha256,
+            })
+            .collect(),
+    };
+    let joint = Placement {
+        version: 2,
+        size: body.len() as u64,
+        sha256: Digest::of(&body),
+        layout: coded(to.me),
+        prev: Some(coded(from.me)),
+        back: false,
+    };
+    assert_eq!(joint.check(), Ok(()));
+    let urls: NodeUrls = [&from, &to]
+        .map(|node| (node.me.uuid, node.url.clone()))
+        .into_iter()
+        .collect();
+    let shard = made.items[5];
+    let wanted = Make::of(&joint, &urls, to.me, shard).unwrap();
+    let named = wanted.shards.as_ref().map(|shards| shards.of.len());
+    assert_eq!((named, &wanted.want), (Some(63), &vec![every(5)]));
+    assert_eq!(at(&to, &wanted).await.unwrap().items, [shard]);
+    // Whoever has all of it, before and after: the copies of a move are as many.
+    let holders = vec![from.holder(); 64];
+    let pulled = peers()
+        .pull(&to.holder(), &id("c"), Digest::of(&body), body.len() as u64, &holders)
+        .await;
+    assert!(pulled.is_ok(), "{pulled:?}");
+    let holders = vec![from.holder(); 65];
+    let refused = peers()
+        .pull(&to.holder(), &id("d"), Digest::of(b"d"), 1, &holders)
+        .await;
+    assert_eq!(
+        refused.err().as_ref().and_then(ClientError::code),
+        Some(ErrorCode::Malformed)
+    );
+    from.stop().await;
+    to.stop().await;
 }

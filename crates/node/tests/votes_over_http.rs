@@ -304,7 +304,10 @@ async fn an_item_is_pulled_from_whoever_has_it() {
         .put_item(&holders[1], &id("c"), sha256, body.clone().into())
         .await
         .unwrap();
-    assert_eq!(peers.item(&holders[1], &id("c"), sha256).await.unwrap(), body);
+    assert_eq!(
+        peers.item(&holders[1], &id("c"), sha256).await.unwrap().into_bytes(),
+        body
+    );
     // The first named has nothing, the second does.
     peers
         .pull(

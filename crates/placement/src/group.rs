@@ -169,8 +169,8 @@ pub fn choose_group(candidates: &[Candidate], request: GroupRequest<'_>) -> Resu
     }
 }
 
-/// The trusted candidates, each disk once in its latest life, highest draw first.
-pub(crate) fn ranked(candidates: &[Candidate], video: VideoId) -> Vec<&Candidate> {
+/// The trusted candidates, each disk once in its latest life.
+pub(crate) fn latest(candidates: &[Candidate]) -> Vec<&Candidate> {
     let mut by_disk = BTreeMap::<NodeUuid, &Candidate>::new();
     for candidate in candidates.iter().filter(|candidate| candidate.trusted) {
         let latest = by_disk.entry(candidate.node.uuid).or_insert(candidate);
@@ -178,7 +178,12 @@ pub(crate) fn ranked(candidates: &[Candidate], video: VideoId) -> Vec<&Candidate
             *latest = candidate;
         }
     }
-    let known: Vec<&Candidate> = by_disk.into_values().collect();
+    by_disk.into_values().collect()
+}
+
+/// The same, highest draw first.
+pub(crate) fn ranked(candidates: &[Candidate], video: VideoId) -> Vec<&Candidate> {
+    let known = latest(candidates);
     let weights = Candidate::weights(&known);
     let mut drawn: Vec<_> = known
         .into_iter()

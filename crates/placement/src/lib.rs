@@ -8,7 +8,9 @@ mod group;
 mod members;
 mod rendezvous;
 mod shards;
+mod takers;
 
 pub use group::{Candidate, GroupRequest, Liveness, NoMajority, choose_group};
 pub use members::{MembersRequest, choose_members};
 pub use shards::{ShardsRequest, TooFewNodes, choose_shards, losses_survivable, losses_survived};
+pub use takers::{Obstacle, Takers};

@@ -1,7 +1,7 @@
 //! Choosing where the copies of a chunk are to be, given where they are: for repair, for nodes that leave, and for
 //! chunks that were written when there were fewer nodes.
 
-use vstack_types::{NodeRef, VideoId, limits::DISK_PERCENT_WARNING};
+use vstack_types::{NodeRef, VideoId};
 
 use crate::group::{Candidate, Liveness, ZoneSpread, ranked};
 
@@ -48,9 +48,7 @@ pub fn choose_members(candidates: &[Candidate], request: MembersRequest<'_>) -> 
         .filter_map(known)
         .for_each(|candidate| spread.note(candidate));
     let room = |candidate: &&Candidate| {
-        candidate.liveness == Liveness::Healthy
-            && !candidate.leaving
-            && candidate.disk_percent < DISK_PERCENT_WARNING
+        candidate.obstacle().is_none()
             && !is_gone(&candidate.node)
             && !request.current.iter().any(|node| node.uuid == candidate.node.uuid)
     };

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use vstack_types::{NodeRef, VideoId, limits::DISK_PERCENT_WARNING};
+use vstack_types::{NodeRef, VideoId};
 
-use crate::group::{Candidate, Liveness, ranked};
+use crate::{
+    group::{Candidate, ranked},
+    takers::Takers,
+};
 
 /// What shards are to be placed.
 #[derive(Debug, Clone, Copy)]
@@ -23,29 +26,30 @@ pub struct ShardsRequest<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{data}+{parity} shards are to survive the loss of any node, which takes {needed} nodes that are up, stay, and have \
-     room; there are {nodes}"
+     room; {takers}"
 )]
 pub struct TooFewNodes {
     /// Shards that are needed to read.
     pub data: usize,
     /// Shards beyond those.
     pub parity: usize,
-    /// Nodes that may be given shards.
-    pub nodes: usize,
-    /// So many would do.
+    /// So many nodes would do.
     pub needed: usize,
+    /// Who may be given shards.
+    pub takers: Takers,
 }
 
-/// How many nodes may be lost, whichever they are, and the rest still gives the chunk: with shards on `nodes`, each named
-/// once for each of its shards, of which `data` are needed. Computed from where shards are, never assumed.
-pub fn losses_survived(nodes: &[NodeRef], data: usize) -> usize {
-    let mut held = BTreeMap::<NodeRef, usize>::new();
-    for node in nodes {
-        *held.entry(*node).or_default() += 1;
+/// How many nodes may be lost, whichever they are, and the rest still gives the chunk: with shards at `places`, each named
+/// once for each of its shards, of which `data` are needed. Computed from where shards are, never assumed. Of zones, where
+/// the places are those.
+pub fn losses_survived<P: Ord>(places: &[P], data: usize) -> usize {
+    let mut held = BTreeMap::<&P, usize>::new();
+    for place in places {
+        *held.entry(place).or_default() += 1;
     }
     let mut held: Vec<usize> = held.into_values().collect();
     held.sort_unstable();
-    let mut left = nodes.len();
+    let mut left = places.len();
     let mut survived = 0;
     while let Some(fullest) = held.pop() {
         left -= fullest;
@@ -74,10 +78,12 @@ pub fn losses_survivable(nodes: usize, data: usize, shards: usize) -> usize {
 
 /// Where each shard is to be, by its index: the same as now when nothing can be made better.
 ///
-/// - A shard stays where it is, unless its node is gone or leaves, or has more of them than it has to.
+/// - A shard stays where it is, unless its node is gone or leaves, or has more of them than it has to; or others could have
+///   some of them, and the chunk would survive more losses.
 /// - Others go to healthy nodes with room, no more to one than there have to be; to the zone with fewest shards, and there
 ///   by the video's draw. A nearly full disk is given nothing.
-/// - A shard whose node is gone or leaves stays where nobody can stand in.
+/// - A shard whose node is gone or leaves stays where nobody can stand in; and so do all where the chunk would not survive
+///   the loss of any node.
 ///
 /// # Errors
 /// When shards that are not made yet would not survive the loss of a node.
@@ -85,54 +91,99 @@ pub fn choose_shards(candidates: &[Candidate], request: ShardsRequest<'_>) -> Re
     let ranked = ranked(candidates, request.video);
     let known = |node: NodeRef| ranked.iter().copied().find(|candidate| candidate.node == node);
     let stays = |node: &NodeRef| known(*node).is_some_and(|known| !known.leaving) && !request.gone.contains(node);
-    let takes = |candidate: &&Candidate| {
-        candidate.liveness == Liveness::Healthy
-            && !candidate.leaving
-            && candidate.disk_percent < DISK_PERCENT_WARNING
-            && !request.gone.contains(&candidate.node)
-    };
+    let takes = |candidate: &&Candidate| candidate.obstacle().is_none() && !request.gone.contains(&candidate.node);
     let pool: Vec<&Candidate> = ranked.iter().copied().filter(takes).collect();
     let mut there: Vec<NodeRef> = request.current.iter().flatten().copied().filter(stays).collect();
     there.extend(pool.iter().map(|candidate| candidate.node));
     there.sort_unstable();
     there.dedup();
     let shards = request.current.len();
-    let most = shards.div_ceil(there.len().max(1));
+    let nodes = there.len().max(1);
+    let most = Share::AtMost(shards.div_ceil(nodes));
 
-    let mut held = Held::default();
-    let mut chosen: Vec<Option<NodeRef>> = Vec::with_capacity(shards);
-    for current in request.current {
-        let stays = current.filter(stays).filter(|node| held.on(*node) < most);
-        if let Some(node) = stays {
-            held.note(node, known(node));
+    let placed = |share: Share| -> Vec<NodeRef> {
+        let mut held = Held::default();
+        let mut chosen: Vec<Option<NodeRef>> = Vec::with_capacity(shards);
+        for current in request.current {
+            let stays = current.filter(stays).filter(|node| share.allows(&held, *node));
+            if let Some(node) = stays {
+                held.note(node, known(node));
+            }
+            chosen.push(stays);
         }
-        chosen.push(stays);
+        for (place, current) in chosen.iter_mut().zip(request.current) {
+            if place.is_some() {
+                continue;
+            }
+            // The first of equals: the pool is in rank order.
+            let best = |share: Share| {
+                let free = pool.iter().filter(|candidate| share.allows(&held, candidate.node));
+                free.min_by_key(|candidate| (held.in_zone(candidate), held.on(candidate.node)))
+            };
+            // Who stays may take nothing more, and leave others more than an even share.
+            let best = best(share).or_else(|| best(most));
+            let node = best.map(|candidate| candidate.node).or(*current);
+            if let Some(node) = node {
+                held.note(node, known(node));
+            }
+            *place = node;
+        }
+        chosen.into_iter().flatten().collect()
+    };
+    let mut chosen = placed(most);
+    let survived = losses_survived(&chosen, request.data);
+    if survived < losses_survivable(nodes, request.data, shards) {
+        // For the sake of zones, or because they were there, some nodes have as many as any has to, and others have none.
+        let even = placed(Share::Even {
+            fair: shards / nodes,
+            fuller: shards % nodes,
+        });
+        if losses_survived(&even, request.data) > survived {
+            chosen = even;
+        }
     }
-    for (index, place) in chosen.iter_mut().enumerate() {
-        if place.is_some() {
-            continue;
-        }
-        let free = pool.iter().filter(|candidate| held.on(candidate.node) < most);
-        // The first of equals: the pool is in rank order.
-        let best = free.min_by_key(|candidate| (held.in_zone(candidate), held.on(candidate.node)));
-        let node = best.map(|candidate| candidate.node).or(request.current[index]);
-        if let Some(node) = node {
-            held.note(node, known(node));
-        }
-        *place = node;
+    // A move to where no node may be lost could not be ended, nor would it make anything better.
+    let is_of_no_use = chosen.len() < shards || losses_survived(&chosen, request.data) == 0;
+    let current: Vec<NodeRef> = request.current.iter().flatten().copied().collect();
+    if is_of_no_use && current.len() == shards {
+        return Ok(current);
     }
-    let placed: Vec<NodeRef> = chosen.iter().flatten().copied().collect();
-    let is_new = request.current.iter().any(Option::is_none);
-    if placed.len() < shards || (is_new && losses_survived(&placed, request.data) == 0) {
+    if is_of_no_use {
         let enough = |nodes: &usize| losses_survivable(*nodes, request.data, shards) > 0;
         return Err(TooFewNodes {
             data: request.data,
             parity: shards.saturating_sub(request.data),
-            nodes: pool.len(),
             needed: (1..=shards).find(enough).unwrap_or(shards),
+            takers: Takers::of(candidates, request.gone),
         });
     }
-    Ok(placed)
+    Ok(chosen)
+}
+
+/// How many shards of a chunk a node may have.
+#[derive(Debug, Clone, Copy)]
+enum Share {
+    /// No more than some node has to.
+    AtMost(usize),
+    /// All have as nearly the same as can be.
+    Even {
+        /// Each.
+        fair: usize,
+        /// So many of them have one more.
+        fuller: usize,
+    },
+}
+
+impl Share {
+    /// Whether `node` may have one more.
+    fn allows(self, held: &Held<'_>, node: NodeRef) -> bool {
+        match self {
+            Self::AtMost(most) => held.on(node) < most,
+            Self::Even { fair, fuller } => {
+                held.on(node) < fair || (held.on(node) == fair && held.with_more_than(fair) < fuller)
+            }
+        }
+    }
 }
 
 /// How many shards nodes and zones have so far.
@@ -154,6 +205,10 @@ impl<'a> Held<'a> {
         self.on.get(&node).copied().unwrap_or_default()
     }
 
+    fn with_more_than(&self, shards: usize) -> usize {
+        self.on.values().filter(|held| **held > shards).count()
+    }
+
     fn in_zone(&self, candidate: &Candidate) -> usize {
         self.in_zone.get(candidate.zone.as_str()).copied().unwrap_or_default()
     }
@@ -162,9 +217,10 @@ impl<'a> Held<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use vstack_types::NodeUuid;
+    use vstack_types::{NodeUuid, limits::DISK_PERCENT_WARNING};
 
     use super::*;
+    use crate::group::Liveness;
 
     fn node(n: u8) -> NodeRef {
         NodeRef::first(NodeUuid::from_bytes([n; 16]))
@@ -208,8 +264,12 @@ mod tests {
         let three = on(3).unwrap();
         assert_eq!(losses_survived(&three, 3), 1, "2+2+1: {three:?}");
         let refused = on(2).unwrap_err();
-        assert_eq!((refused.nodes, refused.needed), (2, 3));
-        assert!(refused.to_string().contains("3+2"), "{refused}");
+        assert_eq!((refused.takers.able, refused.needed), (2, 3));
+        let said = refused.to_string();
+        assert!(
+            said.contains("3+2") && said.ends_with("2 nodes can take chunks now"),
+            "{said}"
+        );
         assert!(on(0).is_err());
     }
 
@@ -244,6 +304,29 @@ mod tests {
     }
 
     #[test]
+    fn what_doubled_up_parts_where_it_survives_more_though_no_node_has_more_than_some_have_to() {
+        let current = [1, 1, 2, 2, 3, 3].map(Some);
+        let on = |count| choose(&candidates(count), &current, &[]).unwrap();
+        assert_eq!(
+            on(4),
+            [1, 1, 2, 2, 3, 3].map(node),
+            "two, two, one and one survive no more"
+        );
+        let five = on(5);
+        assert_eq!(losses_survived(&five, 3), 2, "{five:?}");
+        assert_eq!([five[0], five[2]], [1, 2].map(node));
+        // It is left so.
+        let kept: Vec<_> = five.iter().copied().map(Some).collect();
+        let request = ShardsRequest {
+            video: VideoId::from_bytes([7; 16]),
+            data: 3,
+            current: &kept,
+            gone: &[],
+        };
+        assert_eq!(choose_shards(&candidates(5), request).unwrap(), five);
+    }
+
+    #[test]
     fn zones_have_as_even_a_share_as_can_be() {
         let mut nodes = candidates(6);
         for (candidate, zone) in nodes.iter_mut().zip(["a", "a", "a", "a", "b", "c"]) {
@@ -268,6 +351,8 @@ mod tests {
             }).collect();
             let Ok(chosen) = choose(&nodes, &current, &[]) else { return Ok(()) };
             prop_assert_eq!(chosen.len(), 5);
+            let stays = current.iter().map(|place| place.map(node)).collect::<Option<Vec<_>>>() == Some(chosen.clone());
+            prop_assert!(stays || losses_survived(&chosen, 3) > 0, "{:?}", chosen);
             for (index, place) in chosen.iter().enumerate() {
                 if current[index].map(node) == Some(*place) {
                     continue;

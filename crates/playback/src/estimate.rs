@@ -104,6 +104,20 @@ impl Rate {
         }
     }
 
+    /// A transfer of `bytes` bytes was not over after so long: the rate is no higher than if it had ended now. Others that
+    /// ran beside it may have had as much each.
+    pub(crate) fn no_more_than(&mut self, now: Monotonic, bytes: u64, after: Duration) {
+        let at_once = f64::from(self.running.max(1));
+        let most = at_once * bytes as f64 * 8.0 / 1e6 / after.as_secs_f64().max(1e-4);
+        if self.mbps().is_some_and(|believed| believed > most) {
+            self.fast.add(most, RATE_WEIGHT_FAST);
+            self.slow.add(most, RATE_WEIGHT_SLOW);
+            self.sampled_at = Some(now);
+            self.sampled_while_busy = true;
+            self.restart(now);
+        }
+    }
+
     pub(crate) fn running(&self) -> u32 {
         self.running
     }
@@ -160,6 +174,31 @@ mod tests {
 
     fn at(ms: u64) -> Monotonic {
         Monotonic::from_start(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_transfer_that_is_overtaken_lowers_the_rate_that_is_believed_and_never_raises_it() {
+        let mut rate = Rate::default();
+        rate.begin(at(0));
+        rate.no_more_than(at(10), 1_000_000, Duration::from_millis(10));
+        assert_eq!(rate.mbps(), None, "what is no rate yet is none by that");
+        rate.progress(at(100), 1_000_000);
+        rate.end(at(100));
+        assert!((rate.mbps().unwrap() - 80.0).abs() < 1e-9);
+        // It was asked for just now: it may be as fast as it was.
+        rate.begin(at(1_000));
+        rate.no_more_than(at(1_010), 1_000_000, Duration::from_millis(10));
+        assert!((rate.mbps().unwrap() - 80.0).abs() < 1e-9);
+        // 8 Mbit were not here after 0.4 s: 20 Mbit/s at most, the fast mean of which and of 80 is 50.
+        rate.no_more_than(at(1_400), 1_000_000, Duration::from_millis(400));
+        assert!((rate.mbps().unwrap() - 50.0).abs() < 1e-9);
+        rate.end(at(1_400));
+        assert!((rate.mbps().unwrap() - 50.0).abs() < 1e-9, "it counts once");
+        // Two side by side may have had as much each.
+        rate.begin(at(2_000));
+        rate.begin(at(2_000));
+        rate.no_more_than(at(2_320), 1_000_000, Duration::from_millis(320));
+        assert!((rate.mbps().unwrap() - 50.0).abs() < 1e-9);
     }
 
     #[test]

@@ -193,6 +193,13 @@ impl Monitor {
         }
     }
 
+    /// A transfer of `bytes` bytes that began so long ago is overtaken by others.
+    pub(crate) fn overtaken(&mut self, now: Monotonic, url: &NodeUrl, bytes: u64, after: Duration) {
+        if let Some(node) = self.nodes.get_mut(url) {
+            node.rate.no_more_than(now, bytes, after);
+        }
+    }
+
     pub(crate) fn transfer_ended(&mut self, now: Monotonic, url: &NodeUrl, outcome: Outcome, rng: &mut StdRng) {
         let settings = self.settings;
         let Some(node) = self.nodes.get_mut(url) else { return };

@@ -1,7 +1,7 @@
 //! Which piece of a video is fetched next, and which may be handed to the sink.
 //!
 //! Earliest first; few at a time until playback starts, because transfers side by side on one access link only delay
-//! the first chunk. Invariants: a piece has at most one transfer; pieces are delivered in order, each once; no piece
+//! the first chunk. Invariants: a piece has at most one transfer, one in shards one for each that is needed and one more; pieces are delivered in order, each once; no piece
 //! further than `pieces_ahead_max` past what the sink took is fetched.
 
 use std::{fmt, time::Duration};
@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 use vstack_api::web::BufferState;
 use vstack_types::{Monotonic, VideoId};
 
-use crate::{Attempts, Buffer, Explore, NodeUrl, Speed, TransferId, settings::SchedulerSettings};
+use crate::{Buffer, Explore, Gathering, Holders, OneMore, Speed, TransferId, settings::SchedulerSettings};
 
 /// A piece of a video, in playing order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +35,7 @@ pub struct PlanPiece {
     /// Its size.
     pub bytes: u64,
     /// Who holds it.
-    pub replicas: Vec<NodeUrl>,
+    pub holders: Holders,
     /// Index of its segment.
     pub segment: u32,
     /// How long it plays; zero for the init segment.
@@ -53,19 +53,19 @@ pub struct Plan {
     pub chunks: Vec<PlanPiece>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Waiting,
-    Running(TransferId),
-    Here,
-}
-
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
     pub(crate) bytes: u64,
-    pub(crate) replicas: Vec<NodeUrl>,
-    pub(crate) attempts: Attempts,
-    state: State,
+    pub(crate) gathering: Gathering,
+    is_here: bool,
+}
+
+/// A piece of which something is to be fetched now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Next {
+    pub(crate) index: usize,
+    /// What may be risked for it.
+    pub(crate) explore: Explore,
 }
 
 #[derive(Debug, Clone)]
@@ -93,9 +93,8 @@ impl Scheduler {
             .count();
         let piece = |piece: PlanPiece| Piece {
             bytes: piece.bytes,
-            replicas: piece.replicas,
-            attempts: Attempts::default(),
-            state: State::Waiting,
+            gathering: Gathering::new(piece.holders),
+            is_here: false,
         };
         Self {
             settings,
@@ -124,71 +123,76 @@ impl Scheduler {
         &self.pieces[index]
     }
 
-    pub(crate) fn replace_replicas(&mut self, id: PieceId, replicas: Vec<NodeUrl>) {
+    /// Others hold a piece by now; gives what is to be given up of it.
+    pub(crate) fn replace_holders(&mut self, id: PieceId, holders: Holders) -> Vec<TransferId> {
         let index = match id {
             PieceId::Init if self.has_init => 0,
-            PieceId::Init => return,
+            PieceId::Init => return Vec::new(),
             PieceId::Chunk(chunk) => chunk as usize + usize::from(self.has_init),
         };
-        if let Some(piece) = self.pieces.get_mut(index) {
-            piece.replicas = replicas;
-        }
+        let piece = self.pieces.get_mut(index).filter(|piece| !piece.is_here);
+        piece.map_or_else(Vec::new, |piece| piece.gathering.replace(holders))
     }
 
     pub(crate) fn is_head(&self, index: usize) -> bool {
         index == self.head
     }
 
-    /// The next piece to fetch, and what may be risked for it. `running` transfers are under way.
-    pub(crate) fn next(&self, now: Monotonic, buffer: &Buffer, running: usize) -> Option<(usize, Explore)> {
-        if running >= self.parallel(buffer) {
-            return None;
-        }
-        let startable = |piece: &Piece| piece.state == State::Waiting && piece.attempts.retry_at() <= now;
-        let index = self.window(buffer).find(|index| startable(&self.pieces[*index]))?;
+    /// The next piece of which something is to be fetched.
+    pub(crate) fn next(&self, now: Monotonic, buffer: &Buffer) -> Option<Next> {
+        let may_begin = self.begun() < self.parallel(buffer);
+        // What was begun is not held up by what was not.
+        let is_startable = |index: &usize| {
+            let piece = &self.pieces[*index];
+            let wants = || piece.gathering.wants_more(now, self.one_more(*index, buffer));
+            !piece.is_here && (may_begin || piece.gathering.is_running()) && wants()
+        };
+        let index = self.window(buffer).find(is_startable)?;
         let explore = match self.speed {
             Speed::Max if index != self.head => Explore::All,
             _ if buffer.is_comfortable() => Explore::All,
             _ if index == self.head => Explore::No,
             _ => Explore::Unmeasured,
         };
-        Some((index, explore))
+        Some(Next { index, explore })
     }
 
-    pub(crate) fn started(&mut self, index: usize, transfer: TransferId) {
-        self.pieces[index].state = State::Running(transfer);
+    /// At once where playback waits for it, or soon will.
+    fn one_more(&self, index: usize, buffer: &Buffer) -> OneMore {
+        if index == self.head && self.speed.is_timed() && !buffer.is_comfortable() {
+            OneMore::AtOnce
+        } else {
+            OneMore::WhenLate
+        }
     }
 
-    /// The transfer of `index` is over without the piece.
-    pub(crate) fn stopped(&mut self, index: usize) {
-        self.pieces[index].state = State::Waiting;
+    /// Pieces of which something is under way.
+    fn begun(&self) -> usize {
+        let pieces = self
+            .pieces
+            .iter()
+            .skip(self.head)
+            .take(self.settings.pieces_ahead_max + 1);
+        pieces.filter(|piece| piece.gathering.is_running()).count()
     }
 
     pub(crate) fn running(&self, transfer: TransferId) -> Option<usize> {
         let end = self.pieces.len().min(self.head + self.settings.pieces_ahead_max + 1);
-        (self.head..end).find(|index| self.pieces[*index].state == State::Running(transfer))
+        (self.head..end).find(|index| self.pieces[*index].gathering.runs(transfer))
     }
 
     pub(crate) fn transfers(&self) -> Vec<TransferId> {
-        let running = |piece: &Piece| match piece.state {
-            State::Running(transfer) => Some(transfer),
-            State::Waiting | State::Here => None,
-        };
         self.pieces
             .iter()
             .skip(self.head)
             .take(self.settings.pieces_ahead_max + 1)
-            .filter_map(running)
+            .flat_map(|piece| piece.gathering.transfers())
             .collect()
     }
 
     pub(crate) fn arrived(&mut self, index: usize) {
-        self.pieces[index].state = State::Here;
-        while self
-            .pieces
-            .get(self.head)
-            .is_some_and(|piece| piece.state == State::Here)
-        {
+        self.pieces[index].is_here = true;
+        while self.pieces.get(self.head).is_some_and(|piece| piece.is_here) {
             self.head += 1;
         }
     }
@@ -213,16 +217,17 @@ impl Scheduler {
     }
 
     /// When a piece may be started that may not be now.
-    pub(crate) fn deadline(&self, now: Monotonic, buffer: &Buffer, running: usize) -> Option<Monotonic> {
-        if running >= self.parallel(buffer) {
-            return None;
-        }
-        let waiting = |index: &usize| self.pieces[*index].state == State::Waiting;
-        let retry = self
-            .window(buffer)
-            .filter(waiting)
-            .map(|index| self.pieces[index].attempts.retry_at())
+    pub(crate) fn deadline(&self, now: Monotonic, buffer: &Buffer) -> Option<Monotonic> {
+        let may_begin = self.begun() < self.parallel(buffer);
+        let pieces = self.window(buffer).map(|index| &self.pieces[index]);
+        let missing = pieces.filter(|piece| !piece.is_here && (may_begin || piece.gathering.is_running()));
+        let again = missing
+            .filter_map(|piece| piece.gathering.more_at())
+            .filter(|at| *at > now)
             .min();
+        if !may_begin {
+            return again;
+        }
         let beyond = self.window(buffer).last().map_or(self.head, |last| last + 1);
         let within_reach = beyond < self.pieces.len() && beyond < self.consumed + self.settings.pieces_ahead_max;
         let wanted = if within_reach {
@@ -230,7 +235,7 @@ impl Scheduler {
         } else {
             None
         };
-        retry.into_iter().chain(wanted).filter(|at| *at > now).min()
+        again.into_iter().chain(wanted.filter(|at| *at > now)).min()
     }
 
     /// Indices of the pieces that are wanted now, here or not.
@@ -240,7 +245,7 @@ impl Scheduler {
     }
 
     fn parallel(&self, buffer: &Buffer) -> usize {
-        let init_missing = usize::from(self.has_init && self.pieces[0].state != State::Here);
+        let init_missing = usize::from(self.has_init && !self.pieces[0].is_here);
         let filling = matches!(buffer.state(), BufferState::Starting | BufferState::Stalled);
         let wanted = if self.head < self.first_segment {
             1 + init_missing

@@ -186,6 +186,23 @@ impl Selector {
         replicas: &[NodeUrl],
         attempts: &mut Attempts,
     ) -> Option<Verdict> {
+        self.note_failed(now, id, failure, attempts)?;
+        let over = self.end_round(now, replicas, attempts);
+        Some(if over {
+            Verdict::WaitUntil(attempts.retry_at())
+        } else {
+            Verdict::TryAnother
+        })
+    }
+
+    /// The same where others are under way that are enough. None when it was given up before.
+    pub(crate) fn note_failed(
+        &mut self,
+        now: Monotonic,
+        id: TransferId,
+        failure: Failure,
+        attempts: &mut Attempts,
+    ) -> Option<()> {
         let transfer = self.transfers.remove(&id)?;
         let outcome = match failure {
             Failure::Unreachable | Failure::Refused | Failure::Stalled => Outcome::Down,
@@ -198,12 +215,7 @@ impl Selector {
             attempts.mark_corrupt(&transfer.node);
         }
         attempts.fail(now, transfer.node);
-        let over = self.end_round(now, replicas, attempts);
-        Some(if over {
-            Verdict::WaitUntil(attempts.retry_at())
-        } else {
-            Verdict::TryAnother
-        })
+        Some(())
     }
 
     /// The transfer is no longer wanted and says nothing about its node (whoever wanted the chunk is gone).
@@ -212,6 +224,16 @@ impl Selector {
             self.monitor
                 .transfer_ended(now, &transfer.node, Outcome::Unwanted, &mut self.rng);
         }
+    }
+
+    /// Others were faster than this transfer of `bytes` bytes. That it would have taken longer still says how fast its node
+    /// is at most: who learned nothing from it would go on asking a node that has become slow.
+    pub(crate) fn overtaken(&mut self, now: Monotonic, id: TransferId, bytes: u64) {
+        if let Some(transfer) = self.transfers.get(&id) {
+            let after = now.since(transfer.began);
+            self.monitor.overtaken(now, &transfer.node, bytes, after);
+        }
+        self.abandon(now, id);
     }
 
     /// A transfer that made no progress for too long: to be cancelled, and to be reported as [`Failure::Stalled`].
@@ -268,14 +290,17 @@ impl Selector {
         let others = replicas
             .iter()
             .filter(|node| *node != current && attempts.is_untried(node));
-        let needed = |candidate: &Candidate| {
-            let mbps = candidate.measure?.bandwidth_mbps / f64::from(candidate.pending + 1);
-            let seconds = size as f64 * 8.0 / 1e6 / mbps + candidate.latency_ms.unwrap_or(0.0) / 1000.0;
-            (candidate.gate == Gate::Ready && !candidate.avoid).then(|| Duration::try_from_secs_f64(seconds).ok())?
-        };
-        others
-            .filter_map(|node| needed(&self.monitor.candidate(now, node, attempts.avoids(node))))
-            .min()
+        let needed = others.filter_map(|node| self.expected(now, node, size, attempts));
+        needed.min()
+    }
+
+    /// How long a node would need for `size` bytes, by what is known; none when nothing is, or when it is only asked where
+    /// nobody else is left.
+    pub(crate) fn expected(&self, now: Monotonic, node: &NodeUrl, size: u64, attempts: &Attempts) -> Option<Duration> {
+        let candidate = self.monitor.candidate(now, node, attempts.avoids(node));
+        let mbps = candidate.measure?.bandwidth_mbps / f64::from(candidate.pending + 1);
+        let seconds = size as f64 * 8.0 / 1e6 / mbps + candidate.latency_ms.unwrap_or(0.0) / 1000.0;
+        (candidate.gate == Gate::Ready && !candidate.avoid).then(|| Duration::try_from_secs_f64(seconds).ok())?
     }
 
     fn end_round(&mut self, now: Monotonic, replicas: &[NodeUrl], attempts: &mut Attempts) -> bool {

@@ -10,8 +10,10 @@ use rand::rngs::StdRng;
 use vstack_types::{Monotonic, VideoId};
 
 use crate::{
-    Begin, Buffer, Failure, NodeUrl, PieceId, PingId, Plan, Selector, Settings, Speed, TransferId, Verdict,
-    history::History, scheduler::Scheduler,
+    Arrived, Buffer, Failure, Holders, More, NodeUrl, Part, PieceId, PingId, Plan, Selector, Settings, Speed,
+    TransferId, Verdict,
+    history::History,
+    scheduler::{Next, Scheduler},
 };
 
 /// A view counts when so much was played, or half of a shorter video.
@@ -39,7 +41,7 @@ pub enum Input {
         /// How many since the last time.
         bytes: u64,
     },
-    /// A piece arrived whole and its SHA-256 is right.
+    /// A piece, or a part of it, arrived, and its SHA-256 is right.
     Done {
         /// By which transfer.
         transfer: TransferId,
@@ -57,9 +59,9 @@ pub enum Input {
         piece: PieceId,
     },
     /// A newer manifest says who holds the pieces.
-    Replicas {
+    Holders {
         /// Those that are named anew.
-        pieces: Vec<(PieceId, Vec<NodeUrl>)>,
+        pieces: Vec<(PieceId, Holders)>,
     },
 }
 
@@ -79,6 +81,8 @@ pub enum Action {
         transfer: TransferId,
         /// What.
         piece: PieceId,
+        /// How much of it.
+        part: Part,
         /// From whom.
         node: NodeUrl,
     },
@@ -87,7 +91,7 @@ pub enum Action {
         /// Which.
         transfer: TransferId,
     },
-    /// Hand a piece to the sink and report [`Input::Consumed`]. Comes once for each, in order.
+    /// Hand a piece, made of its shards where those were fetched, to the sink and report [`Input::Consumed`]. Comes once for each, in order.
     Deliver {
         /// Which.
         piece: PieceId,
@@ -139,7 +143,7 @@ impl Session {
         let durations: Vec<Duration> = plan.chunks.iter().map(|chunk| chunk.duration).collect();
         let mut selector = Selector::new(settings.monitor, settings.scheduler, rng);
         for piece in plan.init.iter().chain(&plan.chunks) {
-            selector.know(now, &piece.replicas);
+            selector.know(now, piece.holders.nodes());
         }
         Self {
             video_id: plan.video_id,
@@ -175,10 +179,12 @@ impl Session {
                     self.buffer.chunk_consumed();
                 }
             }
-            Input::Replicas { pieces } => {
-                for (piece, replicas) in pieces {
-                    self.selector.know(self.now, &replicas);
-                    self.scheduler.replace_replicas(piece, replicas);
+            Input::Holders { pieces } => {
+                for (piece, holders) in pieces {
+                    self.selector.know(self.now, holders.nodes());
+                    for transfer in self.scheduler.replace_holders(piece, holders) {
+                        self.drop_transfer(transfer);
+                    }
                 }
             }
         }
@@ -201,10 +207,9 @@ impl Session {
         if self.ended.is_some() {
             return None;
         }
-        let running = self.selector.running();
         [
             self.selector.deadline(),
-            self.scheduler.deadline(self.now, &self.buffer, running),
+            self.scheduler.deadline(self.now, &self.buffer),
             self.buffer.deadline(),
             self.view_deadline(),
             Some(self.history.due()),
@@ -253,7 +258,7 @@ impl Session {
             return;
         };
         if self.is_too_slow(transfer, index) {
-            self.scheduler.piece_mut(index).attempts.rescue();
+            self.scheduler.piece_mut(index).gathering.attempts_mut().rescue();
             self.actions.push_back(Action::Cancel { transfer });
             self.failed(transfer, Failure::Slow);
         }
@@ -263,18 +268,21 @@ impl Session {
     /// slow access link does not make it start over and over.
     fn is_too_slow(&self, transfer: TransferId, index: usize) -> bool {
         let piece = self.scheduler.piece(index);
-        if piece.attempts.was_rescued() {
+        let gathering = &piece.gathering;
+        if gathering.attempts().was_rescued() {
             return false;
         }
-        let Some(remaining) = self.selector.remaining(self.now, transfer, piece.bytes) else {
+        let bytes = gathering.part_bytes(piece.bytes);
+        let Some(remaining) = self.selector.remaining(self.now, transfer, bytes) else {
             return false;
         };
         if remaining <= self.buffer.slack(self.scheduler.chunk_of(index)) {
             return false;
         }
+        let others: Vec<NodeUrl> = gathering.left().cloned().collect();
         let elsewhere = self
             .selector
-            .elsewhere(self.now, transfer, piece.bytes, &piece.replicas, &piece.attempts);
+            .elsewhere(self.now, transfer, bytes, &others, gathering.attempts());
         elsewhere.is_some_and(|needed| needed.saturating_mul(SLOW_FACTOR) < remaining)
     }
 
@@ -285,7 +293,16 @@ impl Session {
         let Some(index) = self.scheduler.running(transfer) else {
             return;
         };
-        self.verified_bytes = self.verified_bytes.saturating_add(self.scheduler.piece(index).bytes);
+        let piece = self.scheduler.piece_mut(index);
+        let bytes = piece.gathering.part_bytes(piece.bytes);
+        let arrived = piece.gathering.done(self.now, &mut self.selector, transfer);
+        self.verified_bytes = self.verified_bytes.saturating_add(bytes);
+        let Some(Arrived::Whole { spare }) = arrived else {
+            return;
+        };
+        for transfer in spare {
+            self.actions.push_back(Action::Cancel { transfer });
+        }
         self.scheduler.arrived(index);
         while let Some(piece) = self.scheduler.deliver() {
             self.actions.push_back(Action::Deliver { piece });
@@ -295,15 +312,18 @@ impl Session {
         }
     }
 
+    /// It is not needed any more, which says nothing about its node.
+    fn drop_transfer(&mut self, transfer: TransferId) {
+        self.selector.abandon(self.now, transfer);
+        self.actions.push_back(Action::Cancel { transfer });
+    }
+
     fn failed(&mut self, transfer: TransferId, failure: Failure) {
         let Some(index) = self.scheduler.running(transfer) else {
             return;
         };
-        let piece = self.scheduler.piece_mut(index);
-        let verdict = self
-            .selector
-            .failed(self.now, transfer, failure, &piece.replicas, &mut piece.attempts);
-        self.scheduler.stopped(index);
+        let gathering = &mut self.scheduler.piece_mut(index).gathering;
+        let verdict = gathering.failed(self.now, &mut self.selector, transfer, failure);
         if let Some(Verdict::WaitUntil(_)) = verdict {
             self.round_failed(index);
         }
@@ -311,7 +331,7 @@ impl Session {
 
     /// Every replica of a piece failed.
     fn round_failed(&mut self, index: usize) {
-        let hopeless = self.scheduler.piece(index).attempts.hopeless_for(self.now);
+        let hopeless = self.scheduler.piece(index).gathering.attempts().hopeless_for(self.now);
         let settings = &self.settings.scheduler;
         let limit = if self.verified_bytes == 0 {
             settings.give_up_at_start
@@ -340,22 +360,25 @@ impl Session {
 
     fn start_transfers(&mut self) {
         while self.ended.is_none() {
-            let running = self.selector.running();
-            let Some((index, explore)) = self.scheduler.next(self.now, &self.buffer, running) else {
+            let Some(Next { index, explore }) = self.scheduler.next(self.now, &self.buffer) else {
                 return;
             };
             let piece = self.scheduler.piece_mut(index);
-            match self
-                .selector
-                .begin(self.now, &piece.replicas, &mut piece.attempts, explore)
-            {
-                Begin::Started(transfer, node) => {
-                    self.scheduler.started(index, transfer);
+            let more = piece
+                .gathering
+                .begin(self.now, &mut self.selector, piece.bytes, explore);
+            match more {
+                More::Started(transfer, node, part) => {
                     let piece = self.scheduler.id(index);
-                    self.actions.push_back(Action::Fetch { transfer, piece, node });
+                    self.actions.push_back(Action::Fetch {
+                        transfer,
+                        piece,
+                        part,
+                        node,
+                    });
                 }
                 // Nobody is left to ask: the round is over, and the piece now waits.
-                Begin::WaitUntil(_) => self.round_failed(index),
+                More::WaitUntil(_) => self.round_failed(index),
             }
         }
     }

@@ -11,7 +11,7 @@ use vstack_api::{
     web::{PlayerMetrics, PlayerPerformance, PlayerStats, PlayerStatus},
 };
 use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient};
-use vstack_playback::{Action, End, Input, PieceId, Session, Settings, Speed, TransferId};
+use vstack_playback::{Action, End, Input, Part, PieceId, Session, Settings, Speed, TransferId};
 use vstack_types::{Clock as _, SystemClock, VideoId};
 
 use crate::{
@@ -199,6 +199,7 @@ enum Stop {
     Ended(End),
     Interrupted,
     SinkFailed,
+    Unreadable(CatalogError),
 }
 
 struct Driver<'a> {
@@ -208,10 +209,10 @@ struct Driver<'a> {
     session: Session,
     downloads: Downloads,
     sink: Sink,
-    /// Verified pieces that are not yet handed to the sink.
-    here: HashMap<PieceId, Bytes>,
+    /// Verified parts of pieces that are not yet handed to the sink.
+    here: HashMap<PieceId, Vec<(Part, Bytes)>>,
     /// What each transfer under way brings.
-    pieces: HashMap<TransferId, PieceId>,
+    pieces: HashMap<TransferId, (PieceId, Part)>,
     calls: JoinSet<Called>,
     snapshots: &'a watch::Sender<Arc<Snapshot>>,
     snapshot_due: Instant,
@@ -247,6 +248,10 @@ impl Driver<'_> {
                 Ok(Outcome::Interrupted)
             }
             Stop::SinkFailed => Err(sink.failure().await.into()),
+            Stop::Unreadable(error) => {
+                sink.abandon().await;
+                Err(error.into())
+            }
         }
     }
 
@@ -255,9 +260,14 @@ impl Driver<'_> {
         while let Some(action) = self.session.poll(self.clock.monotonic()) {
             match action {
                 Action::Ping { ping, node } => self.downloads.ping(ping, node),
-                Action::Fetch { transfer, piece, node } => {
-                    if let Some(source) = self.catalog.source(piece) {
-                        self.pieces.insert(transfer, piece);
+                Action::Fetch {
+                    transfer,
+                    piece,
+                    part,
+                    node,
+                } => {
+                    if let Some(source) = self.catalog.stored(piece).and_then(|stored| stored.part(part)) {
+                        self.pieces.insert(transfer, (piece, part));
                         self.downloads.fetch(transfer, node, source.clone());
                     }
                 }
@@ -266,10 +276,13 @@ impl Driver<'_> {
                     self.downloads.cancel(transfer);
                 }
                 Action::Deliver { piece } => {
-                    let delivered = self
-                        .here
-                        .remove(&piece)
-                        .is_some_and(|bytes| self.sink.put(piece, bytes));
+                    let parts = self.here.remove(&piece).unwrap_or_default();
+                    let joined = self.catalog.stored(piece).map(|stored| stored.joined(parts));
+                    let delivered = match joined {
+                        Some(Ok(bytes)) => self.sink.put(piece, bytes),
+                        Some(Err(error)) => return Some(Stop::Unreadable(error)),
+                        None => false,
+                    };
                     if !delivered {
                         return Some(Stop::SinkFailed);
                     }
@@ -312,8 +325,8 @@ impl Driver<'_> {
             Report::Pinged { ping, rtt } => Input::Pinged { ping, rtt },
             Report::Progress { transfer, bytes } => Input::Progress { transfer, bytes },
             Report::Done { transfer, body } => {
-                if let Some(piece) = self.pieces.remove(&transfer) {
-                    self.here.insert(piece, body);
+                if let Some((piece, part)) = self.pieces.remove(&transfer) {
+                    self.here.entry(piece).or_default().push((part, body));
                 }
                 Input::Done { transfer }
             }
@@ -350,8 +363,8 @@ impl Driver<'_> {
 
     fn called(&mut self, called: Option<Called>) {
         if let Some(Called::Manifest(Some(manifest))) = called {
-            let pieces = self.catalog.holders(&manifest);
-            self.session.handle(self.clock.monotonic(), Input::Replicas { pieces });
+            let pieces = self.catalog.renew(&manifest);
+            self.session.handle(self.clock.monotonic(), Input::Holders { pieces });
         }
     }
 

@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use vstack_api::metadata::{ManifestChunk, ManifestInit};
 use vstack_client::{HttpClient, NodeClient};
 use vstack_playback::{
-    Attempts, Begin, Explore, Failure, MonitorSettings, NodeUrl, SchedulerSettings, Selector, TransferId,
+    Arrived, Explore, Failure, Gathering, Holders, MonitorSettings, More, OneMore, Part, SchedulerSettings, Selector,
+    TransferId,
 };
 use vstack_types::{ChunkId, Clock as _, SystemClock};
 
 use crate::{
     cache::Cache,
-    catalog::{CatalogError, Source, nodes},
+    catalog::{CatalogError, Stored},
     downloads::{Downloads, Report},
 };
 
@@ -45,6 +46,9 @@ pub struct FetchSettings {
     pub deadline: Duration,
     /// So often every replica may fail before the chunk is called unavailable.
     pub rounds_max: u32,
+    /// When one more shard of a chunk is asked for than is needed. What is urgent is not known here: by default when one
+    /// is late.
+    pub one_more: OneMore,
 }
 
 impl Default for FetchSettings {
@@ -55,6 +59,7 @@ impl Default for FetchSettings {
             cache_bytes: 64 * 1024 * 1024,
             deadline: Duration::from_secs(15),
             rounds_max: 3,
+            one_more: OneMore::default(),
         }
     }
 }
@@ -86,8 +91,8 @@ pub enum FetchError {
 }
 
 struct Request {
-    source: Source,
-    replicas: Vec<NodeUrl>,
+    stored: Stored,
+    holders: Holders,
     answer: oneshot::Sender<Result<Bytes, FetchError>>,
 }
 
@@ -126,7 +131,9 @@ impl ChunkSource {
     /// # Errors
     /// When it cannot be had in time from any of the replicas that the manifest names.
     pub async fn chunk(&self, chunk: &ManifestChunk) -> Result<Bytes, FetchError> {
-        self.fetch(Source::of_chunk(chunk)?, nodes(&chunk.replicas)).await
+        let stored = Stored::of_chunk(chunk)?;
+        let holders = stored.holders(&chunk.replicas);
+        self.fetch(stored, holders).await
     }
 
     /// The whole init segment, verified.
@@ -134,17 +141,19 @@ impl ChunkSource {
     /// # Errors
     /// As [`Self::chunk`].
     pub async fn init(&self, init: &ManifestInit) -> Result<Bytes, FetchError> {
-        self.fetch(Source::of_init(init)?, nodes(&init.replicas)).await
+        let stored = Stored::of_init(init)?;
+        let holders = stored.holders(&init.replicas);
+        self.fetch(stored, holders).await
     }
 
-    async fn fetch(&self, source: Source, replicas: Vec<NodeUrl>) -> Result<Bytes, FetchError> {
-        let chunk = source.chunk.clone();
+    async fn fetch(&self, stored: Stored, holders: Holders) -> Result<Bytes, FetchError> {
+        let chunk = stored.whole.chunk.clone();
         let (answer, answered) = oneshot::channel();
         let asked = async {
             self.requests
                 .send(Request {
-                    source,
-                    replicas,
+                    stored,
+                    holders,
                     answer,
                 })
                 .await
@@ -159,10 +168,12 @@ impl ChunkSource {
 
 /// A chunk that somebody wants.
 struct Job {
-    source: Source,
-    replicas: Vec<NodeUrl>,
-    attempts: Attempts,
-    transfer: Option<TransferId>,
+    stored: Stored,
+    gathering: Gathering,
+    /// Parts of it that came.
+    here: Vec<(Part, Bytes)>,
+    /// What each transfer under way brings.
+    parts: Vec<(TransferId, Part)>,
     waiters: Vec<oneshot::Sender<Result<Bytes, FetchError>>>,
 }
 
@@ -197,31 +208,24 @@ impl Fetcher {
     }
 
     fn want(&mut self, request: Request) {
-        if let Some(bytes) = self.cache.get(&request.source.digest) {
+        let digest = request.stored.whole.digest;
+        if let Some(bytes) = self.cache.get(&digest) {
             // Whoever asked may be gone by now; so everywhere below.
             let _gone = request.answer.send(Ok(bytes));
             return;
         }
-        if let Some(job) = self
-            .jobs
-            .iter_mut()
-            .find(|job| job.source.digest == request.source.digest)
-        {
-            let new = request
-                .replicas
-                .into_iter()
-                .filter(|node| !job.replicas.contains(node))
-                .collect::<Vec<_>>();
-            job.replicas.extend(new);
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.stored.whole.digest == digest) {
+            // Kept in another form by now, it is fetched as it was begun.
+            job.gathering.add(request.holders);
             job.waiters.push(request.answer);
         } else if self.jobs.len() >= self.settings.wanted_max {
             let _gone = request.answer.send(Err(FetchError::Busy));
         } else {
             self.jobs.push(Job {
-                source: request.source,
-                replicas: request.replicas,
-                attempts: Attempts::default(),
-                transfer: None,
+                stored: request.stored,
+                gathering: Gathering::new(request.holders),
+                here: Vec::new(),
+                parts: Vec::new(),
                 waiters: vec![request.answer],
             });
         }
@@ -235,15 +239,17 @@ impl Fetcher {
         }
         self.drop_unwanted();
         for job in &mut self.jobs {
-            if self.selector.running() >= self.settings.parallel_max {
-                break;
-            }
-            if job.transfer.is_none()
-                && let Begin::Started(transfer, node) =
-                    self.selector.begin(now, &job.replicas, &mut job.attempts, Explore::All)
+            // What was begun is not held up by what was not: of a chunk in shards several are fetched at once.
+            while (self.selector.running() < self.settings.parallel_max || job.gathering.is_running())
+                && job.gathering.wants_more(now, self.settings.one_more)
+                && let More::Started(transfer, node, part) =
+                    job.gathering
+                        .begin(now, &mut self.selector, job.stored.whole.bytes, Explore::All)
             {
-                job.transfer = Some(transfer);
-                self.downloads.fetch(transfer, node, job.source.clone());
+                job.parts.push((transfer, part));
+                if let Some(source) = job.stored.part(part) {
+                    self.downloads.fetch(transfer, node, source.clone());
+                }
             }
         }
         self.give_up_hopeless();
@@ -254,12 +260,8 @@ impl Fetcher {
 
     fn wake(&self) -> Instant {
         let now = self.clock.monotonic();
-        let retries = self
-            .jobs
-            .iter()
-            .filter(|job| job.transfer.is_none())
-            .map(|job| job.attempts.retry_at());
-        let next = retries.filter(|at| *at > now).chain(self.selector.deadline()).min();
+        let again = self.jobs.iter().filter_map(|job| job.gathering.more_at());
+        let next = again.filter(|at| *at > now).chain(self.selector.deadline()).min();
         let longest = if self.jobs.is_empty() { IDLE_WAIT } else { WAITERS_CHECK };
         Instant::now() + next.map_or(longest, |at| at.since(now).min(longest))
     }
@@ -270,23 +272,39 @@ impl Fetcher {
             Report::Progress { transfer, bytes } => self.selector.progress(now, transfer, bytes),
             Report::Pinged { ping, rtt } => self.selector.pinged(now, ping, rtt),
             Report::Failed { transfer, failure } => self.failed(transfer, failure),
-            Report::Done { transfer, body } => {
-                self.selector.finished(now, transfer);
-                if let Some(at) = self.jobs.iter().position(|job| job.transfer == Some(transfer)) {
-                    let job = self.jobs.remove(at);
-                    self.cache.put(job.source.digest, body.clone());
-                    answer(job, &Ok(body));
-                }
-            }
+            Report::Done { transfer, body } => self.done(transfer, body),
         }
+    }
+
+    fn done(&mut self, transfer: TransferId, body: Bytes) {
+        let now = self.clock.monotonic();
+        self.selector.finished(now, transfer);
+        let Some(at) = self.jobs.iter().position(|job| job.gathering.runs(transfer)) else {
+            return;
+        };
+        let job = &mut self.jobs[at];
+        if let Some(part) = job.parts.iter().position(|(of, _)| *of == transfer) {
+            job.here.push((job.parts.swap_remove(part).1, body));
+        }
+        let Some(Arrived::Whole { spare }) = job.gathering.done(now, &mut self.selector, transfer) else {
+            return;
+        };
+        for transfer in spare {
+            self.downloads.cancel(transfer);
+        }
+        let mut job = self.jobs.remove(at);
+        let joined = job.stored.joined(std::mem::take(&mut job.here));
+        if let Ok(bytes) = &joined {
+            self.cache.put(job.stored.whole.digest, bytes.clone());
+        }
+        answer(job, &joined.map_err(FetchError::from));
     }
 
     fn failed(&mut self, transfer: TransferId, failure: Failure) {
         let now = self.clock.monotonic();
-        if let Some(job) = self.jobs.iter_mut().find(|job| job.transfer == Some(transfer)) {
-            job.transfer = None;
-            self.selector
-                .failed(now, transfer, failure, &job.replicas, &mut job.attempts);
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.gathering.runs(transfer)) {
+            job.parts.retain(|(of, _)| *of != transfer);
+            job.gathering.failed(now, &mut self.selector, transfer, failure);
         }
     }
 
@@ -295,11 +313,11 @@ impl Fetcher {
         let now = self.clock.monotonic();
         for job in &mut self.jobs {
             job.waiters.retain(|waiter| !waiter.is_closed());
-            if job.waiters.is_empty()
-                && let Some(transfer) = job.transfer.take()
-            {
-                self.selector.abandon(now, transfer);
-                self.downloads.cancel(transfer);
+            if job.waiters.is_empty() {
+                for transfer in job.gathering.give_up() {
+                    self.selector.abandon(now, transfer);
+                    self.downloads.cancel(transfer);
+                }
             }
         }
         self.jobs.retain(|job| !job.waiters.is_empty());
@@ -307,12 +325,12 @@ impl Fetcher {
 
     fn give_up_hopeless(&mut self) {
         let rounds_max = self.settings.rounds_max;
-        let hopeless = self
-            .jobs
-            .extract_if(.., |job| job.transfer.is_none() && job.attempts.rounds() >= rounds_max);
+        let hopeless = self.jobs.extract_if(.., |job| {
+            !job.gathering.is_running() && job.gathering.attempts().rounds() >= rounds_max
+        });
         for job in hopeless {
             let error = FetchError::Unavailable {
-                chunk: job.source.chunk.clone(),
+                chunk: job.stored.whole.chunk.clone(),
             };
             answer(job, &Err(error));
         }

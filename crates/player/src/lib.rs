@@ -24,3 +24,5 @@ pub use service::{routes, run, serve_on};
 pub use settings::Settings;
 pub use sink::SinkError;
 pub use status_block::status_block;
+/// Of [`FetchSettings::one_more`].
+pub use vstack_playback::OneMore;

@@ -30,6 +30,28 @@ pub enum Why {
     Dwells,
 }
 
+impl Why {
+    const ALL: [Self; 5] = [Self::Asked, Self::New, Self::Hot, Self::Cold, Self::Dwells];
+
+    /// The word in JSON and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::New => "new",
+            Self::Hot => "hot",
+            Self::Cold => "cold",
+            Self::Dwells => "dwells",
+        }
+    }
+}
+
+impl std::str::FromStr for Why {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|why| why.as_str() == text).ok_or(())
+    }
+}
+
 /// What was decided about a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {

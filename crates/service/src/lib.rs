@@ -7,6 +7,7 @@ mod aside;
 mod body;
 mod cluster;
 pub mod commit_costs;
+mod cross_site;
 mod entrance;
 mod error;
 pub mod event_ring;

@@ -1,5 +1,7 @@
 //! Turns a service's routes into the whole router: request ids, metrics, readiness, API description, CORS.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use axum::{
@@ -14,7 +16,7 @@ use prometheus_client::registry::Registry;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use vstack_api::{ErrorCode, auth::ClusterSecret, headers};
 
-use crate::{ApiError, ClusterAuth, metrics::Metrics};
+use crate::{ApiError, ClusterAuth, cross_site, metrics::Metrics};
 
 /// Which pages of other origins may call a service, and how.
 #[derive(Debug, Clone)]
@@ -86,6 +88,7 @@ impl Service {
             router = router.merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", openapi));
         }
         let mut router = router.layer(Extension(ClusterAuth::new(self.secret)));
+        router = router.layer(from_fn_with_state(Arc::new(self.cors.clone()), cross_site::refuse));
         if let Some(cors) = self.cors {
             router = router.layer(cors_layer(&cors)).layer(from_fn(timing_allow_origin));
         }

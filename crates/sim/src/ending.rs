@@ -2,17 +2,20 @@
 //! failed or was deleted nothing may stay.
 //!
 //! It is looked at twice: when people can have everything again ([`Demand::Majority`]), and when all of it is there
-//! ([`Demand::Everything`]). The services do that by themselves, once they are told which disks do not come back; only
-//! where chunks are kept in shards [`crate::actors::repairer`] does what they do not do yet. Then the census has to say
-//! of every chunk what is on the disks, byte for byte ([`until_told`]), and nodes are to hold their shares
+//! ([`Demand::Everything`]). The services do that by themselves, once they are told which disks do not come back. Then the
+//! census has to say of every chunk what is on the disks, byte for byte ([`until_told`]), and nodes are to hold their shares
 //! ([`crate::evenness`]).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use vstack_api::{census::Health, metadata::VideoStatus};
-use vstack_chunkpaxos::{Layout, Placement};
+use vstack_chunkpaxos::{Layout, Placement, ShardSet};
 use vstack_client::{MetadataClient, NodeClient};
 use vstack_engine::{BoxedDisk, Reader, Which};
 use vstack_types::{ChunkId, Digest, Monotonic, NodeRef, NodeUuid, VideoId};
@@ -21,8 +24,6 @@ use crate::{
     actors::{
         auditors,
         readers::{Watched, read},
-        repairer::{is_coded, is_thin},
-        restorer::missing,
         rivals::urls,
     },
     disks::READABLE,
@@ -31,6 +32,7 @@ use crate::{
     invariants::census,
     ledger::{Deletion, FilmRecord, Known},
     observer::Observer,
+    placed::{is_coded, is_thin, missing},
     rot,
     shards::encode,
     world::World,
@@ -135,7 +137,7 @@ async fn is_whole(world: &Arc<World>, (video, film): (VideoId, &FilmRecord), dem
         let stands = in_place_of(world, chunk).await;
         let stands = stands.as_ref().unwrap_or(chunk);
         let Some(current) = placed(world, stands, demand)? else {
-            if demand == Demand::Everything && !world.plan.codes && is_to_be_salvaged(world, chunk, sent) {
+            if demand == Demand::Everything && is_to_be_salvaged(world, chunk, sent) {
                 return Err(format!("{chunk} lost its majority, and was not salvaged"));
             }
             beyond_repair = true;
@@ -171,10 +173,20 @@ fn is_to_be_salvaged(world: &World, chunk: &ChunkId, sent: &Bytes) -> bool {
     let Some(current) = current.filter(|current| !current.quorum(|node| !hosts.is_gone(node.uuid))) else {
         return false;
     };
-    let item = Digest::of(sent);
     let running = hosts.running_nodes().map(|(_, node)| node);
-    let mut named = running.filter(|node| current.names(node.me));
-    named.any(|node| node.reader.has_item(chunk, item).expect(READABLE))
+    let named: Vec<_> = running.filter(|node| current.names(node.me)).collect();
+    let has = |item: Digest| {
+        named
+            .iter()
+            .any(|node| node.reader.has_item(chunk, item).expect(READABLE))
+    };
+    let sources = current.sources();
+    let is_enough = |set: ShardSet| {
+        let items = set.of.iter().filter(|shard| has(shard.sha256));
+        let indexes: BTreeSet<u8> = items.map(|shard| shard.index).collect();
+        indexes.len() >= usize::from(set.data)
+    };
+    has(Digest::of(sent)) || sources.shards.is_some_and(is_enough)
 }
 
 /// Where `chunk` is, as far as is demanded; none when it is beyond repair.
@@ -271,7 +283,7 @@ async fn is_as_sent(
             return Err(format!("nobody knows where {node} is"));
         };
         match timeout(ITEM_TIMEOUT, nodes.item(&holder, chunk, Digest::of(&bytes))).await {
-            Ok(Ok(given)) if given == bytes => {}
+            Ok(Ok(given)) if *given.bytes() == bytes => {}
             Ok(Ok(_)) => return Err(format!("{node} gives other bytes for {chunk} than were sent")),
             Ok(Err(error)) => return Err(format!("{node} does not give {chunk}: {error}")),
             Err(_elapsed) => return Err(format!("{node} does not give {chunk} in time")),
@@ -368,15 +380,11 @@ fn holds(disk: &Reader<BoxedDisk>, chunk: &ChunkId, item: Digest) -> bool {
 
 /// No node has bytes of it, or could still vote for any.
 fn is_gone(world: &World, video: VideoId, film: &FilmRecord) -> Result<(), String> {
-    let (hosts, ledger, observer) = (world.hosts(), world.ledger(), world.observer());
+    let (hosts, ledger) = (world.hosts(), world.ledger());
     // Bytes that nobody ever voted for go by themselves, after their staging time.
     let staging_lasts = world.plan.pace.staging_ttl > WHOLE_WITHIN;
     for (id, node) in hosts.running_nodes() {
         for (chunk, _) in &film.chunks {
-            // What cannot be decided any more is given up by its survivors, but for shards.
-            if world.plan.codes && is_beyond_repair(&hosts, &observer, chunk) {
-                continue;
-            }
             let register = node.reader.register(chunk).expect(READABLE);
             let sent = ledger.contents.get(chunk).into_iter().flatten();
             // Nobody asks a disk that was adopted for bytes that it had under another name either.

@@ -258,8 +258,7 @@ async fn say_lost(world: &Arc<World>, disk: NodeUuid) -> bool {
 /// Once everything else is over a byte of a copy changes, on a disk that nobody harmed and that stays in use: whoever
 /// keeps count has to find the copy damaged, and to have it made whole where it is. Everything can be decided without it.
 pub(crate) async fn rot_late(world: &Arc<World>) {
-    // Nobody makes shards anew yet but a stand-in, which moves what was harmed away.
-    if world.plan.codes || !world.hosts().harmed.is_empty() {
+    if !world.hosts().harmed.is_empty() {
         return;
     }
     let mut dice = world.dice("late rot");

@@ -8,9 +8,8 @@ use vstack_types::{ChunkId, NodeUuid, ambient};
 
 use crate::{
     actors::{
-        auditors, coder, condemners, deleters, films, onlookers, operators, readers, removers,
-        repairer::{self, Duty},
-        rivals, scripts,
+        auditors, choosers, coder, condemners, deleters, films, onlookers, operators, readers, removers, rivals,
+        scripts,
     },
     clock::Skew,
     doubles,
@@ -142,15 +141,15 @@ async fn live(world: &Arc<World>) {
     let doubles = AbortOnDropHandle::new(tokio::spawn(doubles::double(Arc::clone(world))));
     let harms = AbortOnDropHandle::new(tokio::spawn(harm::harm(Arc::clone(world))));
     let codes = AbortOnDropHandle::new(tokio::spawn(coder::code(Arc::clone(world))));
-    let stands_in = |duty| AbortOnDropHandle::new(tokio::spawn(repairer::repair(Arc::clone(world), duty)));
-    // The metadata service repairs by itself what is not coded.
-    let repairs = world.plan.codes.then(|| stands_in(Duty::Losses));
+    let chooses = AbortOnDropHandle::new(tokio::spawn(choosers::choose(Arc::clone(world))));
     let operates = AbortOnDropHandle::new(tokio::spawn(operators::operate(Arc::clone(world))));
     let removes = AbortOnDropHandle::new(tokio::spawn(removers::remove(Arc::clone(world))));
     let deletes = AbortOnDropHandle::new(tokio::spawn(deleters::delete(Arc::clone(world))));
     let trouble = AbortOnDropHandle::new(tokio::spawn(faults::trouble(Arc::clone(world))));
     sleep(world.plan.trouble).await;
-    drop((trouble, deletes, operates, rivals, codes, joins, harms, doubles));
+    drop((
+        trouble, deletes, operates, rivals, codes, chooses, joins, harms, doubles,
+    ));
     supervisor::heal(world).await;
     let ended = async {
         for film in films {
@@ -167,8 +166,6 @@ async fn live(world: &Arc<World>) {
             world.violate(format!("the simulation itself failed: {error}"));
         }
         harm::rot_late(world).await;
-        drop(repairs);
-        let _repairs = world.plan.codes.then(|| stands_in(Duty::Everything));
         ending::until_whole(world, Demand::Everything).await;
     };
     if timeout(WHOLE_WITHIN, ended).await.is_err() {
@@ -182,8 +179,7 @@ async fn live(world: &Arc<World>) {
             TOLD_WITHIN.as_secs()
         ));
     };
-    // Shards stay where whoever made them put them.
-    if !all_whole || world.plan.codes {
+    if !all_whole {
         return;
     }
     if timeout(EVEN_WITHIN, evenness::until_even(world)).await.is_err() {

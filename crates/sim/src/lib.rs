@@ -7,10 +7,8 @@
 //! disks keep ([`disks`], over the engine's memory disk), what time it is ([`clock`], tokio's paused time), what is
 //! drawn at random ([`vstack_types::ambient`] inside the services, [`dice`] outside), ffmpeg (films are cut already)
 //! and processes, which end in the middle of anything ([`processes`]). Not simulated: the uploader's journal and spool
-//! are files of the real file system and lose nothing unsynced; SQLite; and what the services do not have yet, repair of
-//! chunks kept in shards: in histories with such, [`actors::repairer`] stands in for the planner, and in all others the
-//! metadata service makes everything whole. What the census says of it is held to what nodes have by
-//! [`actors::auditors`], and in the end to their disks.
+//! are files of the real file system and lose nothing unsynced; and SQLite. The metadata service makes everything whole.
+//! What the census says of it is held to what nodes have by [`actors::auditors`], and in the end to their disks.
 //!
 //! The [`observer`] sees every request and its answer before anybody else; [`invariants`] say what must always hold,
 //! [`ending`] what must hold once nothing goes wrong any more, and [`evenness`] what once there is nothing left to mend.
@@ -47,6 +45,7 @@ mod ledger;
 mod life;
 mod network;
 mod observer;
+mod placed;
 mod plan;
 mod power;
 mod processes;

@@ -75,8 +75,8 @@ impl Plan {
             let doubles = [Some(Double::Used), Some(Double::Retired), None, None, None];
             short.double = doubles[Dice::of(seed, "doubles").index(5)];
         }
-        // Nobody makes the shards anew that a node holds, and it is not to leave a copy of its disk behind.
-        let may_lose_one = usize::from(short.nodes) > short.copies && short.double.is_none() && !short.codes;
+        // It is not to leave a copy of its disk behind.
+        let may_lose_one = usize::from(short.nodes) > short.copies && short.double.is_none();
         short.removes = may_lose_one && Dice::of(seed, "removes").chance(40);
         if !long {
             return short;

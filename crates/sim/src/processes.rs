@@ -166,6 +166,8 @@ pub(crate) fn start_metadata(world: &Arc<World>) {
     let pace = &world.plan.pace;
     settings.heartbeat_interval = u32::try_from(pace.heartbeat.as_secs()).unwrap_or(10);
     settings.replication_factor = world.plan.copies;
+    // Chunks of a history are small.
+    settings.erasure_min_bytes = 1;
     settings.trash_time = u32::try_from(world.plan.trash.as_secs()).unwrap_or(u32::MAX);
     // Who is away for long is replaced while there is trouble.
     settings.repair_grace = u32::try_from(pace.repair_grace.as_secs()).unwrap_or(u32::MAX);

@@ -20,7 +20,9 @@ const SHORT: u64 = 1_000;
 /// well below what was seen.
 const fn fewest(kind: Kind) -> u64 {
     match kind {
-        Kind::RotPages | Kind::RotFile | Kind::DiskRenewed | Kind::ChunkSalvaged => 3,
+        // Only where there are more nodes than copies, and a disk lost votes and nothing else stands in its way.
+        Kind::DiskRenewed => 1,
+        Kind::RotPages | Kind::RotFile | Kind::ChunkSalvaged => 3,
         Kind::RotAtEnd
         | Kind::RotByte
         | Kind::RotHead

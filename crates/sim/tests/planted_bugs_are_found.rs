@@ -36,7 +36,7 @@ const SEEDS: u64 = 500;
 ///   way, for as long as the reaper waits;
 /// - "a completion is not written down first": the uploader has to end within one round trip;
 /// - "a refused node goes on voting": a node whose disk went back is refused before it has voted at all.
-const BUGS: [(&str, &str); 72] = [
+const BUGS: [(&str, &str); 73] = [
     ("engine", "answered before the sync"),
     ("engine", "the mark is ahead of the sync"),
     ("engine", "the last batch is not made durable again"),
@@ -68,6 +68,7 @@ const BUGS: [(&str, &str); 72] = [
     ("uploader", "a refused vote counts"),
     ("uploader", "a missing answer is taken for a refusal"),
     ("uploader", "one vote decides"),
+    ("uploader", "a coded first version is told before it is settled"),
     ("uploader", "an overtaken round decides"),
     ("uploader", "a vote without an answer counts"),
     ("uploader", "a group that may stand is not asked for again"),

@@ -3,6 +3,9 @@
 /// Largest chunk, in bytes. 2 MiB is 10 s at 1.68 Mbit/s; a request of this size is one append and one sync.
 pub const CHUNK_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Smallest chunk that is kept as shards, in bytes. Below, five records and five registers take nearly what they save.
+pub const CODED_BYTES_MIN: usize = 32 * 1024;
+
 /// Nominal length of a segment, in seconds.
 pub const SEGMENT_SECONDS_NOMINAL: u32 = 10;
 

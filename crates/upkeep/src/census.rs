@@ -1,43 +1,48 @@
 //! The census: of every chunk, what its placement assigns to which node, and what that node says it has.
 //!
-//! Nodes are counted one at a time, whole. What a node holds is compared with everything that is expected of it, so that
-//! what is missing is found, not only what is there; and what it holds that nobody expects is told.
+//! Nodes are counted one at a time. What a node holds is compared with everything that is expected of it, so that what is
+//! missing is found, not only what is there; and what it holds that nobody expects is told. Once that was done of
+//! everything, it is enough to do it of the buckets of fingerprints in which something changed, there or in what is
+//! expected: all of each, so that it comes to the same as if everything were counted.
 
+mod comparing;
+mod member;
+#[cfg(test)]
+mod partial;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
 
-use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
-use vstack_chunkpaxos::{Brief, Placement};
+use vstack_api::holdings::{Holdings, Page, Told, bucket_of, tag_of};
+use vstack_chunkpaxos::Placement;
 use vstack_types::{ChunkId, Digest, FingerprintKey, NodeRef, VideoId, planted};
 
-pub use self::rows::{Item, Part, Row, Seat, Side};
+pub use self::{
+    comparing::Stranger,
+    member::Asking,
+    rows::{Item, Part, Row, Seat, Side},
+};
+use self::{
+    comparing::{Expected, compare},
+    member::Member,
+};
 use crate::standing::Seen;
 
-/// Something that is placed at the node that holds it, and that nobody expects there: of a video that is gone, or placed
-/// by a decision that nobody told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stranger {
-    /// An item.
-    Item(HeldItem),
-    /// A register.
-    Register(HeldRegister),
-}
-
-impl Stranger {
-    /// Of its chunk, as its node makes them.
-    pub const fn fingerprint(self) -> u64 {
-        match self {
-            Self::Item(item) => item.fingerprint,
-            Self::Register(register) => register.fingerprint,
-        }
-    }
+/// What came of counting a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Something is otherwise than it was known to be.
+    News,
+    /// Everything is as it was known to be.
+    Same,
+    /// Nothing: it was told of some buckets by a key that theirs are not known by. Everything is to be told.
+    Unknown,
 }
 
 /// Everything that is placed, and what was counted of it.
 #[derive(Debug, Default)]
 pub struct Census {
-    nodes: Vec<NodeRef>,
+    members: Vec<Member>,
     numbers: HashMap<NodeRef, u16>,
     /// Chunks of each video, in order.
     videos: BTreeMap<VideoId, Vec<Row>>,
@@ -45,17 +50,8 @@ pub struct Census {
     names: HashMap<(VideoId, Part), ChunkId>,
     chunks: u64,
     learned: u64,
-    /// When something was last learned that concerns a node, by its number.
-    learned_of: Vec<u64>,
-}
-
-/// Something that is expected of a node, and where it is noted what was seen.
-struct Expected<'a> {
-    fingerprint: u64,
-    brief: Brief,
-    /// It was learned just now.
-    young: bool,
-    item: &'a mut Item,
+    /// Rises with everything that makes buckets due.
+    noted: u64,
 }
 
 impl Census {
@@ -87,15 +83,26 @@ impl Census {
             self.names.insert((video, part), id.clone());
         }
         self.learned += 1;
+        let place = &mut |node: NodeRef| {
+            let number = self.number(node);
+            (number, self.members[usize::from(number)].bucket(id))
+        };
         let row = Row {
             learned_s: now_s,
-            ..Row::of(part, placement, &mut |node| self.number(node), old.as_ref())
+            ..Row::of(part, placement, place, old.as_ref())
         };
-        let before = self.row(video, part).into_iter().flat_map(|row| &row.items);
-        let concerned: Vec<u16> = before.chain(&row.items).map(|item| item.node).collect();
-        for number in concerned {
-            self.learned_of[usize::from(number)] = self.learned;
+        let before = self.row(video, part).map(places).unwrap_or_default();
+        for (number, _) in &before {
+            self.members[usize::from(*number)].expected -= 1;
         }
+        let after = places(&row);
+        for (number, _) in &after {
+            self.members[usize::from(*number)].expected += 1;
+        }
+        for (number, _) in before.iter().chain(&after) {
+            self.members[usize::from(*number)].learned = self.learned;
+        }
+        self.note_due(before.into_iter().chain(after));
         let rows = self.videos.entry(video).or_default();
         match rows.binary_search_by_key(&part, |row| row.part) {
             Ok(at) => rows[at] = row,
@@ -113,9 +120,7 @@ impl Census {
 
     /// What [`Self::learned`] was when something was last learned that concerns this node.
     pub fn learned_of(&self, node: NodeRef) -> u64 {
-        let number = self.numbers.get(&node).map(|number| usize::from(*number));
-        let learned = number.and_then(|number| self.learned_of.get(number));
-        learned.copied().unwrap_or_default()
+        self.member(node).map(|member| member.learned).unwrap_or_default()
     }
 
     /// A chunk is gone, or nobody's concern any more.
@@ -123,14 +128,13 @@ impl Census {
         let Some(rows) = self.videos.get_mut(&video) else {
             return;
         };
-        if let Ok(at) = rows.binary_search_by_key(&part, |row| row.part) {
-            rows.remove(at);
-            self.learned += 1;
-            self.chunks -= 1;
-            self.names.remove(&(video, part));
-        }
+        let gone = rows.binary_search_by_key(&part, |row| row.part);
+        let gone = gone.ok().map(|at| rows.remove(at));
         if rows.is_empty() {
             self.videos.remove(&video);
+        }
+        if let Some(row) = gone {
+            self.is_gone(video, &row);
         }
     }
 
@@ -140,9 +144,26 @@ impl Census {
             return;
         }
         for row in self.videos.remove(&video).into_iter().flatten() {
-            self.learned += 1;
-            self.chunks -= 1;
-            self.names.remove(&(video, row.part));
+            self.is_gone(video, &row);
+        }
+    }
+
+    /// A row was taken out.
+    fn is_gone(&mut self, video: VideoId, row: &Row) {
+        for (number, _) in places(row) {
+            self.members[usize::from(number)].expected -= 1;
+        }
+        self.note_due(places(row));
+        self.learned += 1;
+        self.chunks -= 1;
+        self.names.remove(&(video, row.part));
+    }
+
+    /// What is in these buckets, each of a node by its number, is to be counted, whether or not anything changes there.
+    fn note_due(&mut self, places: impl IntoIterator<Item = (u16, u16)>) {
+        self.noted += 1;
+        for (number, bucket) in places {
+            self.members[usize::from(number)].note(bucket, self.noted);
         }
     }
 
@@ -169,55 +190,98 @@ impl Census {
             .flat_map(|(video, rows)| rows.iter().map(|row| (*video, row)))
     }
 
+    /// The chunks of a video, in order.
+    pub fn rows_of(&self, video: VideoId) -> &[Row] {
+        self.videos.get(&video).map_or(&[], Vec::as_slice)
+    }
+
     /// The node with this number.
     pub fn node(&self, number: u16) -> Option<NodeRef> {
-        self.nodes.get(usize::from(number)).copied()
+        self.members.get(usize::from(number)).map(|member| member.node)
     }
 
     /// Every node that is expected to hold something.
     pub fn nodes(&self) -> Vec<NodeRef> {
-        let mut named = vec![false; self.nodes.len()];
-        for item in self.videos.values().flatten().flat_map(|row| &row.items) {
-            named[usize::from(item.node)] = true;
-        }
-        let named = self.nodes.iter().zip(named);
-        named.filter(|(_, named)| *named).map(|(node, _)| *node).collect()
+        let expected = self.members.iter().filter(|member| member.expected > 0);
+        expected.map(|member| member.node).collect()
     }
 
-    /// Whether something is expected of a node of which it is not known whether it is there.
+    /// Whether something is to be counted of a node whether or not anything changes there: it is not known whether what is
+    /// expected is there, or what is there is expected.
     pub fn has_uncounted(&self, node: NodeRef) -> bool {
-        let Some(number) = self.numbers.get(&node) else {
-            return false;
-        };
-        let mut items = self.videos.values().flatten().flat_map(|row| &row.items);
-        items.any(|item| item.node == *number && (item.seen == Seen::NotCounted || item.seat == Seat::NotCounted))
+        self.member(node).is_some_and(Member::has_uncounted)
+    }
+
+    /// What a node is to be asked for, whatever changed there.
+    pub fn asking(&self, node: NodeRef) -> Asking {
+        let member = self.member(node);
+        member.map(|member| member.asking(self.noted)).unwrap_or_default()
+    }
+
+    /// What a node was found to hold and nobody expects there, by fingerprint.
+    pub fn strangers(&self, node: NodeRef) -> &[Stranger] {
+        self.member(node).map_or(&[], Member::strangers)
+    }
+
+    fn member(&self, node: NodeRef) -> Option<&Member> {
+        let number = self.numbers.get(&node)?;
+        self.members.get(usize::from(*number))
     }
 
     fn number(&mut self, node: NodeRef) -> u16 {
         *self.numbers.entry(node).or_insert_with(|| {
-            self.nodes.push(node);
-            self.learned_of.push(0);
+            self.members.push(Member::new(node));
             // A thousand nodes are registered at most; those of the past are few.
-            u16::try_from(self.nodes.len() - 1).unwrap_or(u16::MAX)
+            u16::try_from(self.members.len() - 1).unwrap_or(u16::MAX)
         })
     }
 
-    /// Counts a node: everything expected of it is there, damaged or absent from now on. Gives what nobody expects.
+    /// Counts a node: everything expected of it is there, damaged or absent from now on. Gives what nobody expects, by
+    /// fingerprint.
     ///
-    /// `holdings` were asked for after the last time something was learned. What is missing of a chunk that was learned
-    /// behind `settled_s` may only be late, since a majority decides: it stays uncounted.
+    /// `holdings` are all there is, sorted, and were asked for after the last time something was learned. What is missing
+    /// of a chunk that was learned behind `settled_s` may only be late, since a majority decides: it stays uncounted.
     pub fn count(&mut self, node: NodeRef, holdings: &Holdings, key: FingerprintKey, settled_s: u32) -> Vec<Stranger> {
+        let asked = self.noted;
+        self.take(node, (&Told::Everything, holdings, key), asked, settled_s);
+        self.strangers(node).to_vec()
+    }
+
+    /// The same, of what a node told when it was asked as [`Self::asking`] says: of everything, or of some buckets. What
+    /// was noted since it was asked, here or there, is due still.
+    pub fn count_told(&mut self, node: NodeRef, asking: &Asking, page: &Page, settled_s: u32) -> Outcome {
+        let told = (&page.told, &page.holdings, page.key);
+        self.take(node, told, asking.noted, settled_s)
+    }
+
+    fn take(
+        &mut self,
+        node: NodeRef,
+        (told, holdings, key): (&Told, &Holdings, FingerprintKey),
+        asked: u64,
+        settled_s: u32,
+    ) -> Outcome {
         let number = self.number(node);
+        if !self.members[usize::from(number)].can_take(told, key) {
+            return Outcome::Unknown;
+        }
+        let is_told = |bucket: u16| match told {
+            Told::Everything => true,
+            Told::Buckets(buckets) => buckets.has(bucket),
+        };
+        let is_any = !matches!(told, Told::Buckets(buckets) if buckets.is_empty());
         let mut expected = Vec::new();
-        for (video, rows) in &mut self.videos {
+        for (video, rows) in self.videos.iter_mut().filter(|_| is_any) {
             for row in rows {
                 let (part, brief, young) = (row.part, row.brief, row.learned_s > settled_s);
                 let mut of_chunk = None;
-                for item in row.items.iter_mut().filter(|item| item.node == number) {
+                let items = row.items.iter_mut();
+                for item in items.filter(|item| item.node == number && is_told(item.bucket)) {
                     let fingerprint = *of_chunk.get_or_insert_with(|| match self.names.get(&(*video, part)) {
                         Some(id) => key.of(id),
                         None => key.of(&part.id(*video)),
                     });
+                    item.bucket = bucket_of(fingerprint);
                     expected.push(Expected {
                         fingerprint,
                         brief,
@@ -227,10 +291,14 @@ impl Census {
                 }
             }
         }
-        expected.sort_unstable_by_key(|one| (one.fingerprint, one.item.tag));
-        let mut strangers = count_items(&mut expected, &holdings.items);
-        strangers.extend(count_registers(&mut expected, &holdings.registers));
-        strangers
+        let compared = compare(expected, holdings);
+        let member = &mut self.members[usize::from(number)];
+        let are_others = member.counted(told, key, asked, compared.strangers, &compared.late);
+        if compared.is_news || are_others {
+            Outcome::News
+        } else {
+            Outcome::Same
+        }
     }
 
     /// A node found an item of a chunk damaged, or whole again.
@@ -242,14 +310,43 @@ impl Census {
         let Ok(at) = rows.binary_search_by_key(&part, |row| row.part) else {
             return;
         };
+        let mut noted = Vec::new();
         let items = rows[at].items.iter_mut();
-        items
-            .filter(|item| (item.node, item.tag) == (number, tag))
-            .for_each(|item| {
+        for item in items.filter(|item| (item.node, item.tag) == (number, tag)) {
+            item.seen = item.seen.then(seen);
+            // What its register says of that is not known: it may have abstained for want of the bytes.
+            item.seat = Seat::NotCounted;
+            noted.push((item.node, item.bucket));
+        }
+        self.note_due(noted);
+    }
+
+    /// Which shards of a settled chunk are none of it, by their index; all others are. Says whether that is news. Where
+    /// its placement is not the one with this version any more, nothing is noted.
+    pub fn note_wrong(&mut self, video: VideoId, part: Part, version: u32, wrong: &[u8]) -> bool {
+        let Some(rows) = self.videos.get_mut(&video) else {
+            return false;
+        };
+        let row = rows.iter_mut().find(|row| row.part == part);
+        let Some(row) = row.filter(|row| row.version == version && !row.joint) else {
+            return false;
+        };
+        let mut noted = Vec::new();
+        for (index, item) in (0_u8..).zip(row.items.iter_mut()) {
+            let seen = match item.seen {
+                _ if wrong.contains(&index) => Seen::Wrong,
+                // It was called wrong and is not: what its node has of it is to be counted.
+                Seen::Wrong => Seen::NotCounted,
+                seen => seen,
+            };
+            if seen != item.seen {
                 item.seen = seen;
-                // What its register says of that is not known: it may have abstained for want of the bytes.
-                item.seat = Seat::NotCounted;
-            });
+                noted.push((item.node, item.bucket));
+            }
+        }
+        let is_news = !noted.is_empty();
+        self.note_due(noted);
+        is_news
     }
 
     /// The registers of a chunk are to be counted again before anything is made of them.
@@ -259,6 +356,8 @@ impl Census {
         };
         if let Ok(at) = rows.binary_search_by_key(&part, |row| row.part) {
             rows[at].items.iter_mut().for_each(|item| item.seat = Seat::NotCounted);
+            let noted = places(&rows[at]);
+            self.note_due(noted);
         }
     }
 
@@ -277,70 +376,23 @@ impl Census {
         let number = self.number(node);
         let items = self.videos.values_mut().flatten().flat_map(|row| row.items.iter_mut());
         for item in items.filter(|item| item.node == number) {
-            item.seen = Seen::NotCounted;
+            item.seen = item.seen.then(Seen::NotCounted);
             item.seat = Seat::NotCounted;
         }
+        self.noted += 1;
+        self.members[usize::from(number)].forget(self.noted);
     }
 }
 
-fn count_items(expected: &mut [Expected<'_>], held: &[HeldItem]) -> Vec<Stranger> {
-    let mut strangers = Vec::new();
-    let mut held = held.iter().copied().peekable();
-    for one in expected {
-        let key = (one.fingerprint, one.item.tag);
-        while let Some(before) = held.next_if(|item| (item.fingerprint, item.tag) < key) {
-            strangers.extend(stranger(before));
-        }
-        one.item.seen = match held.next_if(|item| (item.fingerprint, item.tag) == key) {
-            Some(item) if item.damaged && !planted!("a damaged copy counts as a whole one") => Seen::Damaged,
-            Some(_) => Seen::Whole,
-            None if one.young => Seen::NotCounted,
-            None => Seen::Absent,
-        };
-    }
-    strangers.extend(held.filter_map(stranger));
-    strangers
-}
-
-/// What waits for a vote, and what is to be collected, is its node's own affair.
-fn stranger(item: HeldItem) -> Option<Stranger> {
-    (item.wanted == Wanted::Placed).then_some(Stranger::Item(item))
-}
-
-/// A node has one register of a chunk, however many items of it.
-fn count_registers(expected: &mut [Expected<'_>], held: &[HeldRegister]) -> Vec<Stranger> {
-    let mut strangers = Vec::new();
-    let mut held = held.iter().copied().peekable();
-    let mut last: Option<(u64, Seat)> = None;
-    for one in expected {
-        while let Some(before) = held.next_if(|register| register.fingerprint < one.fingerprint) {
-            strangers.extend(strange(before));
-        }
-        let again = last.filter(|(fingerprint, _)| *fingerprint == one.fingerprint);
-        one.item.seat = match (again, held.next_if(|register| register.fingerprint == one.fingerprint)) {
-            (Some((_, seat)), _) => seat,
-            (None, Some(register)) if register.brief == one.brief => Seat::Agrees,
-            (None, Some(register)) if register.brief == Brief::ABSTAINS => Seat::Abstains,
-            (None, _) if one.young => Seat::NotCounted,
-            (None, Some(_)) if planted!("a register that says something else counts as agreeing") => Seat::Agrees,
-            (None, Some(_)) => Seat::Differs,
-            (None, None) => Seat::Empty,
-        };
-        last = Some((one.fingerprint, one.item.seat));
-    }
-    strangers.extend(held.filter_map(strange));
-    strangers
-}
-
-/// Registers are kept for ever. One that says nothing, or that the chunk is gone or with others, is only remembered.
-fn strange(register: HeldRegister) -> Option<Stranger> {
-    let remembered = [Brief::NOTHING, Brief::DELETED, Brief::ELSEWHERE];
-    (!remembered.contains(&register.brief)).then_some(Stranger::Register(register))
+/// Where the items of a row are: their nodes by number, and the buckets there.
+fn places(row: &Row) -> Vec<(u16, u16)> {
+    row.items.iter().map(|item| (item.node, item.bucket)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use vstack_chunkpaxos::{Layout, Placement};
+    use vstack_api::holdings::{HeldItem, HeldRegister, Wanted};
+    use vstack_chunkpaxos::{Brief, Layout, Placement};
     use vstack_types::NodeUuid;
 
     use super::*;
@@ -468,7 +520,13 @@ mod tests {
         assert_eq!((item.fingerprint, register.fingerprint), (fingerprint, fingerprint));
         census.forget(VIDEO, Part::Chunk(0));
         assert_eq!(census.count(node(1), &holdings(1, &placements), print(1), 100).len(), 4);
-        assert_eq!(census.chunks(), 2);
+        assert_eq!((census.chunks(), census.nodes()), (2, vec![node(1), node(2)]));
+        census.forget_video(VIDEO);
+        assert_eq!(
+            (census.chunks(), census.nodes()),
+            (0, vec![]),
+            "nothing is expected of anybody"
+        );
     }
 
     #[test]
@@ -485,6 +543,30 @@ mod tests {
         let learned = [node(1), node(2), node(3)].map(|node| census.learned_of(node));
         assert_eq!(learned, [2, 2, 2], "who had the other one is concerned, too");
         assert_eq!(census.chunks(), 1);
+    }
+
+    #[test]
+    fn what_is_listed_wrongly_stays_so_until_something_else_is_listed() {
+        const CHUNK: Part = Part::Chunk(0);
+        let placements = [(0, placed(0, 1, &[1, 2], None))];
+        let mut census = census(&placements);
+        let seen_of = |census: &Census| seen(census, 0).into_iter().map(|(seen, _)| seen).collect::<Vec<_>>();
+        assert!(census.note_wrong(VIDEO, CHUNK, 1, &[1]));
+        assert!(!census.note_wrong(VIDEO, CHUNK, 1, &[1]), "that is known");
+        assert!(!census.note_wrong(VIDEO, CHUNK, 2, &[0]), "that is another placement");
+        for n in [1, 2] {
+            assert_eq!(census.count(node(n), &holdings(n, &placements), print(n), 100), []);
+        }
+        assert_eq!(seen_of(&census), [Seen::Whole, Seen::Wrong]);
+        census.note(node(2), VIDEO, CHUNK, placements[0].1.sha256, Seen::Whole);
+        census.uncount(node(2));
+        assert_eq!(seen_of(&census), [Seen::Whole, Seen::Wrong]);
+        assert_eq!(census.row(VIDEO, CHUNK).unwrap().wrong(), [1]);
+        assert!(census.note_wrong(VIDEO, CHUNK, 1, &[]), "it is not, after all");
+        assert_eq!(seen_of(&census), [Seen::Whole, Seen::NotCounted]);
+        census.note_wrong(VIDEO, CHUNK, 1, &[1]);
+        learn(&mut census, 0, &placed(0, 2, &[1, 3], None));
+        assert_eq!(seen_of(&census), [Seen::Whole, Seen::NotCounted]);
     }
 
     #[test]

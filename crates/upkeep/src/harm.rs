@@ -1,5 +1,6 @@
-//! The book of harm: every copy that was found damaged or missing is entered once, and leaves once, by being whole again
-//! or by nobody wanting it any more. What stays is being repaired, or beyond repair.
+//! The book of harm: every copy that was found damaged or missing, and every shard that was found to be none of its chunk,
+//! is entered once, and leaves once, by being whole again or by nobody wanting it any more. What stays is being repaired,
+//! or beyond repair.
 
 use std::collections::BTreeSet;
 
@@ -135,7 +136,7 @@ impl Book {
 
 /// The nodes that are there and do not have what they should, each once. None for the many rows without any.
 fn harmed(outlook: &Outlook<'_>, row: &Row) -> Option<Vec<NodeRef>> {
-    let is_harmed = |seen| matches!(seen, Seen::Damaged | Seen::Absent);
+    let is_harmed = |seen| matches!(seen, Seen::Damaged | Seen::Absent | Seen::Wrong);
     if !row.items.iter().any(|item| is_harmed(item.seen)) {
         return None;
     }

@@ -3,9 +3,11 @@
 //! Pure: what nodes hold, who is reachable and what time it is are arguments. [`standing`] judges one chunk,
 //! [`census`] counts all of them against what nodes say they hold, [`plan`] says what comes next.
 
+pub mod audit;
 pub mod balance;
 pub mod census;
 pub mod harm;
+pub mod migrate;
 pub mod plan;
 pub mod report;
 pub mod standing;

@@ -4,12 +4,17 @@
 //! back where they belong, and telling what was decided, need no decision. One thing at a time for each chunk: what
 //! follows is seen when the result was learned.
 
-use vstack_placement::{Candidate, Liveness, MembersRequest, choose_members};
+use std::num::NonZeroU8;
+
+use vstack_placement::{
+    Candidate, Liveness, MembersRequest, ShardsRequest, choose_members, choose_shards, losses_survivable,
+    losses_survived,
+};
 use vstack_types::{NodeRef, VideoId, planted};
 
 use crate::{
     census::{Census, Item, Row, Seat},
-    standing::{Copy, Form, Reach, Seen, Standing, standing},
+    standing::{Copy, Form, Reach, Seen, Standing, standing, survives},
 };
 
 /// What is to be done about a chunk.
@@ -35,7 +40,24 @@ pub enum Job {
     TurnBack,
     /// Its nodes are to be others.
     Move {
-        /// Those.
+        /// Those. Of shards, that of each by its index.
+        to: Vec<NodeRef>,
+    },
+    /// Some of its shards are none of this chunk: those are made anew, and so are those whose nodes are to be others.
+    Correct {
+        /// The node of each shard, by its index.
+        to: Vec<NodeRef>,
+    },
+    /// Its copies are to become shards.
+    Encode {
+        /// Shards that are needed to read it. The others are parity.
+        data: NonZeroU8,
+        /// The node of each, by its index.
+        to: Vec<NodeRef>,
+    },
+    /// Its shards are to become copies.
+    Decode {
+        /// The nodes of those.
         to: Vec<NodeRef>,
     },
 }
@@ -98,6 +120,8 @@ pub struct Outlook<'a> {
     pub cluster: Cluster<'a>,
     reach: Vec<Reach>,
     leaving: Vec<bool>,
+    /// Nodes that are to keep what they have, whether or not they are up.
+    members: usize,
 }
 
 impl<'a> Outlook<'a> {
@@ -113,6 +137,11 @@ impl<'a> Outlook<'a> {
             cluster,
             reach: nodes.iter().map(|node| cluster.reach(*node)).collect(),
             leaving: nodes.iter().map(leaves).collect(),
+            members: {
+                let nodes = cluster.nodes.iter();
+                let stays = |node: &&Candidate| !node.leaving && node.trusted && !cluster.lost.contains(&node.node);
+                nodes.filter(stays).count()
+            },
         }
     }
 
@@ -128,26 +157,26 @@ impl<'a> Outlook<'a> {
         self.leaving.get(usize::from(item.node)).copied().unwrap_or_default()
     }
 
-    /// Losses of nodes that a chunk in this form is to survive.
-    fn wanted(&self, row: &Row) -> u32 {
-        let wanted = match row.form {
+    /// Losses of nodes that a chunk of so many items in this form is to survive: shards double up where there are fewer
+    /// nodes, and no chunk survives more than those that there are allow.
+    fn wanted(&self, form: Form, items: usize) -> u32 {
+        let wanted = match form {
             Form::Replicated => self.cluster.copies.saturating_sub(1),
-            Form::Coded { data } => row.of_layout().count().saturating_sub(usize::from(data)),
+            Form::Coded { .. } => losses_survivable(self.members, form.needed(), items),
         };
         u32::try_from(wanted).unwrap_or(u32::MAX)
     }
 
     /// How a chunk stands.
     pub fn standing(&self, row: &Row) -> Standing {
-        // While a move is under way both halves are kept, and readers use both.
-        let by_bytes = self.standing_by(row, row.items.iter());
+        let by_bytes = self.by_bytes(row);
         if by_bytes != Standing::Whole {
             return by_bytes;
         }
         // A chunk whose registers nobody knows to agree may have lost what decides about it.
         let up = || row.items.iter().filter(|item| self.is_up(item));
         if up().any(|item| item.seat == Seat::Abstains) {
-            let survives = self.wanted(row).saturating_sub(1);
+            let survives = self.wanted(row.form, row.of_layout().count()).saturating_sub(1);
             return Standing::Under { survives };
         }
         let is_assumed =
@@ -158,14 +187,44 @@ impl<'a> Outlook<'a> {
         Standing::Whole
     }
 
-    fn standing_by<'i>(&self, row: &Row, items: impl Iterator<Item = &'i Item>) -> Standing {
+    /// While a move is under way both halves are kept, and readers use both: copies of either count together. Shards count
+    /// with those of their half alone, since both may have the same.
+    fn by_bytes(&self, row: &Row) -> Standing {
+        let is_copied = row.form == Form::Replicated && row.prev_form == Form::Replicated;
+        if is_copied {
+            return self.standing_by(row.form, row.items.iter());
+        }
+        let there = self.standing_by(row.form, row.of_layout());
+        if row.joint {
+            there.max(self.standing_by(row.prev_form, row.of_prev()))
+        } else {
+            there
+        }
+    }
+
+    fn standing_by<'i>(&self, form: Form, items: impl Iterator<Item = &'i Item>) -> Standing {
+        let copies = self.copies(items);
+        standing(form, &copies, self.wanted(form, copies.len()))
+    }
+
+    fn copies<'i>(&self, items: impl Iterator<Item = &'i Item>) -> Vec<Copy> {
         let copy = |item: &Item| Copy {
             node: item.node.into(),
             reach: self.reach(item),
             seen: item.seen,
         };
-        let copies: Vec<Copy> = items.map(copy).collect();
-        standing(row.form, &copies, self.wanted(row))
+        items.map(copy).collect()
+    }
+
+    /// After the loss of how many nodes, whichever they are, a chunk could still be read, by what is known to be there now;
+    /// none when it cannot be read now.
+    pub fn survives(&self, row: &Row) -> Option<u32> {
+        let there = survives(row.form, &self.copies(row.of_layout()));
+        if row.joint {
+            there.max(survives(row.prev_form, &self.copies(row.of_prev())))
+        } else {
+            there
+        }
     }
 
     /// Why nothing is to be done about a chunk that stands like this, where nothing is and only somebody can change that.
@@ -191,7 +250,7 @@ impl<'a> Outlook<'a> {
             awaited.dedup();
             return (!awaited.is_empty()).then_some(Stuck::Awaits(awaited));
         }
-        (row.form == Form::Replicated && !row.joint).then_some(Stuck::NowhereToGo)
+        (!row.joint).then_some(Stuck::NowhereToGo)
     }
 
     /// What is to be done about a chunk, if anything is. Where it was tried often enough at nodes in `avoided`, others
@@ -236,9 +295,12 @@ impl<'a> Outlook<'a> {
         let lacks = |item: &&Item| match item.seen {
             Seen::Damaged => !planted!("a damaged copy is not restored"),
             Seen::Absent => true,
-            Seen::NotCounted | Seen::Whole => false,
+            // Nothing could be brought that would be the right bytes.
+            Seen::NotCounted | Seen::Whole | Seen::Wrong => false,
         };
-        let lacking = row.of_layout().filter(up).find(lacks);
+        // Who lost bytes of what it leaves abstains from ending the move, too.
+        let leaving_behind = || row.of_prev().filter(up).find(lacks);
+        let lacking = row.of_layout().filter(up).find(lacks).or_else(leaving_behind);
         let restored = lacking.and_then(|item| {
             let node = node_of(item)?;
             Some(Job::Restore { node, tag: item.tag })
@@ -262,10 +324,6 @@ impl<'a> Outlook<'a> {
         if row.joint {
             return self.end_of_move(row, restored, is_avoided);
         }
-        // Shards are placed anew by whoever makes them.
-        if row.form != Form::Replicated {
-            return restored;
-        }
         // A copy is not restored at a node that leaves, or where that does not work, if there is another.
         let given_up = |item: &Item| self.leaves(item) || is_avoided(item);
         if lacking.is_some_and(|item| !given_up(item)) {
@@ -280,13 +338,31 @@ impl<'a> Outlook<'a> {
         gone.extend_from_slice(self.cluster.gone);
         gone.extend_from_slice(self.cluster.lost);
         gone.extend_from_slice(avoided);
-        let request = MembersRequest {
-            video,
-            copies: self.cluster.copies,
-            current: &current,
-            gone: &gone,
+        let to = match row.form {
+            Form::Replicated => {
+                let request = MembersRequest {
+                    video,
+                    copies: self.cluster.copies,
+                    current: &current,
+                    gone: &gone,
+                };
+                choose_members(self.cluster.nodes, request)
+            }
+            Form::Coded { data } => {
+                let shards: Vec<Option<NodeRef>> = current.iter().copied().map(Some).collect();
+                let request = ShardsRequest {
+                    video,
+                    data: data.get().into(),
+                    current: &shards,
+                    gone: &gone,
+                };
+                choose_shards(self.cluster.nodes, request).unwrap_or_else(|_too_few| current.clone())
+            }
         };
-        let to = choose_members(self.cluster.nodes, request);
+        if row.of_layout().any(|item| item.seen == Seen::Wrong) {
+            // Not moved as they are: nobody would know any more that they are wrong.
+            return Some(Job::Correct { to });
+        }
         if to == current {
             restored
         } else {
@@ -294,22 +370,48 @@ impl<'a> Outlook<'a> {
         }
     }
 
+    /// Whether a chunk in shards could not be read without some one of its new nodes, were all of them there.
+    fn is_unsafe(&self, row: &Row) -> bool {
+        let nodes = || row.of_layout().filter_map(|item| self.census.node(item.node));
+        row.form != Form::Replicated && losses_survived(&nodes().collect::<Vec<_>>(), row.form.needed()) == 0
+    }
+
+    /// Whether those who are up have so much of the new layout that the protocol lets the old one go: of shards enough to
+    /// read the chunk without those of any one of them.
+    fn is_enough(&self, row: &Row) -> bool {
+        let has = |item: &&Item| self.is_up(item) && item.seen == Seen::Whole && item.seat != Seat::Abstains;
+        let holders = row
+            .of_layout()
+            .filter(has)
+            .filter_map(|item| self.census.node(item.node));
+        row.form == Form::Replicated || losses_survived(&holders.collect::<Vec<_>>(), row.form.needed()) > 0
+    }
+
     /// A move is ended at its new nodes once the chunk stands there no worse than where it came from: what is left behind
     /// is collected.
     fn end_of_move(&self, row: &Row, restored: Option<Job>, is_avoided: impl Fn(&Item) -> bool) -> Option<Job> {
         let reached = || row.of_layout().filter(|item| self.is_up(item));
+        // What is coded from its first version on comes from nowhere and has nothing to go back to: who uploads it ends it.
+        let comes_from_nowhere = row.of_prev().next().is_none();
+        // Nobody may end it where one node has so many shards that the others do not give the chunk.
+        if !row.back && !comes_from_nowhere && self.is_unsafe(row) {
+            return Some(Job::TurnBack);
+        }
         let whole_there = row.of_layout().all(|item| self.is_up(item) && item.seen == Seen::Whole);
-        let there = self.standing_by(row, row.of_layout());
-        let here = self.standing_by(row, row.of_prev());
-        if whole_there || (there >= here && reached().all(|item| item.seen == Seen::Whole)) {
+        let there = self.standing_by(row.form, row.of_layout());
+        let here = self.standing_by(row.prev_form, row.of_prev());
+        let as_good = whole_there || (there >= here && reached().all(|item| item.seen == Seen::Whole));
+        if as_good && (row.back || self.is_enough(row)) {
             return Some(Job::Settle);
         }
         let lost = row
             .of_layout()
             .any(|item| matches!(self.reach(item), Reach::Gone | Reach::Lost))
             && !planted!("a move to a lost node is not given up");
-        let hopeless = lost || reached().any(|item| item.seen != Seen::Whole && is_avoided(item));
-        if hopeless {
+        // What is listed wrongly is put right where the chunk is settled, not on its way.
+        let is_wrong = row.of_layout().any(|item| item.seen == Seen::Wrong);
+        let hopeless = lost || is_wrong || reached().any(|item| item.seen != Seen::Whole && is_avoided(item));
+        if hopeless && !comes_from_nowhere {
             // What is on its way back cannot turn once more.
             return Some(if row.back { Job::Settle } else { Job::TurnBack });
         }
@@ -480,6 +582,32 @@ mod tests {
         });
         let (_, job) = next(&without, &five(), &[]).unwrap();
         assert_eq!(job, Job::Restore { node: node(4), tag });
+    }
+
+    #[test]
+    fn what_is_coded_from_the_start_is_settled_and_never_taken_back() {
+        let shard = |n: u8| vstack_chunkpaxos::Shard {
+            index: n - 1,
+            node: node(n),
+            sha256: Digest::of(&[n]),
+        };
+        let placement = Placement {
+            layout: Layout::Coded {
+                data: 3,
+                parity: 2,
+                shards: (1..=5).map(shard).collect(),
+            },
+            prev: Some(Layout::nothing()),
+            ..placed(&[1], None)
+        };
+        let all = census(&placement, &[1, 2, 3, 4, 5], |n, held| {
+            held.items[0].tag = tag_of(Digest::of(&[n]));
+        });
+        assert_eq!(next(&all, &five(), &[]).unwrap().1, Job::Settle);
+        for gone in [&[4, 5][..], &[3, 4, 5]] {
+            let job = next(&all, &five(), gone).map(|(_, job)| job);
+            assert!(!matches!(job, Some(Job::TurnBack | Job::Settle)), "{job:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use vstack_types::VideoId;
 
-use crate::{census::Part, plan::Outlook, standing::Standing};
+use crate::{
+    census::{Part, Row},
+    plan::Outlook,
+    standing::{Form, Standing},
+};
 
 /// How many chunks stand how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +60,48 @@ pub struct VideoReport {
     pub named: Vec<(Standing, Part)>,
 }
 
+/// What is kept in one form. A chunk that is being moved counts, with both halves, in the form it is going to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InForm {
+    /// How many chunks.
+    pub chunks: u64,
+    /// Bytes of one copy of all of them.
+    pub logical_bytes: u64,
+    /// Bytes that decisions place on all nodes together.
+    pub placed_bytes: u64,
+}
+
+/// How the chunks of a video are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that are copies.
+    pub copies: InForm,
+    /// Those that are shards.
+    pub shards: InForm,
+    /// Losses of nodes after which each of its chunks could still be read, by what is known to be there now; none when one
+    /// cannot be read now, or there are no chunks.
+    pub survives: Option<u32>,
+}
+
+impl Kept {
+    /// One more chunk, that survives so many losses.
+    fn add(&mut self, row: &Row, survives: Option<u32>) {
+        let is_first = self.copies.chunks + self.shards.chunks == 0;
+        let form = match row.form {
+            Form::Replicated => &mut self.copies,
+            Form::Coded { .. } => &mut self.shards,
+        };
+        form.chunks += 1;
+        form.logical_bytes += u64::from(row.size);
+        form.placed_bytes += row.placed_bytes();
+        self.survives = if is_first {
+            survives
+        } else {
+            self.survives.min(survives)
+        };
+    }
+}
+
 /// What a census comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -65,6 +111,8 @@ pub struct Report {
     pub videos: BTreeMap<VideoId, VideoReport>,
     /// How many chunks each video has of which everything is.
     pub whole: BTreeMap<VideoId, u64>,
+    /// How each video is kept.
+    pub kept: BTreeMap<VideoId, Kept>,
 }
 
 /// Judges every chunk.
@@ -74,6 +122,8 @@ pub fn report(outlook: &Outlook<'_>) -> Report {
     for (video, row) in outlook.census.rows() {
         let standing = outlook.standing(row);
         report.tally.add(standing);
+        let kept = report.kept.entry(video).or_default();
+        kept.add(row, outlook.survives(row));
         if of_video.as_ref().is_none_or(|(last, _)| *last != video) {
             report.keep(of_video.take());
         }
@@ -96,5 +146,74 @@ impl Report {
             here.named.sort_unstable();
             self.videos.insert(video, here);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_chunkpaxos::{Layout, Placement, Shard};
+    use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid};
+
+    use super::*;
+    use crate::census::Census;
+
+    const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
+
+    fn node(n: u8) -> NodeRef {
+        NodeRef::first(NodeUuid::from_bytes([n; 16]))
+    }
+
+    fn copies() -> Layout {
+        Layout::Replicated {
+            nodes: [1, 2, 3].map(node).to_vec(),
+        }
+    }
+
+    fn shards() -> Layout {
+        let shard = |index: u8| Shard {
+            index,
+            node: node(index + 1),
+            sha256: Digest::of(&[index]),
+        };
+        Layout::Coded {
+            data: 3,
+            parity: 2,
+            shards: (0..5).map(shard).collect(),
+        }
+    }
+
+    #[test]
+    fn bytes_are_told_apart_by_form_and_a_move_counts_where_it_leads() {
+        let mut census = Census::default();
+        let table = [
+            (100, copies(), None),
+            (300, shards(), None),
+            // Its copies are there until it has become shards.
+            (30, shards(), Some(copies())),
+        ];
+        for (sequence, (size, layout, prev)) in (0..).zip(table) {
+            let placement = Placement {
+                version: 1,
+                size,
+                sha256: Digest::of(b"chunk"),
+                layout,
+                prev,
+                back: false,
+            };
+            let id = ChunkId::of_video(VIDEO, sequence);
+            census.learn(VIDEO, Part::Chunk(sequence), &id, &placement, 0);
+        }
+        let mut kept = Kept::default();
+        for ((_, row), survives) in census.rows().zip([Some(2), Some(1), Some(2)]) {
+            kept.add(row, survives);
+        }
+        let in_form = |chunks, logical_bytes, placed_bytes| InForm {
+            chunks,
+            logical_bytes,
+            placed_bytes,
+        };
+        assert_eq!(kept.copies, in_form(1, 100, 3 * 100));
+        assert_eq!(kept.shards, in_form(2, 330, 5 * 100 + 5 * 10 + 3 * 30));
+        assert_eq!(kept.survives, Some(1), "as the worst of them");
     }
 }

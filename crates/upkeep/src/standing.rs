@@ -1,5 +1,8 @@
 //! How one chunk stands: how many more nodes may be lost before it is, by what was counted.
 
+use std::num::NonZeroU8;
+
+use vstack_chunkpaxos::Layout;
 use vstack_types::planted;
 
 /// What is known of an item that a placement assigns to a node.
@@ -14,6 +17,20 @@ pub enum Seen {
     Damaged,
     /// Its node does not have it.
     Absent,
+    /// Whatever its node has: it is listed as a shard of this chunk, and is none. No count finds that, but an audit does,
+    /// and it stays so until something else is listed.
+    Wrong,
+}
+
+impl Seen {
+    /// What is known once a count or a message says `now`. No node can have the right bytes of what is listed wrongly.
+    #[must_use]
+    pub const fn then(self, now: Self) -> Self {
+        match self {
+            Self::Wrong => Self::Wrong,
+            Self::NotCounted | Self::Whole | Self::Damaged | Self::Absent => now,
+        }
+    }
 }
 
 /// What is expected of a node.
@@ -48,16 +65,31 @@ pub enum Form {
     /// Any `data` items give the chunk.
     Coded {
         /// Items that are needed.
-        data: u8,
+        data: NonZeroU8,
     },
 }
 
 impl Form {
-    const fn needed(self) -> usize {
+    /// That of a layout. What is deleted has none, and is in no census.
+    pub fn of(layout: &Layout) -> Self {
+        let data = match layout {
+            Layout::Coded { data, .. } => NonZeroU8::new(*data),
+            Layout::Replicated { .. } | Layout::Deleted { .. } => None,
+        };
+        data.map_or(Self::Replicated, |data| Self::Coded { data })
+    }
+
+    /// Items that are needed to read a chunk.
+    pub const fn needed(self) -> usize {
         match self {
             Self::Replicated => 1,
-            Self::Coded { data } => data as usize,
+            Self::Coded { data } => data.get() as usize,
         }
+    }
+
+    /// Bytes of one item of a chunk of `size` bytes.
+    pub fn item_bytes(self, size: u32) -> u64 {
+        u64::from(size).div_ceil(self.needed() as u64)
     }
 }
 
@@ -100,6 +132,13 @@ pub fn standing(form: Form, copies: &[Copy], wanted: u32) -> Standing {
         None if survived(form, copies.iter().filter(hoped)).is_some() => Standing::OutOfReach,
         None => Standing::Lost,
     }
+}
+
+/// After the loss of how many nodes the items that were seen whole, at nodes that answer, still give the chunk; none when
+/// they do not even now.
+pub fn survives(form: Form, copies: &[Copy]) -> Option<u32> {
+    let here = |copy: &&Copy| copy.reach == Reach::Up && copy.seen == Seen::Whole;
+    survived(form, copies.iter().filter(here))
 }
 
 /// After the loss of how many nodes these items still give the chunk; none when they do not even now. Nodes with most
@@ -176,7 +215,8 @@ mod tests {
 
     #[test]
     fn shards_on_one_node_are_lost_together() {
-        let form = Form::Coded { data: 3 };
+        let data = NonZeroU8::new(3).unwrap();
+        let form = Form::Coded { data };
         let on = |nodes: &[u32]| nodes.iter().map(|node| up(*node)).collect::<Vec<_>>();
         assert_eq!(standing(form, &on(&[1, 2, 3, 4, 5]), 2), Standing::Whole);
         assert_eq!(standing(form, &on(&[1, 2, 3, 4]), 2), Standing::Under { survives: 1 });
@@ -187,5 +227,25 @@ mod tests {
         );
         assert_eq!(standing(form, &on(&[1, 1, 2, 2, 3]), 1), Standing::Whole);
         assert_eq!(standing(form, &on(&[1, 2]), 2), Standing::Lost);
+    }
+
+    #[test]
+    fn a_shard_that_is_none_of_the_chunk_counts_for_nothing_whatever_its_node_says() {
+        let data = NonZeroU8::new(3).unwrap();
+        let with_wrong = |wrong: u32| -> Vec<Copy> {
+            let seen = |node| if node <= wrong { Seen::Wrong } else { Seen::Whole };
+            (1..=5).map(|node| copy(node, Reach::Up, seen(node))).collect()
+        };
+        let of = |wrong| standing(Form::Coded { data }, &with_wrong(wrong), 2);
+        let expected = [
+            Standing::Whole,
+            Standing::Under { survives: 1 },
+            Standing::Endangered,
+            Standing::Lost,
+        ];
+        assert_eq!([0, 1, 2, 3].map(of), expected);
+        for now in [Seen::NotCounted, Seen::Whole, Seen::Damaged, Seen::Absent] {
+            assert_eq!((Seen::Wrong.then(now), Seen::Whole.then(now)), (Seen::Wrong, now));
+        }
     }
 }

@@ -3,6 +3,9 @@
 //! Three nodes: three requests and three answers up to the decision. A node that does not answer is asked again while
 //! the chunk is open, because the owner may repeat its vote, and never waited for once the chunk is decided. When round
 //! 0 can no longer decide, the classic path does.
+//!
+//! A chunk that is coded from the start takes more: shards on so many nodes that any one of them may be lost, and a second
+//! decision that says so. Before it, nobody is told that the chunk is stored.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,15 +21,18 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vstack_api::metadata::ChunkPlace;
-use vstack_chunkpaxos::{Ballot, Change, Layout, Outcome as Ending, Placement, Proposer, Reply, Request, Vote};
-use vstack_client::{ClientError, Effort, Holder, NodeClient, NodeUrls, propose_counting};
+use vstack_chunkpaxos::{Ballot, Reply, Request, Vote};
+use vstack_client::{ClientError, Holder, NodeClient};
+use vstack_erasure::Shape;
 use vstack_service::commit_costs::CommitPath;
-use vstack_types::{ChunkId, Digest, NodeUuid, ProcessUuid};
+use vstack_types::{ChunkId, Digest, NodeUuid};
 
 use crate::{
     app::SharedApp,
     completer::{MissingChunk, MissingCopy},
     failure::{UploadFailure, chain},
+    parcel::Parcel,
+    proposing::{classic, settle},
     session::{self, Session},
     spent::Spent,
     tally::{Outcome, Stand, Tally, outcome_of},
@@ -34,10 +40,8 @@ use crate::{
 
 /// A chunk without a majority by then fails its upload.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(60);
-/// The classic path's share of that, after round 0.
-const CLASSIC_DEADLINE: Duration = Duration::from_secs(30);
 /// A node has this long for a chunk.
-const PUT_TIMEOUT: Duration = Duration::from_secs(15);
+pub const PUT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long requests under way are waited for when a chunk finds no majority.
 const DRAIN_WAIT: Duration = Duration::from_secs(3);
 /// First and last wait before a node is asked again.
@@ -56,6 +60,8 @@ pub struct Piece {
     pub sha256: Digest,
     /// None for the init segment.
     pub place: Option<ChunkPlace>,
+    /// It is stored as shards of this code; none for copies.
+    pub coded: Option<Shape>,
     /// Its group is smaller than it should be.
     pub thin: bool,
 }
@@ -130,6 +136,8 @@ impl PutFailure {
 struct Round0<'a> {
     commits: &'a Commits,
     piece: &'a Piece,
+    group: &'a [Holder],
+    parcel: Parcel,
     request: Arc<Request>,
     tally: Tally,
     tries: BTreeMap<NodeUuid, u32>,
@@ -143,19 +151,20 @@ struct Round0<'a> {
 /// # Errors
 /// When no majority could be had.
 pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>>) -> Result<Vote, UploadFailure> {
-    let nodes: Vec<_> = group.iter().map(|holder| holder.node).collect();
-    let placement = Placement {
-        version: 1,
-        size: piece.bytes.len() as u64,
-        sha256: piece.sha256,
-        layout: Layout::Replicated { nodes },
-        prev: None,
-        back: false,
+    let (bytes, sha256) = (piece.bytes.clone(), piece.sha256);
+    let parcel = match piece.coded {
+        Some(shape) => Parcel::shards(bytes, sha256, shape, &group)
+            .await
+            .map_err(UploadFailure::Coding)?,
+        None => Parcel::copies(bytes, sha256, &group),
     };
+    let placement = parcel.placement.clone();
     let ballot = Ballot::zero(commits.app.owner);
     let mut round = Round0 {
         commits,
         piece: &piece,
+        group: &group,
+        parcel,
         request: Arc::new(Request::Put0 {
             ballot,
             placement: placement.clone(),
@@ -168,6 +177,18 @@ pub async fn commit(commits: &Arc<Commits>, piece: Piece, group: Arc<Vec<Holder>
     };
     group.iter().for_each(|holder| round.put(holder.clone()));
     let (vote, accepted) = match round.run().await {
+        Outcome::Decided if piece.coded.is_some() => {
+            round.linger().await;
+            let accepted = round.tally.nodes(Stand::Accepted);
+            let round_trips = round.spent.round_trips(accepted.iter().map(|node| node.uuid));
+            round.spent.bill(&commits.app.costs, CommitPath::Classic, round_trips);
+            let vote = if vstack_types::planted!("a coded first version is told before it is settled") {
+                Vote { ballot, placement }
+            } else {
+                settle(commits, &piece, &group, placement).await?
+            };
+            (vote, accepted)
+        }
         Outcome::Decided => {
             let accepted = round.tally.nodes(Stand::Accepted);
             let round_trips = round.spent.round_trips(accepted.iter().map(|node| node.uuid));
@@ -235,13 +256,33 @@ impl Round0<'_> {
         }
     }
 
+    /// Takes the votes of those who are a little late: settling promises their votes away, and their shards would have to
+    /// be made anew.
+    async fn linger(&mut self) {
+        let until = Instant::now() + MISSING_AFTER;
+        loop {
+            let open = self.tally.nodes(Stand::Open);
+            let late = self.group.iter().filter(|holder| open.contains(&holder.node));
+            let late: Vec<Holder> = late.cloned().collect();
+            if self.commits.laggards.are_all(&late) {
+                return;
+            }
+            match timeout_at(until, self.puts.join_next()).await {
+                Ok(Some(Ok((holder, answer)))) => self.on_answer(holder, answer),
+                Ok(Some(Err(error))) => tracing::error!(%error, "sending a chunk ended badly"),
+                Ok(None) => return,
+                Err(_elapsed) => return self.commits.laggards.note_late(&late),
+            }
+        }
+    }
+
     fn on_answer(&mut self, holder: Holder, answer: Answer) {
         match answer {
             Ok(reply) => {
                 self.tally.on_reply(holder.node, &reply);
-                if self.tally.stand(holder.node) == Some(Stand::Accepted) {
-                    self.commits.laggards.note_answer(holder.node.uuid);
-                } else {
+                // Whatever it says, it is waited for again.
+                self.commits.laggards.note_answer(holder.node.uuid);
+                if self.tally.stand(holder.node) != Some(Stand::Accepted) {
                     self.words
                         .insert(holder.node.uuid, format!("{} answered {reply:?}", holder.url));
                 }
@@ -273,9 +314,9 @@ impl Round0<'_> {
         let repeated = *tries > 0;
         *tries += 1;
         let nodes = self.commits.app.nodes.clone();
-        let (chunk, bytes, request) = (
+        let (chunk, items, request) = (
             self.piece.chunk.clone(),
-            self.piece.bytes.clone(),
+            self.parcel.items_of(holder.node),
             Arc::clone(&self.request),
         );
         let spent = Arc::clone(&self.spent);
@@ -285,10 +326,7 @@ impl Round0<'_> {
                 if repeated && let Some(reply) = reread(&nodes, &holder, &chunk, &request, &spent).await? {
                     return Ok(reply);
                 }
-                spent.sent(holder.node.uuid);
-                let answer = nodes.put_vote(&holder, &chunk, &request, bytes).await;
-                spent.heard(answer.as_ref());
-                answer
+                send(&nodes, &holder, (&chunk, &request), items, &spent).await
             };
             let answer = match timeout(PUT_TIMEOUT, put).await {
                 Ok(answer) => answer.map_err(PutFailure::Client),
@@ -297,6 +335,30 @@ impl Round0<'_> {
             (holder, answer)
         });
     }
+}
+
+/// Sends what is a node's, the vote with the last of it: most nodes get one item.
+async fn send(
+    nodes: &NodeClient,
+    to: &Holder,
+    (chunk, request): (&ChunkId, &Request),
+    mut items: Vec<(Digest, Bytes)>,
+    spent: &Spent,
+) -> Result<Reply, ClientError> {
+    let Some((_, last)) = items.pop() else {
+        // The placement does not name it.
+        return Ok(Reply::WrongNode);
+    };
+    for (sha256, bytes) in items {
+        spent.sent(to.node.uuid);
+        let put = nodes.put_item(to, chunk, sha256, bytes).await;
+        spent.heard(put.as_ref().map(|()| &Reply::Noted));
+        put?;
+    }
+    spent.sent(to.node.uuid);
+    let answer = nodes.put_vote(to, chunk, request, last).await;
+    spent.heard(answer.as_ref());
+    answer
 }
 
 /// What a vote sent before has come to, at the cost of no body; none when it has to be sent again.
@@ -314,57 +376,6 @@ async fn reread(
     let state = nodes.paxos(holder, chunk, &Request::Read).await;
     spent.heard(state.as_ref());
     Ok(outcome_of(*ballot, placement, state?))
-}
-
-/// Another proposer was there first. The bytes go to all nodes without a vote; then the register is completed.
-async fn classic(commits: &Commits, piece: &Piece, group: &[Holder]) -> Result<Vote, UploadFailure> {
-    let nodes = &commits.app.nodes;
-    tracing::info!(chunk = %piece.chunk, "round 0 was overtaken; taking the classic path");
-    let mut puts = JoinSet::new();
-    for holder in group {
-        let (nodes, holder, chunk) = (nodes.clone(), holder.clone(), piece.chunk.clone());
-        let (bytes, sha256) = (piece.bytes.clone(), piece.sha256);
-        puts.spawn(async move { timeout(PUT_TIMEOUT, nodes.put_item(&holder, &chunk, sha256, bytes)).await });
-    }
-    puts.join_all().await;
-    let urls: NodeUrls = group
-        .iter()
-        .map(|holder| (holder.node.uuid, holder.url.clone()))
-        .collect();
-    let size = piece.bytes.len() as u64;
-    let wish = Change::Create {
-        size,
-        sha256: piece.sha256,
-    };
-    // A proposer of its own name: ballots of one name carry one value each.
-    let initial = group.iter().map(|holder| holder.node).collect();
-    let proposer = Proposer::new(ProcessUuid::random(), initial, wish);
-    let chunk = || piece.chunk.clone();
-    let mut effort = Effort::default();
-    let proposed = propose_counting(nodes, &urls, &piece.chunk, proposer, CLASSIC_DEADLINE, &mut effort).await;
-    // The bytes went to every node once more, all at once.
-    let (messages, round_trips) = (effort.messages + 2 * group.len() as u64, effort.round_trips + 1);
-    let costs = &commits.app.costs;
-    costs.spent(CommitPath::Classic, messages, round_trips, effort.votes);
-    match proposed.map(|proposed| proposed.outcome) {
-        Ok(Ending::Decided(vote)) => {
-            costs.decided(CommitPath::Classic);
-            Ok(vote)
-        }
-        Ok(Ending::Refused(refusal)) => Err(UploadFailure::Contested {
-            chunk: chunk(),
-            reason: chain(&refusal),
-        }),
-        Ok(Ending::Nothing) => Err(UploadFailure::Contested {
-            chunk: chunk(),
-            reason: "nothing was decided".to_owned(),
-        }),
-        Err(error) => Err(UploadFailure::NoMajority {
-            chunk: chunk(),
-            nodes: group.len(),
-            reason: chain(&error),
-        }),
-    }
 }
 
 struct LateCopies<'a> {

@@ -21,8 +21,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use vstack_chunkpaxos::{Request, Vote};
-use vstack_client::{ClientError, Holder, NodeClient};
+use vstack_chunkpaxos::{Layout, Request, Vote};
+use vstack_client::{ClientError, Holder, Make, NodeClient, NodeUrls};
 use vstack_types::{ChunkId, NodeUuid};
 
 use crate::{
@@ -189,12 +189,9 @@ async fn work(nodes: NodeClient, records: Records, mut inbox: mpsc::Receiver<Mis
 }
 
 async fn make(nodes: &NodeClient, copy: &MissingCopy) -> Tried {
-    let MissingCopy {
-        to, chunk, vote, from, ..
-    } = copy;
+    let MissingCopy { to, chunk, vote, .. } = copy;
     let placement = &vote.placement;
-    let pull = nodes.pull(to, chunk, placement.sha256, placement.size, from);
-    match timeout(PULL_TIMEOUT, pull).await {
+    match timeout(PULL_TIMEOUT, bring(nodes, copy)).await {
         Ok(Ok(())) => {}
         Ok(Err(error @ (ClientError::Refused { .. } | ClientError::BadAnswer { .. }))) if !error.is_transient() => {
             tracing::debug!(%chunk, node = %to.node, %error, "a copy was refused");
@@ -215,6 +212,31 @@ async fn make(nodes: &NodeClient, copy: &MissingCopy) -> Tried {
         Ok(Ok(_noted)) => Tried::Made,
         _ => Tried::Silent,
     }
+}
+
+/// Brings what the placement assigns to the node: a copy from whoever has one, shards made of others.
+async fn bring(nodes: &NodeClient, copy: &MissingCopy) -> Result<(), ClientError> {
+    let MissingCopy {
+        to, chunk, vote, from, ..
+    } = copy;
+    let placement = &vote.placement;
+    let Layout::Coded { .. } = placement.layout else {
+        return nodes.pull(to, chunk, placement.sha256, placement.size, from).await;
+    };
+    let holders = from.iter().chain([to]);
+    let urls: NodeUrls = holders.map(|holder| (holder.node.uuid, holder.url.clone())).collect();
+    for item in placement.items_of(&placement.layout, to.node) {
+        if let Some(make) = Make::of(placement, &urls, to.node, item) {
+            let made = nodes.make(to, chunk, &make).await?;
+            if made.items != [item] {
+                return Err(ClientError::BadAnswer {
+                    url: to.url.clone(),
+                    reason: "it made another shard than was wanted".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is to be done for each node. One copy at a time per node.

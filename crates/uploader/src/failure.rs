@@ -13,6 +13,9 @@ pub enum UploadFailure {
     /// The cutting task ended badly.
     #[error("the file could not be converted (internal error)")]
     IngestTask,
+    /// A chunk could not be made shards of.
+    #[error("a chunk could not be coded: {0}")]
+    Coding(std::io::Error),
     /// A chunk found no majority.
     #[error("{chunk} could not be stored on a majority of its {nodes} nodes: {reason}")]
     NoMajority {
@@ -22,6 +25,14 @@ pub enum UploadFailure {
         nodes: usize,
         /// What the nodes said.
         reason: String,
+    },
+    /// Its shards are there, and too few of the nodes that have them say so.
+    #[error("{chunk} could not be settled: too few of its {nodes} nodes answer for their shards")]
+    Unsettled {
+        /// Which.
+        chunk: ChunkId,
+        /// How many nodes it was meant for.
+        nodes: usize,
     },
     /// Something else was decided for one of our chunk ids.
     #[error("{chunk} was decided otherwise: {reason}")]

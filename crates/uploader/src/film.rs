@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use vstack_api::{ErrorCode, WallTime, uploader::UploadAccepted};
+use vstack_api::{ErrorCode, WallTime, metadata::RedundancyMode, uploader::UploadAccepted};
 use vstack_media::{
     cutter::{CutChunk, CutTotals},
     fmp4::InitSegment,
@@ -29,6 +29,8 @@ pub struct Film {
     pub chunks: Vec<Bytes>,
     /// Time between two pieces, as cutting takes it.
     pub every: Duration,
+    /// In which form it is to be kept, when somebody said.
+    pub mode: Option<RedundancyMode>,
 }
 
 impl Film {
@@ -100,6 +102,7 @@ impl Uploader {
             filename: format!("{}.mp4", film.title),
             title: film.title,
             size_bytes: totals.bytes,
+            mode: film.mode,
         };
         begin(app, id, spool, received, plan, source, started_at, admission).await
     }

@@ -13,7 +13,7 @@ use vstack_types::NodeUuid;
 use crate::{
     app::SharedApp,
     failure::UploadFailure,
-    groups::{Failed, GroupKeeper, failed},
+    groups::{Failed, GroupKeeper, Named, failed},
     news::{AWAY_MAX, persist},
     session::Session,
 };
@@ -24,12 +24,15 @@ const FIRST_AWAY_MAX: Duration = Duration::from_secs(60);
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_LAST: Duration = Duration::from_secs(2);
 
-fn holders(group: Group) -> Vec<Holder> {
+fn named(group: Group) -> Named {
     let holder = |member: vstack_api::metadata::GroupMember| Holder {
         node: member.node,
         url: member.url,
     };
-    group.members.into_iter().map(holder).collect()
+    Named {
+        holders: group.members.into_iter().map(holder).collect(),
+        form: group.coded,
+    }
 }
 
 /// The nodes of the first chunk and of the init segment.
@@ -45,7 +48,7 @@ pub async fn first_group(app: &SharedApp, session: &Session) -> Result<GroupKeep
     let ask = || app.metadata.request_group(session.video, &request);
     let first = persist(FIRST_AWAY_MAX, "named no nodes to store the video on", ask)
         .await
-        .map(holders)?;
+        .map(named)?;
     // Not worth an upload: without it, the first group is the measure of the others.
     let copies = app.metadata.redundancy_config().await;
     Ok(GroupKeeper::new(
@@ -67,7 +70,7 @@ pub async fn new_group(
     session: &Session,
     from_seq: u32,
     avoid: Vec<NodeUuid>,
-) -> Result<Option<(Vec<NodeUuid>, Vec<Holder>)>, UploadFailure> {
+) -> Result<Option<(Vec<NodeUuid>, Named)>, UploadFailure> {
     let mut request = RequestGroup {
         owner: app.owner,
         from_seq,
@@ -77,7 +80,7 @@ pub async fn new_group(
     let (mut repeated, mut wait) = (false, AGAIN_FIRST);
     loop {
         let source = match app.metadata.request_group(session.video, &request).await {
-            Ok(group) => return Ok(Some((request.avoid, holders(group)))),
+            Ok(group) => return Ok(Some((request.avoid, named(group)))),
             Err(error) => error,
         };
         let refused = failed(&source, repeated) == Failed::Refused;

@@ -8,9 +8,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use vstack_api::ErrorCode;
+use vstack_api::{ErrorCode, metadata::CodedForm};
 use vstack_client::{ClientError, Holder};
+use vstack_erasure::Shape;
 use vstack_types::NodeUuid;
+
+use crate::parcel::shape_for;
 
 /// How long a node that failed is avoided.
 const AVOID_FOR: Duration = Duration::from_secs(30);
@@ -41,10 +44,21 @@ pub fn failed(error: &ClientError, repeated: bool) -> Failed {
     }
 }
 
+/// The nodes that were named for chunks.
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// In the order the placement names them.
+    pub holders: Vec<Holder>,
+    /// In which chunks are to be coded; none for copies.
+    pub form: Option<CodedForm>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct GroupKeeper {
     current: Arc<Vec<Holder>>,
+    /// In which its chunks are coded; none for copies.
+    form: Option<CodedForm>,
     /// Copies a chunk should have.
     usual: usize,
     suspects: BTreeMap<NodeUuid, Instant>,
@@ -55,10 +69,11 @@ pub struct GroupKeeper {
 
 impl GroupKeeper {
     /// The group of the first chunk; `copies` are wanted of each.
-    pub fn new(first: Vec<Holder>, copies: usize) -> Self {
+    pub fn new(first: Named, copies: usize) -> Self {
         Self {
-            usual: copies.max(first.len()),
-            current: Arc::new(first),
+            usual: copies.max(first.holders.len()),
+            current: Arc::new(first.holders),
+            form: first.form,
             suspects: BTreeMap::new(),
             avoided: Vec::new(),
             asked: None,
@@ -68,6 +83,12 @@ impl GroupKeeper {
     /// The nodes of the chunk about to be sent.
     pub fn current(&self) -> Arc<Vec<Holder>> {
         Arc::clone(&self.current)
+    }
+
+    /// The code of a chunk of so many bytes, about to be sent; none for copies.
+    pub fn shape_for(&self, bytes: usize) -> Option<Shape> {
+        // All of the group are the chunk's first acceptors: more than there are shards for cannot be.
+        shape_for(self.form, bytes).filter(|shape| self.current.len() <= shape.total())
     }
 
     /// The current group is smaller than it should be.
@@ -100,9 +121,10 @@ impl GroupKeeper {
     }
 
     /// The answer to what [`Self::wants_new`] asked for.
-    pub fn replace(&mut self, avoided: Vec<NodeUuid>, group: Vec<Holder>) {
+    pub fn replace(&mut self, avoided: Vec<NodeUuid>, group: Named) {
         self.avoided = avoided;
-        self.current = Arc::new(group);
+        self.form = group.form;
+        self.current = Arc::new(group.holders);
     }
 }
 
@@ -118,6 +140,13 @@ mod tests {
             url: String::new(),
         };
         nodes.iter().map(holder).collect()
+    }
+
+    fn named(nodes: &[u8]) -> Named {
+        Named {
+            holders: holders(nodes),
+            form: None,
+        }
     }
 
     #[test]
@@ -165,10 +194,10 @@ mod tests {
 
     #[test]
     fn a_group_is_thin_below_what_is_wanted_or_was_had() {
-        assert!(!GroupKeeper::new(holders(&[1, 2, 3]), 3).is_thin());
-        assert!(GroupKeeper::new(holders(&[1, 2]), 3).is_thin());
-        let mut keeper = GroupKeeper::new(holders(&[1, 2, 3]), 0);
-        keeper.replace(vec![], holders(&[1, 3]));
+        assert!(!GroupKeeper::new(named(&[1, 2, 3]), 3).is_thin());
+        assert!(GroupKeeper::new(named(&[1, 2]), 3).is_thin());
+        let mut keeper = GroupKeeper::new(named(&[1, 2, 3]), 0);
+        keeper.replace(vec![], named(&[1, 3]));
         assert!(keeper.is_thin());
     }
 
@@ -177,7 +206,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let bad = NodeUuid::from_bytes([2; 16]);
-        let mut keeper = GroupKeeper::new(holders(&[1, 2, 3]), 3);
+        let mut keeper = GroupKeeper::new(named(&[1, 2, 3]), 3);
         assert_eq!(keeper.wants_new(at(0)), None);
         keeper.suspect(bad, at(1));
         assert_eq!(keeper.wants_new(at(1)), Some(vec![bad]));
@@ -186,12 +215,12 @@ mod tests {
             None,
             "not asked again while the answer may be on its way"
         );
-        keeper.replace(vec![bad], holders(&[1, 3, 4]));
+        keeper.replace(vec![bad], named(&[1, 3, 4]));
         assert_eq!(*keeper.current(), holders(&[1, 3, 4]));
         keeper.suspect(bad, at(7));
         assert_eq!(keeper.wants_new(at(10)), None, "it is avoided already");
         assert_eq!(keeper.wants_new(at(40)), Some(vec![]));
-        keeper.replace(vec![], holders(&[1, 2, 3]));
+        keeper.replace(vec![], named(&[1, 2, 3]));
         assert_eq!(keeper.wants_new(at(50)), None);
     }
 }

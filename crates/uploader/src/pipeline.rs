@@ -261,6 +261,7 @@ impl<'a> Sending<'a> {
                     bytes,
                     sha256,
                     place: None,
+                    coded: None,
                 }
             }
             Output::Chunk(chunk) => {
@@ -271,6 +272,7 @@ impl<'a> Sending<'a> {
                 let id = ChunkId::of_video(video, chunk.index);
                 Piece {
                     chunk: id,
+                    coded: self.groups.shape_for(chunk.bytes.len()),
                     bytes: chunk.bytes,
                     sha256: chunk.sha256,
                     place: Some(place),

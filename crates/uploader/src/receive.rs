@@ -35,12 +35,15 @@ pub struct Received {
     pub filename: String,
     pub title: String,
     pub size_bytes: u64,
+    /// In which form it is to be kept; the policy decides when none was named.
+    pub mode: Option<RedundancyMode>,
 }
 
 #[derive(Debug, Default)]
 struct Fields {
     file: Option<(String, u64)>,
     title: Option<String>,
+    mode: Option<RedundancyMode>,
 }
 
 /// Receives the file into `spool`.
@@ -80,7 +83,7 @@ pub async fn receive(app: &SharedApp, spool: &Spool, request: Request) -> ApiRes
                 fields.file = Some((filename, receive_file(app, spool, field).await?));
             }
             "title" => fields.title = Some(text(field, "title").await?),
-            "redundancy_mode" => check_mode(&text(field, "redundancy_mode").await?)?,
+            "redundancy_mode" => fields.mode = mode(&text(field, "redundancy_mode").await?)?,
             // Fields of other clients are let pass, within the limits.
             _ => drop(text(field, "unknown").await?),
         }
@@ -101,6 +104,7 @@ impl Fields {
             filename,
             title,
             size_bytes,
+            mode: self.mode,
         })
     }
 }
@@ -182,15 +186,15 @@ async fn text(mut field: Field<'_>, name: &str) -> ApiResult<String> {
     String::from_utf8(bytes).map_err(|_| malformed(&format!("the field `{name}` is not UTF-8 text")))
 }
 
-fn check_mode(text: &str) -> ApiResult<()> {
-    match text.trim().parse() {
-        Ok(RedundancyMode::Replication) => Ok(()),
-        Ok(RedundancyMode::ErasureCoding) => {
-            let detail = "a new video is stored as replicas; leave `redundancy_mode` out or set it to `replication`";
-            Err(ApiError::new(ErrorCode::Unprocessable, detail))
-        }
-        Err(()) => Err(malformed("`redundancy_mode` is `replication` or `erasure_coding`")),
+/// Nothing named is nothing asked for: a form sends empty fields, too.
+fn mode(text: &str) -> ApiResult<Option<RedundancyMode>> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
     }
+    text.parse()
+        .map(Some)
+        .map_err(|()| malformed("`redundancy_mode` is `replication` or `erasure_coding`"))
 }
 
 /// The last part of a path, without what would confuse a terminal or a log.
@@ -269,8 +273,14 @@ mod tests {
 
     #[test]
     fn modes_are_known_or_refused() {
-        assert!(check_mode("replication").is_ok());
-        assert_eq!(check_mode("erasure_coding").unwrap_err().code, ErrorCode::Unprocessable);
-        assert_eq!(check_mode("raid5").unwrap_err().code, ErrorCode::Malformed);
+        let table = [
+            ("replication", Some(RedundancyMode::Replication)),
+            (" erasure_coding\n", Some(RedundancyMode::ErasureCoding)),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(mode(text).unwrap(), expected, "{text:?}");
+        }
+        assert_eq!(mode("raid5").unwrap_err().code, ErrorCode::Malformed);
     }
 }

@@ -17,7 +17,7 @@ use utoipa::OpenApi;
 use uuid::Uuid;
 use vstack_api::{
     ErrorBody, ErrorCode, WallTime,
-    metadata::CreateVideo,
+    metadata::{CreateVideo, RedundancyMode},
     uploader::{UploadAccepted, UploadStage, UploadStatus, UploaderHealth},
 };
 use vstack_client::ClientError;
@@ -91,7 +91,7 @@ async fn health(State(app): State<SharedApp>) -> Json<UploaderHealth> {
     responses(
         (status = 200, body = UploadAccepted),
         (status = 400, body = ErrorBody), (status = 413, body = ErrorBody), (status = 415, body = ErrorBody),
-        (status = 429, body = ErrorBody), (status = 503, body = ErrorBody), (status = 507, body = ErrorBody)
+        (status = 422, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody), (status = 507, body = ErrorBody)
     )
 )]
 async fn upload(State(app): State<SharedApp>, request: Request) -> ApiResult<Json<UploadAccepted>> {
@@ -159,8 +159,9 @@ pub async fn begin(
         filename,
         title,
         size_bytes,
+        mode,
     } = received;
-    let video = create_video(&app, &title, plan.expected_sec.unwrap_or(0.0)).await?;
+    let video = create_video(&app, &title, plan.expected_sec.unwrap_or(0.0), mode).await?;
     let journal = Journal {
         video,
         title: title.clone(),
@@ -196,11 +197,17 @@ pub async fn begin(
     })
 }
 
-async fn create_video(app: &SharedApp, title: &str, duration_sec: f64) -> ApiResult<VideoId> {
+async fn create_video(
+    app: &SharedApp,
+    title: &str,
+    duration_sec: f64,
+    redundancy_mode: Option<RedundancyMode>,
+) -> ApiResult<VideoId> {
     let body = CreateVideo {
         title: title.to_owned(),
         duration_sec,
         owner: Some(app.owner),
+        redundancy_mode,
     };
     let deadline = tokio::time::Instant::now() + METADATA_WAIT;
     loop {
@@ -209,6 +216,10 @@ async fn create_video(app: &SharedApp, title: &str, duration_sec: f64) -> ApiRes
             // Not reached means not created, so that another try makes no second video.
             Err(ClientError::Unreachable { .. }) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            // Too few nodes for the form asked for: that is the sender's to change.
+            Err(ClientError::Refused { body, .. }) if body.code == ErrorCode::Unprocessable => {
+                return Err(ApiError::new(ErrorCode::Unprocessable, body.detail));
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "no video was created");

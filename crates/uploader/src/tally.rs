@@ -120,8 +120,11 @@ impl Tally {
     /// How the chunk stands now.
     pub fn outcome(&self) -> Outcome {
         let quorum = |stands: &[Stand]| {
-            self.placement
-                .quorum(|node| self.stand(node).is_some_and(|s| stands.contains(&s)))
+            let stands = |node| self.stand(node).is_some_and(|s| stands.contains(&s));
+            // What is coded from the start has to be settled, too, and a majority of shards is not enough for that.
+            let is_first_coded = self.placement.is_first_coded()
+                && !vstack_types::planted!("a coded first version is told before it is settled");
+            self.placement.quorum(stands) && (!is_first_coded || self.placement.may_settle(stands))
         };
         let enough = vstack_types::planted!("one vote decides") && !self.nodes(Stand::Accepted).is_empty();
         if quorum(&[Stand::Accepted]) || enough {

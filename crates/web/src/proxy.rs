@@ -12,8 +12,8 @@ use serde::Deserialize;
 use vstack_api::{
     ErrorBody,
     census::{Census, Repairs, VideoCensus},
-    metadata::{ConsensusState, Manifest, StatusSet, VideoInfo, ViewCounted},
-    redundancy::EfficiencyReport,
+    metadata::{ConsensusState, Manifest, RedundancyMode, StatusSet, VideoInfo, ViewCounted},
+    redundancy::{EfficiencyReport, KeepingOfVideo, Keepings, Migration, OverrideSet, StorageOverhead},
     uploader::UploadStatus,
 };
 use vstack_service::{ApiResult, Path, Query};
@@ -176,6 +176,89 @@ pub(crate) async fn repairs(State(app): State<App>, headers: HeaderMap) -> ApiRe
 #[utoipa::path(get, path = "/api/redundancy/efficiency", responses((status = 200, body = EfficiencyReport)))]
 pub(crate) async fn efficiency(State(app): State<App>, headers: HeaderMap) -> ApiResult<Response> {
     pass(&app.metadata, Method::GET, "/redundancy/efficiency", &headers).await
+}
+
+/// The same in bytes and chunks.
+#[utoipa::path(get, path = "/api/storage/overhead", responses((status = 200, body = StorageOverhead), (status = 503, body = ErrorBody)))]
+pub(crate) async fn overhead(State(app): State<App>, headers: HeaderMap) -> ApiResult<Response> {
+    pass(&app.metadata, Method::GET, "/storage/overhead", &headers).await
+}
+
+/// How videos are kept, those with most to be done first.
+#[utoipa::path(get, path = "/api/redundancy/videos", params(
+    ("limit" = Option<usize>, Query, description = "at most so many; 1000 are the most"),
+    ("offset" = Option<usize>, Query, description = "without the first so many")), responses(
+    (status = 200, body = Keepings), (status = 503, body = ErrorBody)))]
+pub(crate) async fn keepings(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    pass(
+        &app.metadata,
+        Method::GET,
+        &format!("/redundancy/videos{query}"),
+        &headers,
+    )
+    .await
+}
+
+/// How one video is kept.
+#[utoipa::path(get, path = "/api/redundancy/videos/{id}", params(("id" = String, Path)), responses(
+    (status = 200, body = KeepingOfVideo), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn keeping_of(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let path = format!("/redundancy/videos/{video}");
+    pass(&app.metadata, Method::GET, &path, &headers).await
+}
+
+/// Has nothing brought into another form until it is resumed.
+#[utoipa::path(post, path = "/api/redundancy/pause", responses((status = 200, body = Migration), (status = 503, body = ErrorBody)))]
+pub(crate) async fn pause_migration(State(app): State<App>, headers: HeaderMap) -> ApiResult<Response> {
+    pass(&app.metadata, Method::POST, "/redundancy/pause", &headers).await
+}
+
+/// Has videos brought into the form that is decided again.
+#[utoipa::path(post, path = "/api/redundancy/resume", responses((status = 200, body = Migration), (status = 503, body = ErrorBody)))]
+pub(crate) async fn resume_migration(State(app): State<App>, headers: HeaderMap) -> ApiResult<Response> {
+    pass(&app.metadata, Method::POST, "/redundancy/resume", &headers).await
+}
+
+/// Which mode is asked for.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct OverrideQuery {
+    mode: RedundancyMode,
+}
+
+/// Asks for a mode of a video by hand.
+#[utoipa::path(post, path = "/api/redundancy/override/{id}", params(("id" = String, Path),
+    ("mode" = String, Query, description = "replication or erasure_coding")), responses(
+    (status = 200, body = OverrideSet), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+    (status = 422, body = ErrorBody)))]
+pub(crate) async fn set_override(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    Query(OverrideQuery { mode }): Query<OverrideQuery>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let path = format!("/redundancy/override/{video}?mode={}", mode.as_str());
+    pass(&app.metadata, Method::POST, &path, &headers).await
+}
+
+/// Leaves the mode of a video to the policy again.
+#[utoipa::path(delete, path = "/api/redundancy/override/{id}", params(("id" = String, Path)), responses(
+    (status = 200, body = OverrideSet), (status = 404, body = ErrorBody)))]
+pub(crate) async fn clear_override(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let path = format!("/redundancy/override/{video}");
+    pass(&app.metadata, Method::DELETE, &path, &headers).await
 }
 
 /// Where an upload stands.

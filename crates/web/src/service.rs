@@ -67,7 +67,8 @@ impl App {
 #[openapi(
     info(
         title = "V-Stack web",
-        description = "The page's API, and the gateway for players that are not smart."
+        description = "The page's API, and the gateway for players that are not smart. What changes something is \
+                       refused with 403 to pages of other origins."
     ),
     paths(
         health::own_health,
@@ -85,6 +86,13 @@ impl App {
         consensus::events,
         consensus::costs,
         proxy::efficiency,
+        proxy::overhead,
+        proxy::keepings,
+        proxy::keeping_of,
+        proxy::pause_migration,
+        proxy::resume_migration,
+        proxy::set_override,
+        proxy::clear_override,
         proxy::upload_status,
         proxy::cancel_upload,
         upload::upload,
@@ -145,6 +153,15 @@ fn routes(app: App) -> Router {
         .route("/api/census/{video}", get(proxy::census_of_video))
         .route("/api/repairs", get(proxy::repairs))
         .route("/api/redundancy/efficiency", get(proxy::efficiency))
+        .route("/api/redundancy/videos", get(proxy::keepings))
+        .route("/api/redundancy/videos/{id}", get(proxy::keeping_of))
+        .route("/api/redundancy/pause", post(proxy::pause_migration))
+        .route("/api/redundancy/resume", post(proxy::resume_migration))
+        .route(
+            "/api/redundancy/override/{id}",
+            post(proxy::set_override).delete(proxy::clear_override),
+        )
+        .route("/api/storage/overhead", get(proxy::overhead))
         .route("/api/upload", post(upload::upload))
         .route("/api/upload/{session}", delete(proxy::cancel_upload))
         .route("/api/upload/status/{session}", get(proxy::upload_status))

@@ -5,9 +5,14 @@ import type {
   ConsensusCosts,
   ConsensusState,
   Efficiency,
+  Keepings,
   Manifest,
+  Migration,
+  OverrideSet,
+  RedundancyMode,
   Repairs,
   StatusSet,
+  StorageOverhead,
   SystemHealth,
   SystemStats,
   UploadStatus,
@@ -56,6 +61,9 @@ export const censusOfVideo = async (id: string) =>
   (await getJson<VideoCensus>(`/api/census/${part(id)}?limit=2000`)).body;
 export const repairs = async () => (await getJson<Repairs>('/api/repairs')).body;
 export const efficiency = async () => (await getJson<Efficiency>('/api/redundancy/efficiency')).body;
+export const storageOverhead = async () => (await getJson<StorageOverhead>('/api/storage/overhead')).body;
+/** How videos are kept, those with most to be done first; a thousand at most. */
+export const keepings = async (limit: number) => (await getJson<Keepings>(`/api/redundancy/videos?limit=${limit}`)).body;
 export const consensus = async (chunk: string) =>
   (await getJson<ConsensusState>(`/api/consensus/${part(chunk)}`)).body;
 export const consensusCosts = async () => (await getJson<ConsensusCosts>('/api/consensus/costs')).body;
@@ -68,6 +76,14 @@ export const deleteVideo = (id: string) => sendJson<StatusSet>('DELETE', `/api/v
 export const purgeVideo = (id: string) => sendJson<StatusSet>('DELETE', `/api/video/${part(id)}?purge=true`);
 export const restoreVideo = (id: string) => sendJson<StatusSet>('POST', `/api/video/${part(id)}/restore`);
 export const countView = (id: string) => send('POST', `/api/video/${part(id)}/view`);
+
+export const setOverride = (id: string, mode: RedundancyMode) =>
+  sendJson<OverrideSet>('POST', `/api/redundancy/override/${part(id)}?mode=${mode}`);
+/** Leaves it to the policy again. */
+export const clearOverride = (id: string) => sendJson<OverrideSet>('DELETE', `/api/redundancy/override/${part(id)}`);
+/** Nothing more is brought into another form; what was begun is ended. */
+export const pauseMigration = () => sendJson<Migration>('POST', '/api/redundancy/pause');
+export const resumeMigration = () => sendJson<Migration>('POST', '/api/redundancy/resume');
 
 export const downloadUrl = (id: string) => `/video/${part(id)}/download?attachment=1`;
 export const streamUrl = (id: string) => `/video/${part(id)}/download`;

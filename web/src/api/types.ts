@@ -32,10 +32,32 @@ export interface ManifestInit {
 export interface ManifestChunk extends ManifestInit {
   sequence_num: number;
   redundancy_mode: 'replication' | 'erasure_coding';
+  /** Of a coded chunk, also while it becomes one or ceases to be one. */
+  fragments?: Fragments;
   segment: number;
   start_sec: number;
   duration_sec: number;
   independent: boolean;
+}
+
+/** Any `data_shards` shards with different indexes give the chunk; those with the first indexes, in order, are it. */
+export interface Fragments {
+  data_shards: number;
+  parity_shards: number;
+  /** Of each shard. */
+  size_bytes: number;
+  /** By index. While shards are moved, one may be named at two nodes. */
+  shards: Fragment[];
+}
+
+/** One shard, and who holds it. */
+export interface Fragment {
+  /** What its node is asked for under `/chunk/`. */
+  fragment_id: string;
+  fragment_index: number;
+  checksum: string;
+  node_url: string;
+  node_id: string;
 }
 
 export interface Manifest {
@@ -229,15 +251,107 @@ export interface ModeFigures {
   failures_tolerated: number;
 }
 
+/** What the nodes hold, as each told last. */
+export interface HeldBytes {
+  /** Bytes of their copies and shards, whether or not anything places them. */
+  item_bytes: number;
+  /** Bytes of their filesystems that those take, with what was set aside for more. */
+  allocated_bytes: number;
+  /** Nodes there are, and those of them that told. */
+  nodes: number;
+  nodes_told: number;
+  /** When the one told that has not told for the longest. */
+  as_of: string | null;
+}
+
+/** What everything stored takes. */
+export interface Stored {
+  storage_savings_percent: number;
+  total_logical_bytes: number;
+  /** What the nodes hold; where one did not tell, what decisions place. */
+  total_physical_bytes: number;
+  /** What decisions place. */
+  total_placed_bytes: number;
+  held: HeldBytes;
+}
+
 export interface Efficiency {
-  efficiency: {
-    storage_savings_percent: number;
-    total_logical_bytes: number;
-    total_physical_bytes: number;
-    replication_overhead_factor: number;
-    erasure_coding_overhead_factor: number;
-  };
+  /** Of each form, placed over logical bytes. */
+  efficiency: Stored & { replication_overhead_factor: number; erasure_coding_overhead_factor: number };
   mode_comparison: { replication: ModeFigures; erasure_coding: ModeFigures };
+}
+
+/** The same in bytes and chunks. */
+export interface StorageOverhead extends Stored {
+  replication_chunks: number;
+  erasure_coded_chunks: number;
+  /** Bytes of one copy of what is kept in each form, and what decisions place of those on all nodes together. */
+  replication_logical_bytes: number;
+  replication_physical_bytes: number;
+  erasure_logical_bytes: number;
+  erasure_physical_bytes: number;
+  /** Placed beyond logical bytes of what is replicated, and of what is coded. */
+  replication_overhead_bytes: number;
+  erasure_overhead_bytes: number;
+}
+
+export type RedundancyMode = 'replication' | 'erasure_coding';
+
+/** How a video is kept, and what is to be done for it. */
+export interface VideoKeeping {
+  video_id: string;
+  title: string;
+  view_count: number;
+  /** What is decided. */
+  mode: RedundancyMode;
+  override_mode: RedundancyMode | null;
+  /** `asked`, `new`, `hot`, `cold` or `dwells`. */
+  why: string;
+  since: string;
+  replicated_chunks: number;
+  coded_chunks: number;
+  /** Chunks in another form than decided. */
+  waiting_chunks: number;
+  waiting_bytes: number;
+  logical_bytes: number;
+  placed_bytes: number;
+  /** Of both, those of chunks that are kept as copies, and as shards. */
+  replicated_logical_bytes: number;
+  replicated_placed_bytes: number;
+  coded_logical_bytes: number;
+  coded_placed_bytes: number;
+  /** Null when a chunk cannot be read now, or none was counted. */
+  failures_survived: number | null;
+}
+
+export interface Keepings {
+  policy: string;
+  cold_after_seconds: number;
+  dwell_seconds: number;
+  videos: VideoKeeping[];
+  total: number;
+  migration: Migration;
+}
+
+export interface Migration {
+  paused: boolean;
+  rate_bytes_per_second: number;
+  waiting_chunks: number;
+  waiting_bytes: number;
+  /** Of them, chunks that are not whole now, or are being moved. */
+  unready_chunks: number;
+  /** Why some cannot be begun with. */
+  refused: string | null;
+  /** Since the service started. */
+  encoded_chunks: number;
+  decoded_chunks: number;
+}
+
+export interface OverrideSet {
+  status: string;
+  video_id: string;
+  override_mode?: RedundancyMode;
+  message: string;
 }
 
 export type Health =

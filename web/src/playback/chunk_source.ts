@@ -1,39 +1,20 @@
 /**
- * Gets one chunk from wherever it can be had: the best replica first, at once another one when that fails, and the
- * gateway when every replica failed or is to be left alone. Every byte it hands out was verified.
+ * Gets one chunk from wherever it can be had: from its replicas, from its shards when it has no replicas or all of them
+ * fail, and from the gateway when no node gives it or all are to be left alone. Every byte it hands out was verified.
  */
-import type { FailureKind, NodeBook } from './node_book';
-import type { Explore } from './score';
-import {
-  type Environment,
-  type Expected,
-  patienceMs,
-  type Received,
-  transfer,
-  TransferError,
-} from './transfer';
+import { Gateway } from './gateway';
+import { Gathering } from './gathering';
+import type { NodeBook } from './node_book';
+import type { Means } from './node_transfer';
+import type { Located } from './places';
+import { Replicas } from './replicas';
+import type { SourceEvents } from './source_events';
+import type { Environment } from './transfer';
+import type { FetchOptions, Found, Reach, Way } from './way';
 
-/** Longest silence of the gateway, in ms. */
-const GATEWAY_PATIENCE_MS = 8_000;
-
-/** A chunk or an init segment, and who has it. */
-export interface Located extends Expected {
-  replicas: readonly string[];
-}
-
-/** Where verified bytes came from: a node's URL, or the gateway. */
-export type Origin = { node: string } | 'gateway';
-
-export interface Fetched extends Received {
-  origin: Origin;
-  /** Transfers that failed before this one. */
+export interface Fetched extends Found {
+  /** What went wrong on the way. */
   failures: number;
-}
-
-/** What the source tells while it works. */
-export interface SourceEvents {
-  transferStarted?(chunk: Located, origin: Origin): void;
-  transferFailed?(chunk: Located, origin: Origin, kind: FailureKind, message: string): void;
 }
 
 /** Nobody gave the chunk. */
@@ -43,89 +24,41 @@ export class NoSource extends Error {
   }
 }
 
-/** How urgent a chunk is, and who follows its bytes. */
-export interface FetchOptions {
-  signal: AbortSignal;
-  /** Asked before every choice of a node. */
-  explore(): Explore;
-  onBytes?: (count: number) => void;
-}
-
 export class ChunkSource {
-  #env: Environment;
-  #book: NodeBook;
+  #means: Means;
   #gateway: (chunkId: string) => string;
-  #events: SourceEvents;
 
   constructor(env: Environment, book: NodeBook, gateway: (chunkId: string) => string, events: SourceEvents = {}) {
-    this.#env = env;
-    this.#book = book;
+    this.#means = { env, book, events };
     this.#gateway = gateway;
-    this.#events = events;
   }
 
   /** Rejects with `Cancelled` or `NoSource`. */
   async fetch(chunk: Located, options: FetchOptions): Promise<Fetched> {
-    const untried = new Set(chunk.replicas);
-    let failures = 0;
-    for (;;) {
-      const node = this.#book.choose([...untried], this.#env.now(), options.explore());
-      if (node === null) break;
-      untried.delete(node);
-      const received = await this.#fromNode(chunk, node, options);
-      if (received) return { ...received, origin: { node }, failures };
-      failures += 1;
+    const nodes = this.#nodes(chunk, options);
+    const gateway = new Gateway(this.#means, this.#gateway(chunk.id), chunk, options);
+    let found = await firstOf(nodes, 'ready');
+    if (!found) {
+      this.#means.events.roundOver?.(chunk);
+      // The last hope: nodes that were only being left alone.
+      found = (await gateway.find()) ?? (await firstOf(nodes, 'everyone'));
     }
-    const received = await this.#fromGateway(chunk, options);
-    if (received) return { ...received, origin: 'gateway', failures };
-    failures += 1;
-    // The last hope: replicas that were only being left alone.
-    for (const node of untried) {
-      const late = await this.#fromNode(chunk, node, options);
-      if (late) return { ...late, origin: { node }, failures };
-      failures += 1;
-    }
-    throw new NoSource(chunk.id);
+    if (!found) throw new NoSource(chunk.id);
+    return { ...found, failures: [...nodes, gateway].reduce((sum, way) => sum + way.failures, 0) };
   }
 
-  async #fromNode(chunk: Located, node: string, { signal, onBytes }: FetchOptions): Promise<Received | null> {
-    const { now } = this.#env;
-    const book = this.#book;
-    book.transferBegan(node, now());
-    this.#events.transferStarted?.(chunk, { node });
-    try {
-      const received = await transfer(this.#env, `${node}/chunk/${chunk.id}`, chunk, {
-        signal,
-        patienceMs: patienceMs(book.latencyMs(node)),
-        onBytes: (count) => {
-          book.progress(node, now(), count);
-          onBytes?.(count);
-        },
-      });
-      book.firstByte(node, received.firstByteAt - received.startedAt);
-      book.transferDone(node, received.endedAt, chunk.sizeBytes);
-      return received;
-    } catch (error) {
-      if (!(error instanceof TransferError)) {
-        book.transferUnwanted(node, now());
-        throw error;
-      }
-      book.transferFailed(node, now(), error.kind);
-      this.#events.transferFailed?.(chunk, { node }, error.kind, error.message);
-      return null;
-    }
+  /** Replicas before shards: while it has both, it costs the fewest transfers. */
+  #nodes(chunk: Located, options: FetchOptions): Way[] {
+    const { replicas, coded } = chunk.places;
+    const whole = new Replicas(this.#means, chunk, replicas, options);
+    return coded ? [whole, new Gathering(this.#means, chunk, coded, options)] : [whole];
   }
+}
 
-  async #fromGateway(chunk: Located, { signal, onBytes }: FetchOptions): Promise<Received | null> {
-    this.#events.transferStarted?.(chunk, 'gateway');
-    try {
-      // The gateway may itself have to try one node after the other.
-      const patience = { signal, patienceMs: GATEWAY_PATIENCE_MS, onBytes };
-      return await transfer(this.#env, this.#gateway(chunk.id), chunk, patience);
-    } catch (error) {
-      if (!(error instanceof TransferError)) throw error;
-      this.#events.transferFailed?.(chunk, 'gateway', error.kind, error.message);
-      return null;
-    }
+async function firstOf(ways: readonly Way[], reach: Reach): Promise<Found | null> {
+  for (const way of ways) {
+    const found = await way.find(reach);
+    if (found) return found;
   }
+  return null;
 }

@@ -91,10 +91,15 @@ export function shardLength(size: number, data: number): number {
 }
 
 /**
- * The chunk of `size` bytes from at least `data` different shards. Whether these are shards of it at all its SHA-256 says,
- * which the caller checks.
+ * The chunk of `size` bytes from at least `data` different shards. Whether these are shards of it at all its SHA-256
+ * says, which the caller checks.
  */
-export function readShards(size: number, data: number, parity: number, shards: readonly Shard[]): Uint8Array {
+export function readShards(
+  size: number,
+  data: number,
+  parity: number,
+  shards: readonly Shard[],
+): Uint8Array<ArrayBuffer> {
   const length = shardLength(size, data);
   const known = new Map(shards.map((shard) => [shard.index, shard.bytes]));
   const usable = [...known].filter(([index, bytes]) => index < data + parity && bytes.length === length);

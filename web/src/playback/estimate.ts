@@ -71,6 +71,15 @@ export class Rate {
     this.#running = Math.max(0, this.#running - 1);
   }
 
+  /**
+   * A transfer of `bytes` bytes was not over after so long: the rate is no higher than if it had ended now. Others that
+   * ran beside it may have had as much each.
+   */
+  noMoreThan(now: number, bytes: number, afterMs: number): void {
+    const most = (Math.max(1, this.#running) * bytes * 8) / 1000 / Math.max(afterMs, 0.1);
+    if (this.mbps !== null && this.mbps > most) this.#take(most, now);
+  }
+
   get running(): number {
     return this.#running;
   }
@@ -85,7 +94,10 @@ export class Rate {
 
   #sample(now: number): void {
     // Below a tenth of a millisecond the clock says nothing.
-    const mbps = (this.#bytes * 8) / 1000 / Math.max(now - this.#since, 0.1);
+    this.#take((this.#bytes * 8) / 1000 / Math.max(now - this.#since, 0.1), now);
+  }
+
+  #take(mbps: number, now: number): void {
     this.#fast = smoothed(this.#fast, mbps, RATE_WEIGHT_FAST);
     this.#slow = smoothed(this.#slow, mbps, RATE_WEIGHT_SLOW);
     this.#sampledAt = now;

@@ -1,28 +1,13 @@
-/**
- * Hashes off the main thread. One message in, one out, in order; the bytes travel by transfer and come back the same
- * way, so that nothing is copied.
- */
+/** Hashes off the main thread. The bytes travel by transfer and come back the same way, so that nothing is copied. */
 import { sha256 } from './sha256';
+import { answerCalls } from './worker_calls';
 
-export interface HashRequest {
-  ticket: number;
+export interface HashAnswer {
   bytes: Uint8Array<ArrayBuffer>;
+  digest: Uint8Array;
 }
 
-export interface HashReply {
-  ticket: number;
-  bytes: Uint8Array<ArrayBuffer>;
-  digest: Uint8Array<ArrayBufferLike>;
-}
-
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<HashRequest>) => void) | null;
-  postMessage(message: HashReply, transfer: Transferable[]): void;
-}
-
-const scope = globalThis as unknown as WorkerScope;
-
-scope.onmessage = ({ data }) => {
-  const reply: HashReply = { ticket: data.ticket, bytes: data.bytes, digest: sha256(data.bytes) };
-  scope.postMessage(reply, [data.bytes.buffer]);
-};
+answerCalls((bytes: Uint8Array<ArrayBuffer>) => {
+  const answer: HashAnswer = { bytes, digest: sha256(bytes) };
+  return { answer, moved: [bytes.buffer] };
+});

@@ -3,8 +3,9 @@
  * on the main thread when a worker cannot be had. Whichever it is, the caller gets its bytes back: a worker takes the
  * buffer by transfer and returns it.
  */
-import type { HashReply, HashRequest } from './hash.worker';
+import type { HashAnswer } from './hash.worker';
 import { hex, sha256 } from './sha256';
+import { WorkerCalls } from './worker_calls';
 
 /** Bytes, and the hex SHA-256 of them. The bytes handed in must not be used after the call. */
 export interface Hashed {
@@ -39,46 +40,23 @@ export function mainThreadHasher(): Hasher {
   };
 }
 
-interface Waiting {
-  done(hashed: Hashed): void;
-  failed(reason: Error): void;
-}
-
 class WorkerHasher implements Hasher {
   readonly kind = 'worker';
-  #worker: Worker;
-  #waiting = new Map<number, Waiting>();
-  #next = 0;
-  #broken: Error | null = null;
+  #calls: WorkerCalls<Uint8Array<ArrayBuffer>, HashAnswer>;
 
   constructor(worker: Worker) {
-    this.#worker = worker;
-    worker.onmessage = ({ data }: MessageEvent<HashReply>) => {
-      this.#waiting.get(data.ticket)?.done({ bytes: data.bytes, digest: hex(data.digest) });
-      this.#waiting.delete(data.ticket);
-    };
-    worker.onerror = () => this.#fail(new Error('the hashing worker failed'));
+    this.#calls = new WorkerCalls(worker, 'the hashing worker failed');
   }
 
-  hash(bytes: Uint8Array<ArrayBuffer>): Promise<Hashed> {
+  async hash(bytes: Uint8Array<ArrayBuffer>): Promise<Hashed> {
     // A worker that never started (a stricter content policy, say) is found out on the first use.
-    if (this.#broken) return mainThreadHasher().hash(bytes);
-    const request: HashRequest = { ticket: this.#next++, bytes };
-    return new Promise((done, failed) => {
-      this.#waiting.set(request.ticket, { done, failed });
-      this.#worker.postMessage(request, [bytes.buffer]);
-    });
+    if (this.#calls.isBroken) return mainThreadHasher().hash(bytes);
+    const answer = await this.#calls.ask(bytes, [bytes.buffer]);
+    return { bytes: answer.bytes, digest: hex(answer.digest) };
   }
 
   close(): void {
-    this.#worker.terminate();
-    this.#fail(new Error('the player was closed'));
-  }
-
-  #fail(reason: Error): void {
-    this.#broken = reason;
-    for (const waiting of this.#waiting.values()) waiting.failed(reason);
-    this.#waiting.clear();
+    this.#calls.close();
   }
 }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Breaker, pauseMs } from './breaker';
 import { Latency, Outcomes, Rate } from './estimate';
 import { NodeBook } from './node_book';
+import { Class } from './score';
 
 describe('Rate', () => {
   it('is bytes over the busy time of the node, the lesser of a fast and a slow mean', () => {
@@ -22,6 +23,26 @@ describe('Rate', () => {
     rate.progress(70_200, 1_000_000);
     rate.end(70_200);
     expect(rate.mbps).toBeCloseTo(21.725, 9);
+  });
+
+  it('is lowered by a transfer that is overtaken, and never raised', () => {
+    const rate = new Rate();
+    rate.begin(0);
+    rate.noMoreThan(10, 1_000_000, 10);
+    expect(rate.mbps).toBeNull();
+    rate.progress(100, 1_000_000);
+    rate.end(100);
+    expect(rate.mbps).toBeCloseTo(80, 9);
+    rate.begin(1000);
+    rate.noMoreThan(1010, 1_000_000, 10);
+    expect(rate.mbps).toBeCloseTo(80, 9);
+    rate.noMoreThan(1400, 1_000_000, 400);
+    rate.end(1400);
+    expect(rate.mbps).toBeCloseTo(50, 9);
+    rate.begin(2000);
+    rate.begin(2000);
+    rate.noMoreThan(2320, 1_000_000, 320);
+    expect(rate.mbps).toBeCloseTo(50, 9);
   });
 
   it('learns nothing from small transfers, and zero from silent ones', () => {
@@ -110,6 +131,22 @@ describe('NodeBook', () => {
     expect(nodes.choose(['a', 'b', 'c'], 2000, 'no')).toBe('b');
     nodes.transferBegan('b', 2000);
     expect(nodes.choose(['a', 'b', 'c'], 2000, 'no')).toBe('c');
+  });
+
+  it('says what is to be expected of each, and puts those to be avoided last', () => {
+    const nodes = book();
+    give(nodes, 'a', 0, 800);
+    give(nodes, 'b', 0, 100);
+    nodes.transferBegan('b', 2000);
+    const inquiry = { bytes: 1_000_000, now: 2000, explore: 'no', avoided: new Set(['a']) } as const;
+    expect(nodes.prospects(['a', 'b', 'c', 'stranger'], inquiry)).toEqual([
+      { node: 'b', which: Class.Measured, expectedMs: 200 },
+      { node: 'c', which: Class.Unmeasured, expectedMs: null },
+      { node: 'a', which: Class.Avoided, expectedMs: 800 },
+    ]);
+    const later = { ...inquiry, now: 200_000, explore: 'all', avoided: new Set<string>() } as const;
+    // Measured long ago: not prejudged.
+    expect(nodes.prospects(['a'], later)).toEqual([{ node: 'a', which: Class.Explored, expectedMs: null }]);
   });
 
   it('leaves a failed node alone, but not for a bad copy', () => {

@@ -4,7 +4,7 @@
  */
 import { Breaker, type Evidence } from './breaker';
 import { Latency, Outcomes, Rate } from './estimate';
-import { type Candidate, Class, classOf, type Explore, rank, score } from './score';
+import { type Candidate, Class, classOf, expectedMs, type Explore, rank, score } from './score';
 
 /** A rate measured longer ago than this is worth measuring again. */
 const STALE_AFTER_MS = 120_000;
@@ -13,7 +13,7 @@ const STALE_AFTER_MS = 120_000;
 export type FailureKind = 'unreachable' | 'stalled' | 'truncated' | 'busy' | 'missing' | 'corrupt';
 
 /** It says something about this copy, not about the node. */
-const isBadCopy = (kind: FailureKind) => kind === 'missing' || kind === 'corrupt';
+export const isBadCopy = (kind: FailureKind) => kind === 'missing' || kind === 'corrupt';
 
 interface NodeRecord {
   url: string;
@@ -27,6 +27,25 @@ interface NodeRecord {
   failures: number;
 }
 
+/** A node that could be asked, and what is to be expected of it. */
+export interface Prospect {
+  node: string;
+  which: Class;
+  /** Until the bytes are here; null when that is not known, or to be found out anew. */
+  expectedMs: number | null;
+}
+
+/** What nodes would be asked for, and under which circumstances. */
+export interface Inquiry {
+  bytes: number;
+  now: number;
+  explore: Explore;
+  /** Nodes to be asked last. */
+  avoided: ReadonlySet<string>;
+}
+
+const NOBODY: ReadonlySet<string> = new Set();
+
 /** One node, as the live panel shows it. */
 export interface NodeView {
   readonly url: string;
@@ -35,6 +54,7 @@ export interface NodeView {
   readonly bandwidthMbps: number | null;
   readonly reliability: number;
   readonly pending: number;
+  /** Chunks and shards that it gave. */
   readonly chunks: number;
   readonly bytes: number;
   readonly failures: number;
@@ -125,6 +145,12 @@ export class NodeBook {
     if (!isBadCopy(kind)) this.#fail(node, now, 'transfer');
   }
 
+  /** Others were faster than this transfer of `bytes` bytes: that it would have taken longer says how fast its node is at most. */
+  transferOvertaken(url: string, now: number, bytes: number, afterMs: number): void {
+    this.#nodes.get(url)?.rate.noMoreThan(now, bytes, afterMs);
+    this.transferUnwanted(url, now);
+  }
+
   /** We gave the transfer up ourselves: it says nothing about the node. */
   transferUnwanted(url: string, now: number): void {
     this.#nodes.get(url)?.rate.end(now);
@@ -132,12 +158,20 @@ export class NodeBook {
 
   /** The node to ask, of `urls`; null when all of them are to be left alone at `now`. */
   choose(urls: readonly string[], now: number, explore: Explore): string | null {
-    const candidates = this.#shuffled(urls)
-      .map((url) => this.#candidate(url, now))
-      .filter((candidate) => candidate !== null)
-      .filter((candidate) => classOf(candidate, explore) < Class.BackingOff);
-    const first = rank(candidates, explore)[0];
-    return first === undefined ? null : candidates[first]!.node;
+    const first = this.#ranked(urls, now, explore, NOBODY)[0];
+    return first && classOf(first, explore) < Class.BackingOff ? first.node : null;
+  }
+
+  /** Those of `urls` that are known, also those to be left alone, in the order in which they are to be asked. */
+  prospects(urls: readonly string[], { bytes, now, explore, avoided }: Inquiry): Prospect[] {
+    return this.#ranked(urls, now, explore, avoided).map((candidate) => {
+      const which = classOf(candidate, explore);
+      return {
+        node: candidate.node,
+        which,
+        expectedMs: which === Class.Explored ? null : expectedMs(candidate, bytes),
+      };
+    });
   }
 
   /** All nodes, in the order they were met. */
@@ -158,7 +192,14 @@ export class NodeBook {
     }));
   }
 
-  #candidate(url: string, now: number): Candidate | null {
+  #ranked(urls: readonly string[], now: number, explore: Explore, avoided: ReadonlySet<string>): Candidate[] {
+    const candidates = this.#shuffled(urls)
+      .map((url) => this.#candidate(url, now, avoided.has(url)))
+      .filter((candidate) => candidate !== null);
+    return rank(candidates, explore).map((index) => candidates[index]!);
+  }
+
+  #candidate(url: string, now: number, avoid: boolean): Candidate | null {
     const node = this.#nodes.get(url);
     if (!node) return null;
     const { mbps, sampledAt, running } = node.rate;
@@ -169,7 +210,7 @@ export class NodeBook {
       pending: running,
       gate: node.breaker.gate(now),
       stale: sampledAt !== null && now - sampledAt >= STALE_AFTER_MS,
-      avoid: false,
+      avoid,
     };
   }
 

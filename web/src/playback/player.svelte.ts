@@ -6,6 +6,7 @@ import type Hls from 'hls.js';
 import type { ErrorData } from 'hls.js';
 import * as calls from '../api/calls';
 import type { Manifest } from '../api/types';
+import { browserDecoder, type Decoder } from './decoder';
 import { fragmentLoaderFor } from './fragment_loader';
 import { browserHasher, type Hasher } from './hasher';
 import type { NodeView } from './node_book';
@@ -35,7 +36,7 @@ export interface Snapshot {
   events: PlaybackEvent[];
 }
 
-function environment(hasher: Hasher): Environment {
+function environment(hasher: Hasher, decoder: Decoder): Environment {
   return {
     fetch: (url, init) => fetch(url, init),
     now: () => performance.now(),
@@ -45,6 +46,7 @@ function environment(hasher: Hasher): Environment {
     },
     chance: () => Math.random(),
     hasher,
+    decoder,
   };
 }
 
@@ -118,12 +120,17 @@ export class Player {
   #startSmart(Engine: typeof Hls): void {
     const hasher = browserHasher();
     this.hasher = hasher.kind;
-    this.#cleanUp.push(() => hasher.close());
-    const env = environment(hasher);
+    const decoder = browserDecoder();
+    this.#cleanUp.push(
+      () => hasher.close(),
+      () => decoder.close(),
+    );
+    const env = environment(hasher, decoder);
     const session = new PlaybackSession(this.#manifest, env, {
       gateway: (chunk) => calls.gatewayUrl(this.#manifest.video_id, chunk),
       playhead: () => this.#video.currentTime,
       bufferedSec: () => bufferedAhead(this.#video),
+      newerManifest: () => calls.manifest(this.#manifest.video_id),
       onCell: (cell) => {
         const shown = this.cells.find((other) => other.id === cell.id);
         if (shown) Object.assign(shown, cell);
@@ -248,12 +255,17 @@ export class Player {
       get hasher() {
         return player.hasher;
       },
-      /** Chunk id to node id or `gateway`, for chunks that arrived. */
+      /** Chunk id to node id or `gateway`, for chunks that arrived; of those in shards the first that gave one. */
       get chunks() {
         const done = session?.cells.filter((cell) => cell.state === 'done') ?? [];
         return Object.fromEntries(done.map((cell) => [cell.id, cell.from]));
       },
-      /** Verified chunks by node id. */
+      /** The same with all that gave a shard. */
+      get givers() {
+        const done = session?.cells.filter((cell) => cell.state === 'done') ?? [];
+        return Object.fromEntries(done.map((cell) => [cell.id, [...cell.givers]]));
+      },
+      /** Verified chunks and shards by node id. */
       get chunksByNode() {
         const nodes = session?.nodes().map((node) => [node.id, node.chunks] as const) ?? [];
         return { ...Object.fromEntries(nodes), gateway: session?.totals.gatewayChunks ?? 0 };

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Candidate, type Explore, rank, score } from './score';
+import { type Candidate, expectedMs, type Explore, rank, score } from './score';
 
 const candidate = (node: string, over: Partial<Candidate> = {}): Candidate => ({
   node,
@@ -24,6 +24,15 @@ describe('score', () => {
     expect(score(100, 0.5, 10)).toBe(25);
     expect(score(80, 1, 0)).toBe(80);
     expect(score(0, 1, 5)).toBe(0);
+  });
+});
+
+describe('expectedMs', () => {
+  it('is the round trip and the bytes at the rate that is left', () => {
+    expect(expectedMs(candidate('a'), 1_000_000)).toBe(90);
+    expect(expectedMs(candidate('a', { pending: 1, latencyMs: null }), 1_000_000)).toBe(160);
+    expect(expectedMs(candidate('a', { measure: { bandwidthMbps: 0, reliability: 1 } }), 1)).toBe(Infinity);
+    expect(expectedMs(candidate('a', { measure: null }), 1)).toBeNull();
   });
 });
 

@@ -74,6 +74,15 @@ function weight({ measure, latencyMs, pending }: Candidate): number {
   return score(measure.bandwidthMbps, measure.reliability, latencyMs ?? 0) / (pending + 1);
 }
 
+/**
+ * How long `bytes` would take from a node by what is known, in ms, when it shares its rate among our own transfers;
+ * null when nothing is known.
+ */
+export function expectedMs({ measure, latencyMs, pending }: Candidate, bytes: number): number | null {
+  if (!measure) return null;
+  return ((bytes * 8) / 1000 / measure.bandwidthMbps) * (pending + 1) + (latencyMs ?? 0);
+}
+
 const byWeight = (a: Candidate, b: Candidate) => weight(b) - weight(a);
 const byLatency = (a: Candidate, b: Candidate) => {
   if (a.latencyMs === b.latencyMs) return 0;

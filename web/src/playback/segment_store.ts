@@ -5,12 +5,14 @@
  * The same chunk is never fetched twice at a time: a segment that is asked for while its chunks are being fetched
  * ahead takes over those transfers, and makes them urgent.
  */
-import type { ChunkSource, Fetched, Located } from './chunk_source';
+import type { ChunkSource, Fetched } from './chunk_source';
+import type { Located } from './places';
 import type { Explore } from './score';
 import { Cancelled } from './transfer';
 import { type Job, TransferQueue } from './transfer_queue';
+import type { FetchOptions } from './way';
 
-/** Most transfers at a time. */
+/** Most chunks at a time. One in shards takes several transfers, which bring about as many bytes together. */
 export const PARALLEL_MAX = 4;
 /** Most bytes fetched ahead or being fetched ahead. */
 export const AHEAD_BYTES_MAX = 48 * 1024 * 1024;
@@ -66,10 +68,10 @@ class Entry implements Job {
 
   async run(): Promise<void> {
     try {
-      const options = {
+      const options: FetchOptions = {
         signal: this.#controller.signal,
         explore: () => this.explore(this.demanded),
-        onBytes: (count: number) => this.#count(count),
+        onBytes: (count) => this.#count(count),
       };
       this.#settle.done(await this.#source.fetch(this.chunk, options));
     } catch (error) {

@@ -1,7 +1,18 @@
 import { describe, expect, it } from 'vitest';
-import { type Behaviour, chunkBytes, makeManifest, NODES, World } from './testing';
+import type { Manifest } from '../api/types';
 import { NoSource } from './chunk_source';
 import { PlaybackSession } from './session';
+import {
+  type Behaviour,
+  chunkBytes,
+  CODED,
+  codedEntry,
+  makeManifest,
+  NODES,
+  shardAt,
+  type ShardsAt,
+  World,
+} from './testing';
 import { Cancelled, patienceMs } from './transfer';
 
 const SIZE = 20_000;
@@ -190,5 +201,81 @@ describe('a session', () => {
     session.close();
     await world.pass(10_000);
     expect(world.pings.length).toBe(9);
+  });
+});
+
+describe('a session of a video in shards', () => {
+  function manifest(version: number, shards?: ShardsAt): Manifest {
+    const made = makeManifest([1], SIZE);
+    const coded = { redundancy_mode: 'erasure_coding' as const, ...codedEntry('v-chunk-000', shards) };
+    return { ...made, version, chunks: made.chunks.map((chunk) => ({ ...chunk, ...coded })) };
+  }
+  const options = { gateway: (id: string) => `/gateway/v/${id}`, playhead: () => 0, bufferedSec: () => 0 };
+  const isDead = (url: string) => /^http:..[abc]:/.test(url);
+  const withDead = () =>
+    worldWith((url) => {
+      if (url.startsWith('/gateway')) return { kind: 'status', status: 503 };
+      return isDead(url) ? { kind: 'unreachable' } : shardAt(url);
+    });
+
+  it('plays it, and shows who served it', async () => {
+    const session = new PlaybackSession(manifest(1), worldWith(shardAt), options);
+    const loaded = await session.load(0, never, () => {});
+    expect(Buffer.from(loaded.data).equals(Buffer.from(CODED.bytes))).toBe(true);
+    expect(session.totals).toMatchObject({ chunks: 1, verifiedBytes: CODED.bytes.length, failovers: 0, gatewayChunks: 0 });
+    const cell = session.cells.find(({ id }) => id === 'v-chunk-000');
+    expect(cell).toMatchObject({ state: 'done', from: 'node-a', givers: ['node-a', 'node-b', 'node-c'] });
+    const shards = Object.fromEntries(session.nodes().map(({ id, chunks }) => [id, chunks]));
+    expect(shards).toMatchObject({ 'node-a': 1, 'node-b': 1, 'node-c': 1 });
+  });
+
+  it('fails with three of five dead, and plays on from where a newer manifest says', async () => {
+    let asked = 0;
+    const moved = ['http://f:6', 'http://g:7', 'http://h:8', 'http://d:4', 'http://e:5'];
+    const newer = manifest(2, moved.map((url, index) => [index, url] as const));
+    const newerManifest = async () => {
+      asked += 1;
+      return newer;
+    };
+    const world = withDead();
+    const session = new PlaybackSession(manifest(1), world, { ...options, newerManifest });
+    await expect(session.load(0, never, () => {})).rejects.toBeInstanceOf(NoSource);
+    // The three dead, and the gateway.
+    expect(session.totals.failovers).toBe(4);
+    expect(asked).toBe(1);
+    const before = world.requests.length;
+    const loaded = await session.load(0, never, () => {});
+    expect(Buffer.from(loaded.data).equals(Buffer.from(CODED.bytes))).toBe(true);
+    expect(session.cells.find(({ id }) => id === 'v-chunk-000')!.givers).toEqual(['node-f', 'node-g', 'node-h']);
+    expect(world.requests.slice(before).filter(isDead)).toEqual([]);
+    expect(asked).toBe(1);
+  });
+
+  it('goes from copies that are gone to the shards that a newer manifest names', async () => {
+    const copies = makeManifest([1], SIZE);
+    const { size_bytes, checksum } = codedEntry('v-chunk-000');
+    copies.chunks = copies.chunks.map((chunk) => ({ ...chunk, size_bytes, checksum }));
+    const gone = (url: string): Behaviour | undefined => shardAt(url) ?? { kind: 'status', status: 404 };
+    const session = new PlaybackSession(copies, worldWith(gone), { ...options, newerManifest: async () => manifest(2) });
+    await expect(session.load(0, never, () => {})).rejects.toBeInstanceOf(NoSource);
+    const loaded = await session.load(0, never, () => {});
+    expect(Buffer.from(loaded.data).equals(Buffer.from(CODED.bytes))).toBe(true);
+  });
+
+  it('takes nothing from a manifest that is not newer, or is of other bytes', async () => {
+    const other = manifest(2);
+    other.chunks = other.chunks.map((chunk) => ({ ...chunk, checksum: `sha256:${'0'.repeat(64)}` }));
+    for (const answer of [manifest(1), other]) {
+      const shards = ['http://f:6', 'http://g:7', 'http://h:8'].map((url, index) => ({
+        ...answer.chunks[0]!.fragments!.shards[index]!,
+        node_url: url,
+      }));
+      answer.chunks[0]!.fragments!.shards = shards;
+      const world = withDead();
+      const session = new PlaybackSession(manifest(1), world, { ...options, newerManifest: async () => answer });
+      await expect(session.load(0, never, () => {})).rejects.toBeInstanceOf(NoSource);
+      await expect(session.load(0, never, () => {})).rejects.toBeInstanceOf(NoSource);
+      expect(world.requests.some((url) => /^http:..[fgh]:/.test(url))).toBe(false);
+    }
   });
 });

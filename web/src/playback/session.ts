@@ -2,11 +2,14 @@
  * One playback: the manifest as segments, the store that fetches them, the pings that measure the nodes, and the
  * record of what happened. hls.js sits on top of it (`fragment_loader`), the live panel reads it.
  */
-import type { Manifest, ManifestInit } from '../api/types';
-import { ChunkSource, type Located, type Origin } from './chunk_source';
+import type { Manifest } from '../api/types';
+import { ChunkSource } from './chunk_source';
+import { ManifestRenewal } from './manifest_renewal';
 import { NodeBook, type NodeView } from './node_book';
+import { entriesOf, type Located, located, nodesOf } from './places';
 import type { Explore } from './score';
 import { type Segment, type SegmentLoaded, SegmentStore } from './segment_store';
+import type { Origin, SourceEvents } from './source_events';
 import { Cancelled, type Environment } from './transfer';
 
 /** How far ahead of the playhead segments are fetched, in seconds. */
@@ -26,8 +29,10 @@ export interface ChunkCell {
   /** -1 for the init segment. */
   readonly sequence: number;
   state: ChunkState;
-  /** Id of the node that gave it, or `gateway`. */
+  /** Id of the node that gave it, or `gateway`; of one in shards the node of the first. */
   from: string | null;
+  /** Ids of all that gave it, or shards of it. */
+  givers: readonly string[];
 }
 
 export interface PlaybackEvent {
@@ -41,20 +46,6 @@ export interface Totals {
   chunks: number;
   failovers: number;
   gatewayChunks: number;
-}
-
-/** The manifest's `sha256:<hex>`, without the name. */
-function digestOf(checksum: string): string {
-  return checksum.replace(/^sha256:/, '').toLowerCase();
-}
-
-function located(entry: ManifestInit): Located {
-  return {
-    id: entry.chunk_id,
-    sizeBytes: entry.size_bytes,
-    sha256: digestOf(entry.checksum),
-    replicas: entry.replicas.map((url) => url.replace(/\/+$/, '')),
-  };
 }
 
 interface TimedSegment extends Segment {
@@ -80,6 +71,8 @@ export interface SessionOptions {
   playhead(): number;
   /** Seconds that can be played without another byte. */
   bufferedSec(): number;
+  /** Asked when nodes do not give what they should have. */
+  newerManifest?(): Promise<Manifest>;
   /** Told when a cell of the strip changed. */
   onCell?(cell: ChunkCell): void;
 }
@@ -99,7 +92,10 @@ export class PlaybackSession {
   #init: Segment | null;
   #segments: TimedSegment[];
   #cellById = new Map<string, ChunkCell>();
+  #chunkById = new Map<string, Located>();
   #idByUrl = new Map<string, string>();
+  /** Of the manifest that says where chunks are. */
+  #version: number;
   #startedAt: number;
   #stopPinging = () => {};
   #closed = false;
@@ -111,34 +107,37 @@ export class PlaybackSession {
     this.#book = new NodeBook(() => env.chance());
     this.#init = manifest.init ? { key: 'init', chunks: [located(manifest.init)] } : null;
     this.#segments = segmentsOf(manifest);
+    this.#version = manifest.version;
+    const remember = ({ chunks }: Segment) => chunks.forEach((chunk) => this.#chunkById.set(chunk.id, chunk));
+    if (this.#init) remember(this.#init);
+    this.#segments.forEach(remember);
+    this.#meetNodes(manifest);
     const all = [...(manifest.init ? [{ ...manifest.init, sequence_num: -1 }] : []), ...manifest.chunks];
-    for (const entry of all) {
-      entry.replicas.forEach((url, index) => this.#meet(url.replace(/\/+$/, ''), entry.replica_ids[index] ?? url));
-    }
-    this.cells = all.map((entry) => ({ id: entry.chunk_id, sequence: entry.sequence_num, state: 'idle', from: null }));
+    this.cells = all.map((entry) => ({
+      id: entry.chunk_id,
+      sequence: entry.sequence_num,
+      state: 'idle',
+      from: null,
+      givers: [],
+    }));
     for (const cell of this.cells) this.#cellById.set(cell.id, cell);
-    const source = new ChunkSource(env, this.#book, (id) => options.gateway(id), {
-      transferStarted: (chunk) => this.#setCell(chunk.id, 'loading', null),
-      transferFailed: (chunk, origin, kind, message) => {
-        this.totals.failovers += 1;
-        this.#note('warn', `${this.#name(origin)} ${kind}: ${this.#short(chunk.id)} (${message})`);
-      },
-    });
+    const source = new ChunkSource(env, this.#book, (id) => options.gateway(id), this.#sourceEvents());
     this.#store = new SegmentStore(source, (demanded) => this.#explore(demanded), {
       arrived: (chunk, fetched) => {
         this.totals.verifiedBytes += chunk.sizeBytes;
         this.totals.chunks += 1;
-        if (fetched.origin === 'gateway') this.totals.gatewayChunks += 1;
-        this.#setCell(chunk.id, 'done', this.#name(fetched.origin));
-        if (fetched.failures > 0) this.#note('info', `${this.#short(chunk.id)} came from ${this.#name(fetched.origin)} instead`);
+        if (fetched.origins.includes('gateway')) this.totals.gatewayChunks += 1;
+        const givers = fetched.origins.map((origin) => this.#name(origin));
+        this.#setCell(chunk.id, 'done', givers);
+        if (fetched.failures > 0) this.#note('info', `${this.#short(chunk.id)} came from ${givers.join(', ')} instead`);
       },
       dropped: (chunk, error) => {
         if (error instanceof Cancelled) {
-          this.#setCell(chunk.id, 'idle', null);
+          this.#setCell(chunk.id, 'idle', []);
           return;
         }
         const text = error instanceof Error ? error.message : String(error);
-        this.#setCell(chunk.id, 'failed', null);
+        this.#setCell(chunk.id, 'failed', []);
         this.errors.push(text);
         this.#note('error', text);
       },
@@ -187,6 +186,35 @@ export class PlaybackSession {
     this.#note(kind, text);
   }
 
+  #sourceEvents(): SourceEvents {
+    const { newerManifest } = this.#options;
+    const take = (manifest: Manifest) => this.#relocate(manifest);
+    const renewal = newerManifest ? new ManifestRenewal(() => this.#env.now(), newerManifest, take) : null;
+    return {
+      transferStarted: (chunk) => this.#setCell(chunk.id, 'loading', []),
+      transferFailed: (item, origin, kind, message) => {
+        this.totals.failovers += 1;
+        this.#note('warn', `${this.#name(origin)} ${kind}: ${this.#short(item.id)} (${message})`);
+      },
+      joinFailed: (chunk, message) => this.#note('warn', `${this.#short(chunk.id)} cannot be joined (${message})`),
+      roundOver: () => renewal?.want(),
+    };
+  }
+
+  /** Takes over where the chunks are by now; false when `manifest` says nothing new. */
+  #relocate(manifest: Manifest): boolean {
+    if (this.#closed || manifest.version <= this.#version) return false;
+    this.#version = manifest.version;
+    this.#meetNodes(manifest);
+    for (const { id, sha256, places } of entriesOf(manifest).map(located)) {
+      const chunk = this.#chunkById.get(id);
+      // Bytes never change under a name: whatever does is not of this playback.
+      if (chunk?.sha256 === sha256) chunk.places = places;
+    }
+    this.#note('info', `a newer manifest (version ${manifest.version}) says where the chunks are`);
+    return true;
+  }
+
   /** The next segment at least, and those that begin within `AHEAD_SEC` of the playhead. */
   #ahead(current: number): Segment[] {
     const horizon = this.#options.playhead() + AHEAD_SEC;
@@ -202,9 +230,11 @@ export class PlaybackSession {
     return demanded ? 'no' : 'unmeasured';
   }
 
-  #meet(url: string, id: string): void {
-    this.#book.meet(url, id);
-    this.#idByUrl.set(url, id);
+  #meetNodes(manifest: Manifest): void {
+    for (const { url, id } of entriesOf(manifest).flatMap(nodesOf)) {
+      this.#book.meet(url, id);
+      this.#idByUrl.set(url, id);
+    }
   }
 
   #pingAll(): void {
@@ -243,11 +273,12 @@ export class PlaybackSession {
     return chunkId.replace(/^[0-9a-f-]{36}-/, '');
   }
 
-  #setCell(id: string, state: ChunkState, from: string | null): void {
+  #setCell(id: string, state: ChunkState, givers: readonly string[]): void {
     const cell = this.#cellById.get(id);
     if (!cell) return;
     cell.state = state;
-    cell.from = from;
+    cell.from = givers[0] ?? null;
+    cell.givers = givers;
     this.#options.onCell?.(cell);
   }
 

@@ -1,6 +1,8 @@
 /** A world for the player's tests: a clock moved by hand, nodes that behave as told, and a real hasher. */
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import type { Manifest } from '../api/types';
+import { type Decodable, type Decoder, read } from './decoder';
 import { mainThreadHasher } from './hasher';
 import type { Environment } from './transfer';
 
@@ -9,6 +11,8 @@ export const sha256Hex = (bytes: Uint8Array) => createHash('sha256').update(byte
 /** How an address answers a GET. */
 export type Behaviour =
   | { kind: 'bytes'; bytes: Uint8Array }
+  /** Gives the same after so many ms. */
+  | { kind: 'late'; bytes: Uint8Array; afterMs: number }
   | { kind: 'status'; status: number; code?: string }
   /** The connection is refused. */
   | { kind: 'unreachable' }
@@ -17,6 +21,18 @@ export type Behaviour =
   /** Sends this much and then nothing. */
   | { kind: 'hangs after'; bytes: Uint8Array };
 
+/** Decodes at once, and counts. */
+class CountingDecoder implements Decoder {
+  count = 0;
+
+  async decode(some: Decodable): Promise<Uint8Array<ArrayBuffer>> {
+    this.count += 1;
+    return read(some);
+  }
+
+  close(): void {}
+}
+
 interface Timer {
   at: number;
   run: () => void;
@@ -24,8 +40,11 @@ interface Timer {
 
 export class World implements Environment {
   hasher = mainThreadHasher();
+  decoder = new CountingDecoder();
   /** Every GET, in order. */
   readonly requests: string[] = [];
+  /** Every GET that was given up before it was over, in order. */
+  readonly aborted: string[] = [];
   readonly pings: string[] = [];
   /** Most GETs that were open at a time. */
   openMax = 0;
@@ -82,6 +101,7 @@ export class World implements Environment {
       return new Response(null, { status: 200 });
     }
     this.requests.push(url);
+    signal.addEventListener('abort', () => this.aborted.push(url), { once: true });
     this.#open += 1;
     this.openMax = Math.max(this.openMax, this.#open);
     try {
@@ -96,6 +116,15 @@ export class World implements Environment {
     switch (behaviour.kind) {
       case 'bytes':
         await new Promise((done) => setImmediate(done));
+        return new Response(behaviour.bytes.slice());
+      case 'late':
+        await new Promise<void>((done, failed) => {
+          const stop = this.after(behaviour.afterMs, done);
+          signal.addEventListener('abort', () => {
+            stop();
+            failed(new DOMException('aborted', 'AbortError'));
+          });
+        });
         return new Response(behaviour.bytes.slice());
       case 'status':
         return new Response('{"detail":"no"}', {
@@ -126,6 +155,87 @@ function aborted(signal: AbortSignal): Promise<never> {
 }
 
 export const NODES = ['http://a:1', 'http://b:2', 'http://c:3'];
+
+/** One for each shard. */
+export const FIVE = [...NODES, 'http://d:4', 'http://e:5'];
+
+interface Vector {
+  shape: string;
+  chunk: string;
+  shards: string[];
+}
+
+const fromHex = (hex: string) => Uint8Array.from(hex.match(/../g) ?? [], (digits) => parseInt(digits, 16));
+
+/** A chunk of 100 bytes and its shards, coded 3+2 by the Rust code. The last data shard is longer than what is left. */
+function readCoded(): { bytes: Uint8Array; shards: Uint8Array[] } {
+  const file = new URL('../../../crates/erasure/vectors.json', import.meta.url);
+  const vectors = JSON.parse(readFileSync(file, 'utf8')) as Vector[];
+  const vector = vectors.find(({ shape, chunk }) => shape === '3+2' && chunk.length === 200);
+  if (!vector) throw new Error('there is no such vector');
+  return { bytes: fromHex(vector.chunk), shards: vector.shards.map(fromHex) };
+}
+
+export const CODED = readCoded();
+
+/** Indexes of shards, and where each is. */
+export type ShardsAt = readonly (readonly [index: number, url: string])[];
+
+const ONE_EACH: ShardsAt = FIVE.map((url, index) => [index, url] as const);
+
+/** What a manifest says of `CODED`. */
+export function codedEntry(id: string, shards: ShardsAt = ONE_EACH) {
+  return {
+    chunk_id: id,
+    size_bytes: CODED.bytes.length,
+    checksum: `sha256:${sha256Hex(CODED.bytes)}`,
+    replicas: [] as string[],
+    replica_ids: [] as string[],
+    fragments: {
+      data_shards: 3,
+      parity_shards: 2,
+      size_bytes: CODED.shards[0]!.length,
+      shards: shards.map(([index, url]) => ({
+        fragment_id: `${id}-frag-${index}`,
+        fragment_index: index,
+        checksum: `sha256:${sha256Hex(CODED.shards[index]!)}`,
+        node_url: url,
+        node_id: `node-${new URL(url).hostname}`,
+      })),
+    },
+  };
+}
+
+/** The shard of `CODED` that a URL names, if it names one. */
+export function shardAt(url: string): Behaviour | undefined {
+  const index = /-frag-(\d+)$/.exec(url)?.[1];
+  return index === undefined ? undefined : { kind: 'bytes', bytes: CODED.shards[Number(index)]! };
+}
+
+/** `a0` for the shard 0 of node a, and so on. */
+export const shardNames = (urls: readonly string[]) =>
+  urls.map((url) => url.replace(/^http:\/\/(\w).*-frag-(\d+)$/, '$1$2'));
+
+/** A worker that answers when it is told to. */
+export class FakeWorker {
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  onerror: (() => void) | null = null;
+  readonly asked: { ticket: number; question: unknown }[] = [];
+  isTerminated = false;
+
+  /** As the code takes it. */
+  get worker(): Worker {
+    return this as unknown as Worker;
+  }
+
+  postMessage(message: { ticket: number; question: unknown }): void {
+    this.asked.push(message);
+  }
+
+  terminate(): void {
+    this.isTerminated = true;
+  }
+}
 
 /** The bytes of a chunk: different for every id, `size` long. */
 export function chunkBytes(id: string, size: number): Uint8Array {

@@ -1,7 +1,8 @@
 /**
- * One transfer of one chunk from one address: the bytes within their announced length, their SHA-256 compared, and
- * given up as soon as nothing arrives for a while. Knows nothing of other replicas.
+ * One transfer of one chunk or shard from one address: the bytes within their announced length, their SHA-256 compared,
+ * and given up as soon as nothing arrives for a while. Knows nothing of other addresses.
  */
+import type { Decoder } from './decoder';
 import type { Hasher } from './hasher';
 import type { FailureKind } from './node_book';
 
@@ -29,6 +30,7 @@ export interface Environment {
   /** In [0, 1). */
   chance(): number;
   hasher: Hasher;
+  decoder: Decoder;
 }
 
 /** What is expected. */

@@ -8,7 +8,14 @@ export interface Sending {
   abort(): void;
 }
 
-export function sendFile(file: File, title: string, onSent: (sent: number, total: number) => void): Sending {
+/** In which form a video is to be kept; '' leaves it to its views. */
+export type Form = '' | 'replication' | 'erasure_coding';
+
+export function sendFile(
+  file: File,
+  { title, form: keepAs }: { title: string; form: Form },
+  onSent: (sent: number, total: number) => void,
+): Sending {
   const request = new XMLHttpRequest();
   const done = new Promise<UploadAccepted | null>((resolve, reject) => {
     request.upload.onprogress = (event) => {
@@ -30,8 +37,9 @@ export function sendFile(file: File, title: string, onSent: (sent: number, total
     request.onabort = () => resolve(null);
   });
   const form = new FormData();
-  // The title comes first, so that the service knows it before the long part.
+  // The short parts come first, so that the service knows them before the long one.
   form.append('title', title);
+  if (keepAs) form.append('redundancy_mode', keepAs);
   form.append('video', file, file.name);
   request.open('POST', '/api/upload');
   request.send(form);

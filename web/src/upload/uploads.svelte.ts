@@ -6,7 +6,7 @@ import * as calls from '../api/calls';
 import { ApiError } from '../api/http';
 import type { UploadStatus } from '../api/types';
 import { poll } from '../polling/poll';
-import { sendFile, type Sending } from './send';
+import { sendFile, type Form, type Sending } from './send';
 import { SendRate } from './stages';
 
 const PARALLEL_MAX = 2;
@@ -32,15 +32,17 @@ export class Upload {
   error = $state<string | null>(null);
 
   readonly file: File | null;
+  readonly #form: Form;
   #sending: Sending | null = null;
   #stopPolling = () => {};
   #silence = 0;
   #onChange: () => void;
 
-  constructor(what: { file: File; title: string } | { session: string; title: string }, onChange: () => void) {
+  constructor(what: { file: File; title: string; form: Form } | { session: string; title: string }, onChange: () => void) {
     this.#onChange = onChange;
     this.title = what.title;
     this.file = 'file' in what ? what.file : null;
+    this.#form = 'form' in what ? what.form : '';
     this.name = this.file?.name ?? what.title;
     this.size = this.file?.size ?? 0;
     if ('session' in what) this.#follow(what.session);
@@ -61,7 +63,7 @@ export class Upload {
     if (!this.file) return;
     this.phase = 'sending';
     const rate = new SendRate();
-    this.#sending = sendFile(this.file, this.title, (sent, total) => {
+    this.#sending = sendFile(this.file, { title: this.title, form: this.#form }, (sent, total) => {
       // The total holds the form's own bytes too.
       this.sent = Math.min(this.size, (sent / total) * this.size);
       rate.add(performance.now(), sent);
@@ -151,7 +153,7 @@ class Uploads {
     });
   }
 
-  add(files: { file: File; title: string }[]): void {
+  add(files: { file: File; title: string; form: Form }[]): void {
     const made = files.map((entry) => new Upload(entry, () => this.#changed()));
     this.list = [...made, ...this.list];
     this.#startSome();

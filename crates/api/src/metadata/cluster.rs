@@ -25,6 +25,20 @@ pub struct Group {
     pub from_seq: u32,
     /// In the order the placement names them.
     pub members: Vec<GroupMember>,
+    /// The chunks are to be coded from the start, in this form. None for copies.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub coded: Option<CodedForm>,
+}
+
+/// A form of chunks that are kept as shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CodedForm {
+    /// Shards that are needed to read.
+    pub data_shards: u8,
+    /// Shards beyond those.
+    pub parity_shards: u8,
+    /// Smaller chunks are kept as copies, in bytes.
+    pub chunk_bytes_min: u64,
 }
 
 /// A member of a [`Group`].

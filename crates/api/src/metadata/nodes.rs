@@ -238,6 +238,15 @@ pub struct DamageTold {
     pub whole: Vec<DamagedChunk>,
 }
 
+/// What a node holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeldByNode {
+    /// Bytes of its items: whole chunks and shards, each counted once.
+    pub item_bytes: u64,
+    /// Bytes of the filesystem that its superblocks take.
+    pub allocated_bytes: u64,
+}
+
 /// `POST /nodes/{id}/heartbeat`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Heartbeat {
@@ -248,6 +257,10 @@ pub struct Heartbeat {
     pub disk_free_bytes: Option<u64>,
     /// Chunks held.
     pub chunk_count: u64,
+    /// Bytes of the items that it holds, and of the filesystem that its superblocks take. Believed under the cluster secret,
+    /// of the disk that is named.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<HeldByNode>,
     /// Sequence number of the last durable record.
     #[serde(default)]
     pub log_seq: u64,

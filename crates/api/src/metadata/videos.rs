@@ -54,6 +54,9 @@ pub struct CreateVideo {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub owner: Option<ProcessUuid>,
+    /// In which form it is to be kept, from its first chunk on. The policy decides when absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub redundancy_mode: Option<RedundancyMode>,
 }
 
 /// The answer to [`CreateVideo`].
@@ -142,10 +145,13 @@ pub struct ManifestChunk {
     pub checksum: String,
     /// How it is kept.
     pub redundancy_mode: RedundancyMode,
-    /// Node URLs that hold it.
+    /// Node URLs that hold all of it.
     pub replicas: Vec<String>,
     /// Their ids, in the same order.
     pub replica_ids: Vec<String>,
+    /// Where its shards are, of a coded chunk, also while it becomes one or ceases to be one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fragments: Option<Fragments>,
     /// Index of its segment, from 0.
     pub segment: u32,
     /// When its first frame is shown, in seconds.
@@ -154,6 +160,35 @@ pub struct ManifestChunk {
     pub duration_sec: f64,
     /// It begins with a keyframe.
     pub independent: bool,
+}
+
+/// Where the shards of a coded chunk are. Any `data_shards` of them with different indexes give the chunk, by the code of
+/// docs/erasure.md.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fragments {
+    /// Shards that are needed to read the chunk. Those with the first indexes, one after the other, are the chunk.
+    pub data_shards: u8,
+    /// Shards beyond those.
+    pub parity_shards: u8,
+    /// Bytes of each.
+    pub size_bytes: u64,
+    /// By index. While shards are moved, one may be named at two nodes.
+    pub shards: Vec<Fragment>,
+}
+
+/// One shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fragment {
+    /// `{chunk_id}-frag-{index}`: what its node is asked for under `/chunk/`.
+    pub fragment_id: String,
+    /// Place in the code, from 0.
+    pub fragment_index: u8,
+    /// `sha256:<hex>` of the shard's own bytes.
+    pub checksum: String,
+    /// Who holds it.
+    pub node_url: String,
+    /// That node's id.
+    pub node_id: String,
 }
 
 /// `GET /manifest/{id}`.

@@ -179,6 +179,7 @@ async fn fill(data: &Path, all: Everything, stop: &CancellationToken) -> anyhow:
             title: format!("film {number}"),
             duration_sec: 10.0 * f64::from(all.sequences(number)),
             owner: None,
+            override_mode: None,
             created_at: at,
         };
         store.create_video(new).await?;
@@ -250,7 +251,7 @@ async fn round(bench: &Bench, cluster: &Cluster, chunks: u64, found: &mut Found)
         .service("metadata")?
         .pid
         .context("the metadata service does not run")?;
-    // Counting pauses for up to a minute after it was busy, the longer the more it counts: several passes are in it.
+    // Counting pauses after it was busy, the longer the more it counted.
     let length = match bench.length {
         Length::Full => Duration::from_secs(150),
         Length::Quick if chunks > u64::from(CHUNKS_QUICK) => Duration::from_secs(150),
@@ -259,7 +260,7 @@ async fn round(bench: &Bench, cluster: &Cluster, chunks: u64, found: &mut Found)
     };
     let nodes = node_pids(cluster)?;
     let (before, began) = (spent(&nodes)?, Instant::now());
-    found.quiet.push(share(pid, length, async || Ok(())).await?);
+    found.quiet.push(share(pid, length).await?);
     found
         .nodes_quiet
         .push(100.0 * (spent(&nodes)? - before) / began.elapsed().as_secs_f64());
@@ -269,14 +270,23 @@ async fn round(bench: &Bench, cluster: &Cluster, chunks: u64, found: &mut Found)
         .counted_after
         .push(counted_after(cluster, &metadata, &clip).await?);
     let (before, began) = (counting(cluster, &service.url).await?, Instant::now());
-    let everything = share(pid, length, async || cluster.upload(&clip).await.map(drop)).await?;
-    let counting = counting(cluster, &service.url).await? - before;
-    ensure!(
-        counting > 0.0 || bench.length == Length::Smoke,
-        "nothing was counted while uploads changed what nodes hold"
-    );
-    found.counting.push(100.0 * counting / began.elapsed().as_secs_f64());
-    found.everything.push(everything);
+    // It was counted just now, and is over when it was counted again: a whole turn of counting and waiting at least.
+    let spent_before = cpu_seconds(pid)?;
+    let mut counted = 0.0;
+    while began.elapsed() < length || (counted <= 0.0 && bench.length != Length::Smoke) {
+        ensure!(
+            began.elapsed() < LIMIT,
+            "nothing was counted while uploads changed what nodes hold"
+        );
+        cluster.upload(&clip).await?;
+        tokio::time::sleep((length / 20).min(UPLOAD_EVERY)).await;
+        counted = counting(cluster, &service.url).await? - before;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    found.counting.push(100.0 * counted / seconds);
+    found
+        .everything
+        .push(100.0 * (cpu_seconds(pid)? - spent_before) / seconds);
     Ok(())
 }
 
@@ -322,13 +332,10 @@ async fn until(metadata: &MetadataClient, is_so: impl Fn(&Census) -> bool) -> an
     wait_for("everything to be counted", LIMIT, counted).await
 }
 
-/// Processor time of a process for `length`, in percent of one core, while `work` is done every few seconds.
-async fn share(pid: u32, length: Duration, work: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+/// Processor time of a process for `length`, in percent of one core.
+async fn share(pid: u32, length: Duration) -> anyhow::Result<f64> {
     let (before, began) = (cpu_seconds(pid)?, Instant::now());
-    while began.elapsed() < length {
-        work().await?;
-        tokio::time::sleep((length / 20).min(UPLOAD_EVERY)).await;
-    }
+    tokio::time::sleep(length).await;
     let seconds = began.elapsed().as_secs_f64();
     Ok(100.0 * (cpu_seconds(pid)? - before) / seconds)
 }

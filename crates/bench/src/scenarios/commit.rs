@@ -141,6 +141,7 @@ impl Proposer {
             title: "benchmark".to_owned(),
             duration_sec: 0.0,
             owner: Some(self.owner),
+            redundancy_mode: None,
         };
         let video = self.metadata.create_video(&video).await?.video_id;
         let request = RequestGroup {

@@ -6,12 +6,14 @@ mod cold;
 mod commit;
 mod consensus;
 mod contenders;
+mod degraded;
 mod failover;
 mod get;
 mod gets;
 mod idle;
 mod ingest;
 mod mixed;
+mod overhead;
 mod paced;
 mod put;
 mod range;
@@ -120,6 +122,10 @@ pub enum Scenario {
     Census,
     /// Reed-Solomon of a chunk, beside ISA-L and other crates.
     Coding,
+    /// Reading chunks in shards: whole, with two nodes dead, and with one slow.
+    Degraded,
+    /// What a library in shards takes of the disk, beside three copies.
+    Overhead,
 }
 
 impl Scenario {
@@ -138,7 +144,9 @@ impl Scenario {
             | Self::Failover
             | Self::Ingest
             | Self::Census
-            | Self::Coding => None,
+            | Self::Coding
+            | Self::Degraded
+            | Self::Overhead => None,
         }
     }
 
@@ -165,6 +173,8 @@ impl Scenario {
             Self::Ingest => Box::pin(ingest::run(bench)).await,
             Self::Census => Box::pin(census::run(bench)).await,
             Self::Coding => Box::pin(coding::run(bench)).await,
+            Self::Degraded => Box::pin(degraded::run(bench)).await,
+            Self::Overhead => Box::pin(overhead::run(bench)).await,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `vstack drain`, `activate`, `remove` and `rebalance`.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use serde::Serialize;
@@ -14,7 +14,10 @@ use vstack_api::{
 use vstack_client::{ClientError, MetadataClient};
 use vstack_types::{NodeRef, NodeUuid};
 
-use super::Cluster;
+use super::{
+    Cluster,
+    waiting::{CENSUSES_BEFORE, Outcome, SAY_EVERY, until},
+};
 use crate::output::{self, say};
 
 /// Which node.
@@ -45,23 +48,6 @@ pub struct RebalanceOptions {
     /// As JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// Between two looks while it is waited.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// Between two lines about what is left to be done.
-const SAY_EVERY: Duration = Duration::from_secs(3);
-
-/// What is known when a command ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// It is as was asked for.
-    Finished,
-    /// Waiting was stopped; what was asked for goes on.
-    Stopped,
-    /// It was not to be waited for.
-    NotAwaited,
 }
 
 /// What was answered, and whether it is as was asked for by now.
@@ -242,31 +228,6 @@ fn what_is_left(repairs: &Repairs) -> String {
     }
 }
 
-/// Looks until it is done. A service that restarts meanwhile is waited for.
-async fn until(
-    stop: &CancellationToken,
-    mut done: impl AsyncFnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<Outcome> {
-    loop {
-        let looked = tokio::select! {
-            looked = done() => looked,
-            () = stop.cancelled() => return Ok(Outcome::Stopped),
-        };
-        match looked {
-            Ok(true) => return Ok(Outcome::Finished),
-            Ok(false) => {}
-            Err(error) => match error.downcast_ref::<ClientError>() {
-                Some(passing) if passing.is_transient() => {}
-                _ => return Err(error),
-            },
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(Outcome::Stopped),
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-    }
-}
-
 /// Censuses that were seen, and what was said about the last.
 #[derive(Default)]
 struct Looks {
@@ -339,9 +300,6 @@ impl<'a> Disk<'a> {
         is_learned && (whole + lost == chunks || rows.all(is_free))
     }
 }
-
-/// The first census that is seen was made before, and the second may have begun before.
-const CENSUSES_BEFORE: u32 = 2;
 
 /// Whether nothing is placed on a node's disk any more, nor going to be, by a census that began later than it was to be
 /// emptied.

@@ -6,10 +6,12 @@ pub mod logs;
 pub mod ls;
 pub mod membership;
 pub mod node;
+pub mod redundancy;
 pub mod repairs;
 pub mod rm;
 pub mod status;
 pub mod upload;
+mod waiting;
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,10 @@ use anyhow::{Context as _, bail};
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
-use vstack_api::uploader::{UploadStage, UploadStatus};
+use vstack_api::{
+    metadata::RedundancyMode,
+    uploader::{UploadStage, UploadStatus},
+};
 use vstack_client::{ClientError, UploaderClient};
 
 use super::uploader;
@@ -25,6 +28,10 @@ pub struct Options {
     /// Title; only with one file. Without it the file's name is the title.
     #[arg(long)]
     title: Option<String>,
+    /// Keep it as `replication`, fast to read by many, or `erasure_coding`, which takes about half the space, from the
+    /// first chunk on. Without it, by its views.
+    #[arg(long, value_name = "FORM", value_parser = form)]
+    redundancy: Option<RedundancyMode>,
     /// Return as soon as the file was sent, without waiting until it can be played.
     #[arg(long)]
     no_wait: bool,
@@ -39,6 +46,10 @@ pub struct Options {
         value_name = "URL"
     )]
     uploader_url: String,
+}
+
+fn form(text: &str) -> Result<RedundancyMode, &'static str> {
+    text.parse().map_err(|()| "a form is replication or erasure_coding")
 }
 
 /// Uploads one file after the other. Exit code 1 when any of them failed.
@@ -81,7 +92,7 @@ async fn upload(
         .map_or_else(|| "video".into(), |name| name.to_string_lossy().into_owned());
     let bar = send_bar(&name);
     let accepted = tokio::select! {
-        accepted = send(client, path, &name, options.title.as_deref(), &bar) => accepted?,
+        accepted = send(client, path, &name, (options.title.as_deref(), options.redundancy), &bar) => accepted?,
         () = stop.cancelled() => bail!("interrupted; nothing was kept"),
     };
     bar.finish_and_clear();
@@ -115,7 +126,7 @@ async fn send(
     client: &UploaderClient,
     path: &Path,
     name: &str,
-    title: Option<&str>,
+    what: (Option<&str>, Option<RedundancyMode>),
     bar: &ProgressBar,
 ) -> anyhow::Result<vstack_api::uploader::UploadAccepted> {
     let file = tokio::fs::File::open(path).await.context("cannot open it")?;
@@ -131,7 +142,7 @@ async fn send(
         }
     });
     client
-        .upload(name, title, stream, metadata.len())
+        .upload(name, what, stream, metadata.len())
         .await
         .map_err(|error| match error {
             ClientError::Unreachable { url, reason } => {

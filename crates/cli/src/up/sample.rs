@@ -35,7 +35,7 @@ async fn load(http: &HttpClient, urls: &Urls, path: &Path) -> anyhow::Result<vst
     let file = tokio::fs::File::open(path).await?;
     let length = file.metadata().await?.len();
     let accepted = uploader
-        .upload("sample.mp4", Some("Sample"), ReaderStream::new(file), length)
+        .upload("sample.mp4", (Some("Sample"), None), ReaderStream::new(file), length)
         .await?;
     loop {
         let status = uploader.status(&accepted.upload_session_id).await?;

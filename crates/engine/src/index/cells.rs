@@ -5,7 +5,11 @@ use std::{collections::HashMap, mem, sync::Arc};
 use vstack_chunkpaxos::Brief;
 use vstack_types::ChunkId;
 
-use super::entry::{Entry, Place, State, StoredItem};
+use super::{
+    HeldPart,
+    changes::Changes,
+    entry::{Entry, Place, State, StoredItem},
+};
 use crate::table::{Cell, Table};
 
 /// What has to be known of an item without a look at the disk.
@@ -25,7 +29,7 @@ pub(crate) struct ItemCell {
 const WANTED_BITS: u32 = 30;
 
 /// Who wants an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wanted {
     /// The accepted placement names it for this node.
     Placed = 0,
@@ -69,8 +73,13 @@ impl ItemCell {
         }
     }
 
-    pub(crate) fn set_state(&mut self, state: State) {
+    fn set_state(&mut self, state: State) {
         self.state = pack(state, self.wanted());
+    }
+
+    /// What others are told of it: fingerprint, tag, whether the bytes are damaged, who wants them.
+    pub(crate) const fn told(&self) -> (u64, u32, bool, Wanted) {
+        (self.fingerprint, self.tag, self.state().is_corrupt(), self.wanted())
     }
 
     /// Its state as another process finds it, for a checkpoint.
@@ -129,6 +138,11 @@ impl RegisterCell {
         let here = self.place;
         here == place
     }
+
+    /// What others are told of it: fingerprint, and what it comes to.
+    pub(crate) const fn told(&self) -> (u64, Brief) {
+        (self.fingerprint, self.brief)
+    }
 }
 
 impl Cell for RegisterCell {
@@ -173,11 +187,11 @@ impl Recent {
     }
 }
 
-/// A part of the index.
+/// A part of the index. Its cells are changed by [`Shard::cells_of`] and [`Shard::restore`] alone, which note it.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    pub items: Table<ItemCell>,
-    pub registers: Table<RegisterCell>,
+    items: Table<ItemCell>,
+    registers: Table<RegisterCell>,
     recent: Recent,
     /// Of everything in it: what was read from the disk for an older one may be outdated.
     version: u64,
@@ -191,7 +205,117 @@ pub(crate) struct Cells {
     pub version: u64,
 }
 
+/// The cells with one fingerprint, to be changed. When that is done, and before anybody else sees the shard, it is
+/// noted if others are to be told something else of them than before.
+#[derive(Debug)]
+pub(crate) struct CellsMut<'a> {
+    items: &'a mut Table<ItemCell>,
+    registers: &'a mut Table<RegisterCell>,
+    fingerprint: u64,
+    changes: &'a Changes,
+    before: HeldPart,
+}
+
+impl CellsMut<'_> {
+    fn told(&self) -> HeldPart {
+        told_of(self.items, self.registers, self.fingerprint)
+    }
+
+    /// What is known of an item, when it is there.
+    pub(crate) fn state(&self, item: &StoredItem) -> Option<State> {
+        let mut cells = self.items.find(self.fingerprint);
+        cells.find(|cell| cell.is(item.place, item.tag())).map(ItemCell::state)
+    }
+
+    /// Notes what was learnt of an item; gives what is known of it by now, when it is there.
+    fn learn(&mut self, item: &StoredItem, learnt: State) -> Option<State> {
+        let is_it = |cell: &ItemCell| cell.is(item.place, item.tag());
+        let cell = self.items.find_mut(self.fingerprint, is_it)?;
+        let state = cell.state().then(learnt);
+        cell.set_state(state);
+        Some(state)
+    }
+
+    /// Puts an item there, or in the place of the same one.
+    pub(crate) fn put_item(&mut self, item: &StoredItem, wanted: Wanted) -> ItemCell {
+        let cell = ItemCell::new(self.fingerprint, item, wanted);
+        let is_it = |cell: &ItemCell| cell.is(item.place, item.tag());
+        match self.items.find_mut(self.fingerprint, is_it) {
+            Some(known) => *known = cell,
+            None => self.items.insert(cell),
+        }
+        cell
+    }
+
+    /// Takes out an item.
+    pub(crate) fn remove_item(&mut self, which: impl Fn(&ItemCell) -> bool) -> Option<ItemCell> {
+        self.items.remove(self.fingerprint, which)
+    }
+
+    /// Puts a register there.
+    pub(crate) fn insert_register(&mut self, place: Place, brief: Brief) {
+        self.registers.insert(RegisterCell {
+            fingerprint: self.fingerprint,
+            place,
+            brief,
+        });
+    }
+
+    /// Takes out a register.
+    pub(crate) fn remove_register(&mut self, place: Place) -> Option<RegisterCell> {
+        self.registers.remove(self.fingerprint, |cell| cell.is_at(place))
+    }
+}
+
+impl Drop for CellsMut<'_> {
+    fn drop(&mut self) {
+        if self.told() != self.before {
+            self.changes.note(self.fingerprint);
+        }
+    }
+}
+
+/// What others are told of a fingerprint, in an order of its own: that of the cells says nothing.
+fn told_of(items: &Table<ItemCell>, registers: &Table<RegisterCell>, fingerprint: u64) -> HeldPart {
+    let mut told = HeldPart {
+        items: items.find(fingerprint).map(ItemCell::told).collect(),
+        registers: registers.find(fingerprint).map(RegisterCell::told).collect(),
+    };
+    told.items.sort_unstable();
+    told.registers.sort_unstable();
+    told
+}
+
 impl Shard {
+    pub(crate) const fn items(&self) -> &Table<ItemCell> {
+        &self.items
+    }
+
+    pub(crate) const fn registers(&self) -> &Table<RegisterCell> {
+        &self.registers
+    }
+
+    /// The cells with this fingerprint, to be changed under the lock of this shard.
+    pub(crate) fn cells_of<'a>(&'a mut self, fingerprint: u64, changes: &'a Changes) -> CellsMut<'a> {
+        CellsMut {
+            before: told_of(&self.items, &self.registers, fingerprint),
+            items: &mut self.items,
+            registers: &mut self.registers,
+            fingerprint,
+            changes,
+        }
+    }
+
+    /// Puts these cells in the place of all that there are.
+    pub(crate) fn restore(&mut self, items: &[ItemCell], registers: &[RegisterCell], changes: &Changes) {
+        self.items = Table::with_room(items.len());
+        self.registers = Table::with_room(registers.len());
+        items.iter().for_each(|cell| self.items.insert(*cell));
+        registers.iter().for_each(|cell| self.registers.insert(*cell));
+        self.forget_all();
+        changes.note_all();
+    }
+
     pub(crate) fn recent(&self, id: &ChunkId) -> Option<Arc<Entry>> {
         self.recent.get(id).cloned()
     }
@@ -228,12 +352,16 @@ impl Shard {
     }
 
     /// Notes what was learnt of an item.
-    pub(crate) fn learn(&mut self, id: &ChunkId, fingerprint: u64, item: &StoredItem, learnt: State) {
-        let Some(cell) = self.items.find_mut(fingerprint, |cell| cell.is(item.place, item.tag())) else {
-            return;
-        };
-        let state = cell.state().then(learnt);
-        cell.set_state(state);
+    pub(crate) fn learn(
+        &mut self,
+        id: &ChunkId,
+        fingerprint: u64,
+        item: &StoredItem,
+        learnt: State,
+        changes: &Changes,
+    ) {
+        let learnt = self.cells_of(fingerprint, changes).learn(item, learnt);
+        let Some(state) = learnt else { return };
         self.version += 1;
         if let Some(entry) = self.recent.get_mut(id)
             && let Some(known) = Arc::make_mut(entry)

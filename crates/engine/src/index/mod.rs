@@ -8,6 +8,7 @@
 //! No lock is held while the disk is read: what changed meanwhile is noticed, and read again.
 
 mod cells;
+mod changes;
 #[cfg(test)]
 pub(crate) mod collisions;
 mod entry;
@@ -24,13 +25,21 @@ use std::{
 use vstack_chunkpaxos::Brief;
 use vstack_types::{ChunkId, Digest, FingerprintKey, NodeRef, planted};
 
-pub use self::cells::Wanted;
+pub use self::{
+    cells::Wanted,
+    changes::{HELD_BUCKETS, held_bucket},
+};
 pub(crate) use self::{
     cells::{ItemCell, RegisterCell},
     entry::{Entry, Logged, Origin, Place, State, StoredItem, StoredRegister, tag_of},
 };
-use crate::{disk::DiskFile, superblocks::Superblocks, table::Table};
-use cells::Shard;
+use crate::{
+    disk::DiskFile,
+    superblocks::Superblocks,
+    table::{Cell, Table},
+};
+use cells::{CellsMut, Shard};
+use changes::Changes;
 
 /// Parts that are locked and grow by themselves.
 pub(crate) const SHARDS: usize = 256;
@@ -49,8 +58,8 @@ pub(crate) struct Index {
     registers: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
-    /// Rises with every change of what is held, but not with what is learnt of bytes that are well.
-    held_version: AtomicU64,
+    /// Of what others are told: of bytes that are well, nothing is when more is learnt of them.
+    changes: Changes,
 }
 
 impl Index {
@@ -64,7 +73,7 @@ impl Index {
             registers: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            held_version: AtomicU64::new(0),
+            changes: Changes::default(),
         }
     }
 
@@ -112,7 +121,7 @@ impl Index {
 
     /// Memory of all cells.
     pub(crate) fn bytes(&self) -> u64 {
-        self.each_shard(|shard| (shard.items.bytes() + shard.registers.bytes()) as u64)
+        self.each_shard(|shard| (shard.items().bytes() + shard.registers().bytes()) as u64)
             .sum()
     }
 
@@ -148,13 +157,13 @@ impl Index {
     ) -> Vec<StoredItem> {
         let fingerprint = self.fingerprint(id);
         let mut new = new;
-        let mut guard = self.write(fingerprint);
-        let shard = &mut *guard;
+        let mut shard = self.write(fingerprint);
+        let mut cells = shard.cells_of(fingerprint, &self.changes);
         let same = |a: &StoredItem, b: &StoredItem| a.place == b.place && a.sha256 == b.sha256;
         let mut gone = Vec::new();
         for item in &old.items {
             if !new.items.iter().any(|kept| same(kept, item))
-                && let Some(removed) = self.remove_item(shard, fingerprint, item)
+                && let Some(removed) = self.remove_item(&mut cells, item)
             {
                 superblocks.add_live(item.place, -removed.footprint());
                 gone.push(item.clone());
@@ -164,16 +173,12 @@ impl Index {
         for index in 0..new.items.len() {
             let wanted = self.wanted(&new, &new.items[index]);
             let item = &mut new.items[index];
-            let known = shard
-                .items
-                .find_mut(fingerprint, |cell| cell.is(item.place, item.tag()));
-            if let Some(cell) = known {
+            if let Some(known) = cells.state(item) {
                 // A reader may have learnt something of it since the copy was made.
-                item.state = cell.state().then(item.state);
-                *cell = ItemCell::new(fingerprint, item, wanted);
+                item.state = known.then(item.state);
+                cells.put_item(item, wanted);
             } else {
-                let cell = ItemCell::new(fingerprint, item, wanted);
-                shard.items.insert(cell);
+                let cell = cells.put_item(item, wanted);
                 self.items.fetch_add(1, Ordering::Relaxed);
                 self.item_bytes.fetch_add(u64::from(item.size), Ordering::Relaxed);
                 superblocks.add_live(item.place, cell.footprint());
@@ -182,54 +187,46 @@ impl Index {
         // Those of which nothing was left, and that are given up now, or here again: only they. Another id with this
         // fingerprint may have the same bytes.
         for tag in old.gone.iter().filter(|tag| !new.gone.contains(tag)) {
-            self.remove_lost(shard, fingerprint, *tag, &places, superblocks);
+            self.remove_lost(&mut cells, *tag, &places, superblocks);
         }
         let place_of = |entry: &Entry| entry.register.as_ref().map(|stored| stored.place);
         let (before, after) = (place_of(old), place_of(&new));
         if before != after {
             if let Some(place) = before {
-                if shard.registers.remove(fingerprint, |cell| cell.is_at(place)).is_some() {
+                if cells.remove_register(place).is_some() {
                     self.registers.fetch_sub(1, Ordering::Relaxed);
                 }
                 superblocks.add_live(place, -REGISTER_BYTES);
             }
             if let (Some(place), Some(stored)) = (after, &new.register) {
-                let brief = stored.register.brief(self.me);
-                shard.registers.insert(RegisterCell {
-                    fingerprint,
-                    place,
-                    brief,
-                });
+                cells.insert_register(place, stored.register.brief(self.me));
                 self.registers.fetch_add(1, Ordering::Relaxed);
                 superblocks.add_live(place, REGISTER_BYTES);
             }
         }
+        drop(cells);
         shard.change(id, (!new.is_empty()).then(|| Arc::new(new)));
-        self.held_changed();
         gone
     }
 
     /// Removes the item of which nothing is left: whatever is left of one is at one of `places`.
     fn remove_lost<F: DiskFile>(
         &self,
-        shard: &mut Shard,
-        fingerprint: u64,
+        cells: &mut CellsMut<'_>,
         tag: u32,
         places: &[Place],
         superblocks: &Superblocks<F>,
     ) {
         let is_lost = |there: &ItemCell| there.tag == tag && !places.contains(&there.place);
-        if let Some(lost) = shard.items.remove(fingerprint, is_lost) {
+        if let Some(lost) = cells.remove_item(is_lost) {
             self.items.fetch_sub(1, Ordering::Relaxed);
             self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
             superblocks.add_live(lost.place, -lost.footprint());
         }
     }
 
-    fn remove_item(&self, shard: &mut Shard, fingerprint: u64, item: &StoredItem) -> Option<ItemCell> {
-        let removed = shard
-            .items
-            .remove(fingerprint, |cell| cell.is(item.place, item.tag()))?;
+    fn remove_item(&self, cells: &mut CellsMut<'_>, item: &StoredItem) -> Option<ItemCell> {
+        let removed = cells.remove_item(|cell| cell.is(item.place, item.tag()))?;
         self.items.fetch_sub(1, Ordering::Relaxed);
         self.item_bytes.fetch_sub(u64::from(item.size), Ordering::Relaxed);
         Some(removed)
@@ -239,10 +236,10 @@ impl Index {
     pub(crate) fn count_live<F: DiskFile>(&self, superblocks: &Superblocks<F>) {
         let per_shard = self.each_shard(|shard| {
             let mut live: BTreeMap<u32, i64> = BTreeMap::new();
-            for cell in shard.items.iter() {
+            for cell in shard.items().iter() {
                 *live.entry(cell.place.superblock()).or_default() += cell.footprint();
             }
-            for cell in shard.registers.iter() {
+            for cell in shard.registers().iter() {
                 *live.entry(cell.place.superblock()).or_default() += REGISTER_BYTES;
             }
             live
@@ -271,7 +268,7 @@ impl Index {
         for turn in 0..SHARDS {
             let number = (from + turn) % SHARDS;
             let shard = self.shards[number].read().unwrap_or_else(PoisonError::into_inner);
-            found.extend(shard.items.iter().filter(due).copied());
+            found.extend(shard.items().iter().filter(due).copied());
             if found.len() >= limit {
                 return (found, (number + 1) % SHARDS);
             }
@@ -282,9 +279,9 @@ impl Index {
     /// What a superblock has of registers, and of items smaller than `below` bytes, about.
     pub(crate) fn bytes_in(&self, number: u32, below: u64) -> u64 {
         let sums = self.each_shard(|shard| {
-            let small = shard.items.iter();
+            let small = shard.items().iter();
             let small = small.filter(|cell| cell.place.superblock() == number && u64::from(cell.size) < below);
-            let registers = shard.registers.iter();
+            let registers = shard.registers().iter();
             let registers = registers.filter(|cell| cell.place.superblock() == number).count();
             small.map(ItemCell::footprint).sum::<i64>() + REGISTER_BYTES * i64::try_from(registers).unwrap_or(0)
         });
@@ -295,8 +292,11 @@ impl Index {
     pub(crate) fn cells_in(&self, number: u32) -> (Vec<ItemCell>, Vec<RegisterCell>) {
         let mut all = (Vec::new(), Vec::new());
         for (items, registers) in self.each_shard(|shard| {
-            let items = shard.items.iter().filter(|cell| cell.place.superblock() == number);
-            let registers = shard.registers.iter().filter(|cell| cell.place.superblock() == number);
+            let items = shard.items().iter().filter(|cell| cell.place.superblock() == number);
+            let registers = shard
+                .registers()
+                .iter()
+                .filter(|cell| cell.place.superblock() == number);
             (
                 items.copied().collect::<Vec<_>>(),
                 registers.copied().collect::<Vec<_>>(),
@@ -312,27 +312,23 @@ impl Index {
     pub(crate) fn state(&self, id: &ChunkId, item: &StoredItem) -> Option<State> {
         let fingerprint = self.fingerprint(id);
         let shard = self.read(fingerprint);
-        let cell = shard
-            .items
-            .find(fingerprint)
-            .find(|cell| cell.is(item.place, item.tag()));
+        let mut cells = shard.items().find(fingerprint);
+        let cell = cells.find(|cell| cell.is(item.place, item.tag()));
         cell.map(ItemCell::state)
     }
 
     /// Notes what was learnt of an item, if it is still there.
     pub(crate) fn learn(&self, id: &ChunkId, item: &StoredItem, learnt: State) {
         let fingerprint = self.fingerprint(id);
-        self.write(fingerprint).learn(id, fingerprint, item, learnt);
-        if learnt.is_corrupt() {
-            self.held_changed();
-        }
+        self.write(fingerprint)
+            .learn(id, fingerprint, item, learnt, &self.changes);
     }
 
     /// Whether the item with this digest, whose record is at `place`, is the one that counts, and not corrupt.
     pub(crate) fn is_live_item(&self, id: &ChunkId, place: Place, sha256: Digest) -> bool {
         let fingerprint = self.fingerprint(id);
         let shard = self.read(fingerprint);
-        let mut cells = shard.items.find(fingerprint);
+        let mut cells = shard.items().find(fingerprint);
         cells.any(|cell| cell.is(place, tag_of(sha256)) && !cell.state().is_corrupt())
     }
 
@@ -340,7 +336,7 @@ impl Index {
     pub(crate) fn points_at_item(&self, id: &ChunkId, place: Place, tag: u32) -> bool {
         let fingerprint = self.fingerprint(id);
         let shard = self.read(fingerprint);
-        shard.items.find(fingerprint).any(|cell| cell.is(place, tag))
+        shard.items().find(fingerprint).any(|cell| cell.is(place, tag))
     }
 
     /// Lets the next look at `id` read the disk.
@@ -352,7 +348,7 @@ impl Index {
     pub(crate) fn has_cell(&self, cell: &ItemCell) -> bool {
         let shard = self.read(cell.fingerprint);
         shard
-            .items
+            .items()
             .find(cell.fingerprint)
             .any(|there| there.is(cell.place, cell.tag))
     }
@@ -360,44 +356,36 @@ impl Index {
     /// Lets go of an item of which nothing is left, not even of which chunk it was.
     pub(crate) fn forget_lost(&self, lost: &ItemCell) {
         let mut shard = self.write(lost.fingerprint);
-        if shard
-            .items
-            .remove(lost.fingerprint, |cell| cell.is(lost.place, lost.tag))
-            .is_some()
-        {
+        let removed = shard
+            .cells_of(lost.fingerprint, &self.changes)
+            .remove_item(|cell| cell.is(lost.place, lost.tag));
+        if removed.is_some() {
             self.items.fetch_sub(1, Ordering::Relaxed);
             self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
         }
         shard.forget_all();
-        self.held_changed();
     }
 
     /// Whether the register in the record at `place` is the one that counts.
     pub(crate) fn is_live_register(&self, id: &ChunkId, place: Place) -> bool {
         let fingerprint = self.fingerprint(id);
         let shard = self.read(fingerprint);
-        shard.registers.find(fingerprint).any(|cell| cell.is_at(place))
+        shard.registers().find(fingerprint).any(|cell| cell.is_at(place))
     }
 
     /// Takes a shard as a checkpoint has it.
     pub(crate) fn restore(&self, number: usize, items: &[ItemCell], registers: &[RegisterCell]) {
         let mut shard = self.shards[number].write().unwrap_or_else(PoisonError::into_inner);
-        shard.items = Table::with_room(items.len());
-        shard.registers = Table::with_room(registers.len());
-        for cell in items.iter() {
-            shard.items.insert(*cell);
-            self.items.fetch_add(1, Ordering::Relaxed);
-            self.item_bytes.fetch_add(u64::from(cell.size), Ordering::Relaxed);
-        }
-        for cell in registers.iter() {
-            shard.registers.insert(*cell);
-            self.registers.fetch_add(1, Ordering::Relaxed);
-        }
+        shard.restore(items, registers, &self.changes);
+        self.items.fetch_add(items.len() as u64, Ordering::Relaxed);
+        let bytes: u64 = items.iter().map(|cell| u64::from(cell.size)).sum();
+        self.item_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.registers.fetch_add(registers.len() as u64, Ordering::Relaxed);
     }
 }
 
-/// What the index holds of one shard, as others are told.
-#[derive(Debug, Clone, Default)]
+/// What the index holds of one shard, or of some buckets of it, as others are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeldPart {
     /// Items: fingerprint, tag, whether the bytes are damaged, who wants them.
     pub items: Vec<(u64, u32, bool, Wanted)>,
@@ -405,27 +393,58 @@ pub struct HeldPart {
     pub registers: Vec<(u64, Brief)>,
 }
 
-impl Index {
-    fn held_changed(&self) {
-        self.held_version.fetch_add(1, Ordering::Release);
-    }
+/// To look for the first cell of a bucket takes about as long as to go over so many.
+const SEARCH_CELLS: usize = 8;
 
+/// The cells of a table that are in `buckets`, which are sorted.
+fn in_buckets<C: Cell, T>(table: &Table<C>, buckets: &[u16], told: impl Fn(&C) -> T) -> Vec<T> {
+    if buckets.len() * SEARCH_CELLS < table.len() {
+        let bounds = |bucket: &u16| (u64::from(*bucket) << 48, u64::from(*bucket) << 48 | u64::MAX >> 16);
+        let bounds = buckets.iter().map(bounds);
+        return bounds
+            .flat_map(|(first, last)| table.between(first, last))
+            .map(told)
+            .collect();
+    }
+    let mut next = 0;
+    let is_told = |cell: &&C| {
+        let bucket = held_bucket(cell.fingerprint());
+        // Both are sorted: what was passed is not met again.
+        while buckets.get(next).is_some_and(|passed| *passed < bucket) {
+            next += 1;
+        }
+        buckets.get(next) == Some(&bucket)
+    };
+    table.iter().filter(is_told).map(told).collect()
+}
+
+impl Index {
     /// Of everything that is held; read it before what it is of.
     pub(crate) fn held_version(&self) -> u64 {
-        self.held_version.load(Ordering::Acquire)
+        self.changes.version()
+    }
+
+    /// The buckets in which others are to be told something else than at version `since`, sorted, and the version up to
+    /// which these are all; none when there was no such version.
+    pub(crate) fn held_changes(&self, since: u64) -> Option<(u64, Vec<u16>)> {
+        self.changes.since(since)
     }
 
     /// What shard `number` holds.
     pub(crate) fn held(&self, number: usize) -> HeldPart {
         let shard = self.shards[number].read().unwrap_or_else(PoisonError::into_inner);
-        let item = |cell: &ItemCell| (cell.fingerprint, cell.tag, cell.state().is_corrupt(), cell.wanted());
         HeldPart {
-            items: shard.items.iter().map(item).collect(),
-            registers: shard
-                .registers
-                .iter()
-                .map(|cell| (cell.fingerprint, cell.brief))
-                .collect(),
+            items: shard.items().iter().map(ItemCell::told).collect(),
+            registers: shard.registers().iter().map(RegisterCell::told).collect(),
+        }
+    }
+
+    /// What shard `number` holds in `buckets`, which are sorted.
+    pub(crate) fn held_in(&self, number: usize, buckets: &[u16]) -> HeldPart {
+        let shard = self.shards[number].read().unwrap_or_else(PoisonError::into_inner);
+        HeldPart {
+            items: in_buckets(shard.items(), buckets, ItemCell::told),
+            registers: in_buckets(shard.registers(), buckets, RegisterCell::told),
         }
     }
 }

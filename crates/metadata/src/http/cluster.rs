@@ -8,7 +8,7 @@ use vstack_api::{
     auth::header_bytes,
     metadata::{
         CompleteVideo, DecidedBatch, DecidedChunk, FailVideo, Group as GroupAnswer, GroupMember, OwnerAlive,
-        RequestGroup, StatusSet, VideoStatus,
+        RedundancyMode, RequestGroup, StatusSet, VideoStatus,
     },
 };
 use vstack_chunkpaxos::Placement;
@@ -19,6 +19,7 @@ use vstack_types::{ChunkId, ProcessUuid, VideoId, limits::VIDEO_CHUNKS_MAX};
 use super::videos::{change_status, completed};
 use crate::{
     app::{App, Shared, group_of, no_such_video, store_error},
+    coded,
     commit::learned,
     registry::ByDisk,
     store::{Chunk, Completion, Group, GroupOutcome, LEARN_CHUNKS_MAX, Node, Video},
@@ -66,7 +67,7 @@ pub(super) async fn group(
     if let Some(there) = groups.iter().find(|group| group.from_seq == request.from_seq)
         && !vstack_types::planted!("a group that stands is made anew")
     {
-        return call.answer_json(&group_answer(there, &nodes));
+        return call.answer_json(&group_answer(&app, &video, there, &nodes));
     }
     if video.status != VideoStatus::Uploading {
         return Err(conflict(format!(
@@ -75,12 +76,18 @@ pub(super) async fn group(
         )));
     }
     let candidates = app.candidates(&nodes);
-    let wanted = GroupRequest {
-        video: id,
-        replication_factor: app.settings.replication_factor,
-        avoid: &request.avoid,
+    let chosen = if video.override_mode == Some(RedundancyMode::ErasureCoding) {
+        let members = coded::members(&app, &candidates, id, &request.avoid);
+        members.map_err(|refusal| refusal.to_string())
+    } else {
+        let wanted = GroupRequest {
+            video: id,
+            replication_factor: app.settings.replication_factor,
+            avoid: &request.avoid,
+        };
+        choose_group(&candidates, wanted).map_err(|refusal| refusal.to_string())
     };
-    let members = match choose_group(&candidates, wanted) {
+    let members = match chosen {
         Ok(members) => members,
         Err(refusal) => old_members(&groups, request.from_seq).ok_or_else(|| {
             let reason = format!("{refusal}; see /nodes/all");
@@ -92,7 +99,7 @@ pub(super) async fn group(
         members,
     };
     match app.store.insert_group(id, chosen).await.map_err(store_error)? {
-        GroupOutcome::Stands(group) => call.answer_json(&group_answer(&group, &nodes)),
+        GroupOutcome::Stands(group) => call.answer_json(&group_answer(&app, &video, &group, &nodes)),
         GroupOutcome::Behind => Err(conflict("chunks from from_seq on have their nodes already")),
         GroupOutcome::Closed(status) => Err(conflict(format!(
             "the video is {} and takes no chunks",
@@ -109,7 +116,7 @@ fn old_members(groups: &[Group], from_seq: u32) -> Option<Vec<vstack_types::Node
     group_of(groups, Some(from_seq)).map(|group| group.members.clone())
 }
 
-fn group_answer(group: &Group, nodes: &[Node]) -> GroupAnswer {
+fn group_answer(app: &App, video: &Video, group: &Group, nodes: &[Node]) -> GroupAnswer {
     let by_disk = ByDisk::new(nodes);
     let member = |node: &vstack_types::NodeRef| GroupMember {
         node: *node,
@@ -119,6 +126,7 @@ fn group_answer(group: &Group, nodes: &[Node]) -> GroupAnswer {
     GroupAnswer {
         from_seq: group.from_seq,
         members: group.members.iter().map(member).collect(),
+        coded: coded::form_on(app, video, group.members.len()),
     }
 }
 
@@ -169,12 +177,18 @@ fn checked(video: VideoId, groups: &[Group], told: DecidedChunk) -> ApiResult<Ch
     if placement.version == 0 || placement.size == 0 || placement.layout.is_deleted() {
         return Err(malformed(format!("the placement of {id} places nothing")));
     }
+    // Its majority need not be enough to read it.
+    if placement.is_first_coded() && !vstack_types::planted!("a coded first version is told before it is settled") {
+        return Err(conflict(format!("the shards of {id} are not settled")));
+    }
     // A first placement is its group's, for ever: anything else was decided by acceptors nobody will ask.
     let in_group = group_of(groups, sequence).is_some_and(|group| {
         let nodes = placement.layout.nodes();
         nodes.len() == group.members.len() && nodes.iter().all(|node| group.members.contains(node))
     });
-    if placement.version == 1 && !in_group {
+    // What is settled as version 2 was coded from its first on.
+    let is_first = placement.version == 1 || (placement.version == 2 && placement.prev.is_none());
+    if is_first && !in_group {
         return Err(conflict(format!(
             "the first placement of {id} is not on the nodes of its group"
         )));

@@ -51,6 +51,10 @@ pub(crate) fn routes(app: Shared) -> Router {
             post(redundancy::set_override).delete(redundancy::clear_override),
         )
         .route("/redundancy/efficiency", get(redundancy::efficiency))
+        .route("/redundancy/videos", get(redundancy::videos))
+        .route("/redundancy/videos/{id}", get(redundancy::keeping_of))
+        .route("/redundancy/pause", post(redundancy::pause))
+        .route("/redundancy/resume", post(redundancy::resume))
         .route("/storage/overhead", get(redundancy::overhead))
         .route("/census", get(census::census))
         .route("/census/{video}", get(census::census_of_video))
@@ -98,6 +102,10 @@ pub(crate) fn routes(app: Shared) -> Router {
         redundancy::config,
         redundancy::set_override,
         redundancy::clear_override,
+        redundancy::videos,
+        redundancy::keeping_of,
+        redundancy::pause,
+        redundancy::resume,
         redundancy::efficiency,
         redundancy::overhead,
         census::census,

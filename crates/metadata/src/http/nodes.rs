@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use vstack_api::{
     ErrorCode,
     metadata::{
-        Heartbeat, NodeAck, NodeInfo, NodeList, NodeRole, NodeStatus, NodeSummary, RegisterNode, TOLD_CHUNKS_MAX,
+        Heartbeat, HeldByNode, NodeAck, NodeInfo, NodeList, NodeRole, NodeStatus, NodeSummary, RegisterNode,
+        TOLD_CHUNKS_MAX,
     },
 };
 use vstack_service::{ApiError, ApiResult, ClusterAuth, Json, Path, Query, Whole};
@@ -21,7 +22,7 @@ use crate::{
     app::{App, Shared, store_error},
     registry::{self, ByDisk},
     silence::forget_stranger,
-    store::{Node, NodeBeat},
+    store::{Held, Node, NodeBeat},
     watch,
 };
 
@@ -235,6 +236,10 @@ pub(super) async fn heartbeat(
     if beat.disk_free_bytes.is_some_and(|bytes| bytes > DISK_BYTES_MAX) {
         return Err(malformed("disk_free_bytes is more than any disk has".into()));
     }
+    let holds = |held: HeldByNode| held.item_bytes.max(held.allocated_bytes);
+    if beat.held.is_some_and(|held| holds(held) > DISK_BYTES_MAX) {
+        return Err(malformed("held is more than any disk has".into()));
+    }
     let signed = signed(&auth, &uri, &headers, &body);
     let known = app.store.node(id.clone()).await.map_err(store_error)?;
     let for_itself = signed && beat.disk_uuid.is_some();
@@ -248,6 +253,10 @@ pub(super) async fn heartbeat(
                 disk_percent: beat.disk_usage_percent,
                 disk_free: beat.disk_free_bytes,
                 chunk_count: beat.chunk_count,
+                held: beat.held.filter(|_| signed).map(|held| Held {
+                    item_bytes: held.item_bytes,
+                    allocated_bytes: held.allocated_bytes,
+                }),
                 log_seq: signed.then_some(beat.log_seq),
                 at: app.now(),
                 disk: beat.disk_uuid,

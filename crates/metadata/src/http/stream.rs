@@ -10,7 +10,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
 use vstack_api::consensus::ConsensusEvent;
@@ -19,29 +19,48 @@ use vstack_types::ChunkId;
 
 use crate::{
     app::Shared,
+    events::{self, Sums},
     trace::{self, TraceFilter, Traced},
 };
 
 /// Keeps proxies from closing a quiet stream, and shows a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Events `nodes`, `uploads` and `placements`, each with JSON; `missed`, with a number, for a reader that was too
-/// slow and has to ask for the state again.
+/// What changes with every chunk that is worked on is told so often at most.
+const SUMS_EVERY: Duration = Duration::from_secs(1);
+
+/// Events `nodes`, `uploads` and `placements`, each with JSON. `repairs` (`waiting`, `running`, `done`, `done_bytes`,
+/// `failures`) and `migrations` (as `migration` of `GET /redundancy/videos`) whenever these sums changed, at most once a
+/// second. `missed`, with a number, for a reader that was too slow and has to ask for the state again.
 #[utoipa::path(get, path = "/events", responses((status = 200, content_type = "text/event-stream")))]
 pub(super) async fn events(State(app): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stop = app.shutdown.clone().cancelled_owned();
-    let happened = BroadcastStream::new(app.events.watch())
-        .take_until(stop)
-        .filter_map(|received| async move {
-            let event = match received {
-                Ok(event) => Event::default().event(event.name()).json_data(&event).ok()?,
-                Err(BroadcastStreamRecvError::Lagged(missed)) => {
-                    Event::default().event("missed").data(missed.to_string())
-                }
-            };
-            Some(Ok(event))
-        });
-    Sse::new(happened).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    let happened = BroadcastStream::new(app.events.watch()).filter_map(|received| async move {
+        match received {
+            Ok(event) => shown(&event),
+            Err(BroadcastStreamRecvError::Lagged(missed)) => {
+                Some(Event::default().event("missed").data(missed.to_string()))
+            }
+        }
+    });
+    let sums = sums(app).filter_map(|event| async move { shown(&event) });
+    let all = stream::select(happened, sums);
+    Sse::new(all.take_until(stop).map(Ok)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+fn shown(event: &events::Event) -> Option<Event> {
+    Event::default().event(event.name()).json_data(event).ok()
+}
+
+/// Sums that change from now on.
+fn sums(app: Shared) -> impl Stream<Item = events::Event> {
+    let told = Sums::of(&app);
+    let changes = stream::unfold((app, told), |(app, mut told)| async move {
+        tokio::time::sleep(SUMS_EVERY).await;
+        let events = told.become_these(Sums::of(&app));
+        Some((events, (app, told)))
+    });
+    changes.flat_map(stream::iter)
 }
 
 /// Which messages of acceptors are wanted.

@@ -8,13 +8,17 @@ use axum::{
 use serde::Deserialize;
 use vstack_api::{
     ErrorCode, WallTime, headers,
-    metadata::{CreateVideo, Popularity, SetStatus, StatusSet, VideoCreated, VideoInfo, VideoStatus, ViewCounted},
+    metadata::{
+        CreateVideo, Popularity, RedundancyMode, SetStatus, StatusSet, VideoCreated, VideoInfo, VideoStatus,
+        ViewCounted,
+    },
 };
 use vstack_service::{ApiError, ApiResult, Json, Path, Query};
 use vstack_types::{Timestamp, VideoId, limits::TITLE_CHARS_MAX};
 
 use crate::{
     app::{App, Shared, no_such_video, store_error},
+    coded,
     lifecycle::may_become,
     store::{CompletionOutcome, Listing, NewVideo, Reap, Sort, SortKey, StatusChange, Video, VideoQuery},
 };
@@ -26,7 +30,7 @@ const DURATION_SEC_MAX: f64 = 10.0 * 366.0 * 86_400.0;
 const LIST_MAX: u32 = 1_000;
 
 /// Announces a video whose chunks are going to come.
-#[utoipa::path(post, path = "/video", request_body = CreateVideo, responses((status = 200, body = VideoCreated), (status = 400, body = vstack_api::ErrorBody)))]
+#[utoipa::path(post, path = "/video", request_body = CreateVideo, responses((status = 200, body = VideoCreated), (status = 400, body = vstack_api::ErrorBody), (status = 422, body = vstack_api::ErrorBody)))]
 pub(super) async fn create(
     State(app): State<Shared>,
     Json(request): Json<CreateVideo>,
@@ -44,11 +48,15 @@ pub(super) async fn create(
             "duration_sec is a number of seconds, 0 while unknown, at most ten years",
         ));
     }
+    if request.redundancy_mode == Some(RedundancyMode::ErasureCoding) {
+        coded::check_nodes(&app).await?;
+    }
     let video = NewVideo {
         id: VideoId::generate(),
         title: title.to_owned(),
         duration_sec: request.duration_sec,
         owner: request.owner,
+        override_mode: request.redundancy_mode,
         created_at: app.now(),
     };
     let video_id = video.id;

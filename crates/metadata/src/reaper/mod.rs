@@ -59,6 +59,8 @@ pub struct ReaperPace {
     pub count_every: Duration,
     /// Time for one decision about a chunk that is mended.
     pub decided_within: Duration,
+    /// Between looks at how videos are to be kept.
+    pub policy_every: Duration,
     /// What is missing of a chunk that was learned later than so long ago may only be late.
     pub settled_after: Duration,
 }
@@ -75,6 +77,7 @@ impl Default for ReaperPace {
             listen_every: Duration::from_secs(1),
             count_every: Duration::from_secs(5),
             decided_within: Duration::from_secs(20),
+            policy_every: Duration::from_secs(5),
             settled_after: Duration::from_secs(30),
         }
     }

@@ -4,7 +4,7 @@ use vstack_api::metadata::{ChunkPlace, VideoStatus};
 use vstack_chunkpaxos::{Layout, Placement};
 use vstack_types::{ChunkId, VideoId};
 
-use super::Answer;
+use super::{Answer, HeldTotals};
 
 /// Most chunks told in one call. A batch of this size is one transaction of a few milliseconds.
 pub const LEARN_CHUNKS_MAX: usize = 4_096;
@@ -47,9 +47,9 @@ impl StoredMode {
 pub struct Footprint {
     /// The form it is going to have, or has.
     pub mode: StoredMode,
-    /// Nodes that hold some of it; while joint, those of both halves.
+    /// Nodes that are to hold some of it; while joint, those of both halves.
     pub copies: u32,
-    /// Bytes on all of them together.
+    /// Bytes that it places on all of them together.
     pub physical_bytes: u64,
 }
 
@@ -119,7 +119,7 @@ pub struct ModeTotals {
     pub chunks: u64,
     /// Bytes of one copy.
     pub logical_bytes: u64,
-    /// Bytes on all nodes together.
+    /// Bytes that decisions place on all nodes together: what they hold is told for all forms in one.
     pub physical_bytes: u64,
 }
 
@@ -136,6 +136,25 @@ pub struct Totals {
     pub replicated: ModeTotals,
     /// Stored as shards, of all videos.
     pub coded: ModeTotals,
+    /// What nodes told that they hold.
+    pub held: HeldTotals,
+}
+
+impl Totals {
+    /// Bytes that decisions place on all nodes together.
+    pub const fn placed_bytes(&self) -> u64 {
+        self.replicated.physical_bytes.saturating_add(self.coded.physical_bytes)
+    }
+
+    /// Bytes that all nodes together hold, as they told. Where one did not, that is not known, and what decisions place
+    /// stands for it.
+    pub const fn physical_bytes(&self) -> u64 {
+        if self.held.is_known() {
+            self.held.item_bytes
+        } else {
+            self.placed_bytes()
+        }
+    }
 }
 
 /// Calls about chunks.

@@ -9,6 +9,7 @@
 mod changes;
 mod chunk;
 mod harm;
+mod keeping;
 mod memory;
 mod node;
 mod salvage;
@@ -20,8 +21,11 @@ use futures_util::future::BoxFuture;
 pub use changes::{Changes, Feed};
 pub use chunk::{Chunk, Chunks, Footprint, LEARN_CHUNKS_MAX, Learned, ModeTotals, StoredMode, Totals};
 pub use harm::Harms;
+pub use keeping::{KEEPINGS_MAX, Keeping, Keepings, Watched};
 pub use memory::MemoryStore;
-pub use node::{DAMAGED_MAX, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Known, NODES_MAX, Node, NodeBeat, Nodes};
+pub use node::{
+    DAMAGED_MAX, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Held, HeldTotals, Known, NODES_MAX, Node, NodeBeat, Nodes,
+};
 pub use salvage::{Salvage, Salvages};
 pub use sqlite::{DatabaseUrl, DatabaseUrlError, OpenError, SqliteStore};
 pub use video::{
@@ -33,7 +37,7 @@ pub use video::{
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Everything the service needs of its database.
-pub trait Store: Videos + Chunks + Nodes + Feed + Salvages + Harms {
+pub trait Store: Videos + Chunks + Nodes + Feed + Salvages + Harms + Keepings {
     /// Whether the database answers.
     fn ping(&self) -> Answer<'_, ()>;
 }

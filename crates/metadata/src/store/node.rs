@@ -77,6 +77,48 @@ pub struct Known<'a> {
 /// Decides a registration: the node to write down in place of every other with its label, URL or disk, or why not.
 pub type Decide = Box<dyn FnOnce(Known<'_>) -> Result<Node, Refusal> + Send>;
 
+/// What a disk holds, as its node told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes of its items.
+    pub item_bytes: u64,
+    /// Bytes of its filesystem that its superblocks take.
+    pub allocated_bytes: u64,
+}
+
+/// What the disks hold together that are registered and remembered, each as its node last told. What strangers hold is no
+/// concern of the cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldTotals {
+    /// How many there are.
+    pub nodes: u64,
+    /// Of them, those that told.
+    pub told: u64,
+    /// Bytes of items of those.
+    pub item_bytes: u64,
+    /// Bytes of filesystems that the superblocks of those take.
+    pub allocated_bytes: u64,
+    /// When the one told that has not told for the longest; none when none did.
+    pub as_of: Option<Timestamp>,
+}
+
+impl HeldTotals {
+    /// One more disk, with what its node last told, and when.
+    pub(super) fn add(&mut self, told: Option<(Held, Timestamp)>) {
+        self.nodes += 1;
+        let Some((held, at)) = told else { return };
+        self.told += 1;
+        self.item_bytes = self.item_bytes.saturating_add(held.item_bytes);
+        self.allocated_bytes = self.allocated_bytes.saturating_add(held.allocated_bytes);
+        self.as_of = Some(self.as_of.map_or(at, |oldest| oldest.min(at)));
+    }
+
+    /// Whether every node told.
+    pub const fn is_known(&self) -> bool {
+        self.nodes > 0 && self.told == self.nodes
+    }
+}
+
 /// A sign of life.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NodeBeat {
@@ -86,6 +128,8 @@ pub struct NodeBeat {
     pub disk_free: Option<u64>,
     /// Chunks held.
     pub chunk_count: u64,
+    /// What its disk holds; none when nobody said it who knows the cluster secret. What was said before stays then.
+    pub held: Option<Held>,
     /// Sequence number of the last durable record; none when nobody said it who knows the cluster secret.
     pub log_seq: Option<u64>,
     /// Now.
@@ -106,7 +150,8 @@ pub trait Nodes: Send + Sync + 'static {
     /// in between. The log sequence of a disk never falls.
     fn register_node(&self, disk: Option<NodeUuid>, decide: Decide) -> Answer<'_, Result<Node, Refusal>>;
     /// Notes a sign of life; gives the node as it stands now, none when there is no such label or it belongs to another
-    /// disk or process. A log sequence counts for a beat that names its disk.
+    /// disk or process. A log sequence counts for a beat that names its disk, and what is held for one whose disk is
+    /// remembered.
     fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>>;
     /// Trusts the node with this label, if it still is this disk and that did not go back; says whether it is.
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool>;

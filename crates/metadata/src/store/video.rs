@@ -94,6 +94,8 @@ pub struct NewVideo {
     pub duration_sec: f64,
     /// None when a script sends its chunks.
     pub owner: Option<ProcessUuid>,
+    /// In which form it is to be kept, when somebody said.
+    pub override_mode: Option<RedundancyMode>,
     /// Now.
     pub created_at: Timestamp,
 }
@@ -117,7 +119,7 @@ impl NewVideo {
             height: 0,
             created_at: self.created_at,
             view_count: 0,
-            override_mode: None,
+            override_mode: self.override_mode,
             fail_reason: None,
             reap: Reap::NotDue,
         }

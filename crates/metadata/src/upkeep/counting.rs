@@ -11,21 +11,24 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use vstack_client::Holder;
+use vstack_api::holdings::{Page, Request, Told};
+use vstack_client::{ClientError, Holder};
 use vstack_placement::{Candidate, Liveness};
-use vstack_types::{Monotonic, NodeRef};
+use vstack_types::{Monotonic, NodeRef, VideoId};
 use vstack_upkeep::{
-    balance::{placed, shifts, spread, zones_of},
-    census::{Part, Row},
+    balance::{Shift, placed, shifts, spread, zones_of},
+    census::{Asking, Outcome, Part, Row},
     harm::{Book, Changes},
+    migrate::{Migrations, Wished, migrations},
     plan::{Cluster, Due, Job, Outlook, Stuck},
     report::{Report, report},
     standing::Standing,
 };
 
-use super::{Attendance, Counted, Harmed, Mourned, Planned, State, Strange, Summary, Told, leaving, renewal};
+use super::{Attendance, Counted, Harmed, Mourned, Planned, Purpose, State, Strange, Summary, leaving, renewal};
 use crate::{
     app::App,
+    keeping::Decided,
     registry,
     store::{Chunk, StoreError},
 };
@@ -34,14 +37,21 @@ use crate::{
 const NEWS_PAGE: u32 = 4_096;
 /// What a node is to tell takes no longer, however much it is.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
+/// Nodes tell what changed. That this comes to the same as everything is tested, and once in so long it is not relied on.
+const WHOLE_EVERY: Duration = Duration::from_secs(24 * 3600);
+const EVERYTHING: Request = Request::Everything { from: 0 };
 /// Things to mend that are kept at once: more come with the next count.
 const PLAN_MAX: usize = 10_000;
 /// Chunks that are moved between two counts so that nodes hold more nearly the same.
 const SHIFTS_MAX: usize = 512;
+/// Chunks that are brought into another form between two counts.
+const MIGRATIONS_MAX: usize = 512;
 /// Of the time of one processor, counting takes about one part in so many at most.
 const SHARE: u32 = 60;
-/// And no wait is longer, however much there is to count.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+/// And no wait is longer, however much there is to count. What cannot wait so long, as a node that is gone, wakes it.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+/// A count is valid for twice as long as the next is awaited after it, and as long as this at least.
+const VALID_MIN: Duration = Duration::from_secs(120);
 /// Nodes that tell what they hold at the same time.
 const ASKED_AT_ONCE: usize = 2;
 
@@ -61,6 +71,7 @@ pub(super) async fn run(app: &App) {
         }
         let busy = busy.so_far();
         let wait = app.pace.count_every.max((busy * SHARE).min(WAIT_MAX));
+        app.upkeep.note_wait(wait);
         let share = busy.as_secs_f64() / (app.clock.monotonic().since(began) + wait).as_secs_f64();
         app.upkeep.note_share(share);
         app.upkeep.metrics.was_busy(busy.as_secs_f64());
@@ -111,6 +122,8 @@ struct Seen {
     candidates: Vec<Candidate>,
     attendance: Arc<Attendance>,
     caught_up: bool,
+    /// How videos are to be kept.
+    decided: Arc<Decided>,
     /// Somebody asked for nodes to be evened out: where nothing changed, it is seen anew that there is nothing to do.
     hurried: bool,
     /// Something was planned, or is being done.
@@ -158,7 +171,7 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
     let urls = registry::node_urls(&nodes);
     let attendance = app.upkeep.attendance();
     let asked: Vec<Holder> = attendance.up.iter().filter_map(|node| urls.holder(*node)).collect();
-    // Of a million chunks, each tells some fifteen megabytes.
+    // Of a million chunks, each tells some fifteen megabytes at first, and what changed after that.
     let counted = stream::iter(asked).for_each_concurrent(ASKED_AT_ONCE, |holder| count(app, holder, busy));
     counted.await;
     app.upkeep.note_mute();
@@ -175,6 +188,7 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
         candidates: app.candidates(&nodes),
         attendance: app.upkeep.attendance(),
         caught_up,
+        decided: app.keeping.decided(),
         hurried: app.upkeep.is_hurried(),
         unsettled: false,
     };
@@ -202,10 +216,16 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
     renewal::go(app, &urls).await
 }
 
+/// What a node told, and what it was asked besides what changed there.
+struct Answer {
+    asking: Asking,
+    page: Page,
+}
+
 /// Counts one node, unless nothing changed.
 async fn count(app: &App, holder: Holder, busy: &Busy) {
-    let told = match tokio::time::timeout(TOLD_WITHIN, ask(app, &holder)).await {
-        Ok(Ok(Some(told))) => told,
+    let answer = match tokio::time::timeout(TOLD_WITHIN, ask(app, &holder)).await {
+        Ok(Ok(Some(answer))) => answer,
         Ok(Ok(None)) => {
             let mut state = app.upkeep.state();
             if let Some(counted) = state.counted.get_mut(&holder.node) {
@@ -216,60 +236,88 @@ async fn count(app: &App, holder: Holder, busy: &Busy) {
         Ok(Err(error)) => return trouble(app, holder.node, error.to_string()),
         Err(_elapsed) => return trouble(app, holder.node, "it does not tell in time what it holds".to_owned()),
     };
-    let settled = seconds(app).saturating_sub(u32::try_from(app.pace.settled_after.as_secs()).unwrap_or(u32::MAX));
-    let at = app.now();
-    busy.with(app, || {
-        let mut state = app.upkeep.state();
-        let State {
-            census, counted, news, ..
-        } = &mut *state;
-        *news += 1;
-        let strangers = census.count(holder.node, &told.holdings, told.key, settled);
-        if told.is_mute {
-            census.silence(holder.node);
-        }
-        let before = counted.get(&holder.node).map(|counted| &counted.strange);
-        let strange = Strange::of(&strangers, told.key, before, app.clock.monotonic());
-        let late = census.has_uncounted(holder.node);
-        counted.insert(
-            holder.node,
-            Counted {
-                // What may only be late is looked at again, whether or not anything changes.
-                version: (!late).then_some(told.version),
-                learned: told.learned,
-                at: Some(at),
-                items: told.holdings.items.len() as u64,
-                orphans: strangers.len() as u64,
-                strange,
-                is_mute: told.is_mute,
-                trouble: None,
-            },
-        );
-    });
+    busy.with(app, || take(app, holder.node, &answer));
 }
 
-/// What a node holds; none when that and what is expected of it are as they were when it was last counted.
-async fn ask(app: &App, holder: &Holder) -> Result<Option<Told>, vstack_client::ClientError> {
-    let (known, learned) = {
-        let state = app.upkeep.state();
-        let learned = state.census.learned_of(holder.node);
-        let counted = state.counted.get(&holder.node);
-        let same = counted.filter(|counted| counted.learned == learned);
-        (same.and_then(|counted| counted.version), learned)
-    };
-    if let Some(known) = known
-        && app.nodes.held_version(holder).await? == known
-    {
-        return Ok(None);
+/// Compares what a node told with what is expected of it.
+fn take(app: &App, node: NodeRef, Answer { asking, page }: &Answer) {
+    let settled = seconds(app).saturating_sub(u32::try_from(app.pace.settled_after.as_secs()).unwrap_or(u32::MAX));
+    let is_whole = page.told == Told::Everything;
+    app.upkeep.metrics.told(is_whole, &page.holdings);
+    let now = app.clock.monotonic();
+    let mut state = app.upkeep.state();
+    let State {
+        census, counted, news, ..
+    } = &mut *state;
+    let outcome = census.count_told(node, asking, page, settled);
+    let before = counted.remove(&node).unwrap_or_default();
+    if outcome == Outcome::Unknown {
+        // It was forgotten meanwhile what was known of it.
+        *news += 1;
+        let anew = Counted {
+            version: None,
+            told: None,
+            ..before
+        };
+        counted.insert(node, anew);
+        return;
     }
-    let page = app.nodes.holdings(holder).await?;
-    Ok(Some(Told {
-        version: (page.process, page.version),
-        learned,
-        key: page.key,
+    if page.is_mute {
+        census.silence(node);
+    }
+    let strangers = census.strangers(node);
+    let told = (page.process, page.version);
+    let after = Counted {
+        // What may only be late is looked at again, whether or not anything changes.
+        version: (!census.has_uncounted(node)).then_some(told),
+        told: Some(told),
+        whole_at: if is_whole { now } else { before.whole_at },
+        at: Some(app.now()),
+        items: page.items_held,
+        orphans: strangers.len() as u64,
+        strange: Strange::of(strangers, page.key, Some(&before.strange), now),
         is_mute: page.is_mute,
-        holdings: page.holdings,
-    }))
+        trouble: None,
+    };
+    if outcome == Outcome::News || !after.is_like(&before) {
+        *news += 1;
+    }
+    counted.insert(node, after);
+}
+
+/// What a node holds in which anything changed, there or in what is expected of it; none when nothing did.
+async fn ask(app: &App, holder: &Holder) -> Result<Option<Answer>, ClientError> {
+    let (asking, known, was_mute) = {
+        let state = app.upkeep.state();
+        let asking = state.census.asking(holder.node);
+        let counted = state.counted.get(&holder.node);
+        let is_lately = |counted: &&Counted| app.clock.monotonic().since(counted.whole_at) < WHOLE_EVERY;
+        let lately = counted.filter(is_lately).filter(|_| asking.key.is_some());
+        let was_mute = counted.is_some_and(|counted| counted.is_mute);
+        (asking, lately.and_then(|counted| counted.told), was_mute)
+    };
+    let request = known.map_or(EVERYTHING, |(process, version)| Request::Since {
+        process,
+        version,
+        besides: asking.due.clone(),
+    });
+    let mut page = app.nodes.holdings(holder, &request).await?;
+    if let Told::Buckets(buckets) = &page.told {
+        // Those of another key say nothing; nor does any bucket say what registers are that were taken for silent.
+        if asking.key != Some(page.key) || (was_mute && !page.is_mute) {
+            page = app.nodes.holdings(holder, &EVERYTHING).await?;
+        } else if buckets.is_empty() && page.is_mute == was_mute && is_counted(app, holder.node) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Answer { asking, page }))
+}
+
+/// Whether nothing came in between that makes a count of it necessary, whatever it told.
+fn is_counted(app: &App, node: NodeRef) -> bool {
+    let state = app.upkeep.state();
+    let counted = state.counted.get(&node);
+    counted.is_some_and(|counted| counted.version.is_some())
 }
 
 fn trouble(app: &App, node: NodeRef, why: String) {
@@ -350,7 +398,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
             id: state.census.id(video, row.part),
             version: row.version,
             due: Due { standing, job },
-            evens_out: false,
+            purpose: Purpose::Mends,
         });
         if plan.len() > 2 * PLAN_MAX {
             keep_worst(&mut plan);
@@ -364,19 +412,15 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         row.is_some_and(|row| !is_well(row))
     });
     // Once nothing can be done about anything that is wrong.
-    let at_rest = plan.is_empty() && !tries.any_running;
+    let at_rest = plan.is_empty() && !tries.any_moved;
     let held_back = |video, part| tries.held_back.contains(&(video, part));
     let shifts = if at_rest {
-        // Over zones first: there is more to lose there.
-        let spread = spread(&outlook, SHIFTS_MAX, held_back);
-        if spread.is_empty() {
-            shifts(&outlook, SHIFTS_MAX, held_back)
-        } else {
-            spread
-        }
+        evening_out(&outlook, held_back)
     } else {
         Vec::new()
     };
+    let migrations = migrating(&outlook, &seen.decided.wished, &shifts, held_back);
+    let migrates = plan.is_empty() && !seen.decided.paused;
     let zones = zones_of(&outlook);
     let all_are_counted = |node: &NodeRef| {
         let counted = state.counted.get(node);
@@ -408,7 +452,18 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let dispensable = named.map_or_else(Vec::new, |named| {
         empty.filter(|node| !named.contains(node)).copied().collect()
     });
-    plan.extend(shifts.into_iter().map(|shift| Planned {
+    let migrating = migrations.next.iter().filter(|_| migrates).map(|migration| Planned {
+        video: migration.video,
+        part: migration.part,
+        id: state.census.id(migration.video, migration.part),
+        version: migration.version,
+        due: Due {
+            standing: Standing::Whole,
+            job: migration.job.clone(),
+        },
+        purpose: Purpose::Migrates,
+    });
+    let evening_out = shifts.into_iter().map(|shift| Planned {
         video: shift.video,
         part: shift.part,
         id: state.census.id(shift.video, shift.part),
@@ -417,8 +472,14 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
             standing: Standing::Whole,
             job: Job::Move { to: shift.to },
         },
-        evens_out: true,
-    }));
+        purpose: Purpose::EvensOut,
+    });
+    if seen.hurried {
+        // Somebody waits for it.
+        plan.extend(evening_out.chain(migrating));
+    } else {
+        plan.extend(in_turns(migrating, evening_out));
+    }
     let summary = Summary {
         at: Some(app.now()),
         complete,
@@ -434,6 +495,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         mourned: mourned(&outlook, &report),
         report: Arc::new(report),
         zones,
+        migrations: Arc::new(migrations),
     };
     drop(state);
     // The worst is taken from the end.
@@ -444,6 +506,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let tally = &summary.report.tally;
     app.upkeep.metrics.counted(tally, summary.complete, orphans, waiting);
     app.upkeep.metrics.harmed(&summary.harmed);
+    app.upkeep.metrics.kept(&summary, app.settings.replication_factor);
     app.upkeep.set_summary(summary);
     if any {
         app.upkeep.planned.notify_one();
@@ -451,6 +514,43 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     Judged {
         unsettled: any || !tries.held_back.is_empty() || !tries.resting.is_empty() || !tries.avoided.is_empty(),
         harm,
+    }
+}
+
+/// What to move so that nodes hold more nearly the same.
+fn evening_out(outlook: &Outlook<'_>, held_back: impl Fn(VideoId, Part) -> bool + Copy) -> Vec<Shift> {
+    // Over zones first: there is more to lose there.
+    let spread = spread(outlook, SHIFTS_MAX, held_back);
+    if spread.is_empty() {
+        shifts(outlook, SHIFTS_MAX, held_back)
+    } else {
+        spread
+    }
+}
+
+/// What to bring into another form meanwhile: it may go on for weeks, and a new node would be empty for as long. Never what
+/// is moved.
+fn migrating(
+    outlook: &Outlook<'_>,
+    wished: &BTreeMap<VideoId, Wished>,
+    moved: &[Shift],
+    held_back: impl Fn(VideoId, Part) -> bool,
+) -> Migrations {
+    let moved: BTreeSet<(VideoId, Part)> = moved.iter().map(|shift| (shift.video, shift.part)).collect();
+    let is_held_back = |video, part| held_back(video, part) || moved.contains(&(video, part));
+    migrations(outlook, wished, MIGRATIONS_MAX, is_held_back)
+}
+
+/// One of these, one of those, as long as there are any: neither waits for all of the others.
+fn in_turns<T>(mut these: impl Iterator<Item = T>, mut those: impl Iterator<Item = T>) -> Vec<T> {
+    let mut turns = Vec::new();
+    loop {
+        let before = turns.len();
+        turns.extend(these.next());
+        turns.extend(those.next());
+        if turns.len() == before {
+            return turns;
+        }
     }
 }
 
@@ -496,7 +596,8 @@ fn mourned(outlook: &Outlook<'_>, report: &Report) -> BTreeMap<NodeRef, Mourned>
 
 /// Until when the next count is awaited.
 fn valid_until(app: &App) -> Monotonic {
-    app.clock.monotonic() + app.pace.count_every.max(WAIT_MAX) * 2
+    let wait = Duration::from_millis(app.upkeep.wait_ms.load(Ordering::Relaxed));
+    app.clock.monotonic() + (wait.max(app.pace.count_every) * 2).max(VALID_MIN)
 }
 
 /// The worst first, and no more than are kept.
@@ -522,6 +623,11 @@ impl super::Upkeep {
         self.set_summary(summary);
     }
 
+    fn note_wait(&self, wait: Duration) {
+        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.wait_ms.store(ms, Ordering::Relaxed);
+    }
+
     fn note_share(&self, share: f64) {
         #[expect(
             clippy::cast_possible_truncation,
@@ -542,5 +648,95 @@ pub(super) const fn word(standing: Standing) -> &'static str {
         Standing::Under { .. } => "under_replicated",
         Standing::Uncounted => "uncounted",
         Standing::Whole => "whole",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU8;
+
+    use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
+    use vstack_chunkpaxos::{Layout, Placement};
+    use vstack_types::{ChunkId, Digest, FingerprintKey, NodeUuid};
+    use vstack_upkeep::census::Census;
+
+    use super::*;
+
+    const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
+    const KEY: FingerprintKey = FingerprintKey::from_bytes([1; 16]);
+
+    fn node(n: u8) -> NodeRef {
+        NodeRef::first(NodeUuid::from_bytes([n; 16]))
+    }
+
+    /// A film of which each chunk is whole, on the first three nodes.
+    fn film(chunks: u32) -> Census {
+        let mut census = Census::default();
+        let nodes = [1, 2, 3].map(node);
+        let mut held = Holdings::default();
+        for sequence in 0..chunks {
+            let placement = Placement {
+                version: 1,
+                size: 300_000,
+                sha256: Digest::of(&sequence.to_le_bytes()),
+                layout: Layout::Replicated { nodes: nodes.to_vec() },
+                prev: None,
+                back: false,
+            };
+            let id = ChunkId::of_video(VIDEO, sequence);
+            census.learn(VIDEO, Part::Chunk(sequence), &id, &placement, 0);
+            let (fingerprint, brief) = (KEY.of(&id), placement.brief());
+            held.items.push(HeldItem {
+                fingerprint,
+                tag: tag_of(placement.sha256),
+                damaged: false,
+                wanted: Wanted::Placed,
+            });
+            held.registers.push(HeldRegister { fingerprint, brief });
+        }
+        held.sort();
+        for node in nodes {
+            census.count(node, &held, KEY, 0);
+        }
+        census
+    }
+
+    #[test]
+    fn nodes_are_evened_out_while_films_change_their_form_and_no_chunk_is_planned_twice() {
+        let census = film(600);
+        let nodes: Vec<Candidate> = (1..=6).map(|n| Candidate::healthy(node(n))).collect();
+        let cluster = Cluster {
+            nodes: &nodes,
+            gone: &[],
+            lost: &[],
+            copies: 3,
+        };
+        let outlook = Outlook::new(&census, cluster);
+        let shards = Wished::Shards {
+            data: NonZeroU8::new(3).unwrap(),
+            parity: 2,
+            bytes_min: 1,
+            asked: false,
+        };
+        let running = |_: VideoId, part: Part| part == Part::Chunk(7);
+        let shifts = evening_out(&outlook, running);
+        let migrations = migrating(&outlook, &BTreeMap::from([(VIDEO, shards)]), &shifts, running);
+        // Three nodes are empty, and each is to have as much as the others.
+        assert_eq!(shifts.len(), SHIFTS_MAX);
+        assert_eq!(migrations.next.len(), 600 - SHIFTS_MAX - 1);
+        assert_eq!(migrations.waiting[&VIDEO].chunks, 600);
+        let shifted = shifts.iter().map(|shift| shift.part);
+        let planned: BTreeSet<Part> = shifted.chain(migrations.next.iter().map(|next| next.part)).collect();
+        assert_eq!(planned.len(), 599);
+        assert!(!planned.contains(&Part::Chunk(7)), "it is being moved");
+    }
+
+    #[test]
+    fn neither_waits_for_all_of_the_others() {
+        let turns = |these: &[u8], those: &[u8]| in_turns(these.iter().copied(), those.iter().copied());
+        assert_eq!(turns(&[1, 3, 5], &[2, 4, 6, 7, 8]), [1_u8, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(turns(&[], &[1, 2]), [1_u8, 2]);
+        assert_eq!(turns(&[1, 2], &[]), [1_u8, 2]);
+        assert!(turns(&[], &[]).is_empty());
     }
 }

@@ -80,7 +80,7 @@ impl Failed {
 
 /// Whether a copy failed for a reason that holds nobody up with others: those who should give it did not, or the disk has
 /// no room, which its node tells everybody.
-fn is_of_this_alone(error: &ClientError) -> bool {
+pub(super) fn is_of_this_alone(error: &ClientError) -> bool {
     matches!(error.code(), Some(ErrorCode::NeedBytes | ErrorCode::DiskFull))
 }
 
@@ -115,8 +115,12 @@ pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
         Job::Read { differing } => at.agree(task, differing).await,
         Job::Settle => at.settle(task).await,
         Job::TurnBack => at.turn_back(task).await,
+        Job::Move { to } if at.is_coded() => at.move_shards(task, to).await,
         Job::Move { to } => at.move_to(task, to.clone()).await,
+        Job::Correct { to } => at.correct(task, to).await,
         Job::Salvage => at.salvage_if_lost(task).await,
+        Job::Encode { data, to } => at.encode(task, data.get(), to).await,
+        Job::Decode { to } => at.decode(task, to).await,
     }
 }
 
@@ -153,7 +157,8 @@ impl Mender<'_> {
             .ok_or_else(|| Failed::at(node, "its node is not there"))?;
         let from = self.holders(node, item);
         if from.is_empty() {
-            return Err(Failed::because("no other node has these bytes"));
+            // Each shard is at one node, and what is made of the others is the same.
+            return self.remake(task, node, item).await;
         }
         let size = self.chunk.placement.item_size(item);
         let pull = self.app.nodes.pull(&to, &self.chunk.id, item, size, &from);
@@ -164,8 +169,7 @@ impl Mender<'_> {
             Err(_elapsed) => return Err(Failed::at(node, "the copy took too long")),
         }
         let mut state = self.app.upkeep.state();
-        let (video, part) = task.key();
-        state.has_again(node, (video, part), item);
+        state.has_again(node, task.key(), item);
         Ok(size)
     }
 
@@ -183,6 +187,10 @@ impl Mender<'_> {
         let attendance = self.app.upkeep.attendance();
         holders.sort_by_key(|node| !attendance.up.contains(node));
         holders.into_iter().filter_map(|node| self.urls.holder(node)).collect()
+    }
+
+    fn is_coded(&self) -> bool {
+        matches!(self.chunk.placement.layout, Layout::Coded { .. })
     }
 
     async fn propose(&self, change: Change) -> Result<Outcome, Failed> {
@@ -266,9 +274,12 @@ impl Mender<'_> {
         let bytes = brought.into_iter().sum::<Result<u64, Failed>>()?;
         self.app.upkeep.mending.brought(task.key());
         self.app.upkeep.planned.notify_one();
-        let change = Change::Move {
-            to: Layout::Replicated { nodes: to },
-        };
+        self.change_to(task, Layout::Replicated { nodes: to }, bytes).await
+    }
+
+    /// Decides on another layout, whose items are at its nodes, and ends the move.
+    pub(super) async fn change_to(&self, task: &Task, to: Layout, bytes: u64) -> Result<Done, Failed> {
+        let change = Change::Move { to };
         let joint = match self.propose(change).await? {
             Outcome::Decided(vote) => vote.placement,
             Outcome::Refused(Refusal::Version(_) | Refusal::Joint(_)) => {

@@ -13,10 +13,14 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::sleep;
 use vstack_types::{ChunkId, Monotonic, NodeRef, Timestamp, VideoId};
-use vstack_upkeep::{census::Part, plan::Job, standing::Standing};
+use vstack_upkeep::{
+    census::{Item, Part},
+    plan::Job,
+    standing::{Form, Seen, Standing},
+};
 
 use super::{
-    Planned,
+    Planned, Purpose,
     mender::{Done, Failed, attempt},
     reason::Reason,
 };
@@ -62,6 +66,7 @@ pub(crate) struct Mended {
     pub(crate) bytes: u64,
     /// Why it did not work out.
     pub(crate) failed: Option<String>,
+    purpose: Purpose,
     pub(crate) reason: Reason,
     /// Who is to get bytes by it.
     pub(crate) to: Vec<NodeRef>,
@@ -128,8 +133,9 @@ pub(super) struct Tries {
     pub(super) avoided: BTreeMap<Key, Vec<NodeRef>>,
     /// Nodes that are left alone for a while.
     pub(super) resting: BTreeSet<NodeRef>,
-    /// Some are being mended now.
-    pub(super) any_running: bool,
+    /// Some are being mended now, or moved so that nodes hold more nearly the same: what those hold is not settled. What only
+    /// changes its form may do so for weeks, a little at a time.
+    pub(super) any_moved: bool,
 }
 
 #[derive(Debug, Default)]
@@ -188,7 +194,10 @@ impl Mending {
                 .filter(|(_, failing)| failing.rests_until > now)
                 .map(|(node, _)| *node)
                 .collect(),
-            any_running: !ledger.running.is_empty(),
+            any_moved: ledger
+                .running
+                .values()
+                .any(|mended| mended.purpose != Purpose::Migrates),
         }
     }
 
@@ -338,6 +347,7 @@ pub(super) async fn run(app: &App) {
     let now = app.clock.monotonic();
     let mut allowance = Allowance::new(app.settings.repair_rate.max(1), now);
     let mut for_evening_out = Allowance::new(app.settings.rebalance_rate.max(1), now);
+    let mut for_migrating = Allowance::new(app.settings.migration_rate.max(1), now);
     loop {
         let mut wait = None;
         while running.len() < AT_ONCE {
@@ -347,15 +357,21 @@ pub(super) async fn run(app: &App) {
                 wait = Some(pause);
                 break;
             }
-            let evening_out = for_evening_out.wait(now);
-            let may_even_out = evening_out.is_zero() || app.upkeep.is_hurried();
-            let Some(next) = take(app, may_even_out) else {
-                wait = (!may_even_out).then_some(evening_out);
+            let (evening_out, migrating) = (for_evening_out.wait(now), for_migrating.wait(now));
+            let may = May {
+                even_out: evening_out.is_zero() || app.upkeep.is_hurried(),
+                migrate: migrating.is_zero() && !app.keeping.decided().paused,
+            };
+            let Some(next) = take(app, may) else {
+                let waits = [evening_out, migrating].into_iter().filter(|wait| !wait.is_zero());
+                wait = waits.min();
                 break;
             };
             allowance.spend(next.moves);
-            if next.planned.evens_out {
-                for_evening_out.spend(next.moves);
+            match next.planned.purpose {
+                Purpose::Mends => {}
+                Purpose::EvensOut => for_evening_out.spend(next.moves),
+                Purpose::Migrates => for_migrating.spend(next.moves),
             }
             running.push(mend(app, next));
         }
@@ -367,6 +383,22 @@ pub(super) async fn run(app: &App) {
             () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
         }
     }
+}
+
+/// Whether nothing is being mended, moved or brought into another form, and nothing waits for it that could be begun.
+pub(super) fn is_idle(app: &App) -> bool {
+    if !app.settings.repairs {
+        return true;
+    }
+    let now = app.clock.monotonic();
+    let plan = app.upkeep.plan();
+    let ledger = app.upkeep.mending.ledger();
+    let resting = ledger.busy(now);
+    let may_begin = |planned: &Planned| {
+        let rests = matches!(&planned.due.job, Job::Restore { node, .. } if resting.contains(node));
+        !rests && ledger.may_begin((planned.video, planned.part), now).is_some()
+    };
+    ledger.running.is_empty() && !plan.iter().any(may_begin)
 }
 
 /// A chunk that is taken on.
@@ -385,21 +417,41 @@ impl Task {
         (self.planned.video, self.planned.part)
     }
 
-    const fn what(&self) -> &'static str {
+    fn what(&self) -> &'static str {
         match &self.planned.due.job {
             Job::Salvage => "salvage",
             Job::Read { .. } => "read_registers",
             Job::Restore { .. } => "restore_copy",
             Job::Settle => "end_move",
             Job::TurnBack => "give_move_up",
-            Job::Move { .. } if self.planned.evens_out => "even_out",
+            Job::Move { .. } if self.planned.purpose == Purpose::EvensOut => "even_out",
             Job::Move { .. } => "move",
+            Job::Correct { .. } => "correct_shards",
+            Job::Encode { .. } => "encode",
+            Job::Decode { .. } => "decode",
+        }
+    }
+}
+
+/// What may be done now besides mending.
+#[derive(Debug, Clone, Copy)]
+struct May {
+    even_out: bool,
+    migrate: bool,
+}
+
+impl May {
+    const fn allows(self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Mends => true,
+            Purpose::EvensOut => self.even_out,
+            Purpose::Migrates => self.migrate,
         }
     }
 }
 
 /// The most endangered chunk of the plan that may be taken on now. Those that may not stay in the plan.
-fn take(app: &App, may_even_out: bool) -> Option<Task> {
+fn take(app: &App, may: May) -> Option<Task> {
     let now = app.clock.monotonic();
     let mut plan = app.upkeep.plan();
     let busy = app.upkeep.mending.ledger().busy(now);
@@ -407,8 +459,9 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
     while at > 0 && looks > 0 {
         at -= 1;
         let planned = &plan[at];
-        if planned.evens_out && !may_even_out {
-            return None;
+        // What may not be done yet keeps nothing behind it waiting, and is no look: there are no more than are planned at once.
+        if !may.allows(planned.purpose) {
+            continue;
         }
         // However many there are for one node, others wait behind them only as long as bytes take.
         if matches!(&planned.due.job, Job::Restore { node, .. } if busy.contains(node)) {
@@ -445,6 +498,7 @@ fn take(app: &App, may_even_out: bool) -> Option<Task> {
             took: None,
             bytes: 0,
             failed: None,
+            purpose: task.planned.purpose,
             reason,
             copies: !task.to.is_empty(),
             to: task.to.clone(),
@@ -472,16 +526,51 @@ fn known(app: &App, planned: &Planned) -> Option<Known> {
         return None;
     }
     let has = |node: &NodeRef| row.items.iter().any(|item| state.census.node(item.node) == Some(*node));
-    let to = match &planned.due.job {
-        Job::Restore { node, .. } => vec![*node],
-        Job::Move { to } => to.iter().copied().filter(|node| !has(node)).collect(),
-        Job::Salvage | Job::Read { .. } | Job::Settle | Job::TurnBack => Vec::new(),
+    let size = u64::from(row.size);
+    let times = |count: usize| size.saturating_mul(count as u64);
+    let (to, moves): (Vec<NodeRef>, u64) = match &planned.due.job {
+        Job::Restore { node, .. } => (vec![*node], size),
+        Job::Move { to } if row.form == Form::Replicated => {
+            let to: Vec<NodeRef> = to.iter().copied().filter(|node| !has(node)).collect();
+            let moves = times(to.len());
+            (to, moves)
+        }
+        Job::Move { to } => {
+            let changed = row.of_layout().zip(to).filter_map(|(item, to)| {
+                let from = state.census.node(item.node)?;
+                (from != *to).then_some((from, *to))
+            });
+            let changed: Vec<(NodeRef, NodeRef)> = changed.collect();
+            // A shard goes as it is, or is made of as many others as are read.
+            let cost = |from: &NodeRef| {
+                if attendance.up.contains(from) {
+                    row.form.item_bytes(row.size)
+                } else {
+                    size
+                }
+            };
+            let moves = changed.iter().map(|(from, _)| cost(from)).sum();
+            (changed.into_iter().map(|(_, to)| to).collect(), moves)
+        }
+        Job::Correct { to } => {
+            let changed = row.of_layout().zip(to);
+            let is_made =
+                |(item, to): &(&Item, &NodeRef)| item.seen == Seen::Wrong || state.census.node(item.node) != Some(**to);
+            let to: Vec<NodeRef> = changed.filter(is_made).map(|(_, to)| *to).collect();
+            // Each is made of as many others as are read.
+            let moves = times(to.len());
+            (to, moves)
+        }
+        Job::Encode { data, to } => {
+            let stored = Form::Coded { data: *data }
+                .item_bytes(row.size)
+                .saturating_mul(to.len() as u64);
+            (to.clone(), stored)
+        }
+        Job::Decode { to } => (to.clone(), times(to.len())),
+        Job::Salvage => (Vec::new(), times(app.settings.replication_factor)),
+        Job::Read { .. } | Job::Settle | Job::TurnBack => (Vec::new(), 0),
     };
-    let copies = match &planned.due.job {
-        Job::Salvage => app.settings.replication_factor,
-        _ => to.len(),
-    };
-    let moves = u64::from(row.size).saturating_mul(copies as u64);
     let is_to_go = |node| app.upkeep.stays_because(node).is_some();
     let reason = Reason::of(&planned.due.job, (&state.census, row), &attendance, is_to_go);
     Some(Known { moves, to, reason })
@@ -543,6 +632,7 @@ mod tests {
             took: None,
             bytes: 0,
             failed: None,
+            purpose: Purpose::Mends,
             reason: Reason::default(),
             to: Vec::new(),
             copies: false,
@@ -619,6 +709,7 @@ mod tests {
                 took: None,
                 bytes: 0,
                 failed: None,
+                purpose: Purpose::Mends,
                 reason: Reason::default(),
                 to: vec![to],
                 copies: true,
@@ -639,6 +730,46 @@ mod tests {
         assert!(!mending.ledger().is_busy(&nodes[..1]));
         assert!(!mending.ledger().is_busy(&nodes[2..]));
         assert!(mending.ledger().is_busy(&nodes[1..2]));
+    }
+
+    #[test]
+    fn what_changes_its_form_does_not_keep_nodes_from_being_evened_out() {
+        let mending = Mending::default();
+        let begin = |sequence: u32, purpose: Purpose| {
+            let begun = Mended {
+                chunk: ChunkId::of_video(KEY.0, sequence),
+                video: KEY.0,
+                what: "of no concern",
+                why: Standing::Whole,
+                began: Timestamp(0),
+                took: None,
+                bytes: 0,
+                failed: None,
+                purpose,
+                reason: Reason::default(),
+                to: Vec::new(),
+                copies: false,
+            };
+            mending.ledger().running.insert((KEY.0, Part::Chunk(sequence)), begun);
+        };
+        begin(0, Purpose::Migrates);
+        assert!(!mending.tries(at(0)).any_moved);
+        for purpose in [Purpose::Mends, Purpose::EvensOut] {
+            begin(1, purpose);
+            assert!(mending.tries(at(0)).any_moved, "{purpose:?}");
+        }
+        assert_eq!(mending.tries(at(0)).held_back.len(), 2, "none is begun twice");
+        // Neither is looked at when its bytes of a second are used up, and the other is.
+        let (even_out, migrate) = (Purpose::EvensOut, Purpose::Migrates);
+        for (may, allowed) in [((true, false), even_out), ((false, true), migrate)] {
+            let may = May {
+                even_out: may.0,
+                migrate: may.1,
+            };
+            let purposes = [Purpose::Mends, even_out, migrate];
+            let those: Vec<Purpose> = purposes.into_iter().filter(|purpose| may.allows(*purpose)).collect();
+            assert_eq!(those, [Purpose::Mends, allowed]);
+        }
     }
 
     #[test]

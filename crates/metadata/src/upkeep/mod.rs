@@ -2,12 +2,15 @@
 //!
 //! One part listens who is there. One counts: it learns what is new from the store, asks nodes what they hold, compares,
 //! and plans. Another mends what the plan names, the most endangered first. One finds out what it is that nobody expects
-//! where it is. Counting comes from memory on both sides; mending goes by the protocol's own moves. All of it can be lost
-//! at any moment: it is counted again.
+//! where it is. One reads, when there is nothing else to do, whether the shards of each chunk give it. Counting comes from
+//! memory on both sides; mending goes by the protocol's own moves. All of it can be lost at any moment: it is counted again.
 
 mod agreement;
+mod auditing;
 mod counting;
+mod diagnosis;
 mod grace;
+mod keepings;
 mod leaving;
 mod listening;
 mod mender;
@@ -16,6 +19,7 @@ mod metrics;
 mod reason;
 mod renewal;
 mod salvage;
+mod shards;
 mod strays;
 mod view;
 
@@ -28,18 +32,19 @@ use std::{
 };
 
 use tokio::{sync::Notify, task::JoinSet};
-use vstack_api::holdings::Holdings;
-use vstack_types::{ChunkId, Digest, FingerprintKey, Monotonic, NodeRef, ProcessUuid, Timestamp, VideoId};
+use vstack_types::{ChunkId, Digest, Monotonic, NodeRef, ProcessUuid, Timestamp, VideoId};
 use vstack_upkeep::{
     balance::{Placed, Zones},
     census::{Census, Part},
     harm::Totals,
+    migrate::Migrations,
     plan::{Due, Stuck},
     report::Report,
     standing::Seen,
 };
 
 use crate::app::Shared;
+pub(crate) use keepings::{keepings, migration};
 use listening::Attendance;
 pub(crate) use mending::Mending;
 use metrics::Metrics;
@@ -49,10 +54,13 @@ pub(crate) use view::{census, of_video, repairs};
 /// What was counted of a node.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counted {
-    /// Of which process, which version of what it holds.
+    /// Of which process, which version of what it holds; none while something is to be counted, whatever changed there.
     version: Option<(ProcessUuid, u64)>,
-    /// How much was learned by then.
-    learned: u64,
+    /// What it told last was of that process and version, whatever is to be counted besides: it is asked for what changed
+    /// behind it. None where everything is to be told.
+    told: Option<(ProcessUuid, u64)>,
+    /// When everything was told.
+    whole_at: Monotonic,
     at: Option<Timestamp>,
     items: u64,
     /// What is placed there and nobody expects.
@@ -68,6 +76,20 @@ impl Counted {
     /// Everything it holds was compared with what is known, and nothing is left that nothing known explains.
     const fn has_nothing_else(&self) -> bool {
         self.version.is_some() && self.orphans == 0
+    }
+
+    /// Nothing that is made of it would be something else.
+    fn is_like(&self, other: &Self) -> bool {
+        let told = |counted: &Self| {
+            (
+                counted.version.is_some(),
+                counted.at.is_some(),
+                counted.items,
+                counted.orphans,
+                counted.is_mute,
+            )
+        };
+        told(self) == told(other) && self.trouble == other.trouble
     }
 }
 
@@ -85,19 +107,44 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// A node has an item again. What its register says now is to be counted, whether or not anything changes there.
-    fn has_again(&mut self, node: NodeRef, (video, part): (VideoId, Part), sha256: Digest) {
+    /// A node has an item again. What its register says now is to be counted, whether or not anything changes there, as
+    /// all else that is noted in the census.
+    fn has_again(&mut self, node: NodeRef, key: (VideoId, Part), sha256: Digest) {
+        self.note(node, key, sha256, Seen::Whole);
+    }
+
+    /// What a node is to have is no shard of the chunk.
+    fn found_wrong(&mut self, node: NodeRef, key: (VideoId, Part), sha256: Digest) {
+        self.note(node, key, sha256, Seen::Wrong);
+    }
+
+    fn note(&mut self, node: NodeRef, (video, part): (VideoId, Part), sha256: Digest, seen: Seen) {
         self.news += 1;
-        self.census.note(node, video, part, sha256, Seen::Whole);
+        self.census.note(node, video, part, sha256, seen);
         if let Some(counted) = self.counted.get_mut(&node) {
             counted.version = None;
         }
+    }
+
+    /// Which shards of a settled chunk are none of it, by their index; all others are. Says whether that is news.
+    fn note_wrong(&mut self, (video, part): (VideoId, Part), version: u32, wrong: &[u8]) -> bool {
+        let is_news = self.census.note_wrong(video, part, version, wrong);
+        if is_news {
+            self.news += 1;
+            self.is_uncounted(video, part);
+        }
+        is_news
     }
 
     /// The registers of a chunk are to be counted again, whether or not anything changes at its nodes.
     fn ask_again(&mut self, video: VideoId, part: Part) {
         self.news += 1;
         self.census.ask_again(video, part);
+        self.is_uncounted(video, part);
+    }
+
+    /// The nodes of a chunk are to be counted.
+    fn is_uncounted(&mut self, video: VideoId, part: Part) {
         let Some(row) = self.census.row(video, part) else {
             return;
         };
@@ -151,6 +198,8 @@ pub(crate) struct Summary {
     mourned: BTreeMap<NodeRef, Mourned>,
     /// None where no node was given one.
     zones: Option<Zones>,
+    /// What has another form than it is to have.
+    pub(crate) migrations: Arc<Migrations>,
 }
 
 /// What chunks that are lost have to do with a node.
@@ -184,6 +233,8 @@ pub(crate) struct Upkeep {
     staying: Mutex<BTreeMap<NodeRef, String>>,
     /// Share of one processor that counting takes, in thousandths of a percent.
     share: AtomicU64,
+    /// How long the last count was to be followed by none.
+    wait_ms: AtomicU64,
     /// Wakes the count before its time.
     pub(crate) count_now: Notify,
     /// There is something to mend.
@@ -199,8 +250,18 @@ pub(crate) struct Planned {
     pub(crate) id: ChunkId,
     pub(crate) version: u32,
     pub(crate) due: Due,
-    /// It evens out what nodes hold; nothing is wrong with it.
-    pub(crate) evens_out: bool,
+    pub(crate) purpose: Purpose,
+}
+
+/// What something is done for. Where nothing is wrong with a chunk, what is wrong with others comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It is not as it should be.
+    Mends,
+    /// It is to be in another form.
+    Migrates,
+    /// Nodes are to hold more nearly the same.
+    EvensOut,
 }
 
 impl Upkeep {
@@ -266,16 +327,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a node holds, as it was asked for.
-struct Told {
-    version: (ProcessUuid, u64),
-    /// What was learned of it before it was asked.
-    learned: u64,
-    key: FingerprintKey,
-    is_mute: bool,
-    holdings: Holdings,
-}
-
 /// Works until the service stops.
 pub(crate) async fn run(app: Shared) {
     // A task of its own: a count of a million chunks keeps its task from everything else, and who is there is to be known
@@ -283,6 +334,11 @@ pub(crate) async fn run(app: Shared) {
     let mut listening = JoinSet::new();
     let listens = Arc::clone(&app);
     listening.spawn(async move { listening::run(&listens).await });
-    tokio::join!(counting::run(&app), mending::run(&app), strays::look_after(&app));
+    tokio::join!(
+        counting::run(&app),
+        mending::run(&app),
+        auditing::run(&app),
+        strays::look_after(&app)
+    );
     listening.join_all().await;
 }

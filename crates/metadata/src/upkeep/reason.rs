@@ -31,6 +31,7 @@ impl Reason {
                     Seen::Damaged => Some("has a harmed copy"),
                     _ => Some("lacks its copy"),
                 },
+                Job::Correct { .. } if item.seen == Seen::Wrong => Some("has a shard that is none of it"),
                 Job::Move { to } if is_kept(to) => None,
                 Job::Move { .. } | Job::Salvage | Job::TurnBack if attendance.lost.contains(&node) => {
                     Some("is lost for good")

@@ -46,9 +46,6 @@ impl Mender<'_> {
     /// Copies what is left of the chunk to a new register, and has that stand in its place.
     pub(super) async fn salvage(&self, task: &Task) -> Result<Done, Failed> {
         let placement = &self.chunk.placement;
-        if !matches!(placement.layout, Layout::Replicated { .. }) {
-            return Err(Failed::because("shards without a register cannot be salvaged yet"));
-        }
         // Who is up now: it may have taken long to find out that this is needed.
         let nodes = self.app.store.nodes().await.map_err(Failed::because)?;
         let candidates = self.app.candidates(&nodes);
@@ -109,12 +106,16 @@ impl Mender<'_> {
         for from in nodes.iter().filter_map(|node| self.urls.holder(*node)) {
             let item = self.app.nodes.item(&from, &self.chunk.id, sha256);
             match timeout(COPIED_WITHIN, item).await {
-                Ok(Ok(bytes)) => return Ok((bytes, nodes)),
+                Ok(Ok(item)) => return Ok((item.into_bytes(), nodes)),
                 Ok(Err(error)) => why = error.to_string(),
                 Err(_elapsed) => why = "a copy could not be read in time".to_owned(),
             }
         }
-        Err(Failed::because(why))
+        match self.made_of_shards().await {
+            Some(Ok(bytes)) => Ok((bytes, nodes)),
+            Some(Err(failed)) => Err(failed),
+            None => Err(Failed::because(why)),
+        }
     }
 
     /// The salvage that was begun, as long as it can be ended; otherwise a new one.

@@ -13,16 +13,16 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
-use vstack_api::metadata::VideoStatus;
-use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Reply, Request};
-use vstack_client::{ClientError, Holder};
+use vstack_api::{holdings::tag_of, metadata::VideoStatus};
+use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Reply, Request};
+use vstack_client::{ClientError, Holder, Make};
 use vstack_types::{ChunkId, FingerprintKey, Monotonic, NodeRef, ProcessUuid, VideoId};
 use vstack_upkeep::{
     census::{Part, Stranger},
     standing::Seen,
 };
 
-use super::counting::part_of;
+use super::{counting::part_of, shards::shard_of};
 use crate::{
     app::App,
     commit::learned,
@@ -476,25 +476,44 @@ fn is_whole(app: &App, video: VideoId, part: Part) -> bool {
 /// Has nodes that lack their copy fetch it from one where the chunk is not placed any more; says how many did.
 async fn lent(app: &App, asked: &Asked, from: &Holder, video: VideoId, known: &Chunk) -> usize {
     let (placement, part) = (&known.placement, part_of(known));
-    let lacking: Vec<NodeRef> = {
+    let lacking: Vec<(NodeRef, u32)> = {
         let state = app.upkeep.state();
         let row = state.census.row(video, part);
         let row = row.filter(|_| state.census.id(video, part) == known.id);
         let items = row.into_iter().flat_map(|row| row.of_layout());
         let lacks = items.filter(|item| matches!(item.seen, Seen::Absent | Seen::Damaged));
-        lacks.filter_map(|item| state.census.node(item.node)).collect()
+        lacks
+            .filter_map(|item| Some((state.census.node(item.node)?, item.tag)))
+            .collect()
     };
     let mut lent = 0;
-    // Shards are another matter: what is kept elsewhere is one of them.
-    let whole = placement.sha256;
-    for node in lacking.into_iter().filter(|node| placement.keeps(*node, whole)) {
-        let Some(to) = asked.urls.holder(node) else { continue };
-        let pull = app
-            .nodes
-            .pull(&to, &known.id, whole, placement.size, std::slice::from_ref(from));
-        if matches!(timeout(PAGE_WITHIN, pull).await, Ok(Ok(()))) {
+    for (node, tag) in lacking {
+        let items = placement.items_of(&placement.layout, node);
+        let Some((item, to)) = items
+            .into_iter()
+            .find(|item| tag_of(*item) == tag)
+            .zip(asked.urls.holder(node))
+        else {
+            continue;
+        };
+        let from_it = std::slice::from_ref(from);
+        let pull = app.nodes.pull(&to, &known.id, item, placement.item_size(item), from_it);
+        let mut has = matches!(timeout(PAGE_WITHIN, pull).await, Ok(Ok(())));
+        if let Some(want) = shard_of(placement, node, item).filter(|_| !has) {
+            // What is kept elsewhere may be a whole copy.
+            let make = Make {
+                sha256: placement.sha256,
+                size: placement.size,
+                whole: vec![from.clone()],
+                shards: None,
+                want: vec![want],
+            };
+            let made = timeout(PAGE_WITHIN, app.nodes.make(&to, &known.id, &make)).await;
+            has = matches!(made, Ok(Ok(made)) if made.items == [item]);
+        }
+        if has {
             tracing::info!(chunk = %known.id, %node, from = %from.node, "a copy was restored from where the chunk is no more");
-            app.upkeep.state().has_again(node, (video, part), whole);
+            app.upkeep.state().has_again(node, (video, part), item);
             lent += 1;
         }
     }
@@ -523,7 +542,7 @@ async fn told(app: &App, asked: &Asked, at: &Holder, video: VideoId, known: Chun
     match send(app, at, &known.id, &Request::Read).await? {
         Reply::State {
             accepted: Some(last), ..
-        } if last.ballot > vote.ballot => renew(app, asked, video, known, &vote.placement).await,
+        } if last.ballot > vote.ballot => renew(app, asked, at, known, &vote.placement).await,
         _ => {
             tracing::info!(chunk = %known.id, node = %at.node, "a node was told that a chunk is elsewhere by now");
             Ok(())
@@ -531,22 +550,22 @@ async fn told(app: &App, asked: &Asked, at: &Holder, video: VideoId, known: Chun
     }
 }
 
-/// A node accepted a move that nobody completed, and takes no older news. Its chunk is moved to where it is, in another
-/// order: what follows from that is newer.
-async fn renew(app: &App, asked: &Asked, video: VideoId, known: Chunk, current: &Placement) -> Result<(), String> {
-    let Layout::Replicated { nodes } = &current.layout else {
-        return Err("a move to it was begun and never completed".to_owned());
-    };
-    let mut nodes = nodes.clone();
-    nodes.rotate_left(1);
+/// A node accepted a move that nobody completed, and takes no older news: where its chunk is is decided once more.
+async fn renew(app: &App, asked: &Asked, at: &Holder, known: Chunk, current: &Placement) -> Result<(), String> {
     let known = Chunk {
         placement: current.clone(),
         ..known
     };
-    let to = Layout::Replicated { nodes };
-    match run(app, asked, &known, Change::Move { to }).await? {
-        // It ends as any move does.
-        Outcome::Decided(vote) => learn(app, video, &known, &vote.placement).await,
+    match run(app, asked, &known, Change::Renew).await? {
+        Outcome::Decided(vote) => {
+            let news = Request::Decided {
+                ballot: vote.ballot,
+                placement: vote.placement,
+            };
+            send(app, at, &known.id, &news).await?;
+            tracing::info!(chunk = %known.id, node = %at.node, "a node that had accepted a move was told that there is none");
+            Ok(())
+        }
         Outcome::Nothing => Err("its nodes know nothing of it".to_owned()),
         Outcome::Refused(refusal) => Err(refusal.to_string()),
     }

@@ -15,9 +15,10 @@ use vstack_upkeep::{
 };
 
 pub(crate) use self::videos::of_video;
-use super::{Summary, counting::word, mending::Mended};
+use super::{Summary, Upkeep, counting::word, mending::Mended};
 use crate::{
     app::App,
+    events::Repairing,
     registry::ByDisk,
     store::{Node, StoreError},
 };
@@ -204,7 +205,10 @@ pub(crate) async fn repairs(app: &App) -> Result<Repairs, StoreError> {
         video_id: mended.video,
         what: mended.what.to_owned(),
         why: word(mended.why).to_owned(),
-        reason: mended.reason.text(|node| label(&by_disk, node)),
+        reason: match mended.what {
+            "even_out" => "so that nodes hold their share".to_owned(),
+            _ => mended.reason.text(|node| label(&by_disk, node)),
+        },
         to: mended.to.iter().map(|node| label(&by_disk, *node)).collect(),
         began: WallTime(mended.began),
         took_sec: mended.took.map(|took| took.as_secs_f64()),
@@ -230,6 +234,20 @@ pub(crate) async fn repairs(app: &App) -> Result<Repairs, StoreError> {
         },
         hurried: app.upkeep.is_hurried(),
     })
+}
+
+impl Upkeep {
+    /// What [`repairs`] tells, in sums.
+    pub(crate) fn repairing(&self) -> Repairing {
+        let progress = self.mending.progress();
+        Repairing {
+            waiting: self.plan().len() as u64,
+            running: progress.running.len() as u64,
+            done: progress.done,
+            done_bytes: progress.done_bytes,
+            failures: progress.failures,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -183,6 +183,7 @@ impl TestNode {
             disk_usage_percent: 40.0,
             disk_free_bytes: None,
             chunk_count: 7,
+            held: None,
             log_seq,
             disk_uuid: Some(self.me.uuid),
             process: Some(self.node.process),
@@ -406,12 +407,12 @@ async fn pull(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: Clus
     let pull: Pull = serde_json::from_slice(&call.body).expect("a pull");
     let signed: HeaderMap = call.call.sign(&node.me.to_string(), b"");
     for holder in &pull.from {
-        if let Ok(bytes) = node.peers.item(holder, &id, pull.sha256).await {
+        if let Ok(item) = node.peers.item(holder, &id, pull.sha256).await {
             node.held
                 .lock()
                 .expect("no panic before")
                 .items
-                .insert((id, pull.sha256), bytes);
+                .insert((id, pull.sha256), item.into_bytes());
             return (StatusCode::CREATED, signed).into_response();
         }
     }

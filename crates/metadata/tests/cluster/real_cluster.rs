@@ -26,6 +26,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, &[]).await
+    }
+
+    /// With settings of the metadata service.
+    pub async fn start_with(count: usize, more: &[&str]) -> Self {
         let pace = ReaperPace {
             count_every: Duration::from_millis(100),
             listen_every: Duration::from_millis(50),
@@ -35,10 +40,11 @@ impl Cluster {
             retry_first: Duration::from_millis(100),
             retry_max: Duration::from_secs(1),
             decided_within: Duration::from_secs(4),
+            policy_every: Duration::from_millis(100),
             ..ReaperPace::default()
         };
         let data = tempfile::tempdir().unwrap();
-        let args = [
+        let mut args = vec![
             "--heartbeat-interval",
             "1",
             "--node-timeout",
@@ -48,6 +54,7 @@ impl Cluster {
             "--trash-time",
             "10",
         ];
+        args.extend(more);
         let service = Service::at_pace(memory(), &args, pace).await;
         service.clock.stand_still();
         let mut nodes = Vec::new();

@@ -24,6 +24,7 @@ impl Upload {
             title: "upload".into(),
             duration_sec: 0.0,
             owner: Some(owner),
+            redundancy_mode: None,
         };
         let video = client.create_video(&video).await.expect("created").video_id;
         Self { client, owner, video }

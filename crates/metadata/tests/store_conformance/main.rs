@@ -6,6 +6,7 @@ mod changes;
 mod chunks;
 mod groups;
 mod harm;
+mod keeping;
 mod nodes;
 mod reaping;
 mod records;
@@ -85,6 +86,9 @@ conformance! {
     changes:
         news_are_told_once_and_in_order
         a_video_that_ends_is_nobodys_concern_any_more;
+    keeping:
+        what_was_decided_of_active_videos_reads_back
+        a_pause_stays;
     harm:
         what_is_found_is_entered_once_and_leaves_once;
     salvage:
@@ -95,6 +99,7 @@ conformance! {
         a_node_stands_for_its_label_its_url_and_its_disk
         a_heartbeat_refreshes_and_never_goes_back
         a_heartbeat_counts_for_its_own_disk_and_process
+        what_disks_hold_is_summed_as_each_last_told
         what_is_known_of_a_disk_outlives_its_place
         a_registration_sees_what_it_replaces
         trust_belongs_to_the_disk

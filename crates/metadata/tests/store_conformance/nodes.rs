@@ -2,7 +2,7 @@
 
 use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
 use vstack_metadata::admission::Refusal;
-use vstack_metadata::store::{DAMAGED_MAX, DiskLog, Known, Node, NodeBeat};
+use vstack_metadata::store::{DAMAGED_MAX, DiskLog, Held, HeldTotals, Known, Node, NodeBeat};
 use vstack_types::{Digest, ProcessUuid, Timestamp};
 
 use crate::{
@@ -98,6 +98,7 @@ pub(crate) async fn a_heartbeat_refreshes_and_never_goes_back(store: Shared) {
         disk_percent: 50.0,
         disk_free: Some(500),
         chunk_count: 77,
+        held: None,
         log_seq,
         at: at(seconds),
         disk: Some(acceptor(1).uuid),
@@ -147,6 +148,7 @@ pub(crate) async fn a_heartbeat_counts_for_its_own_disk_and_process(store: Share
         disk_percent: 50.0,
         disk_free: None,
         chunk_count: 77,
+        held: None,
         log_seq,
         at: at(9),
         disk,
@@ -178,6 +180,69 @@ pub(crate) async fn a_heartbeat_counts_for_its_own_disk_and_process(store: Share
     // Nor does a node without a disk have one.
     put(&store, node("node-b", 2, None)).await;
     assert_eq!(store.beat("node-b".into(), beat(mine, None, None)).await.unwrap(), None);
+}
+
+pub(crate) async fn what_disks_hold_is_summed_as_each_last_told(store: Shared) {
+    let told = async |label: &str, disk: u8, seconds: i64, held: Option<(u64, u64)>| {
+        let beat = NodeBeat {
+            disk_percent: 50.0,
+            disk_free: None,
+            chunk_count: 1,
+            held: held.map(|(item_bytes, allocated_bytes)| Held {
+                item_bytes,
+                allocated_bytes,
+            }),
+            log_seq: None,
+            at: at(seconds),
+            disk: Some(acceptor(disk).uuid),
+            process: Some(process(disk)),
+        };
+        assert!(store.beat(label.into(), beat).await.unwrap().is_some(), "{label}");
+    };
+    let totals = |nodes, told, item_bytes, allocated_bytes, as_of: Option<i64>| HeldTotals {
+        nodes,
+        told,
+        item_bytes,
+        allocated_bytes,
+        as_of: as_of.map(at),
+    };
+    let held = async || store.totals().await.unwrap().held;
+    assert_eq!(held().await, HeldTotals::default());
+    put(&store, node("node-a", 1, Some(1))).await;
+    put(&store, node("node-b", 2, Some(2))).await;
+    // One that nothing shows to belong to the cluster, whatever it says, and one without a disk.
+    let stranger = Node {
+        log_seq: 0,
+        trusted: false,
+        ..node("node-c", 3, Some(3))
+    };
+    put(&store, stranger).await;
+    put(&store, node("node-d", 4, None)).await;
+    told("node-c", 3, 1, Some((1_000_000, 1_000_000))).await;
+    assert_eq!(held().await, totals(2, 0, 0, 0, None));
+    told("node-a", 1, 5, Some((100, 4_096))).await;
+    assert_eq!(held().await, totals(2, 1, 100, 4_096, Some(5)));
+    assert!(!held().await.is_known());
+    told("node-b", 2, 8, Some((50, 8_192))).await;
+    assert_eq!(held().await, totals(2, 2, 150, 12_288, Some(5)));
+    assert!(held().await.is_known());
+    // The last word counts, and who says nothing has said it.
+    told("node-a", 1, 9, Some((60, 4_096))).await;
+    told("node-a", 1, 10, None).await;
+    assert_eq!(held().await, totals(2, 2, 110, 12_288, Some(8)));
+    // It is the disk's, under whichever name; another one in its place has not told.
+    put(&store, node("node-e", 5, Some(2))).await;
+    assert_eq!(held().await, totals(2, 2, 110, 12_288, Some(8)));
+    put(&store, node("node-e", 5, Some(6))).await;
+    assert_eq!(held().await, totals(2, 1, 60, 4_096, Some(9)));
+    // As much as nobody has is no reason to say nothing.
+    let most = u64::try_from(i64::MAX).unwrap();
+    told("node-a", 1, 11, Some((most, most))).await;
+    told("node-e", 6, 11, Some((most, most))).await;
+    assert_eq!(held().await, totals(2, 2, 2 * most, 2 * most, Some(11)));
+    store.set_role(acceptor(1).uuid, NodeRole::Removed).await.unwrap();
+    store.set_role(acceptor(6).uuid, NodeRole::Removed).await.unwrap();
+    assert_eq!(held().await, HeldTotals::default());
 }
 
 pub(crate) async fn what_is_known_of_a_disk_outlives_its_place(store: Shared) {

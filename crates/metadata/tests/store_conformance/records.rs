@@ -24,6 +24,7 @@ pub(crate) fn new_video(title: &str) -> NewVideo {
         title: title.into(),
         duration_sec: 12.5,
         owner: None,
+        override_mode: None,
         created_at: at(0),
     }
 }

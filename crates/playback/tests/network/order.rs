@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::prelude::*;
 use rand::{SeedableRng as _, rngs::StdRng};
 use vstack_playback::{
-    Action, End, Failure, Input, NodeUrl, PieceId, PingId, Plan, PlanPiece, Session, Settings, Speed, TransferId,
+    Action, End, Failure, Holders, Input, NodeUrl, Part, PieceId, PingId, Plan, PlanPiece, Session, Settings, Speed,
+    TransferId,
 };
 use vstack_types::{Monotonic, VideoId};
 
@@ -20,7 +21,8 @@ enum Event {
     Consume,
     /// An input about something that is over or never was.
     Stale(usize),
-    Replicas(u32, Vec<u8>),
+    /// Who holds a chunk by now, whole or, where some are needed, in shards.
+    Holders(u32, Vec<u8>, u8),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -40,7 +42,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (any::<usize>(), prop::option::of(0..3000_u64)).prop_map(|(which, rtt)| Event::Ping(which, rtt)),
         4 => Just(Event::Consume),
         1 => any::<usize>().prop_map(Event::Stale),
-        1 => (0..20_u32, prop::collection::vec(0..5_u8, 0..4)).prop_map(|(at, nodes)| Event::Replicas(at, nodes)),
+        1 => (0..20_u32, prop::collection::vec(0..5_u8, 0..6), 0..4_u8)
+            .prop_map(|(at, nodes, needed)| Event::Holders(at, nodes, needed)),
     ]
 }
 
@@ -48,10 +51,23 @@ fn url(index: u8) -> NodeUrl {
     NodeUrl::new(&format!("http://n{index}"))
 }
 
+/// Whole at each of these, or, where some are needed, one shard at each.
+fn holders(nodes: Vec<u8>, needed: u8) -> Holders {
+    let nodes = nodes.into_iter().map(url);
+    match needed {
+        0 => Holders::Whole(nodes.collect()),
+        _ => Holders::Shards {
+            needed,
+            bytes: 500_000_u64.div_ceil(needed.into()),
+            at: (0..).zip(nodes).collect(),
+        },
+    }
+}
+
 struct Shell {
     session: Session,
     now: Monotonic,
-    running: BTreeMap<TransferId, (PieceId, NodeUrl)>,
+    running: BTreeMap<TransferId, (PieceId, Part, NodeUrl)>,
     seen: Vec<TransferId>,
     pings: Vec<PingId>,
     unconsumed: Vec<PieceId>,
@@ -60,10 +76,10 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(chunks: u32, replicas: u8, seed: u64, speed: Speed) -> Self {
+    fn new(chunks: u32, (nodes, needed): (u8, u8), seed: u64, speed: Speed) -> Self {
         let piece = |segment, seconds| PlanPiece {
             bytes: 500_000,
-            replicas: (0..replicas).map(url).collect(),
+            holders: holders((0..nodes).collect(), if seconds == 0 { 0 } else { needed }),
             segment,
             duration: Duration::from_secs(seconds),
         };
@@ -98,14 +114,26 @@ impl Shell {
             assert_eq!(self.end, None, "{action:?} after the end");
             match action {
                 Action::Ping { ping, .. } => self.pings.push(ping),
-                Action::Fetch { transfer, piece, node } => {
+                Action::Fetch {
+                    transfer,
+                    piece,
+                    part,
+                    node,
+                } => {
                     assert!(
-                        !self.running.values().any(|(running, _)| *running == piece),
-                        "{piece} twice at once"
+                        !self
+                            .running
+                            .values()
+                            .any(|(of, running, _)| (*of, *running) == (piece, part)),
+                        "{part:?} of {piece} twice at once"
                     );
-                    self.running.insert(transfer, (piece, node));
+                    self.running.insert(transfer, (piece, part, node));
                     self.seen.push(transfer);
-                    assert!(self.running.len() <= 4);
+                    let mut pieces: Vec<PieceId> = self.running.values().map(|(piece, ..)| *piece).collect();
+                    pieces.dedup();
+                    pieces.sort_unstable();
+                    pieces.dedup();
+                    assert!(pieces.len() <= 4);
                 }
                 Action::Cancel { transfer } => assert!(self.running.remove(&transfer).is_some()),
                 Action::Deliver { piece } => {
@@ -180,20 +208,17 @@ impl Shell {
                     piece: PieceId::Chunk(10_000),
                 });
             }
-            Event::Replicas(at, nodes) => {
-                let replicas = nodes.into_iter().map(url).collect();
-                self.tell(Input::Replicas {
-                    pieces: vec![(PieceId::Chunk(at), replicas)],
-                });
-            }
+            Event::Holders(at, nodes, needed) => self.tell(Input::Holders {
+                pieces: vec![(PieceId::Chunk(at), holders(nodes, needed))],
+            }),
         }
     }
 
     /// From here on everything goes well: it has to come to an end.
     fn finish_well(&mut self, chunks: u32) {
         let healthy = std::iter::once(PieceId::Init).chain((0..chunks).map(PieceId::Chunk));
-        self.tell(Input::Replicas {
-            pieces: healthy.map(|piece| (piece, vec![url(0), url(1)])).collect(),
+        self.tell(Input::Holders {
+            pieces: healthy.map(|piece| (piece, holders(vec![0, 1], 0))).collect(),
         });
         self.drain();
         for _ in 0..2000 {
@@ -227,13 +252,14 @@ proptest! {
     #[test]
     fn any_order_of_events_ends_with_every_chunk_at_most_once(
         chunks in 0..20_u32,
-        replicas in 1..4_u8,
+        nodes in 1..6_u8,
+        needed in 0..4_u8,
         seed in any::<u64>(),
         real_time in any::<bool>(),
         events in prop::collection::vec(event(), 0..200),
     ) {
         let speed = if real_time { Speed::RealTime } else { Speed::Max };
-        let mut shell = Shell::new(chunks, replicas, seed, speed);
+        let mut shell = Shell::new(chunks, (nodes, needed), seed, speed);
         shell.drain();
         for event in events {
             shell.apply(event);
@@ -253,15 +279,15 @@ proptest! {
         seed in any::<u64>(),
         failures in prop::collection::vec((any::<usize>(), 0..200_u64), 1..60),
     ) {
-        let mut shell = Shell::new(6, 3, seed, Speed::RealTime);
+        let mut shell = Shell::new(6, (3, 0), seed, Speed::RealTime);
         shell.drain();
         for (which, wait) in failures {
             if let Some(transfer) = shell.pick(which) {
-                let (piece, node) = shell.running[&transfer].clone();
+                let (piece, _, node) = shell.running[&transfer].clone();
                 shell.running.remove(&transfer);
                 shell.tell(Input::Failed { transfer, failure: Failure::Unreachable });
                 shell.drain();
-                if let Some((_, next)) = shell.running.values().find(|(again, _)| *again == piece) {
+                if let Some((.., next)) = shell.running.values().find(|(again, ..)| *again == piece) {
                     prop_assert_ne!(next, &node);
                 }
             }

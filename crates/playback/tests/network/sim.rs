@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use rand::{SeedableRng as _, rngs::StdRng};
 use vstack_api::web::BufferState;
 use vstack_playback::{
-    Action, End, Failure, Input, NodeUrl, PieceId, PingId, Plan, PlanPiece, Session, Settings, Speed, TransferId,
+    Action, End, Failure, Holders, Input, NodeUrl, Part, PieceId, PingId, Plan, PlanPiece, Session, Settings, Speed,
+    TransferId,
 };
 use vstack_types::{Monotonic, VideoId};
 
@@ -62,13 +63,22 @@ impl NodeSim {
 #[derive(Debug, Clone)]
 pub struct Transfer {
     pub piece: PieceId,
+    pub part: Part,
     pub node: usize,
     pub began: f64,
     pub first_byte: Option<f64>,
     pub last_byte: f64,
     pub cancelled: Option<f64>,
     pub ended: bool,
+    pub failed: bool,
     bytes: f64,
+}
+
+impl Transfer {
+    /// All of its bytes came, and were right.
+    pub fn came(&self) -> bool {
+        self.ended && self.cancelled.is_none() && !self.failed
+    }
 }
 
 /// What a run showed.
@@ -113,6 +123,8 @@ pub struct World {
     pub refreshed: Option<Vec<usize>>,
     /// Replicas the first manifest names: all nodes when empty.
     pub replicas: Vec<usize>,
+    /// Chunks are kept as shards, one at each of the replicas, of which so many are needed.
+    pub needed: Option<u8>,
 }
 
 impl World {
@@ -129,6 +141,7 @@ impl World {
             seed: 1,
             refreshed: None,
             replicas: vec![],
+            needed: None,
         }
     }
 
@@ -141,13 +154,31 @@ impl World {
             .collect()
     }
 
+    fn holders(&self, piece: PieceId, which: &[usize]) -> Holders {
+        let nodes = self.urls(which);
+        match self.needed.filter(|_| piece != PieceId::Init) {
+            None => Holders::Whole(nodes),
+            Some(needed) => Holders::Shards {
+                needed,
+                bytes: self.chunk_bytes.div_ceil(needed.into()),
+                at: (0..).zip(nodes).collect(),
+            },
+        }
+    }
+
     fn plan(&self) -> Plan {
-        let replicas = self.urls(&self.replicas);
-        let piece = |bytes, segment, seconds| PlanPiece {
-            bytes,
-            replicas: replicas.clone(),
-            segment,
-            duration: Duration::from_secs_f64(seconds),
+        let piece = |bytes, segment, seconds| {
+            let id = if seconds > 0.0 {
+                PieceId::Chunk(segment)
+            } else {
+                PieceId::Init
+            };
+            PlanPiece {
+                bytes,
+                holders: self.holders(id, &self.replicas),
+                segment,
+                duration: Duration::from_secs_f64(seconds),
+            }
         };
         Plan {
             video_id: VideoId::generate(),
@@ -255,16 +286,23 @@ impl<'a> Sim<'a> {
                         .push((sec + self.world.nodes[node].rtt.as_secs_f64(), ping, node)),
                 }
             }
-            Action::Fetch { transfer, piece, node } => {
+            Action::Fetch {
+                transfer,
+                piece,
+                part,
+                node,
+            } => {
                 let node = self.index(&node);
                 let new = Transfer {
                     piece,
+                    part,
                     node,
                     began: sec,
                     first_byte: None,
                     last_byte: sec,
                     cancelled: None,
                     ended: false,
+                    failed: false,
                     bytes: 0.0,
                 };
                 assert!(
@@ -280,18 +318,22 @@ impl<'a> Sim<'a> {
                 }
             }
             Action::Deliver { piece } => {
+                let of_piece = self.run.transfers.values().filter(|transfer| transfer.piece == piece);
+                let mut came: Vec<Part> = of_piece.filter(|it| it.came()).map(|it| it.part).collect();
+                came.sort_unstable();
+                came.dedup();
+                let needed = self.world.needed.filter(|_| piece != PieceId::Init).unwrap_or(1);
+                assert!(came.len() >= needed.into(), "{piece} of {came:?}");
                 self.run.delivered.push(piece);
                 self.tell(Input::Consumed { piece });
             }
             Action::RefreshManifest => {
                 self.run.refreshes += 1;
                 if let Some(which) = &self.world.refreshed {
-                    let replicas = self.world.urls(which);
                     let last = u32::try_from(self.world.chunks).unwrap();
                     let pieces = std::iter::once(PieceId::Init).chain((0..last).map(PieceId::Chunk));
-                    self.tell(Input::Replicas {
-                        pieces: pieces.map(|piece| (piece, replicas.clone())).collect(),
-                    });
+                    let pieces = pieces.map(|piece| (piece, self.world.holders(piece, which))).collect();
+                    self.tell(Input::Holders { pieces });
                 }
             }
             Action::CountView => self.run.views += 1,
@@ -338,7 +380,8 @@ impl<'a> Sim<'a> {
                 _ => None,
             };
             if let Some(failure) = failure {
-                self.run.transfers.get_mut(id).unwrap().ended = true;
+                let over = self.run.transfers.get_mut(id).unwrap();
+                (over.ended, over.failed) = (true, true);
                 self.tell(Input::Failed { transfer: *id, failure });
             } else if connected && sim.fault(sec) != Fault::BlackHole {
                 self.receive(*id, self.rate(&running, transfer.node));
@@ -358,7 +401,8 @@ impl<'a> Sim<'a> {
     }
 
     fn receive(&mut self, id: TransferId, mbps: f64) {
-        let (sec, size) = (self.sec(), self.world.chunk_bytes);
+        let sec = self.sec();
+        let size = self.world.chunk_bytes.div_ceil(self.world.needed.unwrap_or(1).into());
         let corrupt = self.world.nodes[self.run.transfers[&id].node].fault(sec) == Fault::Corrupt;
         let transfer = self.run.transfers.get_mut(&id).unwrap();
         let size = if transfer.piece == PieceId::Init {
@@ -374,6 +418,7 @@ impl<'a> Sim<'a> {
         let (bytes, ended) = (transfer.bytes as u64 - before as u64, transfer.ended);
         self.tell(Input::Progress { transfer: id, bytes });
         if ended && self.run.transfers[&id].cancelled.is_none() {
+            self.run.transfers.get_mut(&id).unwrap().failed = corrupt;
             self.tell(if corrupt {
                 Input::Failed {
                     transfer: id,

@@ -265,6 +265,7 @@ impl Video {
             size_bytes: bytes.len() as u64,
             checksum: Digest::of(bytes).prefixed(),
             redundancy_mode: RedundancyMode::Replication,
+            fragments: None,
             replicas: nodes.to_vec(),
             replica_ids: ids.clone(),
             segment: index,

@@ -1,7 +1,6 @@
-//! Moves chunks from replicas to coded layouts: fetches a chunk, makes its shards, puts each on its node as an item,
-//! proposes the move and, if nothing comes between, settles it. What is left under way [`super::repairer`] ends.
-//!
-//! It stands in for what will change how cold films are kept. Nodes cannot make shards yet, so shards are brought.
+//! Moves chunks from replicas to coded layouts, as a rival of the metadata service does: fetches a chunk, makes its shards,
+//! puts each on its node as an item, proposes the move and, if nothing comes between, settles it. What is left under way
+//! the metadata service ends.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,7 +19,7 @@ use crate::{
     disks::READABLE,
     hosts::HostId,
     ledger::{Deletion, Known},
-    shards::{decode, encode},
+    shards::{Unread, decode, encode},
     world::World,
 };
 
@@ -126,7 +125,7 @@ fn expect(world: &World, chunk: &ChunkId, layout: &Layout) {
 }
 
 /// One change of the register; gives what was decided, after the learner heard of it.
-pub(super) async fn step(
+async fn step(
     world: &World,
     nodes: &NodeClient,
     (video, chunk): (VideoId, &ChunkId),
@@ -150,7 +149,7 @@ pub(super) async fn step(
 }
 
 /// The chunk itself, from whoever has all of it or from shards that are enough.
-pub(super) async fn fetch(world: &World, nodes: &NodeClient, chunk: &ChunkId, placement: &Placement) -> Option<Bytes> {
+async fn fetch(world: &World, nodes: &NodeClient, chunk: &ChunkId, placement: &Placement) -> Option<Bytes> {
     let urls = urls(world);
     let get = async |node: NodeRef, item: Digest| {
         let holder = urls.holder(node)?;
@@ -160,29 +159,28 @@ pub(super) async fn fetch(world: &World, nodes: &NodeClient, chunk: &ChunkId, pl
         match layout {
             Layout::Replicated { nodes } => {
                 for node in nodes {
-                    if let Some(bytes) = get(*node, placement.sha256).await {
-                        return Some(bytes);
+                    if let Some(item) = get(*node, placement.sha256).await {
+                        return Some(item.into_bytes());
                     }
                 }
             }
-            Layout::Coded { data, shards, .. } => {
+            Layout::Coded { data, parity, shards } => {
                 let mut found = BTreeMap::new();
                 for shard in shards {
                     if found.len() < usize::from(*data)
-                        && let Some(bytes) = get(shard.node, shard.sha256).await
+                        && let Some(item) = get(shard.node, shard.sha256).await
                     {
-                        found.insert(shard.index, bytes);
+                        found.insert(shard.index, item.into_bytes());
                     }
                 }
                 let found: Vec<_> = found.into_iter().collect();
                 let size = usize::try_from(placement.size).unwrap_or(usize::MAX);
-                if let Some(bytes) = decode(&found, *data, size) {
-                    if Digest::of(&bytes) != placement.sha256 {
-                        world.violate(format!(
-                            "the shards of {chunk}, each as it should be, give another chunk"
-                        ));
-                    }
-                    return Some(bytes);
+                match decode(&found, (*data, *parity), size, placement.sha256) {
+                    Ok(bytes) => return Some(bytes),
+                    Err(Unread::Few) => {}
+                    Err(Unread::Another) => world.violate(format!(
+                        "the shards of {chunk}, each as it should be, give another chunk"
+                    )),
                 }
             }
             Layout::Deleted { .. } => {}
@@ -192,7 +190,7 @@ pub(super) async fn fetch(world: &World, nodes: &NodeClient, chunk: &ChunkId, pl
 }
 
 /// Puts on its node every item of `layout` that is not there.
-pub(super) async fn bring(
+async fn bring(
     world: &World,
     nodes: &NodeClient,
     chunk: &ChunkId,

@@ -3,12 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use vstack_api::uploader::{UploadAccepted, UploadStage};
+use vstack_api::{
+    metadata::RedundancyMode,
+    uploader::{UploadAccepted, UploadStage},
+};
 use vstack_client::{ClientError, UploaderClient};
 use vstack_types::ChunkId;
 use vstack_uploader::Film;
 
 use crate::{
+    actors::choosers::expect_shards,
     dice::Dice,
     hosts::{HostId, USERS},
     ledger::Known,
@@ -26,7 +30,7 @@ pub(crate) async fn send(world: Arc<World>, number: u32) {
     let Some(uploader) = dice.pick(&uploaders).copied() else {
         return;
     };
-    let film = film(number, &mut dice);
+    let film = film(number, world.plan.codes, &mut dice);
     let Some(accepted) = hand_over(&world, uploader, &film).await else {
         world.noted(format!("film {number} was not taken"));
         return;
@@ -34,7 +38,7 @@ pub(crate) async fn send(world: Arc<World>, number: u32) {
     follow(&world, uploader, number, &accepted).await;
 }
 
-fn film(number: u32, dice: &mut Dice) -> Film {
+fn film(number: u32, codes: bool, dice: &mut Dice) -> Film {
     let chunks = dice.between(1, 5);
     let mut bytes = |high: u64| {
         let len = usize::try_from(dice.between(50, high)).unwrap_or(50);
@@ -45,6 +49,7 @@ fn film(number: u32, dice: &mut Dice) -> Film {
         init: bytes(300),
         chunks: (0..chunks).map(|_| bytes(4_000)).collect(),
         every: dice.millis(20, 1_500),
+        mode: (codes && dice.chance(30)).then_some(RedundancyMode::ErasureCoding),
     }
 }
 
@@ -67,7 +72,12 @@ async fn hand_over(world: &Arc<World>, uploader: HostId, film: &Film) -> Option<
                 .zip(&film.chunks)
                 .map(|(n, bytes)| (ChunkId::of_video(video, n), bytes.clone())),
         )
-        .collect();
+        .collect::<Vec<_>>();
+    if film.mode.is_some() {
+        for (chunk, bytes) in &chunks {
+            expect_shards(world, chunk, bytes);
+        }
+    }
     world.ledger().sent(video, chunks);
     world.noted(format!("{} is video {video}", film.title));
     Some(accepted)

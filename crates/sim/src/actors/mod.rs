@@ -2,6 +2,7 @@
 //! same clients as everybody else, and writes into the ledger what it was told.
 
 pub(crate) mod auditors;
+pub(crate) mod choosers;
 pub(crate) mod coder;
 pub(crate) mod condemners;
 pub(crate) mod deleters;
@@ -12,7 +13,5 @@ pub(crate) mod plain_http;
 mod proposals;
 pub(crate) mod readers;
 pub(crate) mod removers;
-pub(crate) mod repairer;
-pub(crate) mod restorer;
 pub(crate) mod rivals;
 pub(crate) mod scripts;

@@ -13,7 +13,7 @@ use super::plain_http::{Sent, call};
 use crate::{
     hosts::{HostId, METADATA, USERS},
     ledger::{Deletion, Known},
-    shards::decode,
+    shards::{Unread, decode},
     world::World,
 };
 
@@ -117,14 +117,14 @@ pub(crate) async fn read(
             }
         }
         if !found {
-            let whole = from_shards(metadata.url(), nodes.http(), chunk, bytes.len()).await;
+            let whole = from_shards(metadata.url(), nodes.http(), chunk, (bytes.len(), expected)).await;
             found = match whole {
-                Some(whole) if Digest::of(&whole) != expected => {
+                Some(Err(Unread::Another)) => {
                     return Err(format!(
                         "the shards of {chunk}, each as it should be, give another chunk"
                     ));
                 }
-                whole => whole.is_some(),
+                whole => matches!(whole, Some(Ok(_))),
             };
         }
         if !found {
@@ -135,12 +135,18 @@ pub(crate) async fn read(
 }
 
 /// A chunk of `size` bytes made of its shards, when it is kept in shards and enough of them are given.
-async fn from_shards(metadata: &str, http: &HttpClient, chunk: &ChunkId, size: usize) -> Option<Bytes> {
+async fn from_shards(
+    metadata: &str,
+    http: &HttpClient,
+    chunk: &ChunkId,
+    (size, sha256): (usize, Digest),
+) -> Option<Result<Bytes, Unread>> {
     let url = format!("{metadata}/chunk/{chunk}/fragments");
     let list: FragmentList = call(http, Method::GET, &url, Sent::Nothing).await?.json()?;
     let len = usize::try_from(list.fragments.first()?.size_bytes).ok()?;
     // How many are needed follows from their length.
     let data = (1..=u8::try_from(list.fragments.len()).ok()?).find(|data| size.div_ceil(usize::from(*data)) == len)?;
+    let parity = u8::try_from(list.fragments.len()).ok()?.checked_sub(data)?;
     let mut found = Vec::new();
     for fragment in list.fragments {
         let url = format!("{}/chunk/{}", fragment.node_url, fragment.fragment_id);
@@ -152,7 +158,7 @@ async fn from_shards(metadata: &str, http: &HttpClient, chunk: &ChunkId, size: u
             found.push((fragment.fragment_index, heard.body));
         }
     }
-    decode(&found, data, size)
+    Some(decode(&found, (data, parity), size, sha256))
 }
 
 /// Asks `node` for all chunks there are, so that what it has of them is read; what it serves, the observer sees.

@@ -67,6 +67,7 @@ pub(super) const fn name(change: &Change) -> &'static str {
         Change::Delete => "the deletion",
         Change::Move { .. } => "a move",
         Change::Settle => "the settling",
+        Change::Renew => "the renewal",
         Change::TurnBack => "the turning back",
     }
 }
@@ -124,6 +125,7 @@ async fn plan(world: &World, dice: &mut Dice) -> Option<Plan> {
         None => Change::Read,
         // What is not known to be completed may have to go soon: it is only read.
         Some(_) if *known != Known::Completed => Change::Read,
+        Some(_) if dice.chance(10) => Change::Renew,
         Some(current) if current.prev.is_none() => Change::Move {
             to: target(world, dice, current)?,
         },

@@ -39,8 +39,13 @@ fn wanted(placement: &Placement, copies: usize) -> Option<(usize, u32)> {
     let (needed, spare) = match (&placement.layout, &placement.prev) {
         (Layout::Replicated { .. }, None | Some(Layout::Replicated { .. })) => (1, copies.saturating_sub(1)),
         (Layout::Coded { data, shards, .. }, None) => {
+            // On fewer nodes than shards no placement survives more than one that spreads them evenly.
             let data = usize::from(*data);
-            (data, shards.len().saturating_sub(data))
+            let mut even = vec![0; placement.layout.nodes().len()];
+            (0..shards.len())
+                .zip((0..even.len()).cycle())
+                .for_each(|(_, node)| even[node] += 1);
+            return Some((data, survives(data, &even)?));
         }
         _ => return None,
     };
@@ -230,11 +235,9 @@ mod tests {
         assert_eq!(of_copies(&[0, 0, 0]), Some("lost"));
         assert_eq!(of_copies(&[]), Some("lost"));
         let shards = placed(coded(&[1, 1, 2, 2, 3]), None);
-        assert_eq!(
-            word(&shards, 3, &[2, 2, 1]),
-            Some("under_replicated"),
-            "two on one node"
-        );
+        assert_eq!(word(&shards, 3, &[2, 2, 1]), Some("whole"), "as even as it can be");
+        let uneven = placed(coded(&[1, 1, 1, 2, 3]), None);
+        assert_eq!(word(&uneven, 3, &[3, 1, 1]), Some("endangered"), "three on one node");
         assert_eq!(word(&shards, 3, &[1, 1, 1]), Some("endangered"));
         assert_eq!(word(&shards, 3, &[1, 1, 0]), Some("lost"));
         let apart = placed(coded(&[1, 2, 3, 4, 5]), None);

@@ -11,7 +11,7 @@ use crate::{hosts::HostId, plan::Plan};
 const PER_CHUNK: usize = 3;
 /// Of each chunk that the reaper works on: a proposer's message, and bytes that are discarded beside.
 const PER_REAPED: usize = 2;
-/// Rivals, readers, deleters, the repairer and whoever else asks for one thing after the other.
+/// Rivals, readers, deleters and whoever else asks for one thing after the other.
 const ACTORS: usize = 16;
 /// Signs of life, probes and copies put off, of each other host.
 const PER_HOST: usize = 4;

@@ -126,17 +126,32 @@ impl Seen {
         {
             return Err(format!("{placement:?} was decided after the deletion {gone:?}"));
         }
+        // What was coded from the start and given up may get its majority behind that: nobody was told that it is stored.
+        let given_up = |later: &Placement| placement.is_first_coded() && later.layout.is_deleted();
         if let Some((_, later)) = self.chain.range(placement.version..).next() {
+            if given_up(later) {
+                return Ok(());
+            }
             return Err(format!("{placement:?} was decided after {later:?}"));
         }
         if placement.version > 1 {
             let Some(before) = self.chain.get(&(placement.version - 1)) else {
+                if self.gives_up(&placement) {
+                    self.chain.insert(placement.version, placement);
+                    return Ok(());
+                }
                 return Err(format!("{placement:?} was decided, and no version before it"));
             };
             follows(before, &placement)?;
         }
         self.chain.insert(placement.version, placement);
         Ok(())
+    }
+
+    /// Whether it gives up a coded first version, which need not have been decided for that.
+    fn gives_up(&self, placement: &Placement) -> bool {
+        let mut first = self.values.values().filter(|value| value.is_first_coded());
+        placement.version == 2 && first.any(|first| follows(first, placement).is_ok())
     }
 
     /// Somebody says that `placement` was decided in `ballot`.
@@ -163,6 +178,9 @@ fn follows(before: &Placement, after: &Placement) -> Result<(), String> {
     let legal = match (&before.prev, before.back) {
         (None, _) if after.layout.is_deleted() => after.prev.is_none(),
         (None, _) => after.prev.as_ref() == Some(&before.layout) && !after.back,
+        (Some(prev), false) if prev.is_nothing() && after.layout.is_deleted() => {
+            after.prev.is_none() && after.layout.nodes() == before.layout.nodes()
+        }
         (Some(prev), false) => {
             let settled = after.prev.is_none() && after.layout == before.layout;
             let turned = after.back && after.layout == *prev && after.prev.as_ref() == Some(&before.layout);
@@ -190,6 +208,50 @@ mod tests {
         seen.offered(ballot, placement)?;
         let mut voters = placement.nodes().into_iter();
         voters.try_for_each(|node| seen.replied(node, &Reply::Accepted { ballot }))
+    }
+
+    #[test]
+    fn what_is_coded_from_the_start_may_be_given_up_and_decided_behind_that() {
+        let node = |n: u8| NodeRef::first(NodeUuid::from_bytes([n; 16]));
+        let shard = |index: u8| vstack_chunkpaxos::Shard {
+            index,
+            node: node(index),
+            sha256: Digest::of(&[index]),
+        };
+        let first = Placement {
+            version: 1,
+            size: 1,
+            sha256: Digest::of(b"x"),
+            layout: Layout::Coded {
+                data: 2,
+                parity: 1,
+                shards: (0..3).map(shard).collect(),
+            },
+            prev: Some(Layout::nothing()),
+            back: false,
+        };
+        let deleted = |nodes: &[u8]| Placement {
+            version: 2,
+            layout: Layout::Deleted {
+                nodes: nodes.iter().copied().map(node).collect(),
+            },
+            prev: None,
+            ..first.clone()
+        };
+        let mut seen = Seen::default();
+        assert!(
+            decide(&mut seen, 1, &deleted(&[0, 1, 2])).is_err(),
+            "nothing was offered"
+        );
+        let mut seen = Seen::default();
+        let owner = ProcessUuid::from_bytes([9; 16]);
+        seen.offered(Ballot::zero(owner), &first).unwrap();
+        assert!(decide(&mut seen, 1, &deleted(&[0, 1])).is_err(), "its acceptors stay");
+        let mut seen = Seen::default();
+        seen.offered(Ballot::zero(owner), &first).unwrap();
+        assert_eq!(decide(&mut seen, 2, &deleted(&[0, 1, 2])), Ok(()));
+        assert_eq!(decide(&mut seen, 1, &first), Ok(()), "the last votes of an old ballot");
+        assert!(decide(&mut seen, 3, &first).is_err());
     }
 
     #[test]

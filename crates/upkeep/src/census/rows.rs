@@ -32,6 +32,8 @@ pub struct Item {
     pub tag: u32,
     /// The node, by its number in the census.
     pub node: u16,
+    /// Which bucket of that node's fingerprints its chunk is in, once the node was counted.
+    pub bucket: u16,
     /// Which half of the placement assigns it.
     pub side: Side,
     /// What was seen of it.
@@ -90,8 +92,10 @@ pub struct Row {
     pub size: u32,
     /// Of a register that agrees.
     pub brief: Brief,
-    /// In which form it is.
+    /// In which form it is, or is going to be.
     pub form: Form,
+    /// In which it still is, while it is moved.
+    pub prev_form: Form,
     /// When it was learned, in seconds of the clock of whoever did.
     pub learned_s: u32,
     /// A move is under way.
@@ -103,28 +107,34 @@ pub struct Row {
 }
 
 impl Row {
-    /// What `placement` expects. What `old` knew of the same items is kept; registers are asked anew.
+    /// What `placement` expects. What `old` knew of the same items is kept; registers are asked anew. `place` gives a node's
+    /// number, and the bucket of this chunk there.
     pub(super) fn of(
         part: Part,
         placement: &Placement,
-        number: &mut dyn FnMut(NodeRef) -> u16,
+        place: &mut dyn FnMut(NodeRef) -> (u16, u16),
         old: Option<&Self>,
     ) -> Self {
         let mut items: Vec<Item> = Vec::new();
         let mut expect = |layout: &Layout, side: Side| {
             for (node, sha256) in assigned(placement, layout) {
-                let (node, tag) = (number(node), tag_of(sha256));
+                let ((node, bucket), tag) = (place(node), tag_of(sha256));
                 let same = |known: &&Item| (known.node, known.tag) == (node, tag);
-                if let Some(known) = items.iter_mut().find(|known| (known.node, known.tag) == (node, tag)) {
-                    if known.side != side {
-                        known.side = Side::Both;
-                    }
+                // Shards that are alike are items of their own: each has its place in the code.
+                let of_other_half = |known: &&mut Item| (known.node, known.tag) == (node, tag) && known.side != side;
+                if let Some(known) = items
+                    .iter_mut()
+                    .find(of_other_half)
+                    .filter(|known| known.side != Side::Both)
+                {
+                    known.side = Side::Both;
                     continue;
                 }
                 let seen = old.and_then(|old| old.items.iter().find(same)).map(|known| known.seen);
                 items.push(Item {
                     tag,
                     node,
+                    bucket,
                     side,
                     seen: seen.unwrap_or_default(),
                     seat: Seat::NotCounted,
@@ -142,10 +152,8 @@ impl Row {
             version: u32::try_from(placement.version).unwrap_or(u32::MAX),
             size: u32::try_from(placement.size).unwrap_or(u32::MAX),
             brief: placement.brief(),
-            form: match placement.layout {
-                Layout::Coded { data, .. } => Form::Coded { data },
-                Layout::Replicated { .. } | Layout::Deleted { .. } => Form::Replicated,
-            },
+            form: Form::of(&placement.layout),
+            prev_form: placement.prev.as_ref().map_or(Form::Replicated, Form::of),
             learned_s: 0,
             joint: placement.prev.is_some(),
             back: placement.back,
@@ -153,9 +161,32 @@ impl Row {
         }
     }
 
+    /// Bytes of an item.
+    pub fn item_bytes(&self, item: &Item) -> u64 {
+        let form = if item.side.in_layout() {
+            self.form
+        } else {
+            self.prev_form
+        };
+        form.item_bytes(self.size)
+    }
+
+    /// Bytes of all items.
+    pub fn placed_bytes(&self) -> u64 {
+        self.items.iter().map(|item| self.item_bytes(item)).sum()
+    }
+
     /// The items of the layout.
     pub fn of_layout(&self) -> impl Iterator<Item = &Item> {
         self.items.iter().filter(|item| item.side.in_layout())
+    }
+
+    /// Shards that are none of the chunk, by their place among the items of the layout: of one that is settled, their
+    /// indexes.
+    pub fn wrong(&self) -> Vec<u8> {
+        let of_layout = (0..).zip(self.of_layout());
+        let wrong = of_layout.filter(|(_, item)| item.seen == Seen::Wrong);
+        wrong.map(|(index, _)| index).collect()
     }
 
     /// The items of the other half of a move.
@@ -164,12 +195,13 @@ impl Row {
     }
 }
 
+/// Who is to have what: shards in order of their index.
 fn assigned(placement: &Placement, layout: &Layout) -> Vec<(NodeRef, Digest)> {
-    let of = |node: NodeRef| {
-        let items = placement.items_of(layout, node);
-        items.into_iter().map(move |sha256| (node, sha256))
-    };
-    layout.nodes().into_iter().flat_map(of).collect()
+    match layout {
+        Layout::Replicated { nodes } => nodes.iter().map(|node| (*node, placement.sha256)).collect(),
+        Layout::Coded { shards, .. } => shards.iter().map(|shard| (shard.node, shard.sha256)).collect(),
+        Layout::Deleted { .. } => Vec::new(),
+    }
 }
 
 #[cfg(test)]

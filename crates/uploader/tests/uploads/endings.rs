@@ -127,6 +127,7 @@ async fn what_a_crash_left_is_failed_and_removed() {
         title: "Lost".into(),
         duration_sec: 1.0,
         owner,
+        redundancy_mode: None,
     };
     let video = cluster.metadata.create_video(&create).await.unwrap().video_id;
     let spool = cluster.dir.path().join("spool");

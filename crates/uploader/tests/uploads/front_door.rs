@@ -50,13 +50,6 @@ async fn what_is_not_a_video_is_refused_with_a_reason_and_leaves_nothing() {
             400,
             "redundancy_mode",
         ),
-        (
-            Form::new()
-                .text("redundancy_mode", "erasure_coding")
-                .part("video", file(text)),
-            422,
-            "redundancy_mode",
-        ),
     ];
     for (form, status, words) in cases {
         let (got, body) = uploader.post_form(form).await;

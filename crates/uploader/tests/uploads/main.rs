@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test is what a panic is for")]
 
+mod coded;
 mod endings;
 mod front_door;
 mod groups;

@@ -25,7 +25,8 @@ use vstack_api::{
     node::{RegisterEntry, RegisterPage},
 };
 use vstack_chunkpaxos::{Ballot, Layout, Register, Reply, Request, acceptor};
-use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
+use vstack_client::{Holder, HttpClient, Made, Make, NodeClient, Timeouts, Want};
+use vstack_erasure::{ReedSolomon, Shape, encode};
 use vstack_service::{ApiError, ClusterAuth, ClusterCall, Path, Query, Service, serve};
 use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ProcessUuid, VideoId};
 
@@ -43,7 +44,12 @@ pub enum Fault {
     Unproven,
     /// Another proposer is at every register before its owner.
     Overtaken,
+    /// Takes votes, and then is away for the first few questions of proposers.
+    AwayForAWhile,
 }
+
+/// While it is away.
+const QUESTIONS_MISSED: u32 = 12;
 
 #[derive(Default)]
 struct Held {
@@ -51,6 +57,8 @@ struct Held {
     items: BTreeMap<(ChunkId, Digest), Bytes>,
     /// Requests that name a single register, as `METHOD path`.
     seen: Vec<String>,
+    /// Questions that were not answered while it was away.
+    missed: u32,
 }
 
 struct Node {
@@ -116,6 +124,7 @@ impl TestNode {
             .route("/paxos", post(decided))
             .route("/paxos/{id}", post(paxos))
             .route("/paxos/{id}/pull", post(pull))
+            .route("/paxos/{id}/make", post(make))
             .route("/paxos/{id}/item/{digest}", get(item))
             .route("/registers", get(registers))
             .with_state(Arc::clone(&self.node))
@@ -170,6 +179,26 @@ impl TestNode {
         let register = held.registers.get(&chunk).filter(|register| register.decided)?;
         let vote = register.accepted.as_ref()?;
         held.items.get(&(chunk, vote.placement.sha256)).cloned()
+    }
+
+    /// The shards a settled register places here, when this node knows that it is decided.
+    pub fn shards(&self, chunk: &str) -> Vec<(u8, Bytes)> {
+        let held = self.node.held();
+        let chunk: ChunkId = chunk.parse().unwrap();
+        let register = held.registers.get(&chunk).filter(|register| register.decided);
+        let placement = register
+            .and_then(|register| register.accepted.as_ref())
+            .map(|vote| &vote.placement);
+        let Some(Layout::Coded { shards, .. }) = placement
+            .filter(|placement| placement.prev.is_none())
+            .map(|placement| &placement.layout)
+        else {
+            return Vec::new();
+        };
+        let mine = shards.iter().filter(|shard| shard.node == self.me);
+        let bytes = |sha256| held.items.get(&(chunk.clone(), sha256)).cloned();
+        mine.filter_map(|shard| Some((shard.index, bytes(shard.sha256)?)))
+            .collect()
     }
 
     /// Registers that place something or may yet.
@@ -265,6 +294,10 @@ async fn challenge(State(node): State<Arc<Node>>, call: ClusterCall) -> Response
 async fn paxos(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: ClusterCall) -> Response {
     node.pass(format!("POST /paxos/{id}")).await;
     let request = Request::decode(&call.body).unwrap();
+    if *node.fault.borrow() == Fault::AwayForAWhile && node.held().missed < QUESTIONS_MISSED {
+        node.held().missed += 1;
+        return ApiError::new(ErrorCode::Unavailable, "it is starting").into_response();
+    }
     let reply = handle(&mut node.held(), node.me, &id, &request);
     call.call
         .answer(status(&reply, StatusCode::OK), &node.me.to_string(), reply.encode())
@@ -311,12 +344,46 @@ async fn pull(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: Clus
     let signed: HeaderMap = call.call.sign(&node.me.to_string(), b"");
     for holder in &pull.from {
         let got = tokio::time::timeout(Duration::from_secs(5), node.peers.item(holder, &id, pull.sha256)).await;
-        if let Ok(Ok(bytes)) = got {
-            node.held().items.insert((id, pull.sha256), bytes);
+        if let Ok(Ok(item)) = got {
+            node.held().items.insert((id, pull.sha256), item.into_bytes());
             return (StatusCode::CREATED, signed).into_response();
         }
     }
     (StatusCode::FAILED_DEPENDENCY, signed).into_response()
+}
+
+/// From shards alone, as many as are needed and can be had.
+async fn make(State(node): State<Arc<Node>>, Path(id): Path<ChunkId>, call: ClusterCall) -> Response {
+    node.pass(format!("POST /paxos/{id}/make")).await;
+    let make: Make = serde_json::from_slice(&call.body).unwrap();
+    let shards = make.shards.unwrap();
+    let code = ReedSolomon::new(Shape::new(shards.data, shards.parity).unwrap());
+    let mut have = Vec::new();
+    for shard in shards.of.iter().filter(|shard| shard.at.node != node.me) {
+        let got = tokio::time::timeout(Duration::from_secs(5), node.peers.item(&shard.at, &id, shard.sha256)).await;
+        if let Ok(Ok(item)) = got {
+            have.push((shard.index, item.into_bytes()));
+        }
+    }
+    have.truncate(usize::from(shards.data));
+    let size = usize::try_from(make.size).unwrap();
+    let me = node.me.to_string();
+    let Ok(chunk) = vstack_erasure::read(&code, size, make.sha256, &have) else {
+        return (StatusCode::FAILED_DEPENDENCY, call.call.sign(&me, b"")).into_response();
+    };
+    let all = encode(&code, &chunk.into_bytes());
+    let mut items = Vec::new();
+    for want in make.want {
+        let Want::Shard { index, .. } = want else {
+            panic!("only shards are made here")
+        };
+        let shard = all[usize::from(index)].clone();
+        let sha256 = Digest::of(&shard);
+        node.held().items.insert((id.clone(), sha256), shard);
+        items.push(sha256);
+    }
+    call.call
+        .answer(StatusCode::OK, &me, serde_json::to_vec(&Made { items }).unwrap())
 }
 
 #[derive(serde::Deserialize)]

@@ -67,9 +67,10 @@ impl Drop for Cluster {
 impl Cluster {
     /// `count` nodes.
     pub async fn start(count: u8) -> Self {
-        let settings = MetadataCommand::try_parse_from(["metadata", "--cluster-secret", SECRET])
-            .unwrap()
-            .settings;
+        let settings =
+            MetadataCommand::try_parse_from(["metadata", "--cluster-secret", SECRET, "--erasure-min-bytes", "1"])
+                .unwrap()
+                .settings;
         let (listener, metadata_url) = listener().await;
         let pace = ReaperPace {
             look_every: Duration::from_millis(50),

@@ -8,7 +8,7 @@ use std::{
 use crate::fakes::stage;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use reqwest::{Body, StatusCode, header};
+use reqwest::{Body, Method, StatusCode, header};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -111,6 +111,44 @@ async fn calls_reach_the_metadata_service_and_nothing_else_does() {
         "GET /redundancy/efficiency".to_owned(),
         format!("DELETE /video/{id}"),
         format!("POST /video/{id}/view"),
+    ];
+    assert_eq!(*stage.metadata.calls.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn how_videos_are_kept_is_asked_for_and_changed_through_the_web_service() {
+    let stage = stage().await;
+    let id = stage.video;
+    stage.get("/api/redundancy/videos?limit=100&offset=3").await;
+    stage.get(&format!("/api/redundancy/videos/{id}")).await;
+    stage.get("/api/storage/overhead").await;
+    let send = async |method: Method, path: &str| {
+        let sent = stage.http.request(method, stage.url(path)).send().await;
+        sent.unwrap().status()
+    };
+    for path in ["pause", "resume", &format!("override/{id}?mode=erasure_coding")] {
+        let status = send(Method::POST, &format!("/api/redundancy/{path}")).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
+    let cleared = send(Method::DELETE, &format!("/api/redundancy/override/{id}")).await;
+    assert_eq!(cleared, StatusCode::OK);
+    for bad in [
+        format!("override/{id}?mode=mirrors"),
+        format!("override/{id}?mode=replication%26x=1"),
+        format!("override/{id}"),
+        "override/..%2fpause?mode=replication".to_owned(),
+    ] {
+        let status = send(Method::POST, &format!("/api/redundancy/{bad}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    let expected = [
+        "GET /redundancy/videos?limit=100&offset=3".to_owned(),
+        format!("GET /redundancy/videos/{id}"),
+        "GET /storage/overhead".to_owned(),
+        "POST /redundancy/pause".to_owned(),
+        "POST /redundancy/resume".to_owned(),
+        format!("POST /redundancy/override/{id}?mode=erasure_coding"),
+        format!("DELETE /redundancy/override/{id}"),
     ];
     assert_eq!(*stage.metadata.calls.lock().unwrap(), expected);
 }

@@ -276,6 +276,7 @@ fn manifest_of(video: VideoId, init: &Bytes, chunks: &[Bytes], urls: &[String]) 
                 size_bytes: bytes.len() as u64,
                 checksum: Digest::of(bytes).prefixed(),
                 redundancy_mode: RedundancyMode::Replication,
+                fragments: None,
                 replicas: urls.to_vec(),
                 replica_ids: ids.clone(),
                 segment,

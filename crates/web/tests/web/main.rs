@@ -4,4 +4,5 @@
 
 mod calls_are_passed_on;
 mod fakes;
+mod pages_of_other_origins;
 mod videos_are_served_whole;

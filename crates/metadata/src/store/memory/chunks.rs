@@ -74,7 +74,10 @@ impl Chunks for MemoryStore {
 
     fn totals(&self) -> Answer<'_, Totals> {
         let tables = self.tables();
-        let mut totals = Totals::default();
+        let mut totals = Totals {
+            held: tables.held_totals(),
+            ..Totals::default()
+        };
         let active = |id: &VideoId| {
             tables
                 .videos

@@ -6,6 +6,7 @@
 mod changes;
 mod chunks;
 mod harm;
+mod keeping;
 mod nodes;
 mod salvage;
 
@@ -19,9 +20,9 @@ use vstack_types::{ChunkId, NodeUuid, ProcessUuid, Timestamp, VideoId};
 use vstack_upkeep::harm::Book;
 
 use super::{
-    Answer, Chunk, Completion, CompletionOutcome, DiskLog, GROUPS_MAX, Group, GroupOutcome, Learned, Listing,
-    NOTED_AHEAD_MS, NewVideo, Node, PASS_AHEAD_MS, Reap, ReapJob, Salvage, SortKey, StatusChange, Store, StoreError,
-    Video, VideoPage, VideoQuery, Videos,
+    Answer, Chunk, Completion, CompletionOutcome, DiskLog, GROUPS_MAX, Group, GroupOutcome, Held, Keeping, Learned,
+    Listing, NOTED_AHEAD_MS, NewVideo, Node, PASS_AHEAD_MS, Reap, ReapJob, Salvage, SortKey, StatusChange, Store,
+    StoreError, Video, VideoPage, VideoQuery, Videos,
 };
 
 /// Everything in ordered maps behind a lock that is never held across an await.
@@ -40,12 +41,16 @@ struct Tables {
     nodes: BTreeMap<String, Node>,
     /// Never taken from.
     disks: BTreeMap<NodeUuid, DiskLog>,
+    /// What each disk holds, and when its node told so.
+    held: BTreeMap<NodeUuid, (Held, Timestamp)>,
     /// Somebody said of these that they do not come back.
     given_up: BTreeMap<NodeUuid, Timestamp>,
     damaged: BTreeMap<NodeUuid, BTreeSet<DamagedChunk>>,
     news: changes::News,
     salvages: BTreeMap<ChunkId, Salvage>,
     harms: Book,
+    keepings: BTreeMap<VideoId, Keeping>,
+    migration_paused: bool,
 }
 
 fn ready<T: Send + 'static>(answer: Result<T, StoreError>) -> Answer<'static, T> {

@@ -8,7 +8,7 @@ use vstack_types::{NodeUuid, Timestamp};
 use super::{MemoryStore, Tables, ready};
 use crate::{
     admission::Refusal,
-    store::{Answer, DAMAGED_MAX, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Known, Node, NodeBeat, Nodes},
+    store::{Answer, DAMAGED_MAX, Decide, DiskLog, HEARTBEAT_AHEAD_MS, HeldTotals, Known, Node, NodeBeat, Nodes},
 };
 
 fn disk(node: &Node) -> Option<NodeUuid> {
@@ -30,6 +30,16 @@ impl Tables {
 
     fn whole_nodes(&self) -> Vec<Node> {
         self.nodes.values().map(|node| self.whole(node)).collect()
+    }
+
+    /// What nodes told that they hold.
+    pub(super) fn held_totals(&self) -> HeldTotals {
+        let mut totals = HeldTotals::default();
+        let registered = self.nodes.values().filter_map(disk);
+        for disk in registered.filter(|disk| self.disks.contains_key(disk)) {
+            totals.add(self.held.get(&disk).copied());
+        }
+        totals
     }
 
     fn put_node(&mut self, node: Node) -> Node {
@@ -90,6 +100,10 @@ impl Nodes for MemoryStore {
         if let (Some(disk), Some(log_seq @ 1..)) = (beat.disk, beat.log_seq) {
             let log = tables.disks.entry(disk).or_default();
             log.log_seq = log.log_seq.max(log_seq);
+        }
+        let remembered = beat.disk.filter(|disk| tables.disks.contains_key(disk));
+        if let (Some(disk), Some(held)) = (remembered, beat.held) {
+            tables.held.insert(disk, (held, beat.at));
         }
         ready(Ok(Some(tables.whole(&node))))
     }

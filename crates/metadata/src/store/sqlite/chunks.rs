@@ -7,6 +7,7 @@ use vstack_types::{ChunkId, Timestamp, VideoId};
 
 use super::{
     SqliteStore,
+    nodes::held_totals,
     rows::{self, integer, sql_integer},
     videos::{restart_reap, standing_of},
 };
@@ -172,6 +173,7 @@ impl SqliteStore {
             active_videos: integer(&active, "videos")?,
             active_chunks: integer(&active, "chunks")?,
             active_replicas: integer(&active, "replicas")?,
+            held: held_totals(&mut transaction).await?,
             ..Totals::default()
         };
         let modes = sqlx::query(

@@ -9,6 +9,7 @@ mod chunks;
 mod damaged;
 mod gathered;
 mod harm;
+mod keeping;
 mod location;
 mod nodes;
 mod rows;

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     admission::Refusal,
-    store::{Answer, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Known, NODES_MAX, Node, NodeBeat, Nodes, StoreError},
+    store::{
+        Answer, Decide, DiskLog, HEARTBEAT_AHEAD_MS, HeldTotals, Known, NODES_MAX, Node, NodeBeat, Nodes, StoreError,
+    },
 };
 
 /// Every node with what is remembered of its disk; a condition follows.
@@ -48,6 +50,20 @@ async fn disk_log(connection: &mut SqliteConnection, disk: NodeUuid) -> Result<O
         .fetch_optional(connection)
         .await?;
     row.as_ref().map(rows::disk_log).transpose()
+}
+
+/// What nodes told that they hold.
+pub(super) async fn held_totals(connection: &mut SqliteConnection) -> Result<HeldTotals, StoreError> {
+    let found = sqlx::query(
+        "SELECT held_bytes, held_allocated_bytes, held_at FROM nodes JOIN disks ON disks.disk_uuid = nodes.disk_uuid",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut totals = HeldTotals::default();
+    for row in &found {
+        totals.add(rows::held(row)?);
+    }
+    Ok(totals)
 }
 
 async fn put_node(transaction: &mut Transaction<'static, Sqlite>, node: &Node) -> Result<(), StoreError> {
@@ -147,6 +163,15 @@ impl SqliteStore {
         }
         if let (Some(disk), Some(log_seq)) = (&disk, beat.log_seq.filter(|log_seq| *log_seq > 0)) {
             note_log(&mut transaction, disk, log_seq).await?;
+        }
+        if let (Some(disk), Some(held)) = (&disk, beat.held) {
+            sqlx::query("UPDATE disks SET held_bytes = ?, held_allocated_bytes = ?, held_at = ? WHERE disk_uuid = ?")
+                .bind(sql_integer(held.item_bytes))
+                .bind(sql_integer(held.allocated_bytes))
+                .bind(beat.at.0)
+                .bind(disk)
+                .execute(&mut *transaction)
+                .await?;
         }
         let node = node_labelled(&mut transaction, &label).await?;
         transaction.commit().await?;

@@ -7,7 +7,7 @@ use vstack_api::metadata::ChunkPlace;
 use vstack_chunkpaxos::Placement;
 use vstack_types::{NodeRef, Timestamp, VideoId};
 
-use crate::store::{Chunk, DiskLog, Node, Owner, Reap, StoreError, Video};
+use crate::store::{Chunk, DiskLog, Held, Node, Owner, Reap, StoreError, Video};
 
 /// Every column of a video, in the order of [`video`].
 pub(super) const VIDEO_COLUMNS: &str = "video_id, title, duration_sec, status, owner, owner_last_seen, version, \
@@ -169,4 +169,16 @@ pub(super) fn disk_log(row: &SqliteRow) -> Result<DiskLog, StoreError> {
         went_back: row.try_get("went_back")?,
         role: parsed(row, "role")?,
     })
+}
+
+/// What a disk holds and when its node told so; none while it did not.
+pub(super) fn held(row: &SqliteRow) -> Result<Option<(Held, Timestamp)>, StoreError> {
+    let Some(at) = row.try_get::<Option<i64>, _>("held_at")? else {
+        return Ok(None);
+    };
+    let held = Held {
+        item_bytes: integer(row, "held_bytes")?,
+        allocated_bytes: integer(row, "held_allocated_bytes")?,
+    };
+    Ok(Some((held, Timestamp(at))))
 }

@@ -60,7 +60,7 @@ impl SqliteStore {
         let video = new.begin();
         let inserted = sqlx::query(
             "INSERT INTO videos (video_id, title, title_folded, duration_sec, status, owner, owner_last_seen, version, \
-             created_at, touched_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             created_at, touched_at, override_mode) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(video.id.to_string())
         .bind(&video.title)
@@ -72,6 +72,7 @@ impl SqliteStore {
         .bind(sql_integer(video.version))
         .bind(video.created_at.0)
         .bind(video.touched_at.0)
+        .bind(video.override_mode.map(RedundancyMode::as_str))
         .execute(&self.writer)
         .await;
         match inserted {

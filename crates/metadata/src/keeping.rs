@@ -1,0 +1,235 @@
+//! Decides how each video is kept, and says so to whoever brings its chunks into that form.
+//!
+//! What somebody asked for is done at once; everything else follows from a policy and its rules, which are pure
+//! (`vstack-redundancy`). Decisions are written down before anything follows from them: a restart moves nothing twice.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU8,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use vstack_api::metadata::RedundancyMode;
+use vstack_redundancy::{Decision, Mode, Policy, Rules, Why};
+use vstack_types::{Timestamp, VideoId};
+use vstack_upkeep::migrate::Wished;
+
+use crate::{
+    app::App,
+    redundancy::{heat_of, would_decide},
+    store::{KEEPINGS_MAX, Keeping, StoreError, Watched},
+};
+
+/// Videos read at once.
+const PAGE: u32 = 4_096;
+/// Of the time of a processor, deciding takes about one part in so many at most.
+const SHARE: u32 = 100;
+/// Views count less with time, which need not be written down each time: what is kept of them is at most so old.
+const HEAT_KEPT: Duration = Duration::from_secs(600);
+
+/// What is decided of each video, as of the last look.
+#[derive(Debug, Default)]
+pub(crate) struct KeepingDesk {
+    decided: Mutex<Arc<Decided>>,
+    /// Wakes the next look before its time.
+    pub(crate) look_now: Notify,
+}
+
+/// What is decided.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Decided {
+    /// Of each active video.
+    pub(crate) of: BTreeMap<VideoId, Decision>,
+    /// In which form its chunks are to be.
+    pub(crate) wished: Arc<BTreeMap<VideoId, Wished>>,
+    /// Nothing is to be brought into another form for now.
+    pub(crate) paused: bool,
+}
+
+impl KeepingDesk {
+    fn lock(&self) -> MutexGuard<'_, Arc<Decided>> {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, without waiting for the next look.
+    pub(crate) fn pause(&self, paused: bool) {
+        let mut known = self.lock();
+        *known = Arc::new(Decided {
+            paused,
+            ..(**known).clone()
+        });
+    }
+
+    /// As of the last look.
+    pub(crate) fn decided(&self) -> Arc<Decided> {
+        Arc::clone(&self.lock())
+    }
+}
+
+/// The mode that somebody asks for, as the rules call it.
+pub(crate) const fn mode_of(asked: RedundancyMode) -> Mode {
+    match asked {
+        RedundancyMode::Replication => Mode::Replicated,
+        RedundancyMode::ErasureCoding => Mode::Coded,
+    }
+}
+
+/// And as it is called in answers.
+pub(crate) const fn asked_of(mode: Mode) -> RedundancyMode {
+    match mode {
+        Mode::Replicated => RedundancyMode::Replication,
+        Mode::Coded => RedundancyMode::ErasureCoding,
+    }
+}
+
+/// Works until the service stops.
+pub(crate) async fn run(app: Arc<App>) {
+    loop {
+        let began = app.clock.monotonic();
+        if let Err(error) = look(&app).await {
+            tracing::warn!(%error, "it could not be decided how videos are kept; it is tried again");
+        }
+        let took = app.clock.monotonic().since(began);
+        tokio::select! {
+            biased;
+            () = app.shutdown.cancelled() => return,
+            () = app.keeping.look_now.notified() => {}
+            () = tokio::time::sleep(app.pace.policy_every.max(took * SHARE)) => {}
+        }
+    }
+}
+
+async fn look(app: &App) -> Result<(), StoreError> {
+    let policy = app.settings.policy();
+    let rules = app.settings.rules();
+    let mut decided = Decided {
+        paused: app.store.is_migration_paused().await?,
+        ..Decided::default()
+    };
+    let mut wished = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = app.store.watched(after, PAGE).await?;
+        let now = app.now();
+        let mut news = Vec::new();
+        for watched in &page {
+            let (keeping, is_news) = judge(watched, &rules, policy.as_ref(), now);
+            if is_news {
+                news.push((watched.video, keeping));
+            }
+            decided.of.insert(watched.video, keeping.decision);
+            wished.insert(watched.video, wish(app, keeping.decision));
+        }
+        for some in news.chunks(KEEPINGS_MAX) {
+            app.store.note_keepings(some.to_vec()).await?;
+        }
+        after = page.last().map(|last| last.video);
+        if page.len() < PAGE as usize {
+            break;
+        }
+    }
+    decided.wished = Arc::new(wished);
+    let mut known = app.keeping.lock();
+    if **known != decided {
+        let concerns = known.paused != decided.paused || are_shards(&known) != are_shards(&decided);
+        *known = Arc::new(decided);
+        drop(known);
+        // A new film is counted in its time.
+        if concerns {
+            app.upkeep.count_now.notify_one();
+        }
+    }
+    Ok(())
+}
+
+/// The films that are to be shards.
+fn are_shards(decided: &Decided) -> BTreeSet<VideoId> {
+    let wished = decided.wished.iter();
+    let shards = wished.filter(|(_, wished)| matches!(wished, Wished::Shards { .. }));
+    shards.map(|(video, _)| *video).collect()
+}
+
+fn wish(app: &App, decision: Decision) -> Wished {
+    let config = app.settings.redundancy();
+    let data = u8::try_from(config.erasure_data_shards).ok().and_then(NonZeroU8::new);
+    match (decision.mode, data) {
+        (Mode::Coded, Some(data)) => Wished::Shards {
+            data,
+            parity: u8::try_from(config.erasure_parity_shards).unwrap_or_default(),
+            bytes_min: app.settings.erasure_min_bytes,
+            asked: decision.why == Why::Asked,
+        },
+        _ => Wished::Copies,
+    }
+}
+
+/// What is decided of a video now, and whether that is to be written down.
+fn judge(watched: &Watched, rules: &Rules, policy: &dyn Policy, now: Timestamp) -> (Keeping, bool) {
+    let keeping = Keeping {
+        decision: would_decide(watched, rules, policy, now),
+        heat: heat_of(watched, now),
+        heat_views: watched.view_count,
+    };
+    let is_news = watched.keeping.is_none_or(|last| {
+        let was_watched = watched.view_count > last.heat_views;
+        last.decision != keeping.decision || (was_watched && now.since(last.heat.at) >= HEAT_KEPT)
+    });
+    (keeping, is_news)
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_redundancy::Threshold;
+
+    use super::*;
+
+    const HOUR_MS: i64 = 3_600_000;
+    const RULES: Rules = Rules {
+        threshold: 100.0,
+        cold_after: Duration::from_secs(3_600),
+        dwell: Duration::from_secs(3_600),
+    };
+
+    fn watched(view_count: u64, keeping: Option<Keeping>) -> Watched {
+        Watched {
+            video: VideoId::from_bytes([1; 16]),
+            created_at: Timestamp(HOUR_MS),
+            view_count,
+            override_mode: None,
+            keeping,
+        }
+    }
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp(hours * HOUR_MS)
+    }
+
+    #[test]
+    fn what_is_decided_is_written_down_once_and_views_now_and_then() {
+        let (new, is_news) = judge(&watched(0, None), &RULES, &Threshold, at(1));
+        assert_eq!((new.decision.why, is_news), (Why::New, true));
+        let (_, is_news) = judge(&watched(0, Some(new)), &RULES, &Threshold, at(1));
+        assert!(!is_news);
+        let (cold, is_news) = judge(&watched(0, Some(new)), &RULES, &Threshold, at(2));
+        assert_eq!((cold.decision.mode, is_news), (Mode::Coded, true));
+        let soon = Timestamp(at(2).0 + 1_000);
+        let (_, is_news) = judge(&watched(5, Some(cold)), &RULES, &Threshold, soon);
+        assert!(!is_news, "five views are not worth a write each second");
+        let (later, is_news) = judge(&watched(5, Some(cold)), &RULES, &Threshold, at(3));
+        assert_eq!((later.heat_views, later.heat.fast, is_news), (5, 5.0, true));
+        let (hot, is_news) = judge(&watched(101, Some(later)), &RULES, &Threshold, at(4));
+        assert_eq!(
+            (hot.decision.mode, hot.decision.why, is_news),
+            (Mode::Replicated, Why::Hot, true)
+        );
+    }
+
+    #[test]
+    fn views_of_before_are_as_old_as_their_video() {
+        let (first, _) = judge(&watched(1_024, None), &RULES, &Threshold, at(1 + 24));
+        assert!((first.heat.fast - 512.0).abs() < 1.0, "{}", first.heat.fast);
+        assert_eq!(first.heat_views, 1_024);
+    }
+}

@@ -1,0 +1,117 @@
+//! How videos are kept, in SQL.
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+use vstack_api::metadata::RedundancyMode;
+use vstack_redundancy::{Decision, Heat, Mode, Why};
+use vstack_types::{Timestamp, VideoId};
+
+use super::{SqliteStore, rows};
+use crate::store::{Answer, KEEPINGS_MAX, Keeping, Keepings, StoreError, Watched};
+
+fn keeping(row: &SqliteRow) -> Result<Option<Keeping>, StoreError> {
+    let Some(mode) = rows::parsed_option::<RedundancyMode>(row, "mode")? else {
+        return Ok(None);
+    };
+    let why: String = row.try_get("why")?;
+    Ok(Some(Keeping {
+        decision: Decision {
+            mode: match mode {
+                RedundancyMode::Replication => Mode::Replicated,
+                RedundancyMode::ErasureCoding => Mode::Coded,
+            },
+            since: Timestamp(row.try_get("since")?),
+            why: why.parse().map_err(|_| StoreError::Unreadable {
+                what: "why",
+                found: why,
+            })?,
+        },
+        heat: Heat {
+            fast: row.try_get("heat_fast")?,
+            slow: row.try_get("heat_slow")?,
+            at: Timestamp(row.try_get("heat_at")?),
+        },
+        heat_views: rows::integer(row, "heat_views")?,
+    }))
+}
+
+fn watched(row: &SqliteRow) -> Result<Watched, StoreError> {
+    Ok(Watched {
+        video: rows::parsed(row, "video_id")?,
+        created_at: Timestamp(row.try_get("created_at")?),
+        view_count: rows::integer(row, "view_count")?,
+        override_mode: rows::parsed_option(row, "override_mode")?,
+        keeping: keeping(row)?,
+    })
+}
+
+const SELECT: &str = "SELECT v.video_id, v.created_at, v.view_count, v.override_mode, \
+     k.mode, k.since, k.why, k.heat_fast, k.heat_slow, k.heat_at, k.heat_views \
+     FROM videos v LEFT JOIN keeping k ON k.video_id = v.video_id \
+     WHERE v.status = 'active' AND v.video_id > ? ORDER BY v.video_id LIMIT ?";
+
+const NOTE: &str = "INSERT INTO keeping (video_id, mode, since, why, heat_fast, heat_slow, heat_at, heat_views) \
+     SELECT video_id, ?, ?, ?, ?, ?, ?, ? FROM videos WHERE video_id = ? \
+     ON CONFLICT (video_id) DO UPDATE SET mode = excluded.mode, since = excluded.since, why = excluded.why, \
+     heat_fast = excluded.heat_fast, heat_slow = excluded.heat_slow, heat_at = excluded.heat_at, \
+     heat_views = excluded.heat_views";
+
+impl SqliteStore {
+    async fn note_all(&self, keepings: Vec<(VideoId, Keeping)>) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        for (video, keeping) in keepings.into_iter().take(KEEPINGS_MAX) {
+            let mode = match keeping.decision.mode {
+                Mode::Replicated => RedundancyMode::Replication,
+                Mode::Coded => RedundancyMode::ErasureCoding,
+            };
+            sqlx::query(NOTE)
+                .bind(mode.as_str())
+                .bind(keeping.decision.since.0)
+                .bind(Why::as_str(keeping.decision.why))
+                .bind(keeping.heat.fast)
+                .bind(keeping.heat.slow)
+                .bind(keeping.heat.at.0)
+                .bind(rows::sql_integer(keeping.heat_views))
+                .bind(video.to_string())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+impl Keepings for SqliteStore {
+    fn watched(&self, after: Option<VideoId>, limit: u32) -> Answer<'_, Vec<Watched>> {
+        Box::pin(async move {
+            let found = sqlx::query(SELECT)
+                .bind(after.map_or_else(String::new, |video| video.to_string()))
+                .bind(i64::from(limit))
+                .fetch_all(&self.readers)
+                .await?;
+            found.iter().map(watched).collect()
+        })
+    }
+
+    fn note_keepings(&self, keepings: Vec<(VideoId, Keeping)>) -> Answer<'_, ()> {
+        Box::pin(self.note_all(keepings))
+    }
+
+    fn is_migration_paused(&self) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT paused FROM keeping_settings")
+                .fetch_one(&self.readers)
+                .await?;
+            Ok(row.try_get("paused")?)
+        })
+    }
+
+    fn pause_migration(&self, paused: bool) -> Answer<'_, ()> {
+        Box::pin(async move {
+            sqlx::query("UPDATE keeping_settings SET paused = ?")
+                .bind(paused)
+                .execute(&self.writer)
+                .await?;
+            Ok(())
+        })
+    }
+}

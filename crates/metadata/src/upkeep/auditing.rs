@@ -1,0 +1,217 @@
+//! Audits: whether all shards of a chunk give it, whichever of them are taken.
+//!
+//! Nodes compare what they have with the digests that are listed, and so does whoever reads. What nobody compares with the
+//! chunk again is what is listed: a machine with bad memory may have made it. One chunk at a time is looked at, when there
+//! is nothing else to do. Nodes make it of its shards alone, until each of them was used; only where that fails all that
+//! can be had are read here, and it is found out which are none of it. Those are noted in the census, and are harm like any
+//! other from then on: made anew, or named as lost where too few are left. What cannot be had is no finding.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::sleep;
+use vstack_chunkpaxos::{Layout, Placement, Shard};
+use vstack_client::ShardAt;
+use vstack_erasure::{ReedSolomon, Shape};
+use vstack_service::aside;
+use vstack_types::{ChunkId, Digest, VideoId, ambient};
+use vstack_upkeep::{
+    audit::{self, Round},
+    census::Part,
+};
+
+use super::{
+    diagnosis::{Diagnosis, diagnose},
+    mender::Mender,
+    mending::is_idle,
+};
+use crate::{app::App, registry, store::StoreError};
+
+/// Between looks for something to audit, while there is nothing, or something else to do.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// What could not be found out is tried again after so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(600);
+
+/// A chunk to be audited.
+struct Due {
+    video: VideoId,
+    part: Part,
+    id: ChunkId,
+    /// Of its placement.
+    version: u32,
+    /// How many it has.
+    shards: u8,
+    /// From its audit to the next.
+    pause: Duration,
+}
+
+/// Works until the service stops.
+pub(super) async fn run(app: &App) {
+    let every = app.settings.audit_every();
+    if every.is_zero() {
+        tracing::info!("AUDIT_EVERY=0: whether shards give their chunks is not looked at");
+        return;
+    }
+    let mut round = begun(app).await;
+    loop {
+        let wait = tokio::select! {
+            biased;
+            () = app.shutdown.cancelled() => return,
+            wait = next(app, &mut round, every) => wait,
+        };
+        tokio::select! {
+            biased;
+            () = app.shutdown.cancelled() => return,
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// A round that begins with what was harmed when this service stopped last: what an audit found before is known to nobody
+/// else, and what is still so is found again.
+async fn begun(app: &App) -> Round {
+    let mut round = Round::default();
+    match app.store.harms().await {
+        Ok(book) => {
+            let chunks: BTreeSet<(VideoId, Part)> = book.open.iter().map(|harm| (harm.video, harm.part)).collect();
+            for (video, part) in chunks {
+                round.again(video, part, app.clock.monotonic());
+            }
+        }
+        Err(error) => tracing::warn!(%error, "what was found harmed before is audited when its turn comes"),
+    }
+    round
+}
+
+/// Audits the next chunk, if there is nothing else to do; gives how long to wait for the one after.
+async fn next(app: &App, round: &mut Round, every: Duration) -> Duration {
+    let Some(due) = due(app, round, every) else {
+        return LOOK_EVERY.min(every);
+    };
+    let began = app.clock.monotonic();
+    let found = look(app, &due).await.unwrap_or_else(|error| {
+        tracing::warn!(chunk = %due.id, %error, "a chunk could not be audited; it is tried again");
+        Diagnosis::Unknown
+    });
+    conclude(app, round, &due, &found);
+    due.pause.saturating_sub(app.clock.monotonic().since(began))
+}
+
+fn due(app: &App, round: &mut Round, every: Duration) -> Option<Due> {
+    let summary = app.upkeep.summary();
+    // Everything is learned, and who is there is known.
+    let is_counted = summary.at.is_some() && app.upkeep.everybody_was_heard();
+    if !is_counted || !is_idle(app) {
+        return None;
+    }
+    let kept = &summary.report.kept;
+    let state = app.upkeep.state();
+    let draw = || u64::from_le_bytes(ambient::bytes());
+    let (video, row) = round.next(&state.census, kept, app.clock.monotonic(), draw)?;
+    Some(Due {
+        video,
+        part: row.part,
+        id: state.census.id(video, row.part),
+        version: row.version,
+        shards: u8::try_from(row.of_layout().count()).unwrap_or(u8::MAX),
+        pause: audit::pause(every, audit::chunks(kept), audit::bytes_read(row)),
+    })
+}
+
+async fn look(app: &App, due: &Due) -> Result<Diagnosis, StoreError> {
+    let nodes = app.store.nodes().await?;
+    let known = app.store.chunk(due.id.clone()).await?;
+    let is_as_counted = |chunk: &Placement| chunk.version == u64::from(due.version);
+    let Some((video, chunk)) = known.filter(|(_, chunk)| is_as_counted(&chunk.placement)) else {
+        return Ok(Diagnosis::Unknown);
+    };
+    let mender = Mender {
+        app,
+        video,
+        chunk,
+        urls: registry::node_urls(&nodes),
+        nodes,
+    };
+    Ok(mender.audit().await)
+}
+
+/// Notes what was found, and has it mended.
+fn conclude(app: &App, round: &mut Round, due: &Due, found: &Diagnosis) {
+    app.upkeep.metrics.audited(found.word());
+    let wrong: Vec<u8> = match found {
+        Diagnosis::Unknown => {
+            round.again(due.video, due.part, app.clock.monotonic() + AGAIN_AFTER);
+            return;
+        }
+        Diagnosis::Sound => Vec::new(),
+        Diagnosis::Wrong(wrong) => wrong.clone(),
+        Diagnosis::Lost => (0..due.shards).collect(),
+    };
+    let mut state = app.upkeep.state();
+    let is_news = state.note_wrong((due.video, due.part), due.version, &wrong);
+    let row = state.census.row(due.video, due.part);
+    let is_as_it_was = row.is_some_and(|row| row.version == due.version && !row.joint);
+    drop(state);
+    if !is_as_it_was && !matches!(found, Diagnosis::Sound) {
+        // It was moved meanwhile, and what was found may be so where it is now.
+        round.again(due.video, due.part, app.clock.monotonic() + AGAIN_AFTER);
+    }
+    if !is_news {
+        return;
+    }
+    let chunk = &due.id;
+    match found {
+        Diagnosis::Wrong(shards) => tracing::error!(%chunk, ?shards, "these of its shards are none of the chunk"),
+        Diagnosis::Lost => tracing::error!(%chunk, "no set of its shards gives the chunk: it is lost"),
+        Diagnosis::Sound | Diagnosis::Unknown => tracing::info!(%chunk, "its shards give the chunk after all"),
+    }
+    app.upkeep.count_now.notify_one();
+}
+
+impl Mender<'_> {
+    /// Whether all shards of the chunk give it.
+    async fn audit(&self) -> Diagnosis {
+        let Placement {
+            size, sha256, layout, ..
+        } = &self.chunk.placement;
+        let Layout::Coded { data, parity, shards } = layout else {
+            return Diagnosis::Unknown;
+        };
+        let attendance = self.app.upkeep.attendance();
+        let up = shards.iter().filter(|shard| attendance.up.contains(&shard.node));
+        let mut up: Vec<Shard> = up.copied().collect();
+        let needed = usize::from(*data);
+        let (Ok(shape), true) = (Shape::new(*data, *parity), up.len() >= needed) else {
+            return Diagnosis::Unknown;
+        };
+        if up.len() >= 2 * needed {
+            // Zeros that fill the last data shard up show only beside parity, where others are made of it.
+            up.rotate_right(1);
+        }
+        match self.prove(*data, *parity, &up).await {
+            Ok(()) if up.len() == shards.len() => return Diagnosis::Sound,
+            Ok(()) => return Diagnosis::Unknown,
+            Err(failed) => {
+                tracing::debug!(chunk = %self.chunk.id, why = failed.why, "its shards did not give the chunk");
+                // A node that could not be asked says nothing of shards.
+                if !failed.of_this_alone {
+                    return Diagnosis::Unknown;
+                }
+            }
+        }
+        let listed: Vec<Digest> = shards.iter().map(|shard| shard.sha256).collect();
+        let of_chunk = (usize::try_from(*size).unwrap_or(usize::MAX), *sha256);
+        let again = async || {
+            let at_hand: Vec<ShardAt> = up.iter().filter_map(|shard| self.located(shard)).collect();
+            let have = self.had(at_hand, shards.len()).await;
+            let listed = listed.clone();
+            let found = aside(move || diagnose(&ReedSolomon::new(shape), of_chunk, &listed, &have)).await;
+            found.unwrap_or(Diagnosis::Unknown)
+        };
+        // Of bytes that were got and calculated with twice: a bit that turned in memory does not make a shard wrong.
+        let found = again().await;
+        if matches!(found, Diagnosis::Wrong(_) | Diagnosis::Lost) && again().await != found {
+            return Diagnosis::Unknown;
+        }
+        found
+    }
+}

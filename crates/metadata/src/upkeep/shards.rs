@@ -1,0 +1,355 @@
+//! Mends chunks that are kept as shards, and makes shards of copies and copies of shards.
+//!
+//! Nodes gather and code; here it is only said from where, and to whom. What is made anew is read back and decoded before
+//! anything is decided: where it came from is collected as soon as the move has ended.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use futures_util::{StreamExt as _, future::join_all, stream};
+use tokio::time::timeout;
+use vstack_api::holdings::tag_of;
+use vstack_chunkpaxos::{Layout, Placement, Shard};
+use vstack_client::{Holder, Made, Make, ShardAt, ShardsAt, Want};
+use vstack_erasure::{ReedSolomon, Shape};
+use vstack_service::aside;
+use vstack_types::{Digest, NodeRef};
+use vstack_upkeep::standing::Seen;
+
+use super::{
+    counting::part_of,
+    mender::{COPIED_WITHIN, Done, Failed, Mender, is_of_this_alone},
+    mending::Task,
+};
+
+/// Where a chunk can be had.
+struct Sources {
+    whole: Vec<Holder>,
+    shards: Option<ShardsAt>,
+}
+
+/// Which shard an item at `node` is; none if it is no shard.
+pub(super) fn shard_of(placement: &Placement, node: NodeRef, item: Digest) -> Option<Want> {
+    let (data, parity, index) = placement.shard_at(node, item)?;
+    Some(Want::Shard { data, parity, index })
+}
+
+impl Mender<'_> {
+    /// Whether it is known of a shard that it is listed wrongly, and none of the chunk.
+    fn is_wrong(&self) -> impl Fn(&Shard) -> bool + use<> {
+        let state = self.app.upkeep.state();
+        let row = state.census.row(self.video, part_of(&self.chunk));
+        let items = row.into_iter().flat_map(|row| &row.items);
+        let wrong = items.filter(|item| item.seen == Seen::Wrong);
+        let wrong = wrong.filter_map(|item| Some((state.census.node(item.node)?, item.tag)));
+        let wrong: Vec<(NodeRef, u32)> = wrong.collect();
+        move |shard| wrong.contains(&(shard.node, tag_of(shard.sha256)))
+    }
+
+    /// Where the chunk can be had by the placements that count, who is up first; not from an item that `without` names, at
+    /// the node that is to get it, nor from what is known to be none of it.
+    fn sources(&self, without: Option<(NodeRef, Digest)>) -> Sources {
+        let placement = &self.chunk.placement;
+        let is_wrong = self.is_wrong();
+        let attendance = self.app.upkeep.attendance();
+        let known = placement.sources();
+        let mut whole = known.whole;
+        whole.retain(|node| without != Some((*node, placement.sha256)));
+        whole.sort_by_key(|node| !attendance.up.contains(node));
+        let shards = known.shards.map(|mut set| {
+            set.of
+                .retain(|shard| without != Some((shard.node, shard.sha256)) && !is_wrong(shard));
+            set.of
+                .sort_by_key(|shard| (!attendance.up.contains(&shard.node), shard.index));
+            ShardsAt {
+                data: set.data,
+                parity: set.parity,
+                of: set.of.iter().filter_map(|shard| self.located(shard)).collect(),
+            }
+        });
+        Sources {
+            whole: whole.into_iter().filter_map(|node| self.urls.holder(node)).collect(),
+            shards,
+        }
+    }
+
+    pub(super) fn located(&self, shard: &Shard) -> Option<ShardAt> {
+        Some(ShardAt {
+            index: shard.index,
+            sha256: shard.sha256,
+            at: self.urls.holder(shard.node)?,
+        })
+    }
+
+    /// Has `node` gather the chunk, and store what is wanted of it.
+    async fn make(&self, node: NodeRef, from: Sources, want: Vec<Want>) -> Result<Made, Failed> {
+        let at = self
+            .urls
+            .holder(node)
+            .ok_or_else(|| Failed::at(node, "its node is not there"))?;
+        let wanted = want.len();
+        let make = Make {
+            sha256: self.chunk.placement.sha256,
+            size: self.chunk.placement.size,
+            whole: from.whole,
+            shards: from.shards,
+            want,
+        };
+        match timeout(COPIED_WITHIN, self.app.nodes.make(&at, &self.chunk.id, &make)).await {
+            Ok(Ok(made)) if made.items.len() == wanted => Ok(made),
+            Ok(Ok(_)) => Err(Failed::at(node, "it made something else than was wanted")),
+            Ok(Err(error)) if is_of_this_alone(&error) => Err(Failed::only_at(node, error)),
+            Ok(Err(error)) => Err(Failed::at(node, error)),
+            Err(_elapsed) => Err(Failed::at(node, "it took too long to make it")),
+        }
+    }
+
+    /// The chunk made of its shards, as many as can be had; none if it has none.
+    pub(super) async fn made_of_shards(&self) -> Option<Result<Bytes, Failed>> {
+        let shards = self.sources(None).shards?;
+        let Placement { sha256, size, .. } = self.chunk.placement;
+        let shape = match Shape::new(shards.data, shards.parity) {
+            Ok(shape) => shape,
+            Err(error) => return Some(Err(Failed::because(error))),
+        };
+        let have = self.had(shards.of, shards.data.into()).await;
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let read = aside(move || vstack_erasure::read(&ReedSolomon::new(shape), size, sha256, &have)).await;
+        Some(match read {
+            Ok(Ok(chunk)) => Ok(chunk.into_bytes()),
+            Ok(Err(error)) => Err(Failed::because(error)),
+            Err(error) => Err(Failed::because(error)),
+        })
+    }
+
+    /// As many of these shards as are wanted, if they can be had, each with its index. Their bytes are what is listed.
+    pub(super) async fn had(&self, shards: Vec<ShardAt>, wanted: usize) -> Vec<(u8, Bytes)> {
+        let asked = stream::iter(shards).map(|shard| async move {
+            let item = self.app.nodes.item(&shard.at, &self.chunk.id, shard.sha256);
+            let item = timeout(COPIED_WITHIN, item).await.ok()?.ok()?;
+            Some((shard.index, item.into_bytes()))
+        });
+        let asked = asked.buffer_unordered(wanted).filter_map(std::future::ready);
+        asked.take(wanted).collect().await
+    }
+
+    /// Has a node make again what it should have of a chunk of which nobody has the same; gives how many bytes that were.
+    pub(super) async fn remake(&self, task: &Task, node: NodeRef, item: Digest) -> Result<u64, Failed> {
+        let want = shard_of(&self.chunk.placement, node, item).unwrap_or(Want::Chunk);
+        let made = self.make(node, self.sources(Some((node, item))), vec![want]).await?;
+        if made.items != [item] {
+            return Err(self.found_wrong(node, item));
+        }
+        let mut state = self.app.upkeep.state();
+        state.has_again(node, task.key(), item);
+        Ok(self.chunk.placement.size)
+    }
+
+    /// Something else was made of the chunk itself than what is listed: nobody can ever make that.
+    fn found_wrong(&self, node: NodeRef, listed: Digest) -> Failed {
+        let key = (self.video, part_of(&self.chunk));
+        let mut state = self.app.upkeep.state();
+        state.found_wrong(node, key, listed);
+        drop(state);
+        tracing::error!(chunk = %self.chunk.id, %node, "a shard is listed that is none of the chunk");
+        Failed::because("what is left of it gives another shard than is listed")
+    }
+
+    /// Moves shards to other nodes, each as it is if its node gives it, and made anew if not.
+    pub(super) async fn move_shards(&self, task: &Task, to: &[NodeRef]) -> Result<Done, Failed> {
+        let Layout::Coded { data, parity, shards } = &self.chunk.placement.layout else {
+            return Ok(Done::Told);
+        };
+        // What was found to be wrong since this was planned is made anew, and not moved as it is.
+        if to.len() != shards.len() || shards.iter().any(self.is_wrong()) {
+            return Ok(Done::Told);
+        }
+        let moved: Vec<Shard> = shards
+            .iter()
+            .zip(to)
+            .map(|(shard, node)| Shard { node: *node, ..*shard })
+            .collect();
+        let changed = shards
+            .iter()
+            .zip(&moved)
+            .filter(|(before, after)| before.node != after.node);
+        let brought = changed.map(|(before, after)| self.bring_shard((*data, *parity), before, after));
+        let bytes = join_all(brought).await.into_iter().sum::<Result<u64, Failed>>()?;
+        self.app.upkeep.mending.brought(task.key());
+        self.app.upkeep.planned.notify_one();
+        let to = Layout::Coded {
+            data: *data,
+            parity: *parity,
+            shards: moved,
+        };
+        self.change_to(task, to, bytes).await
+    }
+
+    /// Makes shards anew that are listed wrongly, and brings those to other nodes whose nodes are to be others; lists what
+    /// was made once all of them code together.
+    pub(super) async fn correct(&self, task: &Task, to: &[NodeRef]) -> Result<Done, Failed> {
+        let Layout::Coded { data, parity, shards } = &self.chunk.placement.layout else {
+            return Ok(Done::Told);
+        };
+        let is_wrong = self.is_wrong();
+        if to.len() != shards.len() || !shards.iter().any(&is_wrong) {
+            return Ok(Done::Told);
+        }
+        let brought = shards.iter().zip(to).map(|(listed, node)| {
+            let is_wrong = is_wrong(listed);
+            let there = Shard { node: *node, ..*listed };
+            async move {
+                if is_wrong {
+                    return self.make_right((*data, *parity), there).await;
+                }
+                if listed.node == there.node {
+                    return Ok((there, 0));
+                }
+                let bytes = self.bring_shard((*data, *parity), listed, &there).await?;
+                Ok((there, bytes))
+            }
+        });
+        let brought = join_all(brought).await.into_iter();
+        let brought = brought.collect::<Result<Vec<(Shard, u64)>, Failed>>()?;
+        let bytes: u64 = brought.iter().map(|(_, bytes)| bytes).sum();
+        let right: Vec<Shard> = brought.into_iter().map(|(shard, _)| shard).collect();
+        if right == *shards {
+            // So whoever called them wrong was.
+            let mut state = self.app.upkeep.state();
+            state.note_wrong(task.key(), task.planned.version, &[]);
+            return Ok(Done::Told);
+        }
+        // Who is silent holds up nobody else: what it has is listed as it was.
+        let attendance = self.app.upkeep.attendance();
+        let up = right.iter().filter(|shard| attendance.up.contains(&shard.node));
+        let up: Vec<Shard> = up.copied().collect();
+        self.prove(*data, *parity, &up).await?;
+        self.app.upkeep.mending.brought(task.key());
+        self.app.upkeep.planned.notify_one();
+        let to = Layout::Coded {
+            data: *data,
+            parity: *parity,
+            shards: right,
+        };
+        self.change_to(task, to, bytes).await
+    }
+
+    /// Has a node make the shard with this index, whatever is listed; gives what it made.
+    async fn make_right(&self, (data, parity): (u8, u8), shard: Shard) -> Result<(Shard, u64), Failed> {
+        let want = Want::Shard {
+            data,
+            parity,
+            index: shard.index,
+        };
+        let made = self.make(shard.node, self.sources(None), vec![want]).await?;
+        let [sha256] = made.items[..] else {
+            return Err(Failed::at(shard.node, "it made something else than was wanted"));
+        };
+        Ok((Shard { sha256, ..shard }, self.chunk.placement.size))
+    }
+
+    /// Brings a shard to another node, as it is if its node gives it, and made anew if not.
+    async fn bring_shard(&self, (data, parity): (u8, u8), before: &Shard, after: &Shard) -> Result<u64, Failed> {
+        let up = self.app.upkeep.attendance().up.contains(&before.node);
+        if up && let Ok(bytes) = self.copy(before, after.node).await {
+            return Ok(bytes);
+        }
+        let want = Want::Shard {
+            data,
+            parity,
+            index: after.index,
+        };
+        let made = self.make(after.node, self.sources(None), vec![want]).await?;
+        if made.items == [after.sha256] {
+            Ok(self.chunk.placement.size)
+        } else {
+            Err(self.found_wrong(before.node, before.sha256))
+        }
+    }
+
+    /// Has another node fetch a shard from the one that has it.
+    async fn copy(&self, shard: &Shard, to: NodeRef) -> Result<u64, Failed> {
+        let (Some(from), Some(at)) = (self.urls.holder(shard.node), self.urls.holder(to)) else {
+            return Err(Failed::because("its node is not there"));
+        };
+        let size = self.chunk.placement.item_size(shard.sha256);
+        let from = [from];
+        let pull = self.app.nodes.pull(&at, &self.chunk.id, shard.sha256, size, &from);
+        match timeout(COPIED_WITHIN, pull).await {
+            Ok(Ok(())) => Ok(size),
+            Ok(Err(error)) => Err(Failed::at(to, error)),
+            Err(_elapsed) => Err(Failed::at(to, "the copy took too long")),
+        }
+    }
+
+    /// Makes shards of the chunk, at their nodes, and keeps it so once they have given it back.
+    pub(super) async fn encode(&self, task: &Task, data: u8, to: &[NodeRef]) -> Result<Done, Failed> {
+        let parity = u8::try_from(to.len().saturating_sub(data.into())).unwrap_or(u8::MAX);
+        let mut of_node: BTreeMap<NodeRef, Vec<u8>> = BTreeMap::new();
+        for (index, node) in (0..).zip(to) {
+            of_node.entry(*node).or_default().push(index);
+        }
+        let made = of_node.iter().map(|(node, indexes)| async move {
+            let want = |index: &u8| Want::Shard {
+                data,
+                parity,
+                index: *index,
+            };
+            let want = indexes.iter().map(want).collect();
+            let made = self.make(*node, self.sources(None), want).await?;
+            let shards = indexes.iter().zip(made.items).map(|(index, sha256)| Shard {
+                index: *index,
+                node: *node,
+                sha256,
+            });
+            Ok(shards.collect::<Vec<Shard>>())
+        });
+        let made = join_all(made).await.into_iter().collect::<Result<Vec<_>, Failed>>()?;
+        let mut shards: Vec<Shard> = made.into_iter().flatten().collect();
+        shards.sort_unstable_by_key(|shard| shard.index);
+        self.prove(data, parity, &shards).await?;
+        self.app.upkeep.mending.brought(task.key());
+        self.app.upkeep.planned.notify_one();
+        let of_shards = self.chunk.placement.size.div_ceil(data.max(1).into());
+        let bytes = of_shards.saturating_mul(shards.len() as u64);
+        let to = Layout::Coded { data, parity, shards };
+        self.change_to(task, to, bytes).await
+    }
+
+    /// Has the chunk made of its shards alone, as many times as it takes to use each of them.
+    pub(super) async fn prove(&self, data: u8, parity: u8, shards: &[Shard]) -> Result<(), Failed> {
+        let needed = usize::from(data.max(1));
+        let mut start = 0;
+        while start < shards.len() {
+            let of = &shards[start.min(shards.len().saturating_sub(needed))..];
+            let of: Vec<ShardAt> = of.iter().take(needed).filter_map(|shard| self.located(shard)).collect();
+            let Some(last) = of.last() else { break };
+            let node = last.at.node;
+            let from = Sources {
+                whole: Vec::new(),
+                shards: Some(ShardsAt { data, parity, of }),
+            };
+            self.make(node, from, Vec::new()).await?;
+            start += needed;
+        }
+        Ok(())
+    }
+
+    /// Makes copies of the chunk of its shards.
+    pub(super) async fn decode(&self, task: &Task, to: &[NodeRef]) -> Result<Done, Failed> {
+        let Placement { sha256, size, .. } = self.chunk.placement;
+        let made = to.iter().map(|node| async move {
+            let made = self.make(*node, self.sources(None), vec![Want::Chunk]).await?;
+            if made.items == [sha256] {
+                Ok(size)
+            } else {
+                Err(Failed::at(*node, "it made another chunk of the shards"))
+            }
+        });
+        let bytes = join_all(made).await.into_iter().sum::<Result<u64, Failed>>()?;
+        self.app.upkeep.mending.brought(task.key());
+        self.app.upkeep.planned.notify_one();
+        let to = Layout::Replicated { nodes: to.to_vec() };
+        self.change_to(task, to, bytes).await
+    }
+}

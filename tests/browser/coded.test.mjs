@@ -1,0 +1,95 @@
+// A film becomes shards, by a choice on the page, and plays with any two of five nodes dead; then it has copies again.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { after, before, test } from 'node:test';
+
+import { launch, open, playToEnd } from './browser.mjs';
+import { Cluster, clip, waitFor } from './cluster.mjs';
+
+let browser;
+before(async () => {
+  browser = await launch();
+});
+after(() => browser?.close());
+
+/** What the gateway gives as one file. */
+async function downloaded(cluster, video) {
+  const answer = await fetch(`${cluster.url('web')}/video/${video}/download`);
+  assert.equal(answer.status, 200);
+  return createHash('sha256').update(new Uint8Array(await answer.arrayBuffer())).digest('hex');
+}
+
+/** Chooses a form on the page, and waits until nothing is left in the other. */
+async function chooses(page, video, choice) {
+  const row = page.locator(`[data-testid=kept][data-video="${video}"]`);
+  await row.locator('[data-testid=keep-as]').selectOption(choice);
+  const done = page.locator(`[data-testid=kept][data-video="${video}"][data-mode="${choice}"][data-waiting="0"]`);
+  const settled = choice === 'replication' ? done.filter({ hasNotText: 'as shards' }) : done.filter({ hasText: 'as shards' });
+  await settled.waitFor({ timeout: 120_000 });
+}
+
+test('a film in shards plays with the two worst nodes of five dead', async () => {
+  const env = { HEARTBEAT_INTERVAL: '1', NODE_TIMEOUT: '5', REPAIR_GRACE: '3600', MIGRATION_RATE: '500000000' };
+  const cluster = await Cluster.start(['--nodes', '5', '--no-restart'], env);
+  try {
+    const film = clip(cluster.media, 'film.mp4', 60, { size: '640x360', noise: '4M' });
+    const video = cluster.upload(film);
+    const before = await downloaded(cluster, video);
+    const page = await open(browser, `${cluster.url('web')}/storage-efficiency`);
+    await chooses(page, video, 'erasure_coding');
+    await page.setViewportSize({ width: 375, height: 720 });
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.ok(overflow <= 0, `${overflow} px too wide for a phone`);
+    await page.setViewportSize({ width: 1200, height: 800 });
+    const manifest = await cluster.json('metadata', `/manifest/${video}`);
+    const coded = manifest.chunks.filter((chunk) => chunk.redundancy_mode === 'erasure_coding');
+    assert.ok(coded.length > manifest.chunks.length / 2, `${coded.length} of ${manifest.chunks.length} are large enough`);
+    assert.equal(await downloaded(cluster, video), before, 'the gateway makes chunks of shards');
+    // The worst are those with most of the shards that need no decoding.
+    const plain = new Map();
+    for (const { fragments } of coded) {
+      for (const shard of fragments.shards.filter((one) => one.fragment_index < fragments.data_shards)) {
+        plain.set(shard.node_id, (plain.get(shard.node_id) ?? 0) + 1);
+      }
+    }
+    const worst = [...plain].sort((a, b) => b[1] - a[1]).slice(0, 2).map(([node]) => node);
+    for (const node of worst) cluster.signal(node, 'SIGKILL');
+    await page.goto(`${cluster.url('web')}/watch/${video}`);
+    const end = await playToEnd(page, 2);
+    assert.equal(end.vstack.stalls, 0, 'no stall');
+    assert.equal(end.vstack.byNode.gateway ?? 0, 0, `straight from the nodes: ${JSON.stringify(end.vstack.byNode)}`);
+    const givers = await page.evaluate(() => window.__vstack.givers);
+    for (const { chunk_id: chunk } of coded) {
+      assert.ok(givers[chunk]?.length >= 2, `${chunk} came from ${givers[chunk]}`);
+      assert.ok(!givers[chunk].some((giver) => worst.includes(giver)), `${chunk} from a dead node: ${givers[chunk]}`);
+    }
+    assert.equal(await downloaded(cluster, video), before, 'every byte, with two nodes dead');
+    assert.deepEqual(page.problems, []);
+  } finally {
+    await cluster.stop();
+  }
+});
+
+test('a film in shards becomes copies again, and fewer nodes than it takes are refused in words', async () => {
+  const env = { HEARTBEAT_INTERVAL: '1', MIGRATION_RATE: '500000000' };
+  const cluster = await Cluster.start(['--nodes', '3', '--no-restart'], env);
+  try {
+    const video = cluster.upload(clip(cluster.media, 'film.mp4', 20, { size: '640x360', noise: '2M' }));
+    const before = await downloaded(cluster, video);
+    const page = await open(browser, `${cluster.url('web')}/storage-efficiency`);
+    await chooses(page, video, 'erasure_coding');
+    const survives = await cluster.json('metadata', '/redundancy/videos');
+    assert.equal(survives.videos[0].failures_survived, 1, 'two, two and one shards');
+    await chooses(page, video, 'replication');
+    assert.equal(await downloaded(cluster, video), before);
+    cluster.signal('storage-node-3', 'SIGKILL');
+    await waitFor('it to be missed', async () =>
+      (await cluster.json('metadata', '/nodes/all')).nodes.some((node) => node.status === 'down'));
+    const row = page.locator(`[data-testid=kept][data-video="${video}"]`);
+    await row.locator('[data-testid=keep-as]').selectOption('erasure_coding');
+    await row.locator('[data-testid=keep-error]', { hasText: 'needs 3 nodes' }).waitFor();
+    assert.deepEqual(page.problems, []);
+  } finally {
+    await cluster.stop();
+  }
+});

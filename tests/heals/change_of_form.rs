@@ -1,0 +1,318 @@
+//! Films become shards and copies again: all of a library while fifty people watch it, and some of it again and again
+//! while any process is killed.
+
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use vstack_api::metadata::RedundancyMode;
+use vstack_types::limits::CODED_BYTES_MIN;
+
+use crate::{
+    forms::{Changes, Library},
+    harness::{Cluster, wait_at_most},
+    load::{Players, Readers, SAMPLE, Seen},
+    shared::{Filled, HEALS_WITHIN, QUICK, QUICKLY, READS_MIN, SEED, SETTINGS, number},
+};
+
+/// One for each shard.
+const NODES: u64 = 5;
+/// At three megabits a second, two seconds from one keyframe to the next are one chunk of some 750 KiB: with more, it
+/// would be longer than chunks may be.
+const CUT: (&str, &str) = ("CHUNK_SIZE", "1048576");
+const FILM: (u32, u32) = (90, 3);
+/// It is read for so long while nothing is moved.
+const BASELINE: Duration = Duration::from_secs(30);
+/// For all to have the other form, and for all that is left behind to be gone: well below what a measurement may take.
+const TURNED_WITHIN: Duration = Duration::from_secs(1_000);
+/// Between two looks at how far it is: to look is work for the service that moves.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Uploads until so many chunks are there that may be shards.
+fn fill(filled: &mut Filled, wanted: u64) -> Library {
+    let mut stored = 0;
+    while stored < wanted {
+        filled.upload();
+        let manifest = filled.manifest(filled.videos.last().unwrap());
+        let chunks = manifest["chunks"].as_array().unwrap().iter();
+        let is_large = |chunk: &&serde_json::Value| chunk["size_bytes"].as_u64() >= Some(CODED_BYTES_MIN as u64);
+        stored += chunks.filter(is_large).count() as u64;
+    }
+    Library::of(filled)
+}
+
+/// Follows how many chunks were brought into another form, from the last look before the first of them on.
+struct Turned {
+    before: (Instant, u64),
+    last: Option<(Instant, u64)>,
+}
+
+impl Turned {
+    /// A look that was begun then.
+    fn note(&mut self, asked: Instant, turned: u64) {
+        let known = self.last.map_or(self.before.1, |(_, turned)| turned);
+        if turned > known {
+            self.last = Some((Instant::now(), turned));
+        } else if self.last.is_none() {
+            self.before = (asked, turned);
+        }
+    }
+}
+
+/// All films are brought into one form.
+struct Turn {
+    mode: RedundancyMode,
+    /// What was read until everything was settled.
+    all: Seen,
+    /// Of that, what began while chunks were brought into the form.
+    meanwhile: Seen,
+    /// How long that took.
+    took: Duration,
+    /// Until everything was settled.
+    settled: Duration,
+    /// Reads for which the manifest at hand was too old.
+    elsewhere: usize,
+}
+
+impl Turn {
+    fn make(library: &Library, readers: &Readers, elsewhere: &AtomicUsize, mode: RedundancyMode) -> Self {
+        let asked = vec![mode; library.films()];
+        let mut settling = library.settling(&asked);
+        let mut turned = Turned {
+            before: (Instant::now(), library.turned()),
+            last: None,
+        };
+        let began = Instant::now();
+        elsewhere.store(0, Ordering::Relaxed);
+        let (mut is_asked, mut next_look) = (false, began);
+        let all = readers.measure_until(|| {
+            if !is_asked {
+                library.ask(&asked);
+                is_asked = true;
+            }
+            if Instant::now() < next_look {
+                return false;
+            }
+            let look = Instant::now();
+            next_look = look + LOOK_EVERY;
+            let looked = settling.look();
+            if let Some(count) = settling.turned() {
+                turned.note(look, count);
+            }
+            if let Err(seen) = &looked {
+                assert!(
+                    began.elapsed() < TURNED_WITHIN,
+                    "waited {TURNED_WITHIN:?} in vain for all films to be {}: {seen}",
+                    mode.as_str()
+                );
+            }
+            looked.is_ok()
+        });
+        let (ended, _) = turned.last.expect("there was much to do");
+        let (first, _) = turned.before;
+        Self {
+            mode,
+            meanwhile: all.between(first, ended),
+            all,
+            took: ended - first,
+            settled: began.elapsed(),
+            elsewhere: elsewhere.load(Ordering::Relaxed),
+        }
+    }
+
+    fn tell(&self, library: &Library) {
+        let (seconds, stored) = (self.took.as_secs_f64(), library.placed_bytes(self.mode));
+        println!(
+            "to {}: {} chunks in {:.1?}, {:.1} MB/s of films, {:.1} MB/s stored anew; settled after {:.1?}",
+            self.mode.as_str(),
+            library.chunks(),
+            self.took,
+            library.bytes() as f64 / 1e6 / seconds,
+            stored as f64 / 1e6 / seconds,
+            self.settled
+        );
+        println!(
+            "  meanwhile {}; until it was settled {} in all, {} of them hashed twice, {} by a newer manifest, {} failed",
+            self.meanwhile.spread(),
+            self.all.count(),
+            self.all.hashed,
+            self.elsewhere,
+            self.all.failed
+        );
+    }
+
+    fn was_not_noticed(&self, before: &Seen) {
+        let mode = self.mode.as_str();
+        assert_eq!(self.all.failed, 0, "to {mode}");
+        assert!(
+            before.count().min(self.meanwhile.count()) >= READS_MIN,
+            "{} reads before and {} on the way to {mode} say little of a p99: store more with VSTACK_HEAL_CHUNKS",
+            before.count(),
+            self.meanwhile.count()
+        );
+        assert!(
+            self.meanwhile.p99() <= before.p99() * 2,
+            "p99 {:?} before, {:?} on the way to {mode}",
+            before.p99(),
+            self.meanwhile.p99()
+        );
+    }
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn a_thousand_chunks_move_each_way_while_people_watch() {
+    let settings: Vec<_> = SETTINGS.into_iter().chain([CUT]).collect();
+    let cluster = Cluster::start_with(&["--nodes", &NODES.to_string(), "--no-restart"], &settings);
+    let mut filled = Filled::nothing_yet(cluster, FILM.0, FILM.1);
+    let library = fill(&mut filled, number("VSTACK_HEAL_CHUNKS", 1_000));
+    filled.is_healthy();
+    let watching: usize = number("VSTACK_HEAL_PLAYERS", 50);
+    println!("{}, {watching} players", library.in_words());
+    let players = Players::start(&filled.cluster, &filled.videos, watching);
+    let (readers, elsewhere) = library.readers();
+    players.wait_playing();
+    let before = readers.measure(BASELINE);
+    println!(
+        "the same {SAMPLE} chunks read as players read them, at rest as copies: {}, {} failed",
+        before.spread(),
+        before.failed
+    );
+    let to_shards = Turn::make(&library, &readers, &elsewhere, RedundancyMode::ErasureCoding);
+    to_shards.tell(&library);
+    let between = readers.measure(BASELINE);
+    println!("at rest as shards: {}, {} failed", between.spread(), between.failed);
+    let to_copies = Turn::make(&library, &readers, &elsewhere, RedundancyMode::Replication);
+    to_copies.tell(&library);
+    let after = readers.stop();
+    let played = players.stop();
+    println!("{} films played to their end, {} stalls", played.films, played.stalls);
+    assert_eq!(
+        before.failed + between.failed + after.failed,
+        0,
+        "while nothing was moved"
+    );
+    to_shards.was_not_noticed(&before);
+    to_copies.was_not_noticed(&before);
+    assert!(played.films >= watching as u64, "{} films beside it", played.films);
+    assert_eq!(played.stalls, 0);
+    let read = library.read_all();
+    println!("each of {read} chunks and init segments read once more: all as they were uploaded");
+    filled.all_can_be_had();
+}
+
+/// Which film is asked for in which form: half of them in the one and half in the other, each time the other half.
+fn forms(films: usize, turn: usize) -> Vec<RedundancyMode> {
+    let form = |film: usize| match (film + turn) % 2 {
+        0 => RedundancyMode::ErasureCoding,
+        _ => RedundancyMode::Replication,
+    };
+    (0..films).map(form).collect()
+}
+
+/// Kills while films change their form.
+struct Campaign {
+    kills: u64,
+    /// Kills after which other forms are asked for.
+    turn_every: u64,
+    /// Before each kill, in milliseconds.
+    pauses_ms: Range<u64>,
+    /// For anything that is waited for.
+    limit: Duration,
+}
+
+impl Campaign {
+    /// Each turn begins when a chunk is on its way to the form that is asked for, so that the kills hit some. Gives what was
+    /// seen to change.
+    fn run(&self, filled: &Filled, library: &Library, victim: impl Fn(u64, &mut StdRng) -> String) -> Changes {
+        let seed = number("VSTACK_HEAL_SEED", SEED);
+        println!("{}; kills by seed {seed}", library.in_words());
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut changes = Changes::default();
+        let (mut killed, mut turns) = (0, 0);
+        while killed < self.kills {
+            let asked = forms(library.films(), turns);
+            library.ask(&asked);
+            library.wait_turning(&asked, &mut changes, self.limit);
+            turns += 1;
+            let until = (killed + self.turn_every).min(self.kills);
+            while killed < until {
+                let moment = Instant::now() + Duration::from_millis(rng.random_range(self.pauses_ms.clone()));
+                wait_at_most(Duration::from_secs(60), "the moment", || {
+                    (Instant::now() >= moment).then_some(())
+                });
+                let victim = victim(killed, &mut rng);
+                if filled.cluster.kill(&victim) {
+                    killed += 1;
+                    println!("turn {turns}: {victim} is killed, {killed} of {}", self.kills);
+                }
+            }
+        }
+        for name in filled.cluster.names() {
+            filled.cluster.wait_up(&name);
+        }
+        let asked = forms(library.films(), turns);
+        let began = Instant::now();
+        library.ask(&asked);
+        let census = library.settle(&asked, self.limit);
+        let read = library.read_all();
+        println!(
+            "{killed} kills in {turns} turns, {} changes of form seen meanwhile; all settled {:.0?} after the last: {} chunks, \
+             {} whole, {read} read and as they were uploaded",
+            changes.chunks,
+            began.elapsed(),
+            census.tally.chunks,
+            census.tally.whole
+        );
+        filled.all_can_be_had();
+        changes
+    }
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn a_hundred_kills_while_films_change_their_form() {
+    let settings: Vec<_> = SETTINGS.into_iter().chain([CUT]).collect();
+    let cluster = Cluster::start_with(&["--nodes", &NODES.to_string()], &settings);
+    let mut filled = Filled::nothing_yet(cluster, FILM.0, FILM.1);
+    let library = fill(&mut filled, 200);
+    filled.is_healthy();
+    let names = filled.cluster.names();
+    let campaign = Campaign {
+        kills: number("VSTACK_HEAL_KILLS", 100),
+        turn_every: 5,
+        pauses_ms: 50..2_000,
+        limit: HEALS_WITHIN,
+    };
+    let changes = campaign.run(&filled, &library, |_, rng| names.choose(rng).unwrap().clone());
+    assert!(
+        changes.chunks * 2 >= campaign.kills,
+        "beside {} kills only {} changes of form",
+        campaign.kills,
+        changes.chunks
+    );
+}
+
+#[test]
+fn films_change_their_form_though_processes_are_killed() {
+    // A second of film a chunk; and slowly, so that some are on their way when somebody is killed.
+    let changed = [("CHUNK_SIZE", "600000"), ("MIGRATION_RATE", "5000000")];
+    let settings: Vec<_> = SETTINGS.into_iter().chain(QUICK).chain(changed).collect();
+    let cluster = Cluster::start_with(&["--nodes", &NODES.to_string()], &settings);
+    let mut filled = Filled::nothing_yet(cluster, 11, 4);
+    let library = fill(&mut filled, 20);
+    let campaign = Campaign {
+        kills: 3,
+        turn_every: 1,
+        pauses_ms: 20..500,
+        limit: QUICKLY,
+    };
+    // The metadata service first: what it did not hear then is only looked into half a minute later.
+    campaign.run(&filled, &library, |kill, rng| match kill {
+        0 => "metadata".to_owned(),
+        _ => format!("storage-node-{}", rng.random_range(1..=NODES)),
+    });
+}

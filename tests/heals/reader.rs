@@ -1,0 +1,109 @@
+//! Reads single chunks by the rules of a player, in whichever form they are kept: the player's own core asks the nodes,
+//! puts shards together and verifies everything. Where chunks are is known by a manifest that is kept until it fails, and
+//! asked for anew then.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+use vstack_api::metadata::Manifest;
+use vstack_client::{HttpClient, MetadataClient, Timeouts};
+use vstack_player::{ChunkSource, FetchSettings};
+use vstack_types::VideoId;
+
+/// Manifests by which a chunk is looked for in one read: the one at hand, and newer ones. A player that plays goes on for
+/// half a minute; who measures gives up long before.
+const MANIFESTS_MAX: usize = 3;
+
+/// What is read of a film.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Init,
+    /// By its place.
+    Chunk(usize),
+}
+
+/// A chunk as it came; its SHA-256 is the one of the manifest.
+pub struct Got {
+    pub bytes: Bytes,
+    /// The manifest at hand did not give it any more, and a newer one did.
+    pub was_elsewhere: bool,
+}
+
+/// Somebody who reads. Keeps nothing of what was read: each read goes to the nodes.
+pub struct Reader {
+    runtime: Runtime,
+    metadata: MetadataClient,
+    chunks: ChunkSource,
+    at_hand: BTreeMap<VideoId, Manifest>,
+}
+
+/// What drives calls of a test that has no runtime of its own.
+pub fn runtime() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+impl Reader {
+    pub fn start(metadata_url: &str) -> Self {
+        let runtime = runtime();
+        let http = HttpClient::new(None, Timeouts::default()).unwrap();
+        let settings = FetchSettings {
+            cache_bytes: 0,
+            // A player asks for a newer manifest as soon as everybody named by the one at hand failed once.
+            rounds_max: 1,
+            ..FetchSettings::default()
+        };
+        let chunks = {
+            let _inside = runtime.enter();
+            ChunkSource::start(http.clone(), settings, CancellationToken::new())
+        };
+        Self {
+            runtime,
+            metadata: MetadataClient::new(http, metadata_url),
+            chunks,
+            at_hand: BTreeMap::new(),
+        }
+    }
+
+    /// A chunk of a film; why not, where nobody gives it.
+    pub fn read(&mut self, film: VideoId, part: Part) -> Result<Got, String> {
+        let mut whys = Vec::new();
+        for manifests in 0..MANIFESTS_MAX {
+            let manifest = match self.at_hand.remove(&film) {
+                Some(known) => known,
+                None => match self.runtime.block_on(self.metadata.manifest(film)) {
+                    Ok(manifest) => manifest,
+                    Err(error) => {
+                        whys.push(error.to_string());
+                        continue;
+                    }
+                },
+            };
+            match self.runtime.block_on(fetch(&self.chunks, &manifest, part)) {
+                Ok(bytes) => {
+                    self.at_hand.insert(film, manifest);
+                    return Ok(Got {
+                        bytes,
+                        was_elsewhere: manifests > 0,
+                    });
+                }
+                Err(why) => whys.push(why),
+            }
+        }
+        Err(whys.join("; then "))
+    }
+}
+
+async fn fetch(chunks: &ChunkSource, manifest: &Manifest, part: Part) -> Result<Bytes, String> {
+    let missing = || format!("{} has no {part:?}", manifest.video_id);
+    let got = match part {
+        Part::Init => chunks.init(manifest.init.as_ref().ok_or_else(missing)?).await,
+        Part::Chunk(at) => chunks.chunk(manifest.chunks.get(at).ok_or_else(missing)?).await,
+    };
+    got.map_err(|error| error.to_string())
+}
