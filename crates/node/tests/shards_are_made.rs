@@ -10,9 +10,11 @@ use std::{sync::Arc, time::Duration};
 use support::*;
 use vstack_api::ErrorCode;
 use vstack_chunkpaxos::{Layout, Placement, Shard};
-use vstack_client::{ClientError, Holder, Made, Make, NodeUrls, ShardAt, ShardsAt, Want};
+use vstack_client::{ClientError, Holder, HttpClient, Made, Make, NodeUrls, ShardAt, ShardsAt, Timeouts, Want};
+use vstack_engine::{BoxedDisk, MemDisk, Runs};
 use vstack_erasure::{ReedSolomon, Shape, encode};
-use vstack_types::{Digest, NodeRef};
+use vstack_node::{OpenNode, Parts};
+use vstack_types::{Digest, NodeRef, SystemClock};
 
 const DATA: u8 = 3;
 const PARITY: u8 = 2;

@@ -14,18 +14,21 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use vstack_api::holdings::{Page, Request, Told};
 use vstack_client::{ClientError, Holder};
 use vstack_placement::{Candidate, Liveness};
-use vstack_types::{Monotonic, NodeRef, VideoId};
+use vstack_types::{Monotonic, NodeRef};
 use vstack_upkeep::{
-    balance::{Shift, placed, shifts, spread, zones_of},
+    balance::{placed, zones_of},
     census::{Asking, Outcome, Part, Row},
     harm::{Book, Changes},
-    migrate::{Migrations, Wished, migrations},
     plan::{Cluster, Due, Job, Outlook, Stuck},
     report::{Report, report},
     standing::Standing,
 };
 
-use super::{Attendance, Counted, Harmed, Mourned, Planned, Purpose, State, Strange, Summary, leaving, renewal};
+use super::{
+    Attendance, Counted, Harmed, Mourned, Planned, Purpose, State, Strange, Summary,
+    bettering::{Bettering, SOON, in_turns},
+    leaving, renewal,
+};
 use crate::{
     app::App,
     keeping::Decided,
@@ -42,10 +45,6 @@ const WHOLE_EVERY: Duration = Duration::from_secs(24 * 3600);
 const EVERYTHING: Request = Request::Everything { from: 0 };
 /// Things to mend that are kept at once: more come with the next count.
 const PLAN_MAX: usize = 10_000;
-/// Chunks that are moved between two counts so that nodes hold more nearly the same.
-const SHIFTS_MAX: usize = 512;
-/// Chunks that are brought into another form between two counts.
-const MIGRATIONS_MAX: usize = 512;
 /// Of the time of one processor, counting takes about one part in so many at most.
 const SHARE: u32 = 60;
 /// And no wait is longer, however much there is to count. What cannot wait so long, as a node that is gone, wakes it.
@@ -170,6 +169,8 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
     let nodes = app.store.nodes().await?;
     let urls = registry::node_urls(&nodes);
     let attendance = app.upkeep.attendance();
+    // Also who is back by the time that everybody was asked: nobody knows yet what it holds.
+    app.upkeep.state().are_up(&attendance.up);
     let asked: Vec<Holder> = attendance.up.iter().filter_map(|node| urls.holder(*node)).collect();
     // Of a million chunks, each tells some fifteen megabytes at first, and what changed after that.
     let counted = stream::iter(asked).for_each_concurrent(ASKED_AT_ONCE, |holder| count(app, holder, busy));
@@ -356,15 +357,7 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let mut state = app.upkeep.state();
     let kept = |node: &NodeRef| attendance.up.contains(node) || attendance.silent.contains(node);
     state.counted.retain(|node, _| kept(node));
-    for (_, counted) in state
-        .counted
-        .iter_mut()
-        .filter(|(node, _)| !attendance.up.contains(node))
-    {
-        // What it holds when it is back is to be asked for anew.
-        counted.version = None;
-        counted.trouble.get_or_insert_with(|| "it does not answer".to_owned());
-    }
+    state.are_up(&attendance.up);
     let outlook = Outlook::new(&state.census, cluster);
     let report = report(&outlook);
     let mut book = book.clone();
@@ -414,13 +407,18 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     // Once nothing can be done about anything that is wrong.
     let at_rest = plan.is_empty() && !tries.any_moved;
     let held_back = |video, part| tries.held_back.contains(&(video, part));
-    let shifts = if at_rest {
-        evening_out(&outlook, held_back)
-    } else {
-        Vec::new()
-    };
-    let migrations = migrating(&outlook, &seen.decided.wished, &shifts, held_back);
     let migrates = plan.is_empty() && !seen.decided.paused;
+    let bettering = Bettering {
+        wished: &seen.decided.wished,
+        evens_out: at_rest,
+        // As many bytes as are migrated until it is looked at again.
+        migrated_soon: if migrates {
+            app.settings.migration_rate.saturating_mul(SOON.as_secs())
+        } else {
+            0
+        },
+    };
+    let (shifts, migrations) = bettering.plan(&outlook, held_back);
     let zones = zones_of(&outlook);
     let all_are_counted = |node: &NodeRef| {
         let counted = state.counted.get(node);
@@ -514,43 +512,6 @@ fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     Judged {
         unsettled: any || !tries.held_back.is_empty() || !tries.resting.is_empty() || !tries.avoided.is_empty(),
         harm,
-    }
-}
-
-/// What to move so that nodes hold more nearly the same.
-fn evening_out(outlook: &Outlook<'_>, held_back: impl Fn(VideoId, Part) -> bool + Copy) -> Vec<Shift> {
-    // Over zones first: there is more to lose there.
-    let spread = spread(outlook, SHIFTS_MAX, held_back);
-    if spread.is_empty() {
-        shifts(outlook, SHIFTS_MAX, held_back)
-    } else {
-        spread
-    }
-}
-
-/// What to bring into another form meanwhile: it may go on for weeks, and a new node would be empty for as long. Never what
-/// is moved.
-fn migrating(
-    outlook: &Outlook<'_>,
-    wished: &BTreeMap<VideoId, Wished>,
-    moved: &[Shift],
-    held_back: impl Fn(VideoId, Part) -> bool,
-) -> Migrations {
-    let moved: BTreeSet<(VideoId, Part)> = moved.iter().map(|shift| (shift.video, shift.part)).collect();
-    let is_held_back = |video, part| held_back(video, part) || moved.contains(&(video, part));
-    migrations(outlook, wished, MIGRATIONS_MAX, is_held_back)
-}
-
-/// One of these, one of those, as long as there are any: neither waits for all of the others.
-fn in_turns<T>(mut these: impl Iterator<Item = T>, mut those: impl Iterator<Item = T>) -> Vec<T> {
-    let mut turns = Vec::new();
-    loop {
-        let before = turns.len();
-        turns.extend(these.next());
-        turns.extend(those.next());
-        if turns.len() == before {
-            return turns;
-        }
     }
 }
 
@@ -648,95 +609,5 @@ pub(super) const fn word(standing: Standing) -> &'static str {
         Standing::Under { .. } => "under_replicated",
         Standing::Uncounted => "uncounted",
         Standing::Whole => "whole",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::num::NonZeroU8;
-
-    use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
-    use vstack_chunkpaxos::{Layout, Placement};
-    use vstack_types::{ChunkId, Digest, FingerprintKey, NodeUuid};
-    use vstack_upkeep::census::Census;
-
-    use super::*;
-
-    const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
-    const KEY: FingerprintKey = FingerprintKey::from_bytes([1; 16]);
-
-    fn node(n: u8) -> NodeRef {
-        NodeRef::first(NodeUuid::from_bytes([n; 16]))
-    }
-
-    /// A film of which each chunk is whole, on the first three nodes.
-    fn film(chunks: u32) -> Census {
-        let mut census = Census::default();
-        let nodes = [1, 2, 3].map(node);
-        let mut held = Holdings::default();
-        for sequence in 0..chunks {
-            let placement = Placement {
-                version: 1,
-                size: 300_000,
-                sha256: Digest::of(&sequence.to_le_bytes()),
-                layout: Layout::Replicated { nodes: nodes.to_vec() },
-                prev: None,
-                back: false,
-            };
-            let id = ChunkId::of_video(VIDEO, sequence);
-            census.learn(VIDEO, Part::Chunk(sequence), &id, &placement, 0);
-            let (fingerprint, brief) = (KEY.of(&id), placement.brief());
-            held.items.push(HeldItem {
-                fingerprint,
-                tag: tag_of(placement.sha256),
-                damaged: false,
-                wanted: Wanted::Placed,
-            });
-            held.registers.push(HeldRegister { fingerprint, brief });
-        }
-        held.sort();
-        for node in nodes {
-            census.count(node, &held, KEY, 0);
-        }
-        census
-    }
-
-    #[test]
-    fn nodes_are_evened_out_while_films_change_their_form_and_no_chunk_is_planned_twice() {
-        let census = film(600);
-        let nodes: Vec<Candidate> = (1..=6).map(|n| Candidate::healthy(node(n))).collect();
-        let cluster = Cluster {
-            nodes: &nodes,
-            gone: &[],
-            lost: &[],
-            copies: 3,
-        };
-        let outlook = Outlook::new(&census, cluster);
-        let shards = Wished::Shards {
-            data: NonZeroU8::new(3).unwrap(),
-            parity: 2,
-            bytes_min: 1,
-            asked: false,
-        };
-        let running = |_: VideoId, part: Part| part == Part::Chunk(7);
-        let shifts = evening_out(&outlook, running);
-        let migrations = migrating(&outlook, &BTreeMap::from([(VIDEO, shards)]), &shifts, running);
-        // Three nodes are empty, and each is to have as much as the others.
-        assert_eq!(shifts.len(), SHIFTS_MAX);
-        assert_eq!(migrations.next.len(), 600 - SHIFTS_MAX - 1);
-        assert_eq!(migrations.waiting[&VIDEO].chunks, 600);
-        let shifted = shifts.iter().map(|shift| shift.part);
-        let planned: BTreeSet<Part> = shifted.chain(migrations.next.iter().map(|next| next.part)).collect();
-        assert_eq!(planned.len(), 599);
-        assert!(!planned.contains(&Part::Chunk(7)), "it is being moved");
-    }
-
-    #[test]
-    fn neither_waits_for_all_of_the_others() {
-        let turns = |these: &[u8], those: &[u8]| in_turns(these.iter().copied(), those.iter().copied());
-        assert_eq!(turns(&[1, 3, 5], &[2, 4, 6, 7, 8]), [1_u8, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(turns(&[], &[1, 2]), [1_u8, 2]);
-        assert_eq!(turns(&[1, 2], &[]), [1_u8, 2]);
-        assert!(turns(&[], &[]).is_empty());
     }
 }

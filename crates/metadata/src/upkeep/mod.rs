@@ -7,6 +7,7 @@
 
 mod agreement;
 mod auditing;
+mod bettering;
 mod counting;
 mod diagnosis;
 mod grace;
@@ -116,6 +117,17 @@ impl State {
     /// What a node is to have is no shard of the chunk.
     fn found_wrong(&mut self, node: NodeRef, key: (VideoId, Part), sha256: Digest) {
         self.note(node, key, sha256, Seen::Wrong);
+    }
+
+    /// Nobody else is: what others hold when they are back is to be asked for anew.
+    fn are_up(&mut self, up: &BTreeSet<NodeRef>) {
+        for (node, counted) in &mut self.counted {
+            if !up.contains(node) && (counted.version.is_some() || counted.trouble.is_none()) {
+                self.news += 1;
+                counted.version = None;
+                counted.trouble.get_or_insert_with(|| "it does not answer".to_owned());
+            }
+        }
     }
 
     fn note(&mut self, node: NodeRef, (video, part): (VideoId, Part), sha256: Digest, seen: Seen) {
@@ -341,4 +353,35 @@ pub(crate) async fn run(app: Shared) {
         strays::look_after(&app)
     );
     listening.join_all().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_types::NodeUuid;
+
+    use super::*;
+
+    /// Had it been there again before the others were counted, all would have been taken for counted.
+    #[test]
+    fn who_was_silent_is_counted_anew_however_soon_it_is_back() {
+        let [here, away] = [1, 2].map(|n| NodeRef::first(NodeUuid::from_bytes([n; 16])));
+        let counted = || Counted {
+            version: Some((ProcessUuid::from_bytes([1; 16]), 1)),
+            at: Some(Timestamp(1)),
+            ..Counted::default()
+        };
+        let mut state = State {
+            counted: BTreeMap::from([(here, counted()), (away, counted())]),
+            ..State::default()
+        };
+        state.are_up(&BTreeSet::from([here, away]));
+        assert_eq!(state.news, 0);
+        state.are_up(&BTreeSet::from([here]));
+        assert_eq!(state.news, 1, "what was made of it is made anew");
+        assert!(state.counted[&here].has_nothing_else());
+        assert!(!state.counted[&away].has_nothing_else());
+        assert!(state.counted[&away].trouble.is_some());
+        state.are_up(&BTreeSet::from([here]));
+        assert_eq!(state.news, 1, "once");
+    }
 }
