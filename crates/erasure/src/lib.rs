@@ -8,6 +8,12 @@
 //! Nothing leaves here as the bytes of a chunk that does not have the chunk's SHA-256.
 
 mod code;
+#[cfg(target_arch = "x86_64")]
+mod field;
+#[cfg(target_arch = "x86_64")]
+mod gfni;
+#[cfg(target_arch = "x86_64")]
+mod matrix;
 mod reed_solomon;
 mod shape;
 mod shards;

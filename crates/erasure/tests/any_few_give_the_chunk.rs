@@ -23,11 +23,14 @@ proptest! {
         let (code, chunk) = (ReedSolomon::new(shape), Bytes::from(chunk));
         let shards = coded(&code, &chunk);
         prop_assert_eq!(shards.len(), shape.total());
+        let portable = ReedSolomon::portable(shape);
+        prop_assert_eq!(&coded(&portable, &chunk), &shards, "whatever the processor");
         let len = shape.shard_len(chunk.len());
         prop_assert!(shards.iter().all(|(_, shard)| shard.len() == len));
         let some: Vec<_> = order.iter().filter_map(|at| shards.get(*at)).take(shape.data().into()).cloned().collect();
         let sha256 = Digest::of(&chunk);
         prop_assert_eq!(read(&code, chunk.len(), sha256, &some), Ok(Hashed::new(chunk.clone())));
+        prop_assert_eq!(read(&portable, chunk.len(), sha256, &some), Ok(Hashed::new(chunk.clone())));
         let few = &some[1..];
         let too_few = read(&code, chunk.len(), sha256, few);
         prop_assert!(matches!(too_few, Err(ReadError::TooFew(few)) if few.have + 1 == few.need));
