@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vstack_api::{
     ErrorCode, WallTime,
-    census::{Census, Health, NodeCounted, Repairs, Tally},
+    census::{Census, NodeCounted, Repairs, Tally},
     metadata::{NodeInfo, NodeRole, NodeStatus},
 };
 use vstack_client::{ClientError, MetadataClient};
@@ -156,6 +156,10 @@ fn too_few(nodes: &[NodeInfo], copies: usize, node: &NodeInfo) -> Option<String>
     })
 }
 
+/// Times that the service has to say that nodes are even. One that restarted has forgotten that somebody waits, and says so
+/// before it looked; asked once more, it looks.
+const TIMES_EVEN: u32 = 2;
+
 /// Has nodes evened out as fast as chunks are repaired.
 pub async fn rebalance(options: RebalanceOptions, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let metadata = options.cluster.metadata()?;
@@ -169,20 +173,20 @@ pub async fn rebalance(options: RebalanceOptions, stop: CancellationToken) -> an
     } else {
         say!("nodes are being evened out; Ctrl-C stops waiting, not that");
         let mut said_at: Option<Instant> = None;
+        let mut times_even = 0;
         until(&stop, async || {
             repairs = enabled(metadata.repairs().await?)?;
-            // Asked for last: of a service that restarted in between it says that not everything is counted.
-            let census = metadata.census().await?;
             if !repairs.hurried {
-                if census.health != Health::Counting && is_even(&repairs) {
+                times_even += u32::from(is_even(&repairs));
+                if times_even >= TIMES_EVEN {
                     return Ok(true);
                 }
-                // A service that restarted has forgotten it.
                 repairs = metadata.rebalance().await?;
             }
             if !options.json && said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+                let tally = metadata.census().await?.tally;
                 said_at = Some(Instant::now());
-                say!("{}", what_is_left(&repairs));
+                say!("{}", what_is_left(&repairs, &tally));
             }
             Ok(false)
         })
@@ -212,19 +216,31 @@ fn enabled(repairs: Repairs) -> anyhow::Result<Repairs> {
     Ok(repairs)
 }
 
-/// Whether nothing is to be moved. While something is to be mended, nobody looks for what is uneven.
-fn is_even(repairs: &Repairs) -> bool {
-    repairs.uneven == 0 && repairs.waiting == 0 && repairs.running.is_empty()
+/// Chunks on their way from one node to another so that nodes hold their share.
+fn on_their_way(repairs: &Repairs) -> u64 {
+    repairs
+        .running
+        .iter()
+        .filter(|repair| repair.what == "even_out")
+        .count() as u64
 }
 
-fn what_is_left(repairs: &Repairs) -> String {
-    let left = repairs.waiting + repairs.running.len() as u64;
-    if left == 0 {
-        "what nodes hold is counted again".to_owned()
-    } else if repairs.uneven == 0 {
-        format!("{left} chunks are mended first")
-    } else {
+/// Whether nothing is moved, nor to be moved, so that nodes hold their share. What is brought into another form meanwhile may
+/// take weeks, and is not waited for.
+fn is_even(repairs: &Repairs) -> bool {
+    repairs.uneven == 0 && on_their_way(repairs) == 0
+}
+
+/// While something can be mended, nobody looks for what is uneven.
+fn what_is_left(repairs: &Repairs, tally: &Tally) -> String {
+    let left = repairs.uneven.max(on_their_way(repairs));
+    let not_whole = tally.under_replicated + tally.endangered + tally.out_of_reach;
+    if left > 0 {
         format!("{left} chunks are still to be moved")
+    } else if not_whole > 0 {
+        format!("{not_whole} chunks are not whole; what can be mended of them comes first")
+    } else {
+        "what nodes hold is counted again".to_owned()
     }
 }
 
@@ -561,27 +577,60 @@ mod tests {
         }
     }
 
-    #[test]
-    fn nodes_are_even_when_nothing_is_moved_or_mended() {
-        let repairs = |uneven: u64, waiting: u64| -> Repairs {
-            serde_json::from_value(serde_json::json!({
-                "enabled": true, "waiting": waiting, "running": [], "recent": [], "done": 0, "done_bytes": 0,
-                "failures": 0, "rate_bytes_per_second": 1, "uneven": uneven, "hurried": false,
-                "harmed": vstack_api::census::HarmedCopies::default(),
-            }))
-            .expect("repairs")
+    /// With so many chunks to be moved so that nodes hold their share, and so many to be dealt with in all, of which these are.
+    fn repairs(uneven: u64, waiting: u64, running: &[&str]) -> Repairs {
+        let repair = |what: &&str| {
+            serde_json::json!({
+                "chunk_id": "c", "video_id": DISK, "what": what, "why": "whole", "reason": "", "to": [],
+                "began": "2026-01-02T03:04:05Z", "took_sec": null, "bytes": 0, "failed": null,
+            })
         };
-        assert!(is_even(&repairs(0, 0)));
-        assert!(!is_even(&repairs(3, 0)) && !is_even(&repairs(0, 3)));
-        assert_eq!(what_is_left(&repairs(3, 3)), "3 chunks are still to be moved");
-        assert_eq!(what_is_left(&repairs(0, 3)), "3 chunks are mended first");
-        assert_eq!(what_is_left(&repairs(3, 0)), "what nodes hold is counted again");
+        serde_json::from_value(serde_json::json!({
+            "enabled": true, "waiting": waiting, "running": running.iter().map(repair).collect::<Vec<_>>(),
+            "recent": [], "done": 0, "done_bytes": 0, "failures": 0, "rate_bytes_per_second": 1, "uneven": uneven,
+            "hurried": false, "harmed": vstack_api::census::HarmedCopies::default(),
+        }))
+        .expect("repairs")
+    }
+
+    #[test]
+    fn nodes_are_even_when_nothing_evens_them_out_whatever_else_is_done() {
+        assert!(is_even(&repairs(0, 0, &[])));
+        assert!(!is_even(&repairs(3, 3, &[])) && !is_even(&repairs(0, 0, &["even_out"])));
+        // A library becomes shards meanwhile.
+        assert!(is_even(&repairs(0, 500, &["encode", "decode"])));
+        assert!(!is_even(&repairs(0, 500, &["encode", "even_out"])));
         let disabled = Repairs {
             enabled: false,
-            ..repairs(0, 0)
+            ..repairs(0, 0, &[])
         };
         let refused = enabled(disabled).expect_err("nothing would come of it");
         assert!(refused.to_string().contains("REPAIRS=false"), "{refused}");
-        assert!(enabled(repairs(0, 0)).is_ok());
+        assert!(enabled(repairs(0, 0, &[])).is_ok());
+    }
+
+    #[test]
+    fn it_is_said_what_is_waited_for() {
+        let whole = Tally {
+            chunks: 9,
+            whole: 9,
+            ..Tally::default()
+        };
+        assert_eq!(
+            what_is_left(&repairs(3, 503, &["encode"]), &whole),
+            "3 chunks are still to be moved"
+        );
+        assert_eq!(
+            what_is_left(&repairs(0, 500, &["encode"]), &whole),
+            "what nodes hold is counted again"
+        );
+        let harmed = Tally {
+            whole: 6,
+            endangered: 2,
+            under_replicated: 1,
+            ..whole
+        };
+        let said = what_is_left(&repairs(0, 3, &["move"]), &harmed);
+        assert!(said.starts_with("3 chunks are not whole"), "{said}");
     }
 }
