@@ -8,6 +8,11 @@ DATA ?= data
 ARGS ?=
 FUZZ_SECONDS ?= 600
 ENGINE_SCENARIOS := put get cold range paced mixed restart reclaim scrub
+# GB that soaks store, all copies together, of which a little shows little; and what is free then for what is made anew.
+# That a node dies is measured for as long as it is made anew, at no more than 100 MB a second: 7 GB a node, a minute.
+SOAKS_OF_20_GB := the_space_of_what_is_deleted_comes_back nodes_come_and_go_under_load
+SOAKS_OF_28_GB := a_dead_node_is_replaced_while_people_watch
+SOAKS_FREE_GB := 20
 WEB_SOURCES := $(shell find web/src web/public web/index.html web/package.json web/package-lock.json web/vite.config.ts web/svelte.config.js web/tsconfig.json -type f 2>/dev/null)
 
 .PHONY: help run build test test-unit test-integration test-web test-browser check fmt bench bench-engine soak fuzz coverage setup-run setup-test setup-bench clean
@@ -69,8 +74,18 @@ soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 s
 	cargo test --release --locked -p vstack-sim --test histories -- --ignored --nocapture
 	cargo build --release --locked -p vstack
 	VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --release --locked -p vstack-node --test the_cost_of_a_put -- --ignored --nocapture
-	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1
+	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1 $(addprefix --skip=,$(SOAKS_OF_20_GB) $(SOAKS_OF_28_GB))
+	$(call soak-storing,20,$(SOAKS_OF_20_GB))
+	$(call soak-storing,28,$(SOAKS_OF_28_GB))
 	$(MAKE) fuzz
+
+# $(call soak-storing,GB,TESTS): with so much stored where the disk has room for it; else with what they store by themselves.
+define soak-storing
+@free=$$(df --output=avail -B1G "$${TMPDIR:-/tmp}" | tail -n 1); \
+	if [ -z "$$VSTACK_HEAL_GB" ] && [ "$$free" -ge $$(($(1) + $(SOAKS_FREE_GB))) ]; then export VSTACK_HEAL_GB=$(1); fi; \
+	echo "soaks that store VSTACK_HEAL_GB=$${VSTACK_HEAL_GB:-(not set: $(1) need $$(($(1) + $(SOAKS_FREE_GB))) free, and $$free are)}: $(2)"; \
+	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test heals -- --ignored --nocapture --test-threads=1 $(2)
+endef
 
 fuzz: ## Every fuzz target, FUZZ_SECONDS each; installs nightly Rust and cargo-fuzz where they are missing
 	@cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal

@@ -5,19 +5,17 @@
 mod harness;
 
 use std::{
-    fs::File,
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{
-        atomic::{AtomicU32, Ordering},
-        mpsc,
-    },
-    time::Duration,
+    sync::mpsc,
 };
 
-use harness::{Cluster, Signal, get_json, media, send, vstack, wait_at_most};
+use harness::{
+    Cluster, get_json, media,
+    tool::{ENDS_WITHIN, Ended, Tool, ok, run},
+    wait_at_most,
+};
 use serde_json::Value;
 
 const SETTINGS: [(&str, &str); 6] = [
@@ -30,112 +28,8 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 /// The node that goes and comes.
 const NODE: &str = "storage-node-4";
-/// For any command, and what comes of it: everything is counted every five seconds, and some wait for several counts.
-const ENDS_WITHIN: Duration = Duration::from_secs(180);
 /// Exit code of a command that was interrupted.
 const INTERRUPTED: i32 = 130;
-
-/// A command that runs; killed when it is not waited for.
-struct Tool {
-    child: Child,
-    arguments: String,
-    out: PathBuf,
-    err: PathBuf,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    #[expect(dead_code, reason = "shown when a test fails")]
-    arguments: String,
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Tool {
-    fn start(cluster: &Cluster, arguments: &[&str]) -> Self {
-        let urls = [cluster.url("metadata"), cluster.url("uploader")];
-        Self::start_at(&urls, &cluster.scratch(""), arguments)
-    }
-
-    /// Of a metadata service and an uploader at these addresses.
-    fn start_at([metadata, uploader]: &[String; 2], scratch: &Path, arguments: &[&str]) -> Self {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        // To files: it can be looked at what it said so far, and no pipe is ever full.
-        let out = scratch.join(format!("tool-{number}.out"));
-        let err = scratch.join(format!("tool-{number}.err"));
-        let child = Command::new(vstack())
-            .args(arguments)
-            .env("METADATA_SERVICE_URL", metadata)
-            .env("UPLOADER_SERVICE_URL", uploader)
-            .stdin(Stdio::null())
-            .stdout(File::create(&out).unwrap())
-            .stderr(File::create(&err).unwrap())
-            .spawn()
-            .unwrap();
-        Self {
-            child,
-            arguments: arguments.join(" "),
-            out,
-            err,
-        }
-    }
-
-    fn wait_said(&self, words: &str) {
-        wait_at_most(
-            ENDS_WITHIN,
-            &format!("`vstack {}` to say {words:?}", self.arguments),
-            || {
-                let said = std::fs::read_to_string(&self.err).unwrap();
-                said.contains(words).then_some(())
-            },
-        );
-    }
-
-    fn interrupt(&self) {
-        assert!(send(self.child.id(), Signal::INT), "{}", self.arguments);
-    }
-
-    fn end(mut self) -> Ended {
-        let what = format!("`vstack {}` to end", self.arguments);
-        let status = wait_at_most(ENDS_WITHIN, &what, || self.child.try_wait().unwrap());
-        Ended {
-            arguments: self.arguments.clone(),
-            code: status.code(),
-            out: std::fs::read_to_string(&self.out).unwrap(),
-            err: std::fs::read_to_string(&self.err).unwrap(),
-        }
-    }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        let _killed = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
-    }
-
-    fn said(&self, words: &str) -> bool {
-        self.err.contains(words)
-    }
-}
-
-fn run(cluster: &Cluster, arguments: &[&str]) -> Ended {
-    Tool::start(cluster, arguments).end()
-}
-
-fn ok(cluster: &Cluster, arguments: &[&str]) -> Ended {
-    let ended = run(cluster, arguments);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    ended
-}
 
 /// Runs it until all is well by it: on a slow machine a node may be missed for a moment.
 fn until_well(cluster: &Cluster, arguments: &[&str]) -> Ended {

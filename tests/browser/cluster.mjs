@@ -1,6 +1,6 @@
 // A real cluster for browser tests: `vstack up` in a temporary directory on ports of its own.
 import { spawn, spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +12,7 @@ export const binary = process.env.VSTACK_BIN ?? join(process.env.CARGO_TARGET_DI
 export function shared(path) {
   const found = join(process.env.VSTACK_SHARED ?? join(root, '..', 'shared'), path);
   if (existsSync(found)) return found;
-  console.log(`SKIPPED what needs shared/${path}: it is not there`);
+  console.log(`SKIPPED: what needs shared/${path}: it is not there`);
   return undefined;
 }
 
@@ -24,6 +24,22 @@ export async function waitFor(what, ready, limitMs = 60_000) {
     if (found !== undefined && found !== null && found !== false) return found;
     if (Date.now() > deadline) throw new Error(`waited ${limitMs} ms in vain for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Lines of each log that are shown when a test fails. */
+const LINES_SHOWN = 25;
+
+/** A cluster for one test: told about when the test fails, so that a failure explains itself, and stopped in any case. */
+export async function inCluster(args, env, body) {
+  const cluster = await Cluster.start(args, env);
+  try {
+    await body(cluster);
+  } catch (error) {
+    await cluster.explain();
+    throw error;
+  } finally {
+    await cluster.stop();
   }
 }
 
@@ -79,6 +95,28 @@ export class Cluster {
     const output = spawnSync(binary, ['upload', '--json', path, '--uploader-url', this.url('uploader')], { encoding: 'utf8' });
     if (output.status !== 0) throw new Error(`upload of ${path}: ${output.stdout}${output.stderr}`);
     return JSON.parse(output.stdout)[0].video_id;
+  }
+
+  /** The bytes of a video as the smart client saves them. */
+  played(video) {
+    const path = join(this.directory, 'played.mp4');
+    const output = spawnSync(binary, ['play', video, '--speed', 'max', '--quiet', '--output', path, '--metadata-url', this.url('metadata')], { encoding: 'utf8' });
+    if (output.status !== 0) throw new Error(`play of ${video}: ${output.stderr}`);
+    return readFileSync(path);
+  }
+
+  /** Prints how everything stands that is stored, and what metadata service and nodes said last. */
+  async explain() {
+    for (const path of ['/census', '/redundancy/videos', '/repairs']) {
+      const told = await this.json('metadata', path).catch((error) => String(error));
+      console.log(`${path}: ${JSON.stringify(told, null, 1)}`);
+    }
+    const logs = join(this.data, 'logs');
+    const names = existsSync(logs) ? readdirSync(logs).filter((name) => /^(metadata|storage-node).*\.log$/.test(name)) : [];
+    for (const name of names.sort()) {
+      const lines = readFileSync(join(logs, name), 'utf8').trimEnd().split('\n');
+      console.log(`--- ${name}, the last ${LINES_SHOWN} lines\n${lines.slice(-LINES_SHOWN).join('\n')}`);
+    }
   }
 
   async stop() {

@@ -4,9 +4,12 @@
 
 pub mod count;
 pub mod media;
+pub mod nodes;
 pub mod service;
+pub mod tool;
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -31,8 +34,17 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     if found.exists() {
         return Some(found);
     }
-    eprintln!("SKIPPED what needs shared/{path}: it is not there");
+    skipped(&format!("what needs shared/{path}"), "it is not there");
     None
+}
+
+/// Says that something is not shown here, and why. Past what `cargo test` keeps to itself of a test that passes: nobody is
+/// to take what was not done for what was.
+pub fn skipped(what: &str, why: &str) {
+    let line = format!("\nSKIPPED: {what}: {why}\n");
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    written.expect("standard output");
 }
 
 /// Waits until `ready` gives something; panics with `what` after a minute.
@@ -293,7 +305,13 @@ impl Cluster {
 
     /// Uploads a file by `vstack upload` and waits; gives the last status.
     pub fn upload(&self, path: &Path) -> Value {
-        let output = self.run(&["upload", "--json", path.to_str().expect("a UTF-8 path")]);
+        self.upload_with(&[], path)
+    }
+
+    /// The same with more arguments.
+    pub fn upload_with(&self, arguments: &[&str], path: &Path) -> Value {
+        let upload = ["upload", "--json", path.to_str().expect("a UTF-8 path")];
+        let output = self.run(&[&upload[..], arguments].concat());
         let results: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!(
                 "no JSON from upload ({error}): {}",

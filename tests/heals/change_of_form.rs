@@ -15,7 +15,7 @@ use crate::{
     forms::{Changes, Library},
     harness::{Cluster, wait_at_most},
     load::{Players, Readers, SAMPLE, Seen},
-    shared::{Filled, HEALS_WITHIN, QUICK, QUICKLY, READS_MIN, SEED, SETTINGS, number},
+    shared::{BASELINE, Filled, HEALS_WITHIN, P99_READS_MIN, QUICK, QUICKLY, SEED, SETTINGS, number},
 };
 
 /// One for each shard.
@@ -24,12 +24,12 @@ const NODES: u64 = 5;
 /// would be longer than chunks may be.
 const CUT: (&str, &str) = ("CHUNK_SIZE", "1048576");
 const FILM: (u32, u32) = (90, 3);
-/// It is read for so long while nothing is moved.
-const BASELINE: Duration = Duration::from_secs(30);
 /// For all to have the other form, and for all that is left behind to be gone: well below what a measurement may take.
 const TURNED_WITHIN: Duration = Duration::from_secs(1_000);
 /// Between two looks at how far it is: to look is work for the service that moves.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// It is read for so long once all who were killed are there again, and everything is settled.
+const READ_AFTER: Duration = Duration::from_secs(5);
 
 /// Uploads until so many chunks are there that may be shards.
 fn fill(filled: &mut Filled, wanted: u64) -> Library {
@@ -148,7 +148,7 @@ impl Turn {
         let mode = self.mode.as_str();
         assert_eq!(self.all.failed, 0, "to {mode}");
         assert!(
-            before.count().min(self.meanwhile.count()) >= READS_MIN,
+            before.count().min(self.meanwhile.count()) >= P99_READS_MIN,
             "{} reads before and {} on the way to {mode} say little of a p99: store more with VSTACK_HEAL_CHUNKS",
             before.count(),
             self.meanwhile.count()
@@ -227,11 +227,16 @@ struct Campaign {
 impl Campaign {
     /// Each turn begins when a chunk is on its way to the form that is asked for, so that the kills hit some. Gives what was
     /// seen to change.
+    ///
+    /// It is read all the while. Of what is kept where somebody was just killed a read may fail: the metadata service may be
+    /// the one to ask where a chunk went, and of five nodes three may be starting. Never may something else come, and most
+    /// reads are to succeed; all of them, once everything is settled.
     fn run(&self, filled: &Filled, library: &Library, victim: impl Fn(u64, &mut StdRng) -> String) -> Changes {
         let seed = number("VSTACK_HEAL_SEED", SEED);
         println!("{}; kills by seed {seed}", library.in_words());
         let mut rng = StdRng::seed_from_u64(seed);
         let mut changes = Changes::default();
+        let (readers, _elsewhere) = library.readers();
         let (mut killed, mut turns) = (0, 0);
         while killed < self.kills {
             let asked = forms(library.films(), turns);
@@ -258,14 +263,39 @@ impl Campaign {
         let began = Instant::now();
         library.ask(&asked);
         let census = library.settle(&asked, self.limit);
+        let settled = began.elapsed();
+        let meanwhile = readers.so_far();
+        let after = readers.measure(READ_AFTER);
+        let _while_it_stopped = readers.stop();
         let read = library.read_all();
         println!(
-            "{killed} kills in {turns} turns, {} changes of form seen meanwhile; all settled {:.0?} after the last: {} chunks, \
-             {} whole, {read} read and as they were uploaded",
-            changes.chunks,
-            began.elapsed(),
-            census.tally.chunks,
-            census.tally.whole
+            "{killed} kills in {turns} turns, {} changes of form seen meanwhile; all settled {settled:.0?} after the last: {} \
+             chunks, {} whole, {read} read and as they were uploaded",
+            changes.chunks, census.tally.chunks, census.tally.whole
+        );
+        println!(
+            "meanwhile {}, {} failed, {} brought something else; once all was settled {} reads, {} failed",
+            meanwhile.spread(),
+            meanwhile.failed,
+            meanwhile.wrong,
+            after.count(),
+            after.failed
+        );
+        assert_eq!(
+            (meanwhile.wrong, after.wrong),
+            (0, 0),
+            "something else came than was uploaded"
+        );
+        assert!(
+            meanwhile.count() > meanwhile.failed,
+            "{} reads, and {} failed: hardly anything could be read",
+            meanwhile.count(),
+            meanwhile.failed
+        );
+        assert!(
+            after.count() > 0 && after.failed == 0,
+            "{} failed at rest",
+            after.failed
         );
         filled.all_can_be_had();
         changes

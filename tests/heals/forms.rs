@@ -23,7 +23,7 @@ use vstack_types::{Digest, VideoId, limits::CODED_BYTES_MIN};
 
 use crate::{
     harness::wait_seeing,
-    load::{Read, Readers, SAMPLE, is_hashed},
+    load::{Came, Read, Readers, SAMPLE, is_hashed},
     reader::{Part, Reader, runtime},
     shared::{Filled, SEED},
 };
@@ -361,8 +361,8 @@ impl Library {
         complaints
     }
 
-    /// Somebody who reads a sample of the chunks at the pace of [`Readers`], by a player's rules; and how many of those
-    /// reads needed a newer manifest than the one at hand.
+    /// Some who read a sample of the chunks at the pace of [`Readers`], by a player's rules; and how many of those reads
+    /// needed a newer manifest than the one at hand.
     pub fn readers(&self) -> (Readers, Arc<AtomicUsize>) {
         let mut rng = StdRng::seed_from_u64(SEED);
         let drawn = |_| {
@@ -370,35 +370,46 @@ impl Library {
             let at = rng.random_range(0..film.chunks.len());
             (film.id, at, film.chunks[at])
         };
-        let sample: Vec<(VideoId, usize, Original)> = (0..SAMPLE).map(drawn).collect();
+        let sample: Arc<[(VideoId, usize, Original)]> = (0..SAMPLE).map(drawn).collect();
         let elsewhere = Arc::new(AtomicUsize::new(0));
-        let noted = Arc::clone(&elsewhere);
-        let mut reader = Reader::start(&self.metadata_url);
-        let readers = Readers::reading(move |read_so_far| {
-            let (film, at, original) = sample[read_so_far % SAMPLE];
-            let is_hashed = is_hashed(read_so_far);
-            let began = Instant::now();
-            let got = reader.read(film, Part::Chunk(at));
-            let took = began.elapsed();
-            let is_it = match got {
-                Ok(got) => {
-                    noted.fetch_add(got.was_elsewhere.into(), Ordering::Relaxed);
-                    // The player's core hashed it already, by the manifest.
-                    got.bytes.len() as u64 == original.bytes && (!is_hashed || original.is(&got.bytes))
+        let readers = Readers::reading(|| {
+            let (sample, noted) = (Arc::clone(&sample), Arc::clone(&elsewhere));
+            let mut reader = Reader::start(&self.metadata_url);
+            move |read_so_far: usize| {
+                let (film, at, original) = sample[read_so_far % SAMPLE];
+                let is_hashed = is_hashed(read_so_far);
+                let began = Instant::now();
+                let got = reader.read(film, Part::Chunk(at));
+                let took = began.elapsed();
+                let came = match got {
+                    Ok(got) => {
+                        noted.fetch_add(got.was_elsewhere.into(), Ordering::Relaxed);
+                        // The player's core hashed it already, by the manifest.
+                        let is_as_long = got.bytes.len() as u64 == original.bytes;
+                        Came::checked(is_as_long && (!is_hashed || original.is(&got.bytes)))
+                    }
+                    Err(why) => {
+                        println!("chunk {at} of {film} was not given: {why}");
+                        Came::Nothing
+                    }
+                };
+                Read {
+                    began,
+                    took,
+                    is_hashed,
+                    came,
                 }
-                Err(why) => {
-                    println!("chunk {at} of {film} was not given: {why}");
-                    false
-                }
-            };
-            Read {
-                began,
-                took,
-                is_hashed,
-                is_it,
             }
         });
         (readers, elsewhere)
+    }
+
+    /// Bytes on all nodes together of the largest chunk in this form.
+    pub fn largest_placed_bytes(&self, mode: RedundancyMode) -> u64 {
+        let placed = self
+            .turnable()
+            .map(|chunk| placed_bytes(chunk.bytes, mode, &self.config));
+        placed.max().unwrap_or_default()
     }
 
     /// Reads everything once, each compared with what was uploaded; says how many chunks that are.

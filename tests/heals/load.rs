@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -180,8 +180,10 @@ pub struct Seen {
     took: Vec<(Instant, Duration)>,
     /// Of those, whose bytes were hashed and are the chunk's.
     pub hashed: usize,
-    /// Reads that no node answered with the chunk, and those whose bytes were hashed and are others.
+    /// Reads that no node answered with the chunk, and those that brought something else.
     pub failed: usize,
+    /// Of those, the latter.
+    pub wrong: usize,
 }
 
 /// One read of a chunk.
@@ -191,8 +193,24 @@ pub struct Read {
     pub took: Duration,
     /// What came was hashed here.
     pub is_hashed: bool,
-    /// It came, and is the chunk as far as it was looked at.
-    pub is_it: bool,
+    pub came: Came,
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// The chunk, as far as it was looked at.
+    TheChunk,
+    /// Something that is called the chunk, and is none.
+    SomethingElse,
+    Nothing,
+}
+
+impl Came {
+    /// Something came, which is the chunk or is none.
+    pub const fn checked(is_it: bool) -> Self {
+        if is_it { Self::TheChunk } else { Self::SomethingElse }
+    }
 }
 
 impl Seen {
@@ -222,11 +240,16 @@ impl Seen {
     }
 
     fn note(&mut self, read: &Read) {
-        if read.is_it {
-            self.took.push((read.began, read.took));
-            self.hashed += usize::from(read.is_hashed);
-        } else {
-            self.failed += 1;
+        match read.came {
+            Came::TheChunk => {
+                self.took.push((read.began, read.took));
+                self.hashed += usize::from(read.is_hashed);
+            }
+            Came::SomethingElse => {
+                self.failed += 1;
+                self.wrong += 1;
+            }
+            Came::Nothing => self.failed += 1,
         }
     }
 
@@ -237,19 +260,55 @@ impl Seen {
             took: self.took.iter().filter(began_then).copied().collect(),
             hashed: self.hashed,
             failed: self.failed,
+            wrong: self.wrong,
         }
     }
 }
 
-/// Somebody who reads chunks as players do, forty a second, from any node that has them: the same sample of what is
+/// Some who read chunks as players do, forty a second together, from any node that has them: the same sample of what is
 /// stored, in the same order, in every measurement. Each has to be as long as the chunk, and some are hashed.
 pub struct Readers {
     until: Until,
-    seen: Arc<Mutex<Seen>>,
-    thread: JoinHandle<()>,
+    measured: Arc<Measured>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// Between the beginnings of two reads.
+/// What is measured by all of them.
+#[derive(Debug)]
+struct Measured {
+    /// Since when, and what was seen.
+    seen: Mutex<(Instant, Seen)>,
+    /// Reads begun since then.
+    begun: AtomicUsize,
+}
+
+impl Measured {
+    fn begin() -> Arc<Self> {
+        Arc::new(Self {
+            seen: Mutex::new((Instant::now(), Seen::default())),
+            begun: AtomicUsize::new(0),
+        })
+    }
+
+    /// What was seen so far; another measurement begins.
+    fn begin_anew(&self) -> Seen {
+        let mut seen = self.seen.lock().unwrap();
+        self.begun.store(0, Ordering::Relaxed);
+        std::mem::replace(&mut *seen, (Instant::now(), Seen::default())).1
+    }
+
+    /// A read that began then. One that began before the measurement says nothing of it.
+    fn note(&self, began: Instant, read: &Read) {
+        let mut seen = self.seen.lock().unwrap();
+        if began >= seen.0 {
+            seen.1.note(read);
+        }
+    }
+}
+
+/// So many read, in turns: who waits for a slow node does not keep the others from the pace.
+const SIDE_BY_SIDE: u32 = 2;
+/// Between the beginnings of two reads of all of them together.
 const READ_EVERY: Duration = Duration::from_millis(25);
 /// Chunks in the sample; when all were read, it begins anew.
 pub const SAMPLE: usize = 400;
@@ -263,7 +322,7 @@ pub fn is_hashed(read_so_far: usize) -> bool {
 
 impl Readers {
     pub fn start(cluster: &Cluster, videos: &[String]) -> Self {
-        let (metadata, videos) = (cluster.url("metadata"), videos.to_vec());
+        let metadata = cluster.url("metadata");
         let http = reqwest::blocking::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(5))
@@ -271,59 +330,81 @@ impl Readers {
             .unwrap();
         let mut rng = StdRng::seed_from_u64(1);
         // A video, and a chunk of it, however many it has.
-        let drawn = |_| (rng.random_range(0..videos.len()), rng.random_range(0..usize::MAX));
-        let sample: Vec<(usize, usize)> = (0..SAMPLE).map(drawn).collect();
-        let mut known: BTreeMap<String, (Instant, Vec<Chunk>)> = BTreeMap::new();
-        Self::reading(move |read_so_far| {
-            let (video, draw) = sample[read_so_far % SAMPLE];
-            let video = &videos[video];
-            let stale = known.get(video).is_none_or(|(at, _)| at.elapsed() > KNOWN_FOR);
-            if stale && let Some(chunks) = chunks(&http, &metadata, video) {
-                known.insert(video.clone(), (Instant::now(), chunks));
-            }
-            let chunk = known.get(video).and_then(|(_, chunks)| drawn_of(chunks, draw)).cloned();
-            let began = Instant::now();
-            let mut got = chunk.as_ref().and_then(|chunk| chunk.read(&http));
-            if got.is_none() && chunk.is_some() {
-                // It may have been moved since it was looked up, or salvaged under another id.
-                let again = chunks(&http, &metadata, video).unwrap_or_default();
-                got = drawn_of(&again, draw).and_then(|chunk| chunk.read(&http));
-                known.remove(video);
-            }
-            let took = began.elapsed();
-            let is_hashed = is_hashed(read_so_far);
-            // By what was known of it before, wherever it came from.
-            let is_it = |bytes: &[u8]| {
-                let chunk = chunk.as_ref();
-                !is_hashed || chunk.is_some_and(|chunk| Digest::of(bytes).prefixed() == chunk.checksum)
-            };
-            Read {
-                began,
-                took,
-                is_hashed,
-                is_it: got.is_some_and(|bytes| is_it(&bytes)),
+        let drawn = |_| {
+            let video = videos[rng.random_range(0..videos.len())].clone();
+            (video, rng.random_range(0..usize::MAX))
+        };
+        let sample: Arc<[(String, usize)]> = (0..SAMPLE).map(drawn).collect();
+        Self::reading(|| {
+            let (metadata, http, sample) = (metadata.clone(), http.clone(), Arc::clone(&sample));
+            let mut known: BTreeMap<String, (Instant, Vec<Chunk>)> = BTreeMap::new();
+            move |read_so_far: usize| {
+                let (video, draw) = &sample[read_so_far % SAMPLE];
+                let stale = known.get(video).is_none_or(|(at, _)| at.elapsed() > KNOWN_FOR);
+                if stale && let Some(chunks) = chunks(&http, &metadata, video) {
+                    known.insert(video.clone(), (Instant::now(), chunks));
+                }
+                let chunk = known
+                    .get(video)
+                    .and_then(|(_, chunks)| drawn_of(chunks, *draw))
+                    .cloned();
+                let began = Instant::now();
+                let mut got = chunk.as_ref().and_then(|chunk| chunk.read(&http));
+                if got.is_none() && chunk.is_some() {
+                    // It may have been moved since it was looked up, or salvaged under another id.
+                    let again = chunks(&http, &metadata, video).unwrap_or_default();
+                    got = drawn_of(&again, *draw).and_then(|chunk| chunk.read(&http));
+                    known.remove(video);
+                }
+                let took = began.elapsed();
+                let is_hashed = is_hashed(read_so_far);
+                // By what was known of it before, wherever it came from.
+                let is_it = |bytes: &[u8]| {
+                    let chunk = chunk.as_ref();
+                    !is_hashed || chunk.is_some_and(|chunk| Digest::of(bytes).prefixed() == chunk.checksum)
+                };
+                Read {
+                    began,
+                    took,
+                    is_hashed,
+                    came: got.map_or(Came::Nothing, |bytes| Came::checked(is_it(&bytes))),
+                }
             }
         })
     }
 
-    /// The same pace for somebody else: `read` is told how many reads there were since the measurement began.
-    pub fn reading(mut read: impl FnMut(usize) -> Read + Send + 'static) -> Self {
+    /// The same pace for others: each is made by `reader`, and told before a read how many were begun since the measurement
+    /// began.
+    pub fn reading<R>(mut reader: impl FnMut() -> R) -> Self
+    where
+        R: FnMut(usize) -> Read + Send + 'static,
+    {
         let until = Until::default();
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let (stop, noted) = (until.told(), Arc::clone(&seen));
-        let thread = std::thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                let read_so_far = {
-                    let seen = noted.lock().unwrap();
-                    seen.took.len() + seen.failed
-                };
-                let one = read(read_so_far);
-                noted.lock().unwrap().note(&one);
-                std::thread::sleep(READ_EVERY.saturating_sub(began.elapsed()));
-            }
-        });
-        Self { until, seen, thread }
+        let measured = Measured::begin();
+        let thread = |number: u32| {
+            let (stop, measured, mut read) = (until.told(), Arc::clone(&measured), reader());
+            std::thread::spawn(move || {
+                // Not all of them at the same time.
+                std::thread::sleep(READ_EVERY * number);
+                while !stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    let one = read(measured.begun.fetch_add(1, Ordering::Relaxed));
+                    measured.note(began, &one);
+                    std::thread::sleep((READ_EVERY * SIDE_BY_SIDE).saturating_sub(began.elapsed()));
+                }
+            })
+        };
+        let threads = (0..SIDE_BY_SIDE).map(thread).collect();
+        Self {
+            until,
+            measured,
+            threads,
+        }
+    }
+
+    /// What was read since the last measurement, or since they began.
+    pub fn so_far(&self) -> Seen {
+        self.measured.begin_anew()
     }
 
     /// What is read in the next `length`.
@@ -334,18 +415,20 @@ impl Readers {
 
     /// What is read until something is so.
     pub fn measure_until(&self, mut is_so: impl FnMut() -> bool) -> Seen {
-        let _what_was_before = std::mem::take(&mut *self.seen.lock().unwrap());
+        let _what_was_before = self.measured.begin_anew();
         wait_at_most(Duration::from_secs(1_200), "the end of a measurement", || {
             is_so().then_some(())
         });
-        std::mem::take(&mut *self.seen.lock().unwrap())
+        self.measured.begin_anew()
     }
 
     /// What was read since the last measurement.
     pub fn stop(self) -> Seen {
         drop(self.until);
-        self.thread.join().unwrap();
-        self.seen.lock().unwrap().clone()
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        self.measured.begin_anew()
     }
 }
 

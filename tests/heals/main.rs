@@ -1,10 +1,12 @@
 //! A cluster that heals itself, with real processes: nodes die, come and go while people watch and upload, and everything
 //! is whole again without a command; films become shards and copies again. Small in `make test`: a full disk, a wiped
-//! one, the rate of repairs and their order, kills while films change their form.
+//! one, the rate of repairs and their order, kills while films change their form; films in shards while two and three of
+//! five nodes are dead, in several codes, asked for by commands and by views, at their rate.
 //!
 //! At full size: `make soak`, or one of them by
 //! `cargo test -p vstack --release --test heals -- --ignored --nocapture --test-threads=1 NAME`.
-//! `VSTACK_HEAL_GB` says how much is stored, all copies together (2), `VSTACK_HEAL_PLAYERS` how many watch (50),
+//! `VSTACK_HEAL_GB` says how much is stored, all copies together (2; `make soak` says 20 or 28 to those that need it, where
+//! the disk has room), `VSTACK_HEAL_PLAYERS` how many watch (50),
 //! `VSTACK_HEAL_KILLS` how many processes are killed (200, and 100 while films change their form), `VSTACK_HEAL_CHUNKS`
 //! how many chunks change their form while people watch (1,000), and `VSTACK_HEAL_SEED` by which seed processes are killed
 //! while films do.
@@ -13,19 +15,26 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod by_hand;
+mod by_views;
 mod change_of_form;
 mod come_and_go;
 mod dead_node;
 mod faults;
 mod forms;
 mod full_disk;
+mod gateway;
 mod kills;
 mod load;
+mod lost_nodes;
 mod majority_lost;
+mod other_codes;
+mod pace_of_change;
 mod planted;
 mod rate_and_order;
 mod reader;
 mod repair_speed;
+mod shards;
 mod shared;
 mod small_disk;
 mod space;

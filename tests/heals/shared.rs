@@ -33,8 +33,12 @@ pub const COPIES: u64 = 3;
 pub const HEALS_WITHIN: Duration = Duration::from_secs(1_200);
 /// Bytes of a superblock of nodes that are not told otherwise, as the harness has them made.
 pub const SUPERBLOCK_BYTES: &str = "67108864";
-/// Reads below which their p99, or that none of them failed, says nothing.
+/// Reads below which it says nothing that none of them failed.
 pub const READS_MIN: usize = 100;
+/// Reads below which their p99 says nothing: of so many, twenty took longer.
+pub const P99_READS_MIN: usize = 2_000;
+/// For so long it is read, at the pace of [`crate::load::Readers`], before anything is done to which that is compared.
+pub const BASELINE: Duration = Duration::from_secs(60);
 pub const SEED: u64 = 20_261_122;
 
 /// A number from the environment.
@@ -43,9 +47,12 @@ pub fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
     text.and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// What is stored at least where nobody says how much, in GB: all copies together.
+const STORED_GB: u64 = 2;
+
 /// All copies together.
 pub fn bytes_wanted() -> u64 {
-    number("VSTACK_HEAL_GB", 2_u64) * 1_000_000_000
+    number("VSTACK_HEAL_GB", STORED_GB) * 1_000_000_000
 }
 
 /// A cluster that holds so much that somebody may watch.
@@ -72,6 +79,13 @@ impl Filled {
             filled.upload();
         }
         filled.is_healthy();
+        let films = filled.videos.len() as u64;
+        println!(
+            "{films} films are stored, with all copies {:.1} GB of the {:.1} that VSTACK_HEAL_GB asks for ({STORED_GB} unless \
+             it is set)",
+            (films * size) as f64 / 1e9,
+            bytes_wanted() as f64 / 1e9
+        );
         filled
     }
 
@@ -86,9 +100,21 @@ impl Filled {
     }
 
     pub fn upload(&mut self) {
-        let status = self.cluster.upload(&self.film);
+        self.upload_with(&[]);
+    }
+
+    /// With more arguments for `vstack upload`; gives the video's id.
+    pub fn upload_with(&mut self, arguments: &[&str]) -> String {
+        let status = self.cluster.upload_with(arguments, &self.film);
         assert_eq!(status["status"], "completed", "{status}");
-        self.videos.push(status["video_id"].as_str().unwrap().to_owned());
+        let video = status["video_id"].as_str().unwrap().to_owned();
+        self.videos.push(video.clone());
+        video
+    }
+
+    /// As shards from its first chunk on.
+    pub fn upload_coded(&mut self) -> String {
+        self.upload_with(&["--redundancy", "erasure_coding"])
     }
 
     pub fn manifest(&self, video: &str) -> Value {

@@ -8,6 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use crate::harness::skipped;
+
 /// Set where the test is in its own namespace: a file to be made by it, since a test of no such name is no failure.
 const INSIDE: &str = "VSTACK_INSIDE_A_MOUNT_NAMESPACE";
 
@@ -36,7 +38,10 @@ pub fn is_inside(test: &str) -> bool {
         probe.is_ok_and(|probe| probe.status.success())
     });
     let Some(way) = allowed else {
-        println!("SKIPPED: this machine gives the test no mount namespace with a file system in it");
+        skipped(
+            test,
+            "this machine gives it no mount namespace with a file system in it",
+        );
         return false;
     };
     let begun = directory.path().join("begun");

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::wait_for;
+use crate::harness::{skipped, wait_for};
 
 /// Set where the test is in its own namespace.
 const INSIDE: &str = "VSTACK_INSIDE_A_NAMESPACE";
@@ -32,7 +32,10 @@ pub fn is_inside(test: &str) -> bool {
         probe.is_ok_and(|probe| probe.status.success())
     });
     let Some(way) = allowed else {
-        println!("SKIPPED: this machine gives the test no network namespaces with links between them");
+        skipped(
+            test,
+            "this machine gives it no network namespaces with links between them",
+        );
         return false;
     };
     let status = Command::new("timeout")

@@ -312,11 +312,14 @@ fn in_zones(zones: ZonesCounted) -> String {
     } else {
         format!("{there} zones for {copies} copies")
     };
-    if crowded_chunks == 0 {
-        return enough;
-    }
+    let crowded = match crowded_chunks {
+        0 => return enough,
+        1 => "1 chunk has".to_owned(),
+        chunks => format!("{chunks} chunks have"),
+    };
     format!(
-        "{enough}; {crowded_chunks} chunks are in fewer zones than there could be, moved when nothing else is to be done"
+        "{enough}; {crowded} more copies or shards in one zone than necessary, so that the loss of that zone would cost more \
+         than it has to: some are moved to other zones once nothing is to be repaired"
     )
 }
 
@@ -423,6 +426,21 @@ mod tests {
         assert_eq!(timecode(&chunk(Some((70.0, 79.96)))), "0:01:10-0:01:20");
         assert_eq!(timecode(&chunk(Some((3_599.4, 7_260.0)))), "0:59:59-2:01:00");
         assert_eq!(timecode(&chunk(None)), "all of it");
+    }
+
+    #[test]
+    fn it_is_said_what_the_loss_of_a_zone_costs() {
+        let counted = |there, crowded_chunks| {
+            in_zones(ZonesCounted {
+                there,
+                copies: 3,
+                crowded_chunks,
+            })
+        };
+        assert_eq!(counted(3, 0), "3 zones for 3 copies");
+        assert!(counted(2, 0).contains("the loss of one zone may take several copies"));
+        assert!(counted(3, 1).contains("; 1 chunk has more copies or shards in one zone than necessary"));
+        assert!(counted(3, 7).contains("; 7 chunks have more copies or shards in one zone than necessary"));
     }
 
     #[test]

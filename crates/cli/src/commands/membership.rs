@@ -1,22 +1,24 @@
 //! `vstack drain`, `activate`, `remove` and `rebalance`.
 
+mod rebalance;
+
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use serde::Serialize;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vstack_api::{
     ErrorCode, WallTime,
-    census::{Census, Health, NodeCounted, Repairs, Tally},
+    census::{Census, NodeCounted, Tally},
     metadata::{NodeInfo, NodeRole, NodeStatus},
 };
 use vstack_client::{ClientError, MetadataClient};
 use vstack_types::{NodeRef, NodeUuid};
 
+pub use self::rebalance::{RebalanceOptions, rebalance};
 use super::{
     Cluster,
-    waiting::{CENSUSES_BEFORE, Outcome, SAY_EVERY, until},
+    waiting::{CENSUSES_BEFORE, Outcome, until},
 };
 use crate::output::{self, say};
 
@@ -29,19 +31,6 @@ pub struct Options {
     /// that is not registered any more: its UUID, with or without its incarnation.
     #[arg(value_name = "NODE")]
     node: String,
-    /// Do not wait until it is done; it goes on by itself.
-    #[arg(long)]
-    no_wait: bool,
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Where the cluster is.
-#[derive(Debug, clap::Args)]
-pub struct RebalanceOptions {
-    #[command(flatten)]
-    cluster: Cluster,
     /// Do not wait until it is done; it goes on by itself.
     #[arg(long)]
     no_wait: bool,
@@ -154,78 +143,6 @@ fn too_few(nodes: &[NodeInfo], copies: usize, node: &NodeInfo) -> Option<String>
             label = node.node_id
         )
     })
-}
-
-/// Has nodes evened out as fast as chunks are repaired.
-pub async fn rebalance(options: RebalanceOptions, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let metadata = options.cluster.metadata()?;
-    let Some(begun) = stop.run_until_cancelled(metadata.rebalance()).await else {
-        say!("interrupted: whether nodes are evened out at once is not known; again does no harm");
-        return Ok(ExitCode::FAILURE);
-    };
-    let mut repairs = enabled(begun?)?;
-    let outcome = if options.no_wait {
-        Outcome::NotAwaited
-    } else {
-        say!("nodes are being evened out; Ctrl-C stops waiting, not that");
-        let mut said_at: Option<Instant> = None;
-        until(&stop, async || {
-            repairs = enabled(metadata.repairs().await?)?;
-            // Asked for last: of a service that restarted in between it says that not everything is counted.
-            let census = metadata.census().await?;
-            if !repairs.hurried {
-                if census.health != Health::Counting && is_even(&repairs) {
-                    return Ok(true);
-                }
-                // A service that restarted has forgotten it.
-                repairs = metadata.rebalance().await?;
-            }
-            if !options.json && said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-                said_at = Some(Instant::now());
-                say!("{}", what_is_left(&repairs));
-            }
-            Ok(false)
-        })
-        .await?
-    };
-    if options.json {
-        output::json(&Told {
-            told: &repairs,
-            finished: outcome == Outcome::Finished,
-            warning: None,
-        })?;
-    } else {
-        match outcome {
-            Outcome::Finished => say!("each node holds its share"),
-            Outcome::Stopped => say!("not waited for any longer; nodes are still being evened out"),
-            Outcome::NotAwaited => say!("nodes are being evened out"),
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What would wait for ever is refused.
-fn enabled(repairs: Repairs) -> anyhow::Result<Repairs> {
-    if !repairs.enabled {
-        bail!("the metadata service runs with REPAIRS=false: nothing is moved");
-    }
-    Ok(repairs)
-}
-
-/// Whether nothing is to be moved. While something is to be mended, nobody looks for what is uneven.
-fn is_even(repairs: &Repairs) -> bool {
-    repairs.uneven == 0 && repairs.waiting == 0 && repairs.running.is_empty()
-}
-
-fn what_is_left(repairs: &Repairs) -> String {
-    let left = repairs.waiting + repairs.running.len() as u64;
-    if left == 0 {
-        "what nodes hold is counted again".to_owned()
-    } else if repairs.uneven == 0 {
-        format!("{left} chunks are mended first")
-    } else {
-        format!("{left} chunks are still to be moved")
-    }
 }
 
 /// Censuses that were seen, and what was said about the last.
@@ -559,29 +476,5 @@ mod tests {
                 "{said}"
             );
         }
-    }
-
-    #[test]
-    fn nodes_are_even_when_nothing_is_moved_or_mended() {
-        let repairs = |uneven: u64, waiting: u64| -> Repairs {
-            serde_json::from_value(serde_json::json!({
-                "enabled": true, "waiting": waiting, "running": [], "recent": [], "done": 0, "done_bytes": 0,
-                "failures": 0, "rate_bytes_per_second": 1, "uneven": uneven, "hurried": false,
-                "harmed": vstack_api::census::HarmedCopies::default(),
-            }))
-            .expect("repairs")
-        };
-        assert!(is_even(&repairs(0, 0)));
-        assert!(!is_even(&repairs(3, 0)) && !is_even(&repairs(0, 3)));
-        assert_eq!(what_is_left(&repairs(3, 3)), "3 chunks are still to be moved");
-        assert_eq!(what_is_left(&repairs(0, 3)), "3 chunks are mended first");
-        assert_eq!(what_is_left(&repairs(3, 0)), "what nodes hold is counted again");
-        let disabled = Repairs {
-            enabled: false,
-            ..repairs(0, 0)
-        };
-        let refused = enabled(disabled).expect_err("nothing would come of it");
-        assert!(refused.to_string().contains("REPAIRS=false"), "{refused}");
-        assert!(enabled(repairs(0, 0)).is_ok());
     }
 }

@@ -29,7 +29,8 @@ pub struct Options {
     #[arg(long)]
     title: Option<String>,
     /// Keep it as `replication`, fast to read by many, or `erasure_coding`, which takes about half the space, from the
-    /// first chunk on. Without it, by its views.
+    /// first chunk on. It then stays so for good, whatever its views, until `vstack redundancy VIDEO_ID --set` says
+    /// otherwise; without this flag its views decide.
     #[arg(long, value_name = "FORM", value_parser = form)]
     redundancy: Option<RedundancyMode>,
     /// Return as soon as the file was sent, without waiting until it can be played.
