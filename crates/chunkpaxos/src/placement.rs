@@ -130,6 +130,17 @@ impl Layout {
         matches!(self, Self::Deleted { .. })
     }
 
+    /// Whether it lists another shard than `shard` of `other` under its index, of the same code.
+    fn differs_from(&self, other: &Self, shard: &Shard) -> bool {
+        let code = |layout: &Self| match layout {
+            Self::Coded { data, parity, .. } => Some((*data, *parity)),
+            Self::Replicated { .. } | Self::Deleted { .. } => None,
+        };
+        let Self::Coded { shards, .. } = self else { return false };
+        let same = shards.iter().find(|own| own.index == shard.index);
+        code(self) == code(other) && same.is_some_and(|own| own.sha256 != shard.sha256)
+    }
+
     /// Whether it can be agreed on at all.
     ///
     /// # Errors
@@ -254,8 +265,20 @@ impl Placement {
     }
 
     /// Where the chunk can be had, by both halves. Where those are of different codes, shards are those of the layout.
+    ///
+    /// Where they list different shards under one index, the older half lists one that is none of the chunk, since there is
+    /// one right one: putting that right is what the move is for. Of a coded first version whoever sent it may have left the
+    /// whole chunk at its nodes besides, without a vote, when somebody else was faster.
     pub fn sources(&self) -> Sources {
         let mut sources = Sources::default();
+        if self.is_first_coded() {
+            sources.whole = self.layout.nodes();
+        }
+        let newer = if self.back {
+            self.prev.as_ref()
+        } else {
+            Some(&self.layout)
+        };
         for layout in std::iter::once(&self.layout).chain(&self.prev) {
             match layout {
                 Layout::Replicated { nodes } => {
@@ -270,8 +293,9 @@ impl Placement {
                         of: Vec::new(),
                     });
                     if (set.data, set.parity) == (*data, *parity) {
+                        let is_right = |shard: &&Shard| newer.is_none_or(|newer| !newer.differs_from(layout, shard));
                         let new = shards.iter().filter(|shard| !set.of.contains(shard));
-                        let new: Vec<Shard> = new.copied().collect();
+                        let new: Vec<Shard> = new.filter(is_right).copied().collect();
                         set.of.extend(new);
                     }
                 }
@@ -338,5 +362,95 @@ impl Placement {
             Some(prev) => prev.check(),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_types::NodeUuid;
+
+    use super::*;
+
+    fn node(n: u8) -> NodeRef {
+        NodeRef::first(NodeUuid::from_bytes([n; 16]))
+    }
+
+    /// Shards of a 2+1 code: of each its node, and what is listed.
+    fn coded(shards: [(u8, u8); 3]) -> Layout {
+        let shard = |(index, (on, what)): (u8, (u8, u8))| Shard {
+            index,
+            node: node(on),
+            sha256: Digest::of(&[what]),
+        };
+        Layout::Coded {
+            data: 2,
+            parity: 1,
+            shards: (0..).zip(shards).map(shard).collect(),
+        }
+    }
+
+    fn placed(layout: Layout, prev: Option<Layout>, back: bool) -> Placement {
+        Placement {
+            version: 2,
+            size: 10,
+            sha256: Digest::of(b"chunk"),
+            layout,
+            prev,
+            back,
+        }
+    }
+
+    /// The shards it can be had from: of each its index, its node, and what is listed.
+    fn shards(placement: &Placement) -> Vec<(u8, NodeRef, Digest)> {
+        let shards = placement.sources().shards.expect("it has some");
+        let shards = shards.of.iter();
+        shards.map(|shard| (shard.index, shard.node, shard.sha256)).collect()
+    }
+
+    fn those(of: &[(u8, u8, u8)]) -> Vec<(u8, NodeRef, Digest)> {
+        let named = |(index, on, what): &(u8, u8, u8)| (*index, node(*on), Digest::of(&[*what]));
+        of.iter().map(named).collect()
+    }
+
+    #[test]
+    fn what_a_move_puts_right_is_made_of_nothing_that_was_wrong() {
+        let wrong = coded([(1, 10), (2, 99), (3, 12)]);
+        let right = coded([(1, 10), (2, 11), (4, 12)]);
+        // The third is only moved, and may be had where it was.
+        let corrected = placed(right.clone(), Some(wrong.clone()), false);
+        let expected = those(&[(0, 1, 10), (1, 2, 11), (2, 4, 12), (2, 3, 12)]);
+        assert_eq!(shards(&corrected), expected);
+        // Nor is it on the way back.
+        let back = placed(wrong.clone(), Some(right), true);
+        let expected = those(&[(0, 1, 10), (2, 3, 12), (1, 2, 11), (2, 4, 12)]);
+        assert_eq!(shards(&back), expected);
+        // Of what is settled nothing else is known.
+        let settled = placed(wrong, None, false);
+        assert_eq!(shards(&settled), those(&[(0, 1, 10), (1, 2, 99), (2, 3, 12)]));
+    }
+
+    #[test]
+    fn shards_of_another_code_are_no_others() {
+        let Layout::Coded { shards: of_two, .. } = coded([(1, 20), (2, 21), (3, 22)]) else {
+            panic!("is coded")
+        };
+        let one_and_two = Layout::Coded {
+            data: 1,
+            parity: 2,
+            shards: of_two,
+        };
+        let moved = placed(coded([(1, 10), (2, 11), (3, 12)]), Some(one_and_two), false);
+        assert_eq!(shards(&moved), those(&[(0, 1, 10), (1, 2, 11), (2, 3, 12)]));
+    }
+
+    #[test]
+    fn the_whole_chunk_may_be_where_a_coded_first_version_was_sent() {
+        let first = Placement {
+            version: 1,
+            ..placed(coded([(1, 10), (2, 11), (2, 12)]), Some(Layout::nothing()), false)
+        };
+        assert_eq!(first.sources().whole, [1, 2].map(node));
+        let settled = Placement { prev: None, ..first };
+        assert_eq!(settled.sources().whole, []);
     }
 }

@@ -194,6 +194,7 @@ pub fn nominal_place(sequence_num: u32, video_duration_sec: f64) -> ChunkPlace {
 
 #[cfg(test)]
 mod tests {
+    use vstack_chunkpaxos::Shard;
     use vstack_types::{NodeRef, NodeUuid, ProcessUuid, Timestamp, VideoId};
 
     use super::*;
@@ -231,6 +232,20 @@ mod tests {
             layout: Layout::Replicated { nodes },
             prev: None,
             back: false,
+        }
+    }
+
+    /// Index, node and bytes of each shard.
+    fn coded(shards: &[(u8, u8, &str)]) -> Layout {
+        let shard = |(index, node, bytes): &(u8, u8, &str)| Shard {
+            index: *index,
+            node: NodeRef::first(NodeUuid::from_bytes([*node; 16])),
+            sha256: Digest::of(bytes.as_bytes()),
+        };
+        Layout::Coded {
+            data: 2,
+            parity: 1,
+            shards: shards.iter().map(shard).collect(),
         }
     }
 
@@ -282,6 +297,57 @@ mod tests {
         };
         let (urls, _) = replicas(&joint, &by_disk, UrlKind::Internal);
         assert_eq!(urls, ["http://in:1", "http://in:2", "http://in:3"]);
+    }
+
+    #[test]
+    fn while_a_chunk_is_moved_both_halves_are_named_and_no_two_shards_taken_for_one() {
+        let nodes = [node(1), node(2), node(3)];
+        let by_disk = ByDisk::new(&nodes);
+        let named = |placement: &Placement| {
+            let id = chunk(0).id;
+            let (replicas, _) = replicas(placement, &by_disk, UrlKind::Public);
+            let fragments = fragments(&id, placement, &by_disk, UrlKind::Public).expect("it has shards");
+            let of = fragments.shards.iter().map(|shard| {
+                assert_eq!(shard.fragment_id, format!("{id}-frag-{}", shard.fragment_index));
+                (shard.fragment_index, shard.node_url.clone(), shard.checksum.clone())
+            });
+            (replicas, of.collect::<Vec<_>>())
+        };
+        let at = |index: u8, n: u8, bytes: &str| {
+            (
+                index,
+                format!("http://out:{n}"),
+                Digest::of(bytes.as_bytes()).prefixed(),
+            )
+        };
+        let before = [(0, 1, "a"), (1, 2, "wrong"), (2, 3, "c")];
+        // Shard 1 is made anew where it is, and 2 goes to another node.
+        let corrected = Placement {
+            layout: coded(&[(0, 1, "a"), (1, 2, "b"), (2, 1, "c")]),
+            prev: Some(coded(&before)),
+            ..placement(&[])
+        };
+        let listed = vec![
+            at(0, 1, "a"),
+            at(1, 2, "b"),
+            at(1, 2, "wrong"),
+            at(2, 1, "c"),
+            at(2, 3, "c"),
+        ];
+        assert_eq!(named(&corrected), (vec![], listed));
+        // It becomes shards, and copies again.
+        let copies = Layout::Replicated {
+            nodes: vec![NodeRef::first(NodeUuid::from_bytes([3; 16]))],
+        };
+        for (layout, prev) in [(coded(&before), copies.clone()), (copies, coded(&before))] {
+            let changed = Placement {
+                layout,
+                prev: Some(prev),
+                ..placement(&[])
+            };
+            let listed = vec![at(0, 1, "a"), at(1, 2, "wrong"), at(2, 3, "c")];
+            assert_eq!(named(&changed), (vec!["http://out:3".to_owned()], listed));
+        }
     }
 
     #[test]

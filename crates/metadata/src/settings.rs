@@ -74,7 +74,7 @@ pub struct Settings {
     /// Bytes a second that repairs may move from node to node.
     #[arg(long, env = "REPAIR_RATE", default_value_t = 100_000_000, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(100_000..=100_000_000_000))]
     pub repair_rate: u64,
-    /// Bytes a second that may be moved so that nodes hold their share, when nothing else is to be done.
+    /// Bytes a second that may go from fuller nodes to emptier ones, so that disks fill up evenly; only while no chunk is to be repaired.
     #[arg(long, env = "REBALANCE_RATE", default_value_t = 20_000_000, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(100_000..=100_000_000_000))]
     pub rebalance_rate: u64,
     /// Seconds in which each chunk that is kept as shards is audited once, whether all of them give it; 0 for never.
@@ -143,7 +143,11 @@ impl Settings {
             )]
             threshold: self.popularity_threshold as f64,
             cold_after: Duration::from_secs(self.cold_after.into()),
-            dwell: Duration::from_secs(self.redundancy_dwell.into()),
+            dwell: if vstack_types::planted!("what was moved may move again at once") {
+                Duration::ZERO
+            } else {
+                Duration::from_secs(self.redundancy_dwell.into())
+            },
         }
     }
 

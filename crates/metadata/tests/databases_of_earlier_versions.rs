@@ -5,11 +5,14 @@
 //! the whole time again. Of nodes: label, addresses, disk, trust, when they were last heard of; of their disks, how far
 //! the log reached and that it went back, from then on whoever takes their place. A disk that never told of its log
 //! leaves no trace. No process is known of any, so that each registers again at its next heartbeat. What they hold is not
-//! known until they tell.
+//! known until they tell. Of shards: which are none of their chunk, since that is written down.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the store fails the test")]
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection,
@@ -22,17 +25,18 @@ use vstack_chunkpaxos::{Layout, Placement};
 use vstack_metadata::{
     admission::Refusal,
     store::{
-        Chunk, Chunks as _, DiskLog, Group, HeldTotals, Known, Node, NodeBeat, Nodes as _, OpenError, Reap,
+        Chunk, Chunks as _, DiskLog, Group, Harms as _, HeldTotals, Known, Node, NodeBeat, Nodes as _, OpenError, Reap,
         SqliteStore, Videos as _,
     },
 };
 use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ProcessUuid, Timestamp, VideoId};
+use vstack_upkeep::{census::Part, harm::WrongShard};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The versions there were, each by how the checksum of its migration begins. What was released is never edited: a
 /// database that has it would be refused.
-const VERSIONS: [(i64, &str); 13] = [
+const VERSIONS: [(i64, &str); 14] = [
     (1, "5d930956"),
     (2, "89110456"),
     (3, "c96bc1f8"),
@@ -46,6 +50,7 @@ const VERSIONS: [(i64, &str); 13] = [
     (11, "c474f083"),
     (12, "426c7557"),
     (13, "7e729b17"),
+    (14, "4538ac0b"),
 ];
 
 /// A node; `log_seq` stood beside it before version 4.
@@ -60,6 +65,10 @@ const VIDEOS: &str = "INSERT INTO videos (video_id, title, title_folded, duratio
      ('01010101-0101-0101-0101-010101010101', 'Plays', 'plays', 5, 'active', 3, 1000, NULL, 'not_due', 0, 0), \
      ('02020202-0202-0202-0202-020202020202', 'Failed', 'failed', 0, 'failed', 2, 2000, 'no audio', 'due', 4, 9000), \
      ('03030303-0303-0303-0303-030303030303', 'Begun', 'begun', 0, 'uploading', 1, 3000, NULL, 'not_due', 0, 0)";
+
+/// A shard that was found to be none of its chunk, since that is written down.
+const WRONG: &str = "INSERT INTO wrong_shards (video_id, part, disk_uuid, incarnation, tag) VALUES \
+     ('01010101-0101-0101-0101-010101010101', 0, '02020202-0202-0202-0202-020202020202', 0, 4294967295)";
 
 /// One in the trash, since there is one.
 const TRASHED: &str = "INSERT INTO videos (video_id, title, title_folded, duration_sec, status, version, created_at, \
@@ -175,6 +184,9 @@ async fn fill(database: &mut SqliteConnection, version: i64) {
         )
         .await;
         run(database, "UPDATE videos SET trashed_at = 5000 WHERE status = 'deleted'").await;
+    }
+    if version >= 14 {
+        run(database, WRONG).await;
     }
     let went_back = match version {
         1 => return,
@@ -413,6 +425,23 @@ async fn its_trash_and_its_scripts_have_their_time() {
         };
         let expected = (version >= 8).then_some(trashed);
         assert_eq!(deleted.map(|video| video.reap), expected, "version {version}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_found_to_be_none_of_its_chunk_is_known_still() {
+    for (version, _) in VERSIONS {
+        let (_directory, path) = left_by(version).await;
+        let store = SqliteStore::open(&path).await.unwrap();
+        let known = WrongShard {
+            video: PLAYS,
+            part: Part::Chunk(0),
+            node: NodeRef::first(disk(2)),
+            tag: u32::MAX,
+        };
+        let expected: BTreeSet<WrongShard> = (version >= 14).then_some(known).into_iter().collect();
+        assert_eq!(store.harms().await.unwrap().wrong, expected, "version {version}");
         store.close().await;
     }
 }

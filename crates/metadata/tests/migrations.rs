@@ -2,79 +2,19 @@
 
 mod cluster;
 
-use std::{collections::BTreeSet, time::Duration};
-
-use cluster::{Cluster, RealNode, SECRET, bytes, eventually};
+use cluster::{
+    Cluster, RealNode, bytes, eventually,
+    forms::{ask, becomes, get, manifest, nodes_of, read},
+};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vstack_api::metadata::{Manifest, ManifestChunk, RedundancyMode};
-use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal, Reply, Request};
-use vstack_client::{Holder, HttpClient, NodeClient, NodeUrls, Timeouts, propose};
-use vstack_erasure::{ReedSolomon, Shape, encode};
-use vstack_types::{ChunkId, Digest, Hashed, NodeRef, ProcessUuid};
-
-async fn ask(cluster: &Cluster, video: &str, mode: &str) -> (StatusCode, Value) {
-    let path = format!("/redundancy/override/{video}?mode={mode}");
-    cluster.service.post(&path, json!({})).await
-}
-
-async fn manifest(cluster: &Cluster, video: &str) -> Manifest {
-    let (_, manifest) = cluster.service.get(&format!("/manifest/{video}")).await;
-    serde_json::from_value(manifest).expect("a manifest")
-}
-
-/// All chunks are kept so, whole, and nothing is under way.
-async fn becomes(cluster: &Cluster, video: &str, mode: RedundancyMode) -> Manifest {
-    eventually(&format!("all is {}", mode.as_str()), async || {
-        cluster.tick();
-        let manifest = manifest(cluster, video).await;
-        let is_so = |chunk: &ManifestChunk| {
-            let whole = chunk.replicas.is_empty() == (mode == RedundancyMode::ErasureCoding);
-            let shards = chunk.fragments.is_some() == (mode == RedundancyMode::ErasureCoding);
-            chunk.redundancy_mode == mode && whole && shards
-        };
-        let census = cluster.census().await;
-        (manifest.chunks.iter().all(is_so) && census["health"] == "healthy").then_some(manifest)
-    })
-    .await
-}
-
-async fn get(cluster: &Cluster, url: &str) -> Option<Vec<u8>> {
-    let got = cluster.service.http.get(url).send().await.ok()?;
-    let is_there = got.status() == StatusCode::OK;
-    let body = got.bytes().await.ok()?;
-    is_there.then(|| body.to_vec())
-}
-
-/// A chunk as whoever reads it without the nodes at `but` gets it; none when that cannot be.
-async fn read(cluster: &Cluster, chunk: &ManifestChunk, but: &[&str]) -> Option<Vec<u8>> {
-    let fragments = chunk.fragments.as_ref()?;
-    let code = ReedSolomon::new(Shape::new(fragments.data_shards, fragments.parity_shards).ok()?);
-    let mut have = Vec::new();
-    for shard in &fragments.shards {
-        if but.contains(&shard.node_url.as_str()) {
-            continue;
-        }
-        let url = format!("{}/chunk/{}", shard.node_url, shard.fragment_id);
-        if let Some(bytes) = get(cluster, &url).await {
-            have.push((shard.fragment_index, bytes.into()));
-        }
-    }
-    let size = usize::try_from(chunk.size_bytes).expect("small");
-    let read = vstack_erasure::read(&code, size, chunk.checksum.parse().ok()?, &have);
-    read.ok().map(|chunk| Hashed::into_bytes(chunk).to_vec())
-}
+use vstack_api::metadata::RedundancyMode;
 
 async fn kept(cluster: &Cluster, video: &str) -> Value {
     let (_, keepings) = cluster.service.get("/redundancy/videos").await;
     let videos = keepings["videos"].as_array().expect("a list").iter();
     let mut of_video = videos.filter(|kept| kept["video_id"] == video);
     of_video.next().cloned().unwrap_or_default()
-}
-
-fn nodes_of(chunk: &ManifestChunk) -> BTreeSet<String> {
-    let shards = chunk.fragments.iter().flat_map(|fragments| &fragments.shards);
-    shards.map(|shard| shard.node_url.clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,148 +252,5 @@ async fn a_film_that_is_watched_much_has_copies_and_one_that_is_not_shards() {
     }
     becomes(&cluster, &cold, RedundancyMode::Replication).await;
     assert_eq!(kept(&cluster, &cold).await["why"], "hot");
-    cluster.stop().await;
-}
-
-/// Has something else listed, and kept by its node, in the place of shards of a chunk, as when bad memory made them.
-async fn list_wrongly(cluster: &Cluster, chunk: &ChunkId, indexes: &[usize]) {
-    let secret = SECRET.parse().expect("a secret");
-    let nodes = NodeClient::new(HttpClient::new(Some(secret), Timeouts::default()).expect("a client"));
-    let known = cluster.service.cluster().nodes().await.expect("nodes");
-    let located = known.iter();
-    let located = located.filter_map(|node| Some((node.disk_uuid?, node.node_url.clone())));
-    let urls: NodeUrls = located.collect();
-    let any = urls.holder(NodeRef::first(known[0].disk_uuid.expect("its disk")));
-    let any = any.expect("it is registered");
-    let settled = eventually("its shards are settled", async || {
-        cluster.tick();
-        match nodes.paxos(&any, chunk, &Request::Read).await {
-            Ok(Reply::State {
-                accepted: Some(vote),
-                decided: true,
-                ..
-            }) => vote.placement.prev.is_none().then_some(vote.placement),
-            _ => None,
-        }
-    })
-    .await;
-    let Layout::Coded {
-        data,
-        parity,
-        mut shards,
-    } = settled.layout.clone()
-    else {
-        panic!("{settled:?}")
-    };
-    let len = usize::try_from(settled.size.div_ceil(data.into())).expect("small");
-    let mut wrong: Vec<(Holder, Vec<u8>)> = Vec::new();
-    for index in indexes {
-        let content = vec![u8::try_from(*index).expect("few"); len];
-        shards[*index].sha256 = Digest::of(&content);
-        wrong.push((urls.holder(shards[*index].node).expect("it is registered"), content));
-    }
-    let put = async || {
-        for (holder, content) in &wrong {
-            let put = nodes.put_item(holder, chunk, Digest::of(content), content.clone().into());
-            put.await.expect("stored");
-        }
-    };
-    let asked = async |known: Placement, change: Change| {
-        let proposer = Proposer::new(ProcessUuid::random(), settled.nodes(), change).knowing(known);
-        propose(&nodes, &urls, chunk, proposer, Duration::from_secs(10)).await
-    };
-    let to = Layout::Coded { data, parity, shards };
-    let joint = eventually("it is listed", async || {
-        put().await;
-        match asked(settled.clone(), Change::Move { to: to.clone() }).await {
-            Ok(Outcome::Decided(vote)) => Some(vote.placement),
-            Ok(Outcome::Refused(Refusal::Joint(joint))) => Some(*joint),
-            _ => None,
-        }
-    })
-    .await;
-    assert_eq!(joint.layout, to);
-    // Until it was named it could be collected.
-    put().await;
-    eventually("nothing else is", async || {
-        let ended = asked(joint.clone(), Change::Settle).await;
-        matches!(ended, Ok(Outcome::Decided(_))).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_audit_finds_shards_that_are_none_of_their_chunk_and_all_others_give_it_again() {
-    let cluster = Cluster::start_with(5, &["--audit-every", "1"]).await;
-    let video = cluster.store(2, &[0, 1, 2]).await;
-    cluster.becomes("healthy", 2).await;
-    assert_eq!(ask(&cluster, &video, "erasure_coding").await.0, StatusCode::OK);
-    let coded = becomes(&cluster, &video, RedundancyMode::ErasureCoding).await;
-    let chunk = |sequence: usize| &coded.chunks[sequence].chunk_id;
-    list_wrongly(&cluster, chunk(0), &[4]).await;
-    let repairs = async || cluster.service.get("/repairs").await.1;
-    eventually("it is found, and made anew", async || {
-        cluster.tick();
-        let repairs = repairs().await;
-        let mut recent = repairs["recent"].as_array()?.iter();
-        let is_it = |repair: &Value| repair["what"] == "correct_shards" && repair["failed"].is_null();
-        recent.any(is_it).then_some(())
-    })
-    .await;
-    let code = ReedSolomon::new(Shape::new(3, 2).expect("a shape"));
-    let right = encode(&code, &bytes(0).into());
-    let right: Vec<String> = right.iter().map(|shard| Digest::of(shard).prefixed()).collect();
-    let listed = eventually("what is listed is right", async || {
-        cluster.tick();
-        let chunk = manifest(&cluster, &video).await.chunks.swap_remove(0);
-        let shards = chunk.fragments.as_ref()?.shards.iter();
-        let listed: Vec<String> = shards.map(|shard| shard.checksum.clone()).collect();
-        (listed == right).then_some(chunk)
-    })
-    .await;
-    cluster.becomes("healthy", 2).await;
-    for one in 0..5 {
-        for other in 0..one {
-            let without = [cluster.url(one), cluster.url(other)];
-            let read = read(&cluster, &listed, &without).await;
-            assert!(read == Some(bytes(0)), "without {without:?}");
-        }
-    }
-    // Copies that were left behind just when their node was counted may be in the book, too.
-    let is_counted = |harmed: &Value, open: u64| {
-        let repaired = harmed["repaired"].as_u64().filter(|repaired| *repaired > 0);
-        let found = repaired.map(|repaired| repaired + open);
-        harmed["found"].as_u64() == found && harmed["open"] == open && harmed["beyond_repair"] == open
-    };
-    eventually("it is counted as repaired", async || {
-        cluster.tick();
-        is_counted(&repairs().await["harmed"], 0).then_some(())
-    })
-    .await;
-
-    // Two are not enough to say what the others should be.
-    list_wrongly(&cluster, chunk(1), &[0, 1, 3]).await;
-    let census = eventually("it is lost", async || {
-        cluster.tick();
-        let census = cluster.census().await;
-        (census["tally"]["lost"] == 1).then_some(census)
-    })
-    .await;
-    let lost = &census["videos"][0]["chunks"][0];
-    assert_eq!(
-        (&lost["standing"], &lost["start_sec"], &lost["end_sec"]),
-        (&json!("lost"), &json!(10.0), &json!(20.0))
-    );
-    eventually("it is beyond repair", async || {
-        cluster.tick();
-        is_counted(&repairs().await["harmed"], 5).then_some(())
-    })
-    .await;
-    let (_, metrics) = cluster.service.get("/metrics").await;
-    let metrics = metrics.as_str().expect("text");
-    for found in ["sound", "wrong", "lost"] {
-        let counted = format!("vstack_audits_total{{found=\"{found}\"}}");
-        assert!(metrics.contains(&counted), "{metrics}");
-    }
     cluster.stop().await;
 }

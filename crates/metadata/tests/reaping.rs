@@ -7,14 +7,17 @@ use std::{sync::Arc, time::Duration};
 use cluster::{Service, TestNode, Upload, eventually, memory, status};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use vstack_api::WallTime;
-use vstack_chunkpaxos::{Change, Layout, Outcome, Proposer, Reply};
+use vstack_api::{
+    WallTime,
+    metadata::{CreateVideo, RedundancyMode},
+};
+use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Reply, Shard};
 use vstack_client::{HttpClient, NodeClient, Timeouts, propose};
 use vstack_metadata::{
     ReaperPace,
     store::{SqliteStore, Store},
 };
-use vstack_types::{Clock as _, Digest, ProcessUuid};
+use vstack_types::{Clock as _, Digest, NodeRef, ProcessUuid};
 
 async fn nothing_is_left(nodes: &[TestNode]) {
     eventually("every register is deleted", async || {
@@ -456,5 +459,85 @@ async fn one_chunk_that_cannot_be_deleted_holds_up_no_other() {
     nodes[away].restart().await;
     nodes[also].restart().await;
     nothing_is_left(&nodes).await;
+    service.stop().await;
+}
+
+/// What is sent of a chunk that is shards from its first version on: shard 0 to the first node, and so on.
+fn first_shards(members: &[NodeRef]) -> Placement {
+    let shard = |(index, node): (u8, &NodeRef)| Shard {
+        index,
+        node: *node,
+        sha256: Digest::of(&[index]),
+    };
+    Placement {
+        version: 1,
+        size: 3,
+        sha256: Digest::of(b"chunk"),
+        layout: Layout::Coded {
+            data: 3,
+            parity: 2,
+            shards: (0..).zip(members).map(shard).collect(),
+        },
+        prev: Some(Layout::nothing()),
+        back: false,
+    }
+}
+
+/// The uploader died. Of each chunk another number of nodes has a shard and voted for it, and what is there need not be enough
+/// to make the others of.
+#[tokio::test]
+async fn shards_that_were_begun_are_given_up_however_many_voted() {
+    let service = Service::start().await;
+    let nodes = service.with_nodes(5).await;
+    let (client, owner) = (service.cluster(), ProcessUuid::random());
+    let video = CreateVideo {
+        title: "straight to shards".into(),
+        duration_sec: 0.0,
+        owner: Some(owner),
+        redundancy_mode: Some(RedundancyMode::ErasureCoding),
+    };
+    let video = client.create_video(&video).await.expect("created").video_id;
+    let upload = Upload { client, owner, video };
+    let group = upload.group(0, &[]).await.expect("a group");
+    let members: Vec<NodeRef> = group.members.iter().map(|member| member.node).collect();
+    assert_eq!(members.len(), 5, "each has a shard");
+    let first = first_shards(&members);
+    let put = |sequence: u32, index: u8| {
+        let to = members[usize::from(index)];
+        let node = nodes.iter().find(|node| node.me == to).expect("it runs");
+        node.put0(owner, &upload.chunk(Some(sequence)), &first, &[index])
+    };
+    for voters in 1..=5 {
+        for index in 0..voters {
+            let reply = put(voters.into(), index);
+            assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
+        }
+    }
+    upload
+        .client
+        .fail(upload.video, "its uploader died")
+        .await
+        .expect("failed");
+    eventually(
+        "every node knows that every chunk is deleted, and has nothing of it",
+        async || {
+            let is_gone = |node: &TestNode, sequence: u32| {
+                let chunk = upload.chunk(Some(sequence));
+                let register = node.register(&chunk);
+                let is_deleted = register.accepted.is_some_and(|vote| vote.placement.layout.is_deleted());
+                register.decided && is_deleted && (0..5).all(|index| !node.has(&chunk, &[index]))
+            };
+            let mut all = nodes
+                .iter()
+                .flat_map(|node| (1..=5).map(move |sequence| (node, sequence)));
+            all.all(|(node, sequence)| is_gone(node, sequence)).then_some(())
+        },
+    )
+    .await;
+    // What was on its way comes too late, to whomever.
+    for (sequence, index) in (1..=5).flat_map(|sequence| (0..5).map(move |index| (sequence, index))) {
+        let reply = put(sequence, index);
+        assert!(matches!(reply, Reply::Nack { .. }), "{reply:?}");
+    }
     service.stop().await;
 }

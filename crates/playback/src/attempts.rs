@@ -74,6 +74,11 @@ impl Attempts {
         self.last = Some(node);
     }
 
+    /// `node` did not give what it was asked for, and may be asked for something else.
+    pub(crate) fn forgive(&mut self, node: &NodeUrl) {
+        self.tried.retain(|tried| tried != node);
+    }
+
     /// Ends the round when nobody is left to ask; true when it did.
     pub(crate) fn end_round(
         &mut self,

@@ -2,11 +2,12 @@
 //! buffer is.
 //!
 //! [`Session`] plays one video: a shell tells it what happened ([`Input`]) and does what it says ([`Action`]).
-//! [`Selector`] is the part below it that chooses nodes and watches transfers, for shells that fetch single chunks.
+//! [`Gathering`], which fetches one piece, and [`Selector`], which chooses nodes and watches transfers, are the parts below
+//! it, for shells that fetch single chunks.
 //!
 //! Time is an argument ([`vstack_types::Monotonic`]), randomness a seeded generator handed in. Bytes never come here:
-//! the shell moves, hashes and stores them and reports whether a chunk arrived whole and verified. Nothing here
-//! knows HTTP, files or a runtime.
+//! the shell moves, hashes and stores them, makes pieces of shards, and reports whether what arrived is whole and
+//! verified. Nothing here knows HTTP, files or a runtime.
 
 mod attempts;
 mod breaker;
@@ -14,6 +15,7 @@ mod buffer;
 mod estimate;
 mod gathering;
 mod history;
+mod holders;
 mod monitor;
 mod node;
 mod report;
@@ -21,18 +23,21 @@ mod scheduler;
 mod score;
 mod selector;
 mod session;
+mod sets;
 mod settings;
 mod speed;
 
 pub use attempts::Attempts;
 pub use breaker::Gate;
 pub use buffer::Buffer;
-pub use gathering::{Arrived, Gathering, Holders, More, OneMore, Part};
+pub use gathering::{Arrived, Gathering, More, OneMore};
+pub use holders::{Holders, Part, ShardId, Shards};
 pub use monitor::{Monitor, PingId};
 pub use node::NodeUrl;
 pub use scheduler::{PieceId, Plan, PlanPiece};
 pub use score::{Candidate, Explore, Measure, rank, score};
 pub use selector::{Begin, Failure, Selector, TransferId, Verdict};
 pub use session::{Action, End, Input, Session};
+pub use sets::sets_with_the_last;
 pub use settings::{BufferSettings, MonitorSettings, SchedulerSettings, Settings};
 pub use speed::{Factor, Speed, SpeedError};

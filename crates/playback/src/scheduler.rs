@@ -1,8 +1,8 @@
 //! Which piece of a video is fetched next, and which may be handed to the sink.
 //!
 //! Earliest first; few at a time until playback starts, because transfers side by side on one access link only delay
-//! the first chunk. Invariants: a piece has at most one transfer, one in shards one for each that is needed and one more; pieces are delivered in order, each once; no piece
-//! further than `pieces_ahead_max` past what the sink took is fetched.
+//! the first chunk. Invariants: a piece has at most one transfer, one in shards one for each that is needed and one more;
+//! pieces are delivered in order, each once; no piece further than `pieces_ahead_max` past what the sink took is fetched.
 
 use std::{fmt, time::Duration};
 
@@ -125,13 +125,24 @@ impl Scheduler {
 
     /// Others hold a piece by now; gives what is to be given up of it.
     pub(crate) fn replace_holders(&mut self, id: PieceId, holders: Holders) -> Vec<TransferId> {
+        let piece = self.missing(id).and_then(|index| self.pieces.get_mut(index));
+        piece.map_or_else(Vec::new, |piece| piece.gathering.replace(holders))
+    }
+
+    /// Where a piece that is not here stands.
+    fn missing(&self, id: PieceId) -> Option<usize> {
         let index = match id {
             PieceId::Init if self.has_init => 0,
-            PieceId::Init => return Vec::new(),
+            PieceId::Init => return None,
             PieceId::Chunk(chunk) => chunk as usize + usize::from(self.has_init),
         };
-        let piece = self.pieces.get_mut(index).filter(|piece| !piece.is_here);
-        piece.map_or_else(Vec::new, |piece| piece.gathering.replace(holders))
+        self.pieces.get(index).filter(|piece| !piece.is_here).map(|_| index)
+    }
+
+    /// Where a piece stands whose shards are being joined.
+    pub(crate) fn joining(&self, id: PieceId) -> Option<usize> {
+        self.missing(id)
+            .filter(|index| self.pieces[*index].gathering.is_joining())
     }
 
     pub(crate) fn is_head(&self, index: usize) -> bool {

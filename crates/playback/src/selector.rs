@@ -1,8 +1,7 @@
 //! Choosing a node for a chunk, watching the transfer, and going on to the next node when it fails.
 //!
-//! Used by [`crate::Session`] for a whole video, and alone by whoever fetches single chunks (the gateway): for each
-//! chunk keep an [`Attempts`], call [`Selector::begin`], run the transfer, and report how it went. The selector does
-//! not know which chunks there are, nor whether anybody plays them.
+//! Used by [`crate::Session`] for a whole video, and by whoever fetches single chunks (the gateway), who keeps a
+//! [`crate::Gathering`] for each. The selector does not know which chunks there are, nor whether anybody plays them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -178,25 +177,7 @@ impl Selector {
     }
 
     /// The transfer gave no chunk. None when it was given up before.
-    pub fn failed(
-        &mut self,
-        now: Monotonic,
-        id: TransferId,
-        failure: Failure,
-        replicas: &[NodeUrl],
-        attempts: &mut Attempts,
-    ) -> Option<Verdict> {
-        self.note_failed(now, id, failure, attempts)?;
-        let over = self.end_round(now, replicas, attempts);
-        Some(if over {
-            Verdict::WaitUntil(attempts.retry_at())
-        } else {
-            Verdict::TryAnother
-        })
-    }
-
-    /// The same where others are under way that are enough. None when it was given up before.
-    pub(crate) fn note_failed(
+    pub(crate) fn failed(
         &mut self,
         now: Monotonic,
         id: TransferId,
@@ -216,6 +197,15 @@ impl Selector {
         }
         attempts.fail(now, transfer.node);
         Some(())
+    }
+
+    /// What follows when these could still be asked.
+    pub(crate) fn verdict(&mut self, now: Monotonic, replicas: &[NodeUrl], attempts: &mut Attempts) -> Verdict {
+        if self.end_round(now, replicas, attempts) {
+            Verdict::WaitUntil(attempts.retry_at())
+        } else {
+            Verdict::TryAnother
+        }
     }
 
     /// The transfer is no longer wanted and says nothing about its node (whoever wanted the chunk is gone).
@@ -301,6 +291,12 @@ impl Selector {
         let mbps = candidate.measure?.bandwidth_mbps / f64::from(candidate.pending + 1);
         let seconds = size as f64 * 8.0 / 1e6 / mbps + candidate.latency_ms.unwrap_or(0.0) / 1000.0;
         (candidate.gate == Gate::Ready && !candidate.avoid).then(|| Duration::try_from_secs_f64(seconds).ok())?
+    }
+
+    /// Nothing speaks against asking this node now.
+    pub(crate) fn is_ready(&self, now: Monotonic, node: &NodeUrl, attempts: &Attempts) -> bool {
+        let candidate = self.monitor.candidate(now, node, attempts.avoids(node));
+        candidate.gate != Gate::BackingOff && !candidate.avoid
     }
 
     fn end_round(&mut self, now: Monotonic, replicas: &[NodeUrl], attempts: &mut Attempts) -> bool {

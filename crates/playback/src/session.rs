@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use vstack_types::{Monotonic, VideoId};
 
 use crate::{
-    Arrived, Buffer, Failure, Holders, More, NodeUrl, Part, PieceId, PingId, Plan, Selector, Settings, Speed,
+    Arrived, Buffer, Failure, Holders, More, NodeUrl, Part, PieceId, PingId, Plan, Selector, Settings, ShardId, Speed,
     TransferId, Verdict,
     history::History,
     scheduler::{Next, Scheduler},
@@ -53,6 +53,16 @@ pub enum Input {
         /// Why.
         failure: Failure,
     },
+    /// The shards of a piece gave it, and its SHA-256 is right.
+    Joined {
+        /// Which.
+        piece: PieceId,
+    },
+    /// None of the sets of shards gave the piece.
+    NotJoined {
+        /// Which.
+        piece: PieceId,
+    },
     /// The sink took a delivered piece.
     Consumed {
         /// Which.
@@ -86,12 +96,20 @@ pub enum Action {
         /// From whom.
         node: NodeUrl,
     },
-    /// Stop a transfer; what it still reports is ignored.
+    /// Stop a transfer, which is under way; what it still reports is ignored.
     Cancel {
         /// Which.
         transfer: TransferId,
     },
-    /// Hand a piece, made of its shards where those were fetched, to the sink and report [`Input::Consumed`]. Comes once for each, in order.
+    /// Make a piece of its shards, and report [`Input::Joined`] or [`Input::NotJoined`].
+    Join {
+        /// Which.
+        piece: PieceId,
+        /// Sets of shards that arrived, to be tried in this order until one gives the piece.
+        sets: Vec<Vec<ShardId>>,
+    },
+    /// Hand a piece, which arrived whole or was joined, to the sink and report [`Input::Consumed`]. Comes once for each, in
+    /// order.
     Deliver {
         /// Which.
         piece: PieceId,
@@ -166,6 +184,9 @@ impl Session {
     /// Takes note of what happened.
     pub fn handle(&mut self, now: Monotonic, input: Input) {
         self.advance(now);
+        if let Input::Done { transfer } | Input::Failed { transfer, .. } = &input {
+            self.forget_cancel(*transfer);
+        }
         if self.ended.is_some() {
             return;
         }
@@ -174,6 +195,16 @@ impl Session {
             Input::Progress { transfer, bytes } => self.progress(transfer, bytes),
             Input::Done { transfer } => self.done(transfer),
             Input::Failed { transfer, failure } => self.failed(transfer, failure),
+            Input::Joined { piece } => {
+                if let Some(index) = self.scheduler.joining(piece) {
+                    self.arrived(index);
+                }
+            }
+            Input::NotJoined { piece } => {
+                if let Some(index) = self.scheduler.joining(piece) {
+                    self.scheduler.piece_mut(index).gathering.not_joined();
+                }
+            }
             Input::Consumed { piece } => {
                 if self.scheduler.consume(piece) && piece != PieceId::Init {
                     self.buffer.chunk_consumed();
@@ -267,19 +298,20 @@ impl Session {
     /// It will not be there in time, and another node would be much faster. At most once for each piece, so that a
     /// slow access link does not make it start over and over.
     fn is_too_slow(&self, transfer: TransferId, index: usize) -> bool {
-        let piece = self.scheduler.piece(index);
-        let gathering = &piece.gathering;
+        let gathering = &self.scheduler.piece(index).gathering;
         if gathering.attempts().was_rescued() {
             return false;
         }
-        let bytes = gathering.part_bytes(piece.bytes);
+        let Some((part, bytes)) = gathering.part(transfer) else {
+            return false;
+        };
         let Some(remaining) = self.selector.remaining(self.now, transfer, bytes) else {
             return false;
         };
         if remaining <= self.buffer.slack(self.scheduler.chunk_of(index)) {
             return false;
         }
-        let others: Vec<NodeUrl> = gathering.left().cloned().collect();
+        let others = gathering.instead_of(part);
         let elsewhere = self
             .selector
             .elsewhere(self.now, transfer, bytes, &others, gathering.attempts());
@@ -293,16 +325,35 @@ impl Session {
         let Some(index) = self.scheduler.running(transfer) else {
             return;
         };
-        let piece = self.scheduler.piece_mut(index);
-        let bytes = piece.gathering.part_bytes(piece.bytes);
-        let arrived = piece.gathering.done(self.now, &mut self.selector, transfer);
+        let gathering = &mut self.scheduler.piece_mut(index).gathering;
+        let bytes = gathering.part(transfer).map_or(0, |(_, bytes)| bytes);
+        let arrived = gathering.done(self.now, &mut self.selector, transfer);
         self.verified_bytes = self.verified_bytes.saturating_add(bytes);
-        let Some(Arrived::Whole { spare }) = arrived else {
-            return;
-        };
-        for transfer in spare {
-            self.actions.push_back(Action::Cancel { transfer });
+        match arrived {
+            None | Some(Arrived::Partly) => {}
+            Some(Arrived::Whole { spare }) => {
+                self.cancel(spare);
+                self.arrived(index);
+            }
+            Some(Arrived::Joinable { sets, spare }) => {
+                self.cancel(spare);
+                let piece = self.scheduler.id(index);
+                self.actions.push_back(Action::Join { piece, sets });
+            }
         }
+    }
+
+    fn cancel(&mut self, transfers: Vec<TransferId>) {
+        let cancels = transfers.into_iter().map(|transfer| Action::Cancel { transfer });
+        self.actions.extend(cancels);
+    }
+
+    /// A transfer ended before the shell was told to cancel it.
+    fn forget_cancel(&mut self, transfer: TransferId) {
+        self.actions.retain(|action| *action != Action::Cancel { transfer });
+    }
+
+    fn arrived(&mut self, index: usize) {
         self.scheduler.arrived(index);
         while let Some(piece) = self.scheduler.deliver() {
             self.actions.push_back(Action::Deliver { piece });

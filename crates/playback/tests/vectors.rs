@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde::Deserialize;
-use vstack_playback::{Candidate, Explore, Gate, Measure, NodeUrl, rank, score};
+use vstack_playback::{Candidate, Explore, Gate, Measure, NodeUrl, ShardId, rank, score, sets_with_the_last};
+use vstack_types::Digest;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -104,4 +105,43 @@ fn choices_are_those_of_the_vectors() {
             .collect();
         assert_eq!(order, case.order, "{}", case.name);
     }
+}
+
+/// Shards are named by their index and a letter that stands for their bytes.
+#[derive(Deserialize)]
+struct SetsCase {
+    name: String,
+    needed: usize,
+    most: usize,
+    here: Vec<String>,
+    sets: Vec<Vec<String>>,
+}
+
+fn shard(name: &str) -> ShardId {
+    let (index, letter) = name.split_at(name.len() - 1);
+    ShardId {
+        index: index.parse().unwrap(),
+        sha256: Digest::of(letter.as_bytes()),
+    }
+}
+
+#[test]
+fn sets_of_shards_are_those_of_the_vectors() {
+    let cases: Vec<SetsCase> = serde_json::from_str(include_str!("../vectors/sets.json")).unwrap();
+    assert!(!cases.is_empty());
+    for case in cases {
+        let shards = |names: &[String]| names.iter().map(|name| shard(name)).collect::<Vec<ShardId>>();
+        let expected: Vec<Vec<ShardId>> = case.sets.iter().map(|set| shards(set)).collect();
+        let sets = sets_with_the_last(&shards(&case.here), case.needed, case.most);
+        assert_eq!(sets, expected, "{}", case.name);
+    }
+}
+
+/// Of twins in great number, too, it takes no time to say that they give no set.
+#[test]
+fn twins_give_no_set_and_take_no_time() {
+    let twins = (0..15_u8).flat_map(|index| ["a", "b", "c"].map(|letter| shard(&format!("{index}{letter}"))));
+    let here: Vec<ShardId> = twins.chain([shard("0d")]).collect();
+    assert_eq!(sets_with_the_last(&here, 16, 64), Vec::<Vec<ShardId>>::new());
+    assert_eq!(sets_with_the_last(&here, 15, 64).len(), 64);
 }

@@ -1,14 +1,11 @@
 //! A manifest, checked and put into the words of the playback core.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use vstack_api::metadata::{Fragments, Manifest, ManifestChunk, ManifestInit};
 use vstack_erasure::{ReedSolomon, Shape};
-use vstack_playback::{Holders, NodeUrl, Part, PieceId, Plan, PlanPiece};
+use vstack_playback::{Holders, NodeUrl, Part, PieceId, Plan, PlanPiece, ShardId, Shards};
 use vstack_types::{
     ChunkId, Digest, Hashed, VideoId,
     limits::{LAYOUT_NODES_MAX, VIDEO_CHUNKS_MAX},
@@ -46,10 +43,11 @@ pub(crate) struct Source {
     pub(crate) chunk: ChunkId,
     pub(crate) bytes: u64,
     pub(crate) digest: Digest,
+    is_shard: bool,
 }
 
 impl Source {
-    fn new(chunk: &ChunkId, bytes: u64, checksum: &str) -> Result<Self, CatalogError> {
+    fn whole(chunk: &ChunkId, bytes: u64, checksum: &str) -> Result<Self, CatalogError> {
         if bytes == 0 || bytes > PIECE_BYTES_MAX {
             return Err(entry(chunk, "its size is 0 or more than 64 MiB"));
         }
@@ -60,7 +58,26 @@ impl Source {
             chunk: chunk.clone(),
             bytes,
             digest,
+            is_shard: false,
         })
+    }
+
+    fn shard(chunk: &ChunkId, bytes: u64, checksum: &str) -> Result<Self, CatalogError> {
+        let source = Self::whole(chunk, bytes, checksum)?;
+        Ok(Self {
+            is_shard: true,
+            ..source
+        })
+    }
+
+    /// What a node is asked for. Of a shard it is said which: while its chunk is moved, the node may have two of one index.
+    pub(crate) fn path(&self) -> String {
+        let (chunk, digest) = (&self.chunk, self.digest);
+        if self.is_shard {
+            format!("chunk/{chunk}?sha256={digest}")
+        } else {
+            format!("chunk/{chunk}")
+        }
     }
 }
 
@@ -69,47 +86,49 @@ impl Source {
 pub(crate) struct Stored {
     /// All of it.
     pub(crate) whole: Source,
-    /// None where it is kept as copies.
+    /// None where it is kept as copies alone.
     coded: Option<Coded>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Coded {
     shape: Shape,
-    /// By index.
-    shards: BTreeMap<u8, Source>,
-    at: Vec<(u8, NodeUrl)>,
+    shards: BTreeMap<ShardId, Source>,
+    at: Vec<(ShardId, NodeUrl)>,
 }
 
 impl Stored {
     pub(crate) fn of_init(init: &ManifestInit) -> Result<Self, CatalogError> {
         Ok(Self {
-            whole: Source::new(&init.chunk_id, init.size_bytes, &init.checksum)?,
+            whole: Source::whole(&init.chunk_id, init.size_bytes, &init.checksum)?,
             coded: None,
         })
     }
 
     pub(crate) fn of_chunk(chunk: &ManifestChunk) -> Result<Self, CatalogError> {
-        let whole = Source::new(&chunk.chunk_id, chunk.size_bytes, &chunk.checksum)?;
-        // While its form changes it can be had in both, and whole is simpler.
-        let coded = match &chunk.fragments {
-            Some(fragments) if chunk.replicas.is_empty() => Some(Coded::read(&whole, fragments)?),
-            _ => None,
+        let whole = Source::whole(&chunk.chunk_id, chunk.size_bytes, &chunk.checksum)?;
+        let coded = chunk.fragments.as_ref().map(|fragments| Coded::read(&whole, fragments));
+        let coded = match coded.transpose() {
+            // What is wrong with them harms nobody as long as it can be had whole.
+            Err(error) if !chunk.replicas.is_empty() => {
+                tracing::warn!(%error, "a chunk is read from its copies alone");
+                None
+            }
+            coded => coded?,
         };
         Ok(Self { whole, coded })
     }
 
     /// Who has it, given who has all of it.
     pub(crate) fn holders(&self, replicas: &[String]) -> Holders {
-        match &self.coded {
-            None => Holders::Whole(replicas.iter().map(|url| NodeUrl::new(url)).collect()),
-            Some(coded) => Holders::Shards {
+        let size = usize::try_from(self.whole.bytes).unwrap_or(usize::MAX);
+        Holders {
+            whole: replicas.iter().map(|url| NodeUrl::new(url)).collect(),
+            shards: self.coded.as_ref().map(|coded| Shards {
                 needed: coded.shape.data(),
-                bytes: coded
-                    .shape
-                    .shard_len(usize::try_from(self.whole.bytes).unwrap_or(usize::MAX)) as u64,
+                bytes: coded.shape.shard_len(size) as u64,
                 at: coded.at.clone(),
-            },
+            }),
         }
     }
 
@@ -117,32 +136,38 @@ impl Stored {
     pub(crate) fn part(&self, part: Part) -> Option<&Source> {
         match part {
             Part::Whole => Some(&self.whole),
-            Part::Shard(index) => self.coded.as_ref()?.shards.get(&index),
+            Part::Shard(id) => self.coded.as_ref()?.shards.get(&id),
         }
     }
 
-    /// The piece, verified, made of parts that are, each by itself.
-    pub(crate) fn joined(&self, mut parts: Vec<(Part, Bytes)>) -> Result<Bytes, CatalogError> {
-        if let Some(at) = parts.iter().position(|(part, _)| *part == Part::Whole) {
-            return Ok(parts.swap_remove(at).1);
+    /// Knows of its shards what another manifest says, besides.
+    pub(crate) fn add(&mut self, other: Self) {
+        let Some(more) = other.coded else { return };
+        let coded = self.coded.get_or_insert_with(|| more.clone());
+        // Which shards of a chunk there are depends on how many of them are data alone.
+        if coded.shape.data() == more.shape.data() {
+            coded.shape = coded.shape.max(more.shape);
+            coded.shards.extend(more.shards);
         }
-        let unread = |reason| entry(&self.whole.chunk, reason);
-        let coded = self
-            .coded
-            .as_ref()
-            .ok_or_else(|| unread("it is kept as copies by now"))?;
-        let shards: Vec<(u8, Bytes)> = parts
-            .into_iter()
-            .filter_map(|(part, bytes)| match part {
-                Part::Shard(index) => Some((index, bytes)),
-                Part::Whole => None,
-            })
-            .collect();
-        let size = usize::try_from(self.whole.bytes).map_err(|_| unread("it is too large for this machine"))?;
-        let code = ReedSolomon::new(coded.shape);
-        let read = vstack_erasure::read(&code, size, self.whole.digest, &shards);
-        read.map(Hashed::into_bytes)
-            .map_err(|_| unread("its shards, each as promised, do not give it"))
+    }
+
+    /// The piece, verified, made of the first of `sets` that gives it: of shards that are here, each verified by itself.
+    pub(crate) fn joined(&self, here: &[(Part, Bytes)], sets: &[Vec<ShardId>]) -> Option<Bytes> {
+        let size = usize::try_from(self.whole.bytes).ok()?;
+        let code = ReedSolomon::new(self.coded.as_ref()?.shape);
+        let found = |id: &ShardId| {
+            let of_it = here.iter().find(|(part, _)| *part == Part::Shard(*id));
+            of_it.map(|(_, bytes)| (id.index, bytes.clone()))
+        };
+        let joined = sets.iter().find_map(|set| {
+            let shards: Vec<(u8, Bytes)> = set.iter().filter_map(found).collect();
+            vstack_erasure::read(&code, size, self.whole.digest, &shards).ok()
+        });
+        if joined.is_none() {
+            let (chunk, sets) = (&self.whole.chunk, sets.len());
+            tracing::warn!(%chunk, sets, "shards, each as it is listed, do not give their chunk");
+        }
+        joined.map(Hashed::into_bytes)
     }
 }
 
@@ -164,15 +189,13 @@ impl Coded {
                 return Err(bad("it names a shard that its code has not"));
             }
             let id: ChunkId = fragment.fragment_id.parse().map_err(|_| bad("a shard has no id"))?;
-            let source = Source::new(&id, fragments.size_bytes, &fragment.checksum)?;
-            match shards.entry(fragment.fragment_index) {
-                Entry::Vacant(entry) => {
-                    entry.insert(source);
-                }
-                Entry::Occupied(entry) if *entry.get() == source => {}
-                Entry::Occupied(_) => return Err(bad("it names two shards with the same index")),
-            }
-            at.push((fragment.fragment_index, NodeUrl::new(&fragment.node_url)));
+            let source = Source::shard(&id, fragments.size_bytes, &fragment.checksum)?;
+            let id = ShardId {
+                index: fragment.fragment_index,
+                sha256: source.digest,
+            };
+            at.push((id, NodeUrl::new(&fragment.node_url)));
+            shards.insert(id, source);
         }
         Ok(Self { shape, shards, at })
     }

@@ -8,8 +8,8 @@ use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
 };
-use vstack_api::ErrorCode;
-use vstack_client::{ClientError, NodeClient};
+use vstack_api::{ErrorCode, headers};
+use vstack_client::NodeClient;
 use vstack_playback::{Failure, NodeUrl, PingId, TransferId};
 use vstack_types::DigestBuilder;
 
@@ -137,10 +137,16 @@ async fn receive(
     source: &Source,
     sender: &mpsc::Sender<Report>,
 ) -> Result<Bytes, Failure> {
-    let mut response = client
-        .get_chunk(node.as_str(), &source.chunk)
-        .await
-        .map_err(|error| failure(&error))?;
+    let (http, url) = (client.http(), format!("{node}/{}", source.path()));
+    let answer = http.execute(&url, http.transport().get(&url)).await;
+    let mut response = answer.map_err(|_| Failure::Unreachable)?;
+    if !response.status().is_success() {
+        let code = response.headers().get(headers::ERROR_CODE);
+        let failure = failure(response.status().as_u16(), code.and_then(|code| code.to_str().ok()));
+        // What is read to its end leaves its connection to the next.
+        let _short = response.chunk().await;
+        return Err(failure);
+    }
     let progress = |bytes: usize| Report::Progress {
         transfer,
         bytes: bytes as u64,
@@ -164,12 +170,14 @@ async fn receive(
     }
 }
 
-fn failure(error: &ClientError) -> Failure {
-    match (error.code(), error.status()) {
-        (Some(ErrorCode::Corrupt), _) => Failure::Corrupt,
-        // The node is well; it cannot tell whether it had this one.
-        (Some(ErrorCode::Incomplete), _) | (_, Some(404 | 410)) => Failure::Missing,
-        (_, Some(_)) => Failure::Refused,
-        _ => Failure::Unreachable,
+fn failure(status: u16, code: Option<&str>) -> Failure {
+    let is = |known: ErrorCode| code == Some(known.as_str());
+    if is(ErrorCode::Corrupt) {
+        Failure::Corrupt
+    } else if is(ErrorCode::Incomplete) || matches!(status, 404 | 410) {
+        // The node is well; it has not this one, or cannot tell whether it had it.
+        Failure::Missing
+    } else {
+        Failure::Refused
     }
 }

@@ -11,7 +11,7 @@ use vstack_api::{
     web::{PlayerMetrics, PlayerPerformance, PlayerStats, PlayerStatus},
 };
 use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient};
-use vstack_playback::{Action, End, Input, Part, PieceId, Session, Settings, Speed, TransferId};
+use vstack_playback::{Action, End, Input, Part, PieceId, Session, Settings, ShardId, Speed, TransferId};
 use vstack_types::{Clock as _, SystemClock, VideoId};
 
 use crate::{
@@ -199,7 +199,6 @@ enum Stop {
     Ended(End),
     Interrupted,
     SinkFailed,
-    Unreadable(CatalogError),
 }
 
 struct Driver<'a> {
@@ -248,10 +247,6 @@ impl Driver<'_> {
                 Ok(Outcome::Interrupted)
             }
             Stop::SinkFailed => Err(sink.failure().await.into()),
-            Stop::Unreadable(error) => {
-                sink.abandon().await;
-                Err(error.into())
-            }
         }
     }
 
@@ -275,15 +270,15 @@ impl Driver<'_> {
                     self.pieces.remove(&transfer);
                     self.downloads.cancel(transfer);
                 }
+                Action::Join { piece, sets } => {
+                    let input = self.join(piece, &sets);
+                    self.session.handle(self.clock.monotonic(), input);
+                }
                 Action::Deliver { piece } => {
                     let parts = self.here.remove(&piece).unwrap_or_default();
-                    let joined = self.catalog.stored(piece).map(|stored| stored.joined(parts));
-                    let delivered = match joined {
-                        Some(Ok(bytes)) => self.sink.put(piece, bytes),
-                        Some(Err(error)) => return Some(Stop::Unreadable(error)),
-                        None => false,
-                    };
-                    if !delivered {
+                    let whole = parts.into_iter().find(|(part, _)| *part == Part::Whole);
+                    let (_, bytes) = whole.expect("what is delivered came whole or was joined");
+                    if !self.sink.put(piece, bytes) {
                         return Some(Stop::SinkFailed);
                     }
                 }
@@ -293,6 +288,17 @@ impl Driver<'_> {
             }
         }
         None
+    }
+
+    /// Makes a piece of its shards.
+    fn join(&mut self, piece: PieceId, sets: &[Vec<ShardId>]) -> Input {
+        let here = self.here.entry(piece).or_default();
+        let joined = self.catalog.stored(piece).and_then(|stored| stored.joined(here, sets));
+        let Some(bytes) = joined else {
+            return Input::NotJoined { piece };
+        };
+        *here = vec![(Part::Whole, bytes)];
+        Input::Joined { piece }
     }
 
     /// Waits for something to happen, and takes in all that already has.

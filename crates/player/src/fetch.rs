@@ -170,10 +170,8 @@ impl ChunkSource {
 struct Job {
     stored: Stored,
     gathering: Gathering,
-    /// Parts of it that came.
+    /// Shards of it that came.
     here: Vec<(Part, Bytes)>,
-    /// What each transfer under way brings.
-    parts: Vec<(TransferId, Part)>,
     waiters: Vec<oneshot::Sender<Result<Bytes, FetchError>>>,
 }
 
@@ -215,7 +213,8 @@ impl Fetcher {
             return;
         }
         if let Some(job) = self.jobs.iter_mut().find(|job| job.stored.whole.digest == digest) {
-            // Kept in another form by now, it is fetched as it was begun.
+            // Of another code by now, it is fetched as it was begun.
+            job.stored.add(request.stored);
             job.gathering.add(request.holders);
             job.waiters.push(request.answer);
         } else if self.jobs.len() >= self.settings.wanted_max {
@@ -225,7 +224,6 @@ impl Fetcher {
                 stored: request.stored,
                 gathering: Gathering::new(request.holders),
                 here: Vec::new(),
-                parts: Vec::new(),
                 waiters: vec![request.answer],
             });
         }
@@ -246,7 +244,6 @@ impl Fetcher {
                     job.gathering
                         .begin(now, &mut self.selector, job.stored.whole.bytes, Explore::All)
             {
-                job.parts.push((transfer, part));
                 if let Some(source) = job.stored.part(part) {
                     self.downloads.fetch(transfer, node, source.clone());
                 }
@@ -283,27 +280,31 @@ impl Fetcher {
             return;
         };
         let job = &mut self.jobs[at];
-        if let Some(part) = job.parts.iter().position(|(of, _)| *of == transfer) {
-            job.here.push((job.parts.swap_remove(part).1, body));
+        let part = job.gathering.part(transfer).map(|(part, _)| part);
+        let arrived = job.gathering.done(now, &mut self.selector, transfer);
+        if let Some(shard @ Part::Shard(_)) = part {
+            job.here.push((shard, body.clone()));
         }
-        let Some(Arrived::Whole { spare }) = job.gathering.done(now, &mut self.selector, transfer) else {
-            return;
+        let (bytes, spare) = match arrived {
+            None | Some(Arrived::Partly) => return,
+            Some(Arrived::Whole { spare }) => (Some(body), spare),
+            Some(Arrived::Joinable { sets, spare }) => (job.stored.joined(&job.here, &sets), spare),
         };
         for transfer in spare {
             self.downloads.cancel(transfer);
         }
-        let mut job = self.jobs.remove(at);
-        let joined = job.stored.joined(std::mem::take(&mut job.here));
-        if let Ok(bytes) = &joined {
-            self.cache.put(job.stored.whole.digest, bytes.clone());
-        }
-        answer(job, &joined.map_err(FetchError::from));
+        let Some(bytes) = bytes else {
+            job.gathering.not_joined();
+            return;
+        };
+        let job = self.jobs.remove(at);
+        self.cache.put(job.stored.whole.digest, bytes.clone());
+        answer(job, &Ok(bytes));
     }
 
     fn failed(&mut self, transfer: TransferId, failure: Failure) {
         let now = self.clock.monotonic();
         if let Some(job) = self.jobs.iter_mut().find(|job| job.gathering.runs(transfer)) {
-            job.parts.retain(|(of, _)| *of != transfer);
             job.gathering.failed(now, &mut self.selector, transfer, failure);
         }
     }

@@ -3,37 +3,29 @@
 //!
 //! It is looked at twice: when people can have everything again ([`Demand::Majority`]), and when all of it is there
 //! ([`Demand::Everything`]). The services do that by themselves, once they are told which disks do not come back. Then the
-//! census has to say of every chunk what is on the disks, byte for byte ([`until_told`]), and nodes are to hold their shares
-//! ([`crate::evenness`]).
+//! census has to say of every chunk what is on the disks, byte for byte ([`crate::told`]), and what is left to be done is to be
+//! done ([`crate::closing`]).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
-use vstack_api::{census::Health, metadata::VideoStatus};
+use vstack_api::metadata::VideoStatus;
 use vstack_chunkpaxos::{Layout, Placement, ShardSet};
 use vstack_client::{MetadataClient, NodeClient};
-use vstack_engine::{BoxedDisk, Reader, Which};
-use vstack_types::{ChunkId, Digest, Monotonic, NodeRef, NodeUuid, VideoId};
+use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, VideoId};
 
 use crate::{
     actors::{
-        auditors,
         readers::{Watched, read},
         rivals::urls,
     },
     disks::READABLE,
     history::WHOLE_WITHIN,
     hosts::{Hosts, METADATA, USERS},
-    invariants::census,
     ledger::{Deletion, FilmRecord, Known},
     observer::Observer,
     placed::{is_coded, is_thin, missing},
-    rot,
     shards::encode,
     world::World,
 };
@@ -272,8 +264,16 @@ async fn is_as_sent(
 ) -> Result<(), String> {
     let copies: Vec<(NodeRef, Bytes)> = match &current.layout {
         Layout::Coded { data, parity, shards } => {
-            let of = shards.iter().map(|shard| shard.node);
-            of.zip(encode(sent, *data, *parity)).collect()
+            let right = encode(sent, *data, *parity);
+            let mut listed = shards.iter().zip(&right);
+            // A node may still have the right one besides.
+            if let Some((wrong, _)) = listed.find(|(shard, right)| shard.sha256 != Digest::of(right)) {
+                return Err(format!(
+                    "what is listed as shard {} of {chunk} is none of it",
+                    wrong.index
+                ));
+            }
+            shards.iter().map(|shard| shard.node).zip(right).collect()
         }
         layout => layout.nodes().into_iter().map(|node| (node, sent.clone())).collect(),
     };
@@ -290,92 +290,6 @@ async fn is_as_sent(
         }
     }
     Ok(())
-}
-
-/// Returns when the census says of everything what is so; whether that is that all is whole.
-pub(crate) async fn until_told(world: &Arc<World>) -> bool {
-    loop {
-        if let Ok(all_whole) = told(world).await {
-            return all_whole;
-        }
-        sleep(LOOK_EVERY).await;
-    }
-}
-
-/// What the census says that is not so.
-pub(crate) async fn why_not_told(world: &Arc<World>) -> String {
-    let told = told(world).await;
-    told.err().unwrap_or_else(|| "it does by now".to_owned())
-}
-
-/// Whether the census was made of everything, and calls each chunk what it is by the bytes that are on disks. Where all is
-/// as it should be, which is what is given, it is `healthy`, and nothing waits for anybody.
-///
-/// # Errors
-/// What it says that is not so.
-async fn told(world: &Arc<World>) -> Result<bool, String> {
-    let metadata = MetadataClient::new(world.outsider(USERS), &METADATA.url());
-    let counted = metadata.census().await.map_err(|error| error.to_string())?;
-    let Some(placed) = auditors::placed(world).await else {
-        return Err("the database does not answer".to_owned());
-    };
-    census::is_of_all(&counted, placed.values())?;
-    let disks = disks(world)?;
-    let (hosts, observer, named) = (world.hosts(), world.observer(), census::named(&counted));
-    // Whether those can be counted that lost the majority of their nodes is nobody's to say.
-    let is_for_people = |chunk: &ChunkId| is_beyond_repair(&hosts, &observer, chunk);
-    let all_decide = !placed.keys().any(is_for_people);
-    if !counted.complete && all_decide {
-        return Err(format!("it is not complete: {:?}", counted.tally));
-    }
-    let mut all_whole = all_decide;
-    for (chunk, placement) in placed.iter().filter(|(chunk, _)| !is_for_people(chunk)) {
-        let assigned = census::assigned(placement);
-        let held = assigned.iter().map(|(node, items)| {
-            let has = |item: &&Digest| disks.get(node).is_some_and(|disk| holds(disk, chunk, **item));
-            items.iter().filter(has).count()
-        });
-        let held: Vec<usize> = held.collect();
-        let Some(is) = census::word(placement, world.plan.copies, &held) else {
-            return Err(format!("{chunk} is still on its way"));
-        };
-        let called = named.get(chunk).copied().unwrap_or("whole");
-        if called != is {
-            return Err(format!(
-                "it calls {chunk} {called}, which is {placement:?}, and disks have {held:?} of its items: it is {is}"
-            ));
-        }
-        all_whole &= is == "whole";
-    }
-    if all_whole && (counted.health != Health::Healthy || !counted.waits.is_empty()) {
-        return Err(format!(
-            "everything is whole, and it says {:?}, and that this waits: {:?}",
-            counted.health, counted.waits
-        ));
-    }
-    Ok(all_whole)
-}
-
-/// What is on each disk in use, read anew from a copy of it.
-fn disks(world: &World) -> Result<BTreeMap<NodeRef, Reader<BoxedDisk>>, String> {
-    let hosts = world.hosts();
-    let mut disks = BTreeMap::new();
-    for (id, host) in hosts.nodes.iter().filter(|(_, host)| host.copy.is_none()) {
-        let copy = BoxedDisk::new(rot::copy(&host.disk));
-        let opened = rot::opened(copy, world.plan.pace.superblock_bytes);
-        let reader = opened.map_err(|error| format!("the disk of {id} cannot be read: {error}"))?;
-        disks.insert(reader.me(), reader);
-    }
-    Ok(disks)
-}
-
-/// Whether the bytes of `item` are on this disk, as they were.
-fn holds(disk: &Reader<BoxedDisk>, chunk: &ChunkId, item: Digest) -> bool {
-    let Ok(found) = disk.find(chunk, Which::Exact(item)) else {
-        return false;
-    };
-    let read = disk.read(&found, None, Monotonic::default());
-    read.is_ok_and(|bytes| Digest::of(&bytes) == item)
 }
 
 /// No node has bytes of it, or could still vote for any.

@@ -66,7 +66,7 @@ async fn even(world: &Arc<World>) -> Result<(), String> {
 }
 
 /// Nodes that chunks may be moved to, each with its zone.
-async fn taking_part(world: &World) -> Result<BTreeMap<NodeRef, String>, String> {
+pub(crate) async fn taking_part(world: &World) -> Result<BTreeMap<NodeRef, String>, String> {
     let registered = world.store.nodes().await.map_err(|error| error.to_string())?;
     let hosts = world.hosts();
     let takes_part = |node: &Node| {

@@ -8,23 +8,26 @@ use vstack_types::{ChunkId, NodeUuid, ambient};
 
 use crate::{
     actors::{
-        auditors, choosers, coder, condemners, deleters, films, onlookers, operators, readers, removers, rivals,
-        scripts,
+        auditors, choosers, coder, condemners, deleters, films, forgers, onlookers, operators, readers, removers,
+        rivals, scripts,
     },
     clock::Skew,
-    doubles,
+    closing, doubles,
     ending::{self, Demand},
-    evenness, faults, harm,
+    faults, harm,
     hosts::{HostId, NodeHost, UploaderHost},
     invariants::{
-        api, groups,
+        api,
+        dwell::Dwelling,
+        groups,
         learner::{Learner, chains, check_buried},
         queues, removals, salvages, trash,
     },
     plan::Plan,
     processes::temp_dir,
-    struck::Struck,
-    supervisor,
+    recoded,
+    struck::{Kind, Struck},
+    supervisor, told,
     trace::Trace,
     world::{SECRET, Violation, World},
 };
@@ -32,9 +35,7 @@ use crate::{
 /// Everything acknowledged is whole again this long after nothing goes wrong any more.
 pub(crate) const WHOLE_WITHIN: Duration = Duration::from_secs(900);
 /// And so long after that the census says so.
-const TOLD_WITHIN: Duration = Duration::from_secs(600);
-/// And so long after that nodes are even: who did not take copies in the midst of trouble is given none for ten minutes.
-const EVEN_WITHIN: Duration = Duration::from_secs(900);
+pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(600);
 /// Between two looks at everything: less than between two heartbeats of a node.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
@@ -86,6 +87,7 @@ pub fn run(seed: u64, options: Options) -> Report {
             () = live(&world) => {}
         }
         world.dissolve();
+        recoded::count(&world);
         let (violation, trace) = (world.violation(), world.trace());
         Report {
             seed,
@@ -142,13 +144,14 @@ async fn live(world: &Arc<World>) {
     let harms = AbortOnDropHandle::new(tokio::spawn(harm::harm(Arc::clone(world))));
     let codes = AbortOnDropHandle::new(tokio::spawn(coder::code(Arc::clone(world))));
     let chooses = AbortOnDropHandle::new(tokio::spawn(choosers::choose(Arc::clone(world))));
+    let forges = AbortOnDropHandle::new(tokio::spawn(forgers::forge(Arc::clone(world))));
     let operates = AbortOnDropHandle::new(tokio::spawn(operators::operate(Arc::clone(world))));
     let removes = AbortOnDropHandle::new(tokio::spawn(removers::remove(Arc::clone(world))));
     let deletes = AbortOnDropHandle::new(tokio::spawn(deleters::delete(Arc::clone(world))));
     let trouble = AbortOnDropHandle::new(tokio::spawn(faults::trouble(Arc::clone(world))));
     sleep(world.plan.trouble).await;
     drop((
-        trouble, deletes, operates, rivals, codes, chooses, joins, harms, doubles,
+        trouble, deletes, operates, rivals, codes, chooses, forges, joins, harms, doubles,
     ));
     supervisor::heal(world).await;
     let ended = async {
@@ -172,8 +175,8 @@ async fn live(world: &Arc<World>) {
         let why = ending::why_not_whole(world).await;
         return world.violate(format!("not whole again after {} s: {why}", WHOLE_WITHIN.as_secs()));
     }
-    let Ok(all_whole) = timeout(TOLD_WITHIN, ending::until_told(world)).await else {
-        let why = ending::why_not_told(world).await;
+    let Ok(all_whole) = timeout(TOLD_WITHIN, told::until_told(world)).await else {
+        let why = told::why_not_told(world).await;
         return world.violate(format!(
             "{} s after everything was whole the census says what is not so: {why}",
             TOLD_WITHIN.as_secs()
@@ -182,12 +185,8 @@ async fn live(world: &Arc<World>) {
     if !all_whole {
         return;
     }
-    if timeout(EVEN_WITHIN, evenness::until_even(world)).await.is_err() {
-        let why = evenness::why_not_even(world).await;
-        world.violate(format!(
-            "{} s after everything was whole nodes are not even: {why}",
-            EVEN_WITHIN.as_secs()
-        ));
+    if let Err(what) = closing::close(world).await {
+        world.violate(what);
     }
 }
 
@@ -219,6 +218,7 @@ async fn sweep(world: Arc<World>) {
     let mut learner = Learner::default();
     let mut standing = groups::Standing::default();
     let mut choices = groups::Choices::default();
+    let mut dwelling = Dwelling::default();
     loop {
         sleep(SWEEP_EVERY).await;
         let checked = {
@@ -239,6 +239,12 @@ async fn sweep(world: Arc<World>) {
             && let Err(what) = choices.check(&*world.store).await
         {
             world.violate(what);
+        }
+        if let Some(policy) = world.plan.policy {
+            match dwelling.check(&*world.store, policy.dwell).await {
+                Ok(films) => (0..films).for_each(|_| world.tally.strikes(Kind::FormDecided)),
+                Err(what) => world.violate(what),
+            }
         }
         let removed = world.hosts().removed.clone();
         if let Err(what) = removals::check(&*world.store, &removed).await {

@@ -49,6 +49,8 @@ pub(crate) struct Ledger {
     pub contents: BTreeMap<ChunkId, BTreeSet<Digest>>,
     /// All shards ever made, under their own names.
     fragments: BTreeMap<ChunkId, BTreeSet<Digest>>,
+    /// Those of them that are none of their chunk: somebody's memory failed.
+    forged: BTreeSet<Digest>,
     /// What stands under an id, as a commit was answered to somebody.
     committed: BTreeMap<ChunkId, Digest>,
 }
@@ -75,8 +77,34 @@ impl Ledger {
     }
 
     /// A shard with this digest may be found under `fragment`.
-    pub(crate) fn may_be_shard(&mut self, fragment: ChunkId, sha256: Digest) {
+    fn may_be_shard(&mut self, fragment: ChunkId, sha256: Digest) {
         self.fragments.entry(fragment).or_default().insert(sha256);
+    }
+
+    /// The shard with this index may be found under `chunk` with this digest, under its own name too.
+    pub(crate) fn may_be_coded(&mut self, chunk: &ChunkId, index: usize, sha256: Digest) {
+        self.may_hold(chunk, sha256);
+        if let Ok(fragment) = format!("{chunk}-frag-{index}").parse() {
+            self.may_be_shard(fragment, sha256);
+        }
+    }
+
+    /// The same of one that is none of the chunk.
+    pub(crate) fn forge(&mut self, chunk: &ChunkId, index: usize, sha256: Digest) {
+        self.may_be_coded(chunk, index, sha256);
+        self.forged.insert(sha256);
+    }
+
+    /// Whether this shard is none of its chunk.
+    pub(crate) fn is_forged(&self, sha256: Digest) -> bool {
+        self.forged.contains(&sha256)
+    }
+
+    /// What was sent of the film of `chunk`, with this digest; none where it is not known to stand there.
+    pub(crate) fn stands_as(&self, chunk: &ChunkId, sha256: Digest) -> Option<&Bytes> {
+        let film = self.films.get(&chunk.video()?)?;
+        let mut sent = film.chunks.iter().map(|(_, bytes)| bytes);
+        sent.find(|bytes| Digest::of(bytes) == sha256)
     }
 
     /// All byte strings ever sent under the id of a chunk or of a fragment.

@@ -11,7 +11,7 @@
 //! What the census says of it is held to what nodes have by [`actors::auditors`], and in the end to their disks.
 //!
 //! The [`observer`] sees every request and its answer before anybody else; [`invariants`] say what must always hold,
-//! [`ending`] what must hold once nothing goes wrong any more, and [`evenness`] what once there is nothing left to mend.
+//! [`ending`] what must hold once nothing goes wrong any more, and [`closing`] what once there is nothing left to mend.
 //! [`faults`] makes things go wrong, the [`supervisor`] keeps hosts running, [`actors`] want something of the cluster.
 //! [`history`] puts them together.
 //!
@@ -30,6 +30,7 @@
 mod actors;
 mod calls;
 mod clock;
+mod closing;
 mod command;
 mod dice;
 mod disks;
@@ -37,6 +38,7 @@ mod doubles;
 mod ending;
 mod evenness;
 mod faults;
+mod forms;
 mod harm;
 mod history;
 mod hosts;
@@ -49,10 +51,12 @@ mod placed;
 mod plan;
 mod power;
 mod processes;
+mod recoded;
 mod rot;
 mod shards;
 mod struck;
 mod supervisor;
+mod told;
 mod trace;
 mod world;
 

@@ -17,8 +17,10 @@ use crate::{
         bytes,
         damage::{self, Damage},
         gone::Gone,
+        listed,
         memory::Memory,
         register::Seen,
+        settled::Settled,
     },
     ledger::Ledger,
     network::Answer,
@@ -31,6 +33,9 @@ pub(crate) struct Observer {
     pub memory: Memory,
     damage: Damage,
     gone: Gone,
+    settled: Settled,
+    /// Versions of chunks up to which decisions were looked at.
+    looked_at: BTreeMap<ChunkId, u64>,
     /// Chunks whose survivors were told that they are deleted, since nothing could be decided about them any more.
     pub buried: BTreeSet<ChunkId>,
 }
@@ -59,7 +64,10 @@ impl Observer {
                 chunk,
                 ballot,
                 placement,
-            } => self.message(hosts, node, chunk, reply, Some((*ballot, placement)))?,
+            } => {
+                self.message(hosts, node, chunk, reply, Some((*ballot, placement)))?;
+                self.look_at(hosts, ledger, chunk)?;
+            }
             Call::Paxos { chunk, request } => {
                 let offered = match request {
                     Request::Accept { ballot, placement } => Some((*ballot, placement)),
@@ -70,6 +78,7 @@ impl Observer {
                     _ => None,
                 };
                 self.message(hosts, node, chunk, reply, offered)?;
+                self.look_at(hosts, ledger, chunk)?;
             }
             Call::Decisions(all) => {
                 let node = node.filter(|node| !hosts.went_back.contains(&node.me.uuid));
@@ -124,6 +133,20 @@ impl Observer {
         self.check_bytes(hosts, node.me, chunk)
     }
 
+    /// What was decided of `chunk` just now, if anything was.
+    fn look_at(&mut self, hosts: &Hosts, ledger: &Ledger, chunk: &ChunkId) -> Result<(), String> {
+        let Some(seen) = self.registers.get(chunk) else {
+            return Ok(());
+        };
+        let Some(current) = seen.current() else { return Ok(()) };
+        if self.looked_at.get(chunk).is_some_and(|last| *last >= current.version) {
+            return Ok(());
+        }
+        self.looked_at.insert(chunk.clone(), current.version);
+        listed::check(ledger, chunk, current)?;
+        self.settled.decided(hosts, chunk, seen)
+    }
+
     /// Somebody says that `placement` is decided. Where nothing can be decided any more, it may be said that it is deleted.
     fn told(&mut self, hosts: &Hosts, chunk: &ChunkId, ballot: Ballot, placement: &Placement) -> Result<(), String> {
         let seen = self.registers.entry(chunk.clone()).or_default();
@@ -170,6 +193,9 @@ impl Observer {
             hosts.rotten.get(&node.me.uuid).copied(),
         );
         damage::is_made_up(node, rot, harmed)?;
+        if starts {
+            self.settled.started(hosts, node)?;
+        }
         for (chunk, seen) in &self.registers {
             self.memory
                 .check(chunk, &node.reader)

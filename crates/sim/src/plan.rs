@@ -21,9 +21,22 @@ pub(crate) struct Pace {
     pub checkpoint_records: u64,
     /// In which a node reads everything again.
     pub scrub_period: Duration,
+    /// In which each chunk in shards is audited; none where that takes longer than any history.
+    pub audit_every: Option<Duration>,
     pub reaper: ReaperPace,
     /// After so much silence what a node held is made anew.
     pub repair_grace: Duration,
+}
+
+/// How films are kept that nobody asks anything for: by their views, within the time of a history.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy {
+    /// For so long a new film stays as copies.
+    pub cold_after: Duration,
+    /// What was moved to another form stays there for so long.
+    pub dwell: Duration,
+    /// More views than these are many.
+    pub views: u64,
 }
 
 /// See the module.
@@ -49,6 +62,11 @@ pub(crate) struct Plan {
     pub trash: Duration,
     /// Chunks are moved to coded layouts.
     pub codes: bool,
+    /// The form of films follows from their views, and nobody asks for one; none where all are new for as long as they are
+    /// looked at.
+    pub policy: Option<Policy>,
+    /// Shards are listed that are none of their chunk, one of a chunk at a time.
+    pub forges: bool,
     /// Rival proposers.
     pub rivals: u8,
     /// Copies of a chunk.
@@ -78,6 +96,10 @@ impl Plan {
         // It is not to leave a copy of its disk behind.
         let may_lose_one = usize::from(short.nodes) > short.copies && short.double.is_none();
         short.removes = may_lose_one && Dice::of(seed, "removes").chance(40);
+        // With a disk lost besides, too few shards of a chunk might be right; and nobody finds those that are not but audits.
+        let loses_none = short.harm.is_none() && short.double.is_none() && !short.removes;
+        let has_shards = short.codes || short.policy.is_some();
+        short.forges = loses_none && has_shards && short.pace.audit_every.is_some();
         if !long {
             return short;
         }
@@ -113,6 +135,7 @@ impl Plan {
         };
         // Drawn apart, so that all else stays what it was before there was harm.
         let mut harms = Dice::of(seed, "harm and growth");
+        let codes = Dice::of(seed, "codes").chance(40);
         Self {
             seed,
             stretch: 1,
@@ -135,7 +158,9 @@ impl Plan {
             removes: false,
             zones: [0, 0, 0, 2, 3][Dice::of(seed, "zones").index(5)],
             trash: Duration::from_secs([0, 0, 0, 20, 40][Dice::of(seed, "trash").index(5)]),
-            codes: Dice::of(seed, "codes").chance(40),
+            codes,
+            policy: policy(seed).filter(|_| !codes),
+            forges: false,
             rivals: [0, 1, 2][dice.index(3)],
             copies: if nodes >= 5 && dice.chance(30) { 5 } else { 3 },
             trouble: dice.millis(20_000, 60_000),
@@ -150,10 +175,26 @@ impl Plan {
                 heartbeat: Duration::from_secs(dice.between(2, 8)),
                 checkpoint_records: [5, 50, 1_000_000][Dice::of(seed, "checkpoint").index(3)],
                 scrub_period: Duration::from_secs([10, 604_800][Dice::of(seed, "scrub").index(2)]),
+                audit_every: audit_every(seed),
                 reaper: ReaperPace::default(),
                 // Some clusters replace who is away soon, others wait for all the trouble to be over.
                 repair_grace: Duration::from_secs([15, 45, 900][Dice::of(seed, "repairs").index(3)]),
             },
         }
     }
+}
+
+/// Short enough for a film to become cold, and hot again, while things go wrong.
+fn policy(seed: u64) -> Option<Policy> {
+    let mut dice = Dice::of(seed, "policy");
+    dice.chance(40).then(|| Policy {
+        cold_after: Duration::from_secs(dice.between(3, 8)),
+        dwell: Duration::from_secs(dice.between(15, 40)),
+        views: 1,
+    })
+}
+
+fn audit_every(seed: u64) -> Option<Duration> {
+    let mut dice = Dice::of(seed, "audits");
+    dice.chance(60).then(|| Duration::from_secs(dice.between(40, 120)))
 }

@@ -159,6 +159,11 @@ fn pauses(world: &Arc<World>, id: HostId) -> Arc<dyn Fn() -> Duration + Send + S
     })
 }
 
+/// As a setting has it.
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
 /// Starts the metadata service on its database.
 pub(crate) fn start_metadata(world: &Arc<World>) {
     let life = Life::default();
@@ -168,9 +173,17 @@ pub(crate) fn start_metadata(world: &Arc<World>) {
     settings.replication_factor = world.plan.copies;
     // Chunks of a history are small.
     settings.erasure_min_bytes = 1;
-    settings.trash_time = u32::try_from(world.plan.trash.as_secs()).unwrap_or(u32::MAX);
+    settings.trash_time = seconds(world.plan.trash);
     // Who is away for long is replaced while there is trouble.
-    settings.repair_grace = u32::try_from(pace.repair_grace.as_secs()).unwrap_or(u32::MAX);
+    settings.repair_grace = seconds(pace.repair_grace);
+    if let Some(every) = pace.audit_every {
+        settings.audit_every = seconds(every);
+    }
+    if let Some(policy) = world.plan.policy {
+        settings.cold_after = seconds(policy.cold_after);
+        settings.redundancy_dwell = seconds(policy.dwell);
+        settings.popularity_threshold = policy.views;
+    }
     let backing = Backing {
         store: Arc::clone(&world.store),
         clock: SimClock::start(world.begun, world.hosts().metadata.skew.clone()),

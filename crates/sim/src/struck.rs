@@ -1,5 +1,6 @@
 //! What went wrong, counted by kind when it took effect: a fault that was drawn and met nothing does not count. And what the
-//! services did about it by themselves: chunks that were mended, nodes that were taken out, films that were restored.
+//! services did about it by themselves: chunks that were mended, nodes that were taken out, films that were restored. And
+//! what became of the form of chunks, which is where much of it has to happen.
 //!
 //! A simulation in which some kind of these never happens passes as well as one in which all do; so the tests ask for
 //! each of them.
@@ -145,6 +146,20 @@ kinds! {
     ChunkSalvaged => "chunk salvaged",
     /// A film that was deleted was restored.
     VideoRestored => "deleted video restored",
+    /// By the views of a film another form was decided for it.
+    FormDecided => "policy chose another form",
+    /// Copies of a chunk became shards, and the move was settled.
+    ChunkEncoded => "copies made shards",
+    /// Shards of a chunk became copies, and the move was settled.
+    ChunkDecoded => "shards made copies",
+    /// A chunk was shards from its first version on, and settled.
+    StoredAsShards => "chunk stored as shards at once",
+    /// A chunk was read of shards without all of those that are its bytes.
+    ReadDecoded => "chunk read without all data shards",
+    /// A shard was listed that is none of its chunk.
+    ShardForged => "wrong shard listed",
+    /// An audit found such a one, and the right one was listed in its place.
+    ShardCorrected => "wrong shard put right",
 }
 
 impl fmt::Display for Kind {

@@ -30,7 +30,10 @@ const fn fewest(kind: Kind) -> u64 {
         | Kind::NameFailed
         | Kind::DiskGivenUp
         | Kind::NodeRemoved
-        | Kind::VideoRestored => 10,
+        | Kind::VideoRestored
+        | Kind::ReadDecoded
+        | Kind::ShardForged
+        | Kind::ShardCorrected => 10,
         _ => 40,
     }
 }

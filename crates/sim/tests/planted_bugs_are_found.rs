@@ -36,7 +36,7 @@ const SEEDS: u64 = 500;
 ///   way, for as long as the reaper waits;
 /// - "a completion is not written down first": the uploader has to end within one round trip;
 /// - "a refused node goes on voting": a node whose disk went back is refused before it has voted at all.
-const BUGS: [(&str, &str); 73] = [
+const BUGS: [(&str, &str); 80] = [
     ("engine", "answered before the sync"),
     ("engine", "the mark is ahead of the sync"),
     ("engine", "the last batch is not made durable again"),
@@ -65,6 +65,7 @@ const BUGS: [(&str, &str); 73] = [
     ("node", "a vote is answered before its bytes came"),
     ("node", "an empty disk takes the UUID of the one before it"),
     ("node", "a copy is said to be made and is not"),
+    ("node", "the decision of a move is taken for its end"),
     ("uploader", "a refused vote counts"),
     ("uploader", "a missing answer is taken for a refusal"),
     ("uploader", "one vote decides"),
@@ -90,6 +91,10 @@ const BUGS: [(&str, &str); 73] = [
     ("metadata", "what is in the trash is collected"),
     ("metadata", "a removed node is still named"),
     ("metadata", "a disk that was taken out comes back"),
+    ("metadata", "shards are not proved to give their chunk"),
+    ("metadata", "shards are listed under each other's index"),
+    ("metadata", "what was moved may move again at once"),
+    ("metadata", "a wrong shard is reported as sound"),
     ("placement", "a full disk is given chunks"),
     ("upkeep", "a damaged copy counts as a whole one"),
     ("upkeep", "a damaged copy is not restored"),
@@ -106,10 +111,12 @@ const BUGS: [(&str, &str); 73] = [
     ("upkeep", "a node that leaves keeps its chunks"),
     ("upkeep", "uneven nodes are left so"),
     ("upkeep", "chunks are left in too few zones"),
+    ("upkeep", "a film stays in the form it has"),
     ("proposer", "a proposer takes silence for a vote"),
     ("proposer", "a proposer takes a UUID that was used before"),
     ("proposer", "a reader reports what is not known to be decided"),
     ("proposer", "the value of the lowest ballot is chosen"),
+    ("proposer", "a plain majority settles a coded placement"),
 ];
 
 /// What came of looking for a fault.

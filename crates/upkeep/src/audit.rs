@@ -12,6 +12,7 @@ use vstack_types::{Monotonic, VideoId};
 
 use crate::{
     census::{Census, Part, Row},
+    proof::decodings,
     report::Kept,
     standing::Form,
 };
@@ -121,7 +122,9 @@ pub fn chunks(kept: &BTreeMap<VideoId, Kept>) -> u64 {
 
 /// Bytes that are read to look at a chunk: it is made of as few shards as give it, as many times as it takes to use each.
 pub fn bytes_read(row: &Row) -> u64 {
-    let times = row.of_layout().count().div_ceil(row.form.needed());
+    let data = u8::try_from(row.form.needed()).unwrap_or(u8::MAX);
+    let indexes: Vec<u8> = (0..).zip(row.of_layout()).map(|(index, _)| index).collect();
+    let times = decodings(data, row.size.into(), &indexes).len();
     u64::from(row.size).saturating_mul(times as u64)
 }
 
@@ -288,7 +291,7 @@ mod tests {
         }
         let (census, _) = some();
         let row = census.row(video(1), Part::Chunk(0)).expect("it is known");
-        // Three shards, and then the two others with one of them.
+        // Three of the shards, and then the two others with one of them.
         assert_eq!(bytes_read(row), 4_000_000);
     }
 }

@@ -1,6 +1,8 @@
 //! The book of harm: every copy that was found damaged or missing, and every shard that was found to be none of its chunk,
 //! is entered once, and leaves once, by being whole again or by nobody wanting it any more. What stays is being repaired,
 //! or beyond repair.
+//!
+//! Which shards are none of their chunk is in it too, each by itself: no count of what nodes hold finds that again.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +16,8 @@ use crate::{
 
 /// Harmed copies in the book at most. Of a loss that large every chunk is counted in the census; here the first are.
 pub const OPEN_MAX: usize = 100_000;
+/// Shards in it at most that are none of their chunk. Of more, audits find the others again.
+pub const WRONG_MAX: usize = 100_000;
 
 /// A copy, or the shards, of a chunk that a node should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +28,19 @@ pub struct Harm {
     pub part: Part,
     /// Where.
     pub node: NodeRef,
+}
+
+/// A shard that is listed and was found to be none of its chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WrongShard {
+    /// Whose.
+    pub video: VideoId,
+    /// Of which chunk of it.
+    pub part: Part,
+    /// At which node it is listed.
+    pub node: NodeRef,
+    /// Of the digest that is listed, by which items of one chunk are told apart.
+    pub tag: u32,
 }
 
 /// What was entered, and how it left. What is found is repaired, ended, or still in the book.
@@ -46,32 +63,41 @@ pub struct Changes {
     pub repaired: Vec<Harm>,
     /// To leave, with its video.
     pub ended: Vec<Harm>,
+    /// Shards that are none of their chunk, to be entered.
+    pub wrong: Vec<WrongShard>,
+    /// To leave: something else is listed by now, or they are right after all.
+    pub righted: Vec<WrongShard>,
 }
 
 impl Changes {
     /// Whether the book is as it should be.
     pub const fn is_empty(&self) -> bool {
-        self.found.is_empty() && self.repaired.is_empty() && self.ended.is_empty()
+        let copies = self.found.is_empty() && self.repaired.is_empty() && self.ended.is_empty();
+        copies && self.wrong.is_empty() && self.righted.is_empty()
     }
 
-    /// The same in pages of at most `limit` copies, so that none is written for long.
+    /// The same in pages of at most `limit` entries, so that none is written for long.
     pub fn pages(mut self, limit: usize) -> Vec<Self> {
         let mut pages = Vec::new();
         while !self.is_empty() {
             let mut room = limit.max(1);
-            let mut take = |from: &mut Vec<Harm>| {
-                let taken = from.split_off(from.len() - room.min(from.len()));
-                room -= taken.len();
-                taken
-            };
             pages.push(Self {
-                found: take(&mut self.found),
-                repaired: take(&mut self.repaired),
-                ended: take(&mut self.ended),
+                found: take(&mut self.found, &mut room),
+                repaired: take(&mut self.repaired, &mut room),
+                ended: take(&mut self.ended, &mut room),
+                wrong: take(&mut self.wrong, &mut room),
+                righted: take(&mut self.righted, &mut room),
             });
         }
         pages
     }
+}
+
+/// The last of these, as many as there is room for.
+fn take<T>(from: &mut Vec<T>, room: &mut usize) -> Vec<T> {
+    let taken = from.split_off(from.len() - from.len().min(*room));
+    *room -= taken.len();
+    taken
 }
 
 /// What was entered and did not leave, and the sums.
@@ -81,6 +107,8 @@ pub struct Book {
     pub open: BTreeSet<Harm>,
     /// The sums.
     pub totals: Totals,
+    /// Shards that are none of their chunk.
+    pub wrong: BTreeSet<WrongShard>,
 }
 
 impl Book {
@@ -89,8 +117,10 @@ impl Book {
     pub fn compare(&self, outlook: &Outlook<'_>) -> Changes {
         let mut changes = Changes::default();
         let mut room = OPEN_MAX.saturating_sub(self.open.len());
+        let mut wrong = BTreeSet::new();
         for (video, row) in outlook.census.rows() {
             let Some(harmed) = harmed(outlook, row) else { continue };
+            wrong.extend(wrong_of(outlook.census, video, row));
             for node in harmed {
                 let harm = Harm {
                     video,
@@ -110,14 +140,27 @@ impl Book {
                 Some(_) => {}
             }
         }
+        let room = WRONG_MAX.saturating_sub(self.wrong.len());
+        changes.wrong = wrong.difference(&self.wrong).copied().take(room).collect();
+        changes.righted = self.wrong.difference(&wrong).copied().collect();
         changes
+    }
+
+    /// Has the census know which shards are none of their chunk, where they are still listed: everything that was written
+    /// down by an earlier process, before anything is compared.
+    pub fn recall(&self, census: &mut Census) {
+        for wrong in &self.wrong {
+            census.recall_wrong(wrong.video, wrong.part, (wrong.node, wrong.tag));
+        }
     }
 
     /// Those of which no good copy is left anywhere.
     pub fn beyond_repair(&self, outlook: &Outlook<'_>) -> u64 {
         let is_lost = |harm: &&Harm| {
             let row = outlook.census.row(harm.video, harm.part);
-            row.is_some_and(|row| outlook.standing(row) == Standing::Lost)
+            // Somebody may have a whole copy of it elsewhere.
+            let is_gone = |row: &Row| outlook.standing(row) == Standing::Lost && !outlook.is_lent(harm.video, row);
+            row.is_some_and(is_gone)
         };
         self.open.iter().filter(is_lost).count() as u64
     }
@@ -131,7 +174,24 @@ impl Book {
         for left in changes.repaired.iter().chain(&changes.ended) {
             self.open.remove(left);
         }
+        self.wrong.extend(&changes.wrong);
+        for righted in &changes.righted {
+            self.wrong.remove(righted);
+        }
     }
+}
+
+/// The shards that are listed for a chunk and are none of it.
+fn wrong_of(census: &Census, video: VideoId, row: &Row) -> impl Iterator<Item = WrongShard> {
+    let wrong = row.items.iter().filter(|item| item.seen == Seen::Wrong);
+    wrong.filter_map(move |item| {
+        Some(WrongShard {
+            video,
+            part: row.part,
+            node: census.node(item.node)?,
+            tag: item.tag,
+        })
+    })
 }
 
 /// The nodes that are there and do not have what they should, each once. None for the many rows without any.
@@ -158,7 +218,7 @@ fn is_well(census: &Census, row: &Row, node: NodeRef) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use vstack_chunkpaxos::{Layout, Placement};
+    use vstack_chunkpaxos::{Layout, Placement, Shard};
     use vstack_placement::Candidate;
     use vstack_types::{ChunkId, Digest, NodeUuid};
 
@@ -241,25 +301,111 @@ mod tests {
             part: Part::Chunk(sequence),
             node: node(1),
         };
+        let wrong = |tag| WrongShard {
+            video: VIDEO,
+            part: Part::Init,
+            node: node(1),
+            tag,
+        };
         let changes = Changes {
             found: (0..7).map(harm).collect(),
             repaired: (7..9).map(harm).collect(),
             ended: (9..14).map(harm).collect(),
+            wrong: (0..4).map(wrong).collect(),
+            righted: (4..6).map(wrong).collect(),
         };
         let pages = changes.clone().pages(3);
-        assert_eq!(pages.len(), 5);
+        assert_eq!(pages.len(), 7);
         let mut whole = Changes::default();
         for page in pages {
-            assert!(page.found.len() + page.repaired.len() + page.ended.len() <= 3);
+            let copies = page.found.len() + page.repaired.len() + page.ended.len();
+            assert!(copies + page.wrong.len() + page.righted.len() <= 3);
             whole.found.extend(page.found);
             whole.repaired.extend(page.repaired);
             whole.ended.extend(page.ended);
+            whole.wrong.extend(page.wrong);
+            whole.righted.extend(page.righted);
         }
         whole.found.sort();
         whole.repaired.sort();
         whole.ended.sort();
+        whole.wrong.sort();
+        whole.righted.sort();
         assert_eq!(whole, changes);
         assert_eq!(Changes::default().pages(3), Vec::new());
+    }
+
+    /// Three of these shards are needed, each on the node of its place.
+    fn coded(version: u64, shards: &[u8]) -> Placement {
+        let shard = |(index, what): (u8, &u8)| Shard {
+            index,
+            node: node(index + 1),
+            sha256: Digest::of(&[*what]),
+        };
+        Placement {
+            layout: Layout::Coded {
+                data: 3,
+                parity: 2,
+                shards: (0..).zip(shards).map(shard).collect(),
+            },
+            ..placed(version, &[1])
+        }
+    }
+
+    #[test]
+    fn which_shards_are_none_of_their_chunk_is_known_to_whoever_comes_later() {
+        const CHUNK: Part = Part::Chunk(0);
+        let id = ChunkId::of_video(VIDEO, 0);
+        let learned = |placement: &Placement| {
+            let mut census = Census::default();
+            census.learn(VIDEO, CHUNK, &id, placement, 0);
+            census
+        };
+        let all = &[1, 2, 3, 4, 5];
+        let wrong = |census: &Census| census.row(VIDEO, CHUNK).map(Row::wrong).unwrap_or_default();
+        let (mut book, first) = (Book::default(), coded(1, all));
+        let mut census = learned(&first);
+        assert!(census.note_wrong(VIDEO, CHUNK, 1, &[1, 4]));
+        follow(&mut book, &census, all);
+        assert_eq!(book.wrong.len(), 2);
+
+        // Another process knows it before anything was audited, and keeps it in the book.
+        let mut later = learned(&first);
+        book.recall(&mut later);
+        assert_eq!(wrong(&later), [1, 4]);
+        follow(&mut book, &later, all);
+        assert_eq!(book.wrong.len(), 2);
+        // Whatever is counted of them.
+        later.note(node(2), VIDEO, CHUNK, Digest::of(&[2]), Seen::Whole);
+        assert_eq!(wrong(&later), [1, 4]);
+
+        // Meanwhile another shard was listed in the place of one of them: of that nothing bad is known.
+        let mut moved = learned(&coded(3, &[1, 9, 3, 4, 5]));
+        book.recall(&mut moved);
+        assert_eq!(wrong(&moved), [4]);
+        follow(&mut book, &moved, all);
+        assert_eq!(book.wrong.len(), 1);
+
+        // An audit finds the other one right, after all.
+        assert!(moved.note_wrong(VIDEO, CHUNK, 3, &[]));
+        follow(&mut book, &moved, all);
+        assert!(book.wrong.is_empty());
+
+        // What became copies has no shards, whatever their digests; and what is gone has nothing.
+        book.wrong = [1, 2]
+            .map(|n| WrongShard {
+                video: VIDEO,
+                part: CHUNK,
+                node: node(n),
+                tag: vstack_api::holdings::tag_of(Digest::of(b"it")),
+            })
+            .into();
+        let mut copies = learned(&placed(4, &[1, 2]));
+        book.recall(&mut copies);
+        book.recall(&mut Census::default());
+        assert!(wrong(&copies).is_empty());
+        follow(&mut book, &copies, all);
+        assert!(book.wrong.is_empty());
     }
 
     #[test]

@@ -2,7 +2,18 @@ import { describe, expect, it } from 'vitest';
 import { ChunkSource, NoSource } from './chunk_source';
 import { NodeBook } from './node_book';
 import { located, nodesOf } from './places';
-import { type Behaviour, CODED, codedEntry, NODES, shardAt, World } from './testing';
+import {
+  type Behaviour,
+  CODED,
+  codedEntry,
+  FIVE,
+  madeAt,
+  NODES,
+  other,
+  shardAt,
+  type ShardsAt,
+  World,
+} from './testing';
 
 const ID = 'v-chunk-000';
 const DEAD: Behaviour = { kind: 'unreachable' };
@@ -51,6 +62,20 @@ describe('a chunk that changes its form', () => {
     for (const url of COPIES) book.pingFailed(url, 0);
     expect((await source.fetch(chunk, options)).bytes).toEqual(CODED.bytes);
     expect(world.requests.every(isShard)).toBe(true);
+  });
+
+  it('comes from replicas that were to be left alone when its shards do not give it', async () => {
+    const wrong: ShardsAt = FIVE.map((url, index) => [index, url, other(CODED.shards[index]!)] as const);
+    const world = new World((url) => (isGateway(url) ? DEAD : (madeAt(wrong)(url) ?? WHOLE)));
+    const book = new NodeBook(() => world.chance());
+    const entry = { ...codedEntry(ID, wrong), replicas: COPIES, replica_ids: COPIES };
+    for (const { url, id } of nodesOf(entry)) book.meet(url, id);
+    for (const url of COPIES) book.pingFailed(url, 0);
+    const source = new ChunkSource(world, book, (id) => `/gateway/v/${id}`);
+    const fetched = await source.fetch(located(entry), options);
+    expect(fetched.bytes).toEqual(CODED.bytes);
+    expect(fetched.origins).toEqual([{ node: COPIES[0] }]);
+    expect(world.requests.filter(isShard).length, 'each once').toBe(5);
   });
 
   it('comes in shards alone when there are no replicas', async () => {

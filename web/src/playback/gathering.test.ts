@@ -3,7 +3,20 @@ import { Gathering } from './gathering';
 import { NodeBook } from './node_book';
 import { located, nodesOf } from './places';
 import type { Explore } from './score';
-import { type Behaviour, CODED, codedEntry, FIVE, shardAt, type ShardsAt, shardNames, World } from './testing';
+import {
+  type Behaviour,
+  CODED,
+  codedAs,
+  type CodedChunk,
+  codedEntry,
+  FIVE,
+  madeAt,
+  other,
+  shardAt,
+  type ShardsAt,
+  shardNames,
+  World,
+} from './testing';
 import { Cancelled } from './transfer';
 
 interface Setting {
@@ -11,6 +24,7 @@ interface Setting {
   shards: ShardsAt;
   explore(): Explore;
   checksum: string;
+  coded: CodedChunk;
 }
 
 const [A, B, C, D, E] = FIVE as [string, string, string, string, string];
@@ -22,9 +36,9 @@ const DEAD: Behaviour = { kind: 'unreachable' };
 const OTHER: Behaviour = { kind: 'bytes', bytes: CODED.shards[4]! };
 
 /** Every node has its shard, nothing is known of any, and nobody waits, unless the setting says otherwise. */
-function setUp({ answer, shards, explore, checksum }: Partial<Setting> = {}) {
-  const world = new World((url) => answer?.(url) ?? shardAt(url) ?? DEAD);
-  const entry = codedEntry('v-chunk-000', shards);
+function setUp({ answer, shards, explore, checksum, coded }: Partial<Setting> = {}) {
+  const world = new World((url) => answer?.(url) ?? madeAt(shards ?? [])(url) ?? shardAt(url, coded) ?? DEAD);
+  const entry = codedEntry('v-chunk-000', shards, coded);
   const book = new NodeBook(() => world.chance());
   for (const { url, id } of nodesOf(entry)) book.meet(url, id);
   const chunk = located({ ...entry, checksum: checksum ?? entry.checksum });
@@ -123,7 +137,7 @@ describe('gathering shards', () => {
     const ms: Record<string, number> = { a: 10, b: 12, c: 28 };
     const { world, gathering } = setUp({
       answer: (url) => {
-        const [, name = '', index = ''] = /^http:..(\w).*(\d)$/.exec(url) ?? [];
+        const [, name = '', index = ''] = /^http:..(\w).*-frag-(\d)/.exec(url) ?? [];
         return { kind: 'late', bytes: CODED.shards[Number(index)]!, afterMs: ms[name] ?? 0 };
       },
     });
@@ -235,7 +249,7 @@ describe('gathering shards', () => {
     it('asks it for the other last of all when only its copy of the one was bad', async () => {
       const { world, gathering } = setUp({
         shards: [[0, A], [1, B], [2, C], [3, A], [4, D]],
-        answer: (url) => (url.endsWith('frag-0') ? OTHER : dead(D)(url)),
+        answer: (url) => (url.includes('frag-0?') ? OTHER : dead(D)(url)),
       });
       expect((await gathering.find('ready'))?.bytes).toEqual(CODED.bytes);
       expect(shardNames(world.requests)).toEqual(['a0', 'b1', 'c2', 'd4', 'a3']);
@@ -273,14 +287,122 @@ describe('gathering shards', () => {
     });
   });
 
-  it('blames no node when good shards give another chunk, and does not fetch them again', async () => {
-    const { world, gathering, failed, unjoined, node } = setUp({ checksum: `sha256:${'0'.repeat(64)}` });
-    expect(await gathering.find('ready')).toBeNull();
-    expect({ failed, unjoined }).toEqual({ failed: [], unjoined: ['v-chunk-000'] });
-    expect(gathering.failures).toBe(1);
-    for (const url of FIVE) expect(node(url)).toMatchObject(UNBLAMED);
-    expect(await gathering.find('everyone')).toBeNull();
-    expect(world.requests.length).toBe(3);
+  describe('when shards were made wrongly', () => {
+    /** One at each node, of which these were. */
+    const wrong = (...indexes: number[]): ShardsAt =>
+      FIVE.map((url, index) =>
+        indexes.includes(index) ? ([index, url, other(CODED.shards[index]!)] as const) : ([index, url] as const),
+      );
+
+    it('tries other sets, with one further shard at a time, and blames no node', async () => {
+      const { world, gathering, failed, unjoined, node } = setUp({
+        shards: wrong(1),
+        answer: at(D, { kind: 'late', bytes: CODED.shards[3]!, afterMs: 50 }),
+      });
+      const finding = gathering.find('ready');
+      await world.pass(49);
+      expect(shardNames(world.requests)).toEqual(['a0', 'b1', 'c2', 'd3']);
+      await world.pass(1);
+      const found = await finding;
+      expect(found?.bytes).toEqual(CODED.bytes);
+      expect(found?.origins).toEqual([{ node: A }, { node: C }, { node: D }]);
+      expect(world.requests.length).toBe(4);
+      expect({ failed, unjoined }).toEqual({ failed: [], unjoined: ['v-chunk-000'] });
+      expect(gathering.failures).toBe(1);
+      for (const url of FIVE) expect(node(url)).toMatchObject(UNBLAMED);
+    });
+
+    it('finds any three that are right', async () => {
+      for (let first = 0; first < 5; first++) {
+        for (let second = 0; second <= first; second++) {
+          const { world, gathering } = setUp({ shards: wrong(first, second) });
+          const found = await gathering.find('ready');
+          expect(found?.bytes, `${first} and ${second} are wrong`).toEqual(CODED.bytes);
+          expect(new Set(world.requests).size).toBe(world.requests.length);
+        }
+      }
+    });
+
+    it('gives up when fewer than three are right, and fetches none of them again', async () => {
+      const { world, gathering, failed, unjoined, node } = setUp({ shards: wrong(0, 2, 3) });
+      expect(await gathering.find('ready')).toBeNull();
+      expect({ failed, unjoined }).toEqual({ failed: [], unjoined: ['v-chunk-000'] });
+      expect(gathering.failures).toBe(1);
+      for (const url of FIVE) expect(node(url)).toMatchObject(UNBLAMED);
+      expect(await gathering.find('everyone')).toBeNull();
+      expect(shardNames(world.requests)).toEqual(['a0', 'b1', 'c2', 'd3', 'e4']);
+    });
+
+    it('goes on with what only those have who were to be left alone', async () => {
+      const { world, book, gathering } = setUp({ shards: wrong(0) });
+      for (const url of [D, E]) book.pingFailed(url, 0);
+      expect(await gathering.find('ready')).toBeNull();
+      expect(shardNames(world.requests)).toEqual(['a0', 'b1', 'c2']);
+      expect((await gathering.find('everyone'))?.bytes).toEqual(CODED.bytes);
+      expect(shardNames(world.requests).length).toBe(4);
+    });
+
+    it('tries a bounded number of sets, and fetches no more than these are of', async () => {
+      const coded = codedAs('16+16', 130);
+      const shards = coded.shards.map((_, index) => [index, `http://n${index}:1`] as const);
+      const { world, gathering } = setUp({ coded, shards, checksum: `sha256:${'0'.repeat(64)}` });
+      expect(await gathering.find('everyone')).toBeNull();
+      // The first set needs no decoding.
+      expect(world.decoder.count).toBe(64);
+      expect(world.requests.length).toBe(18);
+    });
+  });
+
+  describe('when two shards are listed with one index', () => {
+    const WRONG = other(CODED.shards[1]!);
+    const reverse: ShardsAt = [[0, A], [1, B, WRONG], [1, B], [2, C]];
+    const LISTED: { how: string; shards: ShardsAt }[] = [
+      { how: 'at one node', shards: [[0, A], [1, B], [1, B, WRONG], [2, C]] },
+      { how: 'at one node, the wrong one first', shards: reverse },
+      { how: 'at two nodes', shards: [[0, A], [1, B, WRONG], [1, F], [2, C]] },
+    ];
+    it.each(LISTED)('takes none for the other: $how', async ({ shards }) => {
+      const { world, gathering, failed } = setUp({ shards });
+      expect((await gathering.find('ready'))?.bytes).toEqual(CODED.bytes);
+      expect(failed).toEqual([]);
+      expect(world.requests.length).toBeLessThanOrEqual(4);
+    });
+
+    it('asks for the other one when the node lacks the one', async () => {
+      const { gathering, failed } = setUp({
+        shards: reverse,
+        answer: (url) => (madeAt(reverse)(url) ? { kind: 'status', status: 404 } : undefined),
+      });
+      expect((await gathering.find('ready'))?.bytes).toEqual(CODED.bytes);
+      expect(failed).toEqual(['1 missing']);
+    });
+
+    it('calls bytes corrupt that are those of the other', async () => {
+      const { gathering, failed } = setUp({
+        shards: reverse,
+        answer: (url) => (url.startsWith(B) ? { kind: 'bytes', bytes: CODED.shards[1]! } : undefined),
+      });
+      expect((await gathering.find('ready'))?.bytes).toEqual(CODED.bytes);
+      expect(failed).toEqual(['1 corrupt']);
+    });
+  });
+
+  const CODES = [
+    { shape: '1+1', sizeBytes: 9 },
+    { shape: '2+2', sizeBytes: 33 },
+    { shape: '4+1', sizeBytes: 50 },
+    { shape: '10+4', sizeBytes: 301 },
+    { shape: '16+16', sizeBytes: 130 },
+  ];
+  it.each(CODES)('reads $shape with as many nodes dead as there are parity shards', async ({ shape, sizeBytes }) => {
+    const coded = codedAs(shape, sizeBytes);
+    const shards = coded.shards.map((_, index) => [index, `http://n${index}:1`] as const);
+    for (const first of [0, coded.dataShards]) {
+      const gone = shards.slice(first, first + coded.parityShards).map(([, url]) => `${url}/`);
+      const { world, gathering } = setUp({ coded, shards, answer: dead(...gone) });
+      expect((await gathering.find('ready'))?.bytes).toEqual(coded.bytes);
+      expect(world.decoder.count).toBe(first === 0 ? 1 : 0);
+    }
   });
 
   it('gives everything up when it is cancelled', async () => {

@@ -3,7 +3,11 @@
  * and one more than needed while playback waits or when one lags behind the rest. What is still under way once there
  * are enough is given up, which says how fast its node is at most.
  *
- * Runs transfers and counts them. Which shard is next `shard_choice` says; what they give together, `decoder`.
+ * Shards that do not give the chunk, though each is as it is listed, were made wrongly. Then one further shard after
+ * the other is asked for, and other sets of them are tried, as far as `FURTHER_SETS_MAX` goes.
+ *
+ * Runs transfers and counts them. Which shard is next `shard_choice` says; which are put together, `shard_sets`; what
+ * they give, `decoder`. The Rust crate `vstack-playback` does the same.
  */
 import { type Decodable, join } from './decoder';
 import { type FailureKind, isBadCopy, type Prospect } from './node_book';
@@ -11,6 +15,7 @@ import { fromNode, type Means, OVERTAKEN } from './node_transfer';
 import type { Coded, Located, ShardPlace } from './places';
 import { Class } from './score';
 import { nextShard } from './shard_choice';
+import { setsWithTheLast } from './shard_sets';
 import { Cancelled, type Received } from './transfer';
 import type { FetchOptions, Found, Reach, Way } from './way';
 
@@ -19,6 +24,11 @@ const LAG_FACTOR = 2;
 const LAG_BY_MS = 5;
 /** How often to look whether playback waits by now: nobody tells. */
 const REVIEW_EVERY_MS = 100;
+/**
+ * Sets of shards that are tried beside the first one. Any single shard that was made wrongly is found with so many, of
+ * any code, and any two of a code with up to nine data shards.
+ */
+const FURTHER_SETS_MAX = 64;
 
 interface Running {
   place: ShardPlace;
@@ -27,6 +37,7 @@ interface Running {
 }
 
 interface Arrived {
+  index: number;
   place: ShardPlace;
   received: Received;
 }
@@ -38,8 +49,12 @@ export class Gathering implements Way {
   #coded: Coded;
   #options: FetchOptions;
   #running = new Set<Running>();
-  /** By index. */
-  #arrived = new Map<number, Arrived>();
+  /** In the order in which they came. */
+  #arrived: Arrived[] = [];
+  /** No set of the first so many of them gives the chunk. */
+  #inVain = 0;
+  /** Sets that may still be tried. */
+  #setsLeft = 1 + FURTHER_SETS_MAX;
   #failed = new Set<ShardPlace>();
   /** Nodes that are not asked for any other shard. */
   #failing = new Set<string>();
@@ -47,8 +62,6 @@ export class Gathering implements Way {
   #avoided = new Set<string>();
   /** How long the slowest of those took that arrived. */
   #slowestMs = 0;
-  /** The shards do not give the chunk, and never will. */
-  #isSpoiled = false;
   #broken: { by: unknown } | null = null;
   #wake = () => {};
 
@@ -64,50 +77,56 @@ export class Gathering implements Way {
     const wake = () => this.#wake();
     signal.addEventListener('abort', wake);
     try {
-      if (!(await this.#gather(reach))) return null;
+      while (await this.#gather(reach)) {
+        const found = await this.#join();
+        if (found) return found;
+      }
+      return null;
     } finally {
       signal.removeEventListener('abort', wake);
       for (const running of [...this.#running]) this.#giveUp(running);
     }
-    return this.#join();
+  }
+
+  /** So many shards are to be here before they are joined. */
+  get #goal(): number {
+    return Math.max(this.#coded.dataShards, this.#inVain + 1);
   }
 
   /** True when enough shards are here. */
   async #gather(reach: Reach): Promise<boolean> {
-    if (this.#isSpoiled) return false;
     for (;;) {
       if (this.#options.signal.aborted) throw new Cancelled();
       if (this.#broken) throw this.#broken.by;
-      if (this.#arrived.size >= this.#coded.dataShards) {
+      if (this.#arrived.length >= this.#goal) {
         for (const running of [...this.#running]) this.#giveUp(running, OVERTAKEN);
         return true;
       }
       // Looked at before anything is started: what would be given up at once is only a burden.
       if (!this.#isPossible(reach)) return false;
       this.#startSome(reach);
-      if (this.#indexes().size < this.#coded.dataShards) return false;
+      if (this.#had().size < this.#goal) return false;
       await this.#change();
     }
   }
 
   #isPossible(reach: Reach): boolean {
-    const indexes = this.#indexes();
+    const had = this.#had();
     const open = this.#open();
     const nodes = new Set(this.#prospects(open, reach).map(({ node }) => node));
-    for (const place of open) if (nodes.has(place.node)) indexes.add(place.index);
-    return indexes.size >= this.#coded.dataShards;
+    for (const place of open) if (nodes.has(place.node)) had.add(this.#name(place));
+    return this.#setsLeft > 0 && had.size >= this.#goal;
   }
 
   #startSome(reach: Reach): void {
-    const needed = this.#coded.dataShards;
-    while (this.#indexes().size < needed) {
-      const next = this.#next(this.#indexes(), reach);
+    while (this.#had().size < this.#goal) {
+      const next = this.#next(this.#had(), reach);
       if (!next) return;
       this.#start(next);
     }
-    if (this.#arrived.size + this.#running.size > needed || !this.#wantsSpare()) return;
+    if (this.#inVain > 0 || this.#arrived.length + this.#running.size > this.#goal || !this.#wantsSpare()) return;
     // When every other index is here or under way, the same one from another node is as good.
-    const spare = this.#next(this.#indexes(), reach) ?? this.#next(this.#arrived, reach);
+    const spare = this.#next(this.#had(), reach) ?? this.#next(this.#here(), reach);
     if (spare) this.#start(spare);
   }
 
@@ -119,22 +138,33 @@ export class Gathering implements Way {
 
   /** When the first of those under way lags; null while none arrived to compare with. */
   #lagsAt(): number | null {
-    if (this.#arrived.size === 0 || this.#running.size === 0) return null;
+    if (this.#arrived.length === 0 || this.#running.size === 0) return null;
     const firstBeganAt = Math.min(...[...this.#running].map(({ beganAt }) => beganAt));
     return firstBeganAt + LAG_FACTOR * this.#slowestMs + LAG_BY_MS;
   }
 
-  /** Indexes that are here or under way. */
-  #indexes(): Set<number> {
-    return new Set([...this.#arrived.keys(), ...[...this.#running].map(({ place }) => place.index)]);
+  /** What a shard is told apart by. As long as none came in vain, any two with one index are as good as each other. */
+  #name({ index, sha256 }: ShardPlace): string {
+    return this.#inVain === 0 ? `${index}` : `${index} ${sha256}`;
+  }
+
+  /** Names of those that are here. */
+  #here(): Set<string> {
+    return new Set(this.#arrived.map(({ place }) => this.#name(place)));
+  }
+
+  /** Names of those that are here or under way. */
+  #had(): Set<string> {
+    return new Set([...this.#here(), ...[...this.#running].map(({ place }) => this.#name(place))]);
   }
 
   /** Shards that are not here and could be asked for, under way elsewhere or not. */
   #open(): ShardPlace[] {
+    const here = this.#here();
     const isUnderWay = (place: ShardPlace) => [...this.#running].some((running) => running.place === place);
     return this.#coded.shards.filter(
       (place) =>
-        !this.#arrived.has(place.index) &&
+        !here.has(this.#name(place)) &&
         !this.#failed.has(place) &&
         !this.#failing.has(place.node) &&
         !isUnderWay(place),
@@ -153,8 +183,8 @@ export class Gathering implements Way {
     return reach === 'everyone' ? prospects : prospects.filter(({ which }) => which !== Class.BackingOff);
   }
 
-  #next(without: Pick<ReadonlySet<number>, 'has'>, reach: Reach): ShardPlace | null {
-    const places = this.#open().filter(({ index }) => !without.has(index));
+  #next(without: ReadonlySet<string>, reach: Reach): ShardPlace | null {
+    const places = this.#open().filter((place) => !without.has(this.#name(place)));
     return nextShard(places, this.#coded.dataShards, this.#prospects(places, reach));
   }
 
@@ -179,8 +209,9 @@ export class Gathering implements Way {
     } else {
       // Its verification counts, as it does for those it is compared with.
       this.#slowestMs = Math.max(this.#slowestMs, this.#means.env.now() - beganAt);
-      this.#arrived.set(place.index, { place, received: outcome });
-      for (const other of [...this.#running]) if (other.place.index === place.index) this.#giveUp(other, OVERTAKEN);
+      this.#arrived.push({ index: place.index, place, received: outcome });
+      const name = this.#name(place);
+      for (const other of [...this.#running]) if (this.#name(other.place) === name) this.#giveUp(other, OVERTAKEN);
     }
     this.#wake();
   }
@@ -210,17 +241,38 @@ export class Gathering implements Way {
     stop();
   }
 
+  /** Null when no set of those that are here gives the chunk. */
   async #join(): Promise<Found | null> {
-    const { dataShards, parityShards } = this.#coded;
-    // Of more than enough those with the first indexes: each data shard spares decoding.
-    const used = [...this.#arrived.values()].sort((a, b) => a.place.index - b.place.index).slice(0, dataShards);
+    // Of more than enough at first those with the first indexes: each data shard spares decoding.
+    if (this.#inVain === 0) this.#arrived.sort((a, b) => a.index - b.index);
+    while (this.#arrived.length >= this.#goal) {
+      const here = this.#arrived.slice(0, this.#goal);
+      let problem = 'no set of them is left';
+      for (const set of setsWithTheLast(here, this.#coded.dataShards, this.#setsLeft)) {
+        this.#setsLeft -= 1;
+        const read = await this.#read(set);
+        if (typeof read !== 'string') return read;
+        problem = read;
+      }
+      if (this.#inVain === 0) {
+        this.failures += 1;
+        this.#means.events.joinFailed?.(this.#chunk, problem);
+      }
+      this.#inVain = here.length;
+    }
+    return null;
+  }
+
+  /** The chunk, or why these do not give it: for which no node is to blame, as each of them gave what it should. */
+  async #read(set: readonly Arrived[]): Promise<Found | string> {
+    const used = [...set].sort((a, b) => a.index - b.index);
     const bytes = await this.#verified({
       sizeBytes: this.#chunk.sizeBytes,
-      dataShards,
-      parityShards,
-      shards: used.map(({ place, received }) => ({ index: place.index, bytes: received.bytes })),
+      dataShards: this.#coded.dataShards,
+      parityShards: this.#coded.parityShards,
+      shards: used.map(({ index, received }) => ({ index, bytes: received.bytes })),
     });
-    if (!bytes) return null;
+    if (typeof bytes === 'string') return bytes;
     const received = used.map((arrived) => arrived.received);
     return {
       bytes,
@@ -231,21 +283,17 @@ export class Gathering implements Way {
     };
   }
 
-  /** Null when the shards do not give the chunk: then no node is to blame, as each of them gave what it should. */
-  async #verified(shards: Decodable): Promise<Uint8Array<ArrayBuffer> | null> {
-    const { env, events } = this.#means;
+  async #verified(shards: Decodable): Promise<Uint8Array<ArrayBuffer> | string> {
+    const { env } = this.#means;
+    const { signal } = this.#options;
+    let problem = 'its bytes have another SHA-256';
     try {
       const { bytes, digest } = await env.hasher.hash(await join(shards, env.decoder));
-      if (digest !== this.#chunk.sha256) throw new Error('its bytes have another SHA-256');
-      if (!this.#options.signal.aborted) return bytes;
+      if (digest === this.#chunk.sha256 && !signal.aborted) return bytes;
     } catch (error) {
-      if (!this.#options.signal.aborted) {
-        this.#isSpoiled = true;
-        this.failures += 1;
-        events.joinFailed?.(this.#chunk, error instanceof Error ? error.message : String(error));
-        return null;
-      }
+      problem = error instanceof Error ? error.message : String(error);
     }
-    throw new Cancelled();
+    if (signal.aborted) throw new Cancelled();
+    return problem;
   }
 }

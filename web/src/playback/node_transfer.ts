@@ -40,10 +40,12 @@ export async function fromNode(
   { signal, onBytes }: Control,
 ): Promise<Received | FailureKind> {
   const beganAt = env.now();
+  // Of a shard it is said which: while its chunk is moved, the node may have two of one index.
+  const which = item === chunk ? '' : `?sha256=${item.sha256}`;
   book.transferBegan(node, beganAt);
   events.transferStarted?.(chunk, { node });
   try {
-    const received = await transfer(env, `${node}/chunk/${item.id}`, item, {
+    const received = await transfer(env, `${node}/chunk/${item.id}${which}`, item, {
       signal,
       patienceMs: patienceMs(book.latencyMs(node)),
       onBytes: (count) => {

@@ -18,7 +18,7 @@ export interface Coded {
   parityShards: number;
   /** Of each shard. */
   shardBytes: number;
-  /** The same index may be at two nodes. */
+  /** One may be at two nodes; and of one index there may be two, while one that is wrong is being replaced. */
   shards: readonly ShardPlace[];
 }
 

@@ -229,6 +229,17 @@ describe('a session of a video in shards', () => {
     expect(shards).toMatchObject({ 'node-a': 1, 'node-b': 1, 'node-c': 1 });
   });
 
+  it('fetches its shards once for all who ask for it meanwhile', async () => {
+    const world = worldWith(shardAt);
+    const session = new PlaybackSession(manifest(1), world, options);
+    const loaded = await Promise.all([1, 2, 3].map(() => session.load(0, never, () => {})));
+    for (const { data } of loaded) expect(Buffer.from(data).equals(Buffer.from(CODED.bytes))).toBe(true);
+    const shards = world.requests.filter((url) => url.includes('-frag-'));
+    expect(new Set(shards).size).toBe(shards.length);
+    // Playback waits for it: one more than is needed.
+    expect(shards.length).toBe(4);
+  });
+
   it('fails with three of five dead, and plays on from where a newer manifest says', async () => {
     let asked = 0;
     const moved = ['http://f:6', 'http://g:7', 'http://h:8', 'http://d:4', 'http://e:5'];

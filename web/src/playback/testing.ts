@@ -167,38 +167,48 @@ interface Vector {
 
 const fromHex = (hex: string) => Uint8Array.from(hex.match(/../g) ?? [], (digits) => parseInt(digits, 16));
 
-/** A chunk of 100 bytes and its shards, coded 3+2 by the Rust code. The last data shard is longer than what is left. */
-function readCoded(): { bytes: Uint8Array; shards: Uint8Array[] } {
-  const file = new URL('../../../crates/erasure/vectors.json', import.meta.url);
-  const vectors = JSON.parse(readFileSync(file, 'utf8')) as Vector[];
-  const vector = vectors.find(({ shape, chunk }) => shape === '3+2' && chunk.length === 200);
-  if (!vector) throw new Error('there is no such vector');
-  return { bytes: fromHex(vector.chunk), shards: vector.shards.map(fromHex) };
+/** A chunk and its shards. */
+export interface CodedChunk {
+  dataShards: number;
+  parityShards: number;
+  bytes: Uint8Array;
+  shards: Uint8Array[];
 }
 
-export const CODED = readCoded();
+/** A chunk of so many bytes, coded in this shape by the Rust code. */
+export function codedAs(shape: string, sizeBytes: number): CodedChunk {
+  const file = new URL('../../../crates/erasure/vectors.json', import.meta.url);
+  const vectors = JSON.parse(readFileSync(file, 'utf8')) as Vector[];
+  const vector = vectors.find((one) => one.shape === shape && one.chunk.length === 2 * sizeBytes);
+  if (!vector) throw new Error('there is no such vector');
+  const [dataShards = 0, parityShards = 0] = shape.split('+').map(Number);
+  return { dataShards, parityShards, bytes: fromHex(vector.chunk), shards: vector.shards.map(fromHex) };
+}
 
-/** Indexes of shards, and where each is. */
-export type ShardsAt = readonly (readonly [index: number, url: string])[];
+/** The last data shard is longer than what is left. */
+export const CODED = codedAs('3+2', 100);
+
+/** Indexes of shards, where each is, and what was made for it where that is something else than it should be. */
+export type ShardsAt = readonly (readonly [index: number, url: string, made?: Uint8Array])[];
 
 const ONE_EACH: ShardsAt = FIVE.map((url, index) => [index, url] as const);
 
-/** What a manifest says of `CODED`. */
-export function codedEntry(id: string, shards: ShardsAt = ONE_EACH) {
+/** What a manifest says of a chunk. */
+export function codedEntry(id: string, shards: ShardsAt = ONE_EACH, coded: CodedChunk = CODED) {
   return {
     chunk_id: id,
-    size_bytes: CODED.bytes.length,
-    checksum: `sha256:${sha256Hex(CODED.bytes)}`,
+    size_bytes: coded.bytes.length,
+    checksum: `sha256:${sha256Hex(coded.bytes)}`,
     replicas: [] as string[],
     replica_ids: [] as string[],
     fragments: {
-      data_shards: 3,
-      parity_shards: 2,
-      size_bytes: CODED.shards[0]!.length,
-      shards: shards.map(([index, url]) => ({
+      data_shards: coded.dataShards,
+      parity_shards: coded.parityShards,
+      size_bytes: coded.shards[0]!.length,
+      shards: shards.map(([index, url, made]) => ({
         fragment_id: `${id}-frag-${index}`,
         fragment_index: index,
-        checksum: `sha256:${sha256Hex(CODED.shards[index]!)}`,
+        checksum: `sha256:${sha256Hex(made ?? coded.shards[index]!)}`,
         node_url: url,
         node_id: `node-${new URL(url).hostname}`,
       })),
@@ -206,15 +216,26 @@ export function codedEntry(id: string, shards: ShardsAt = ONE_EACH) {
   };
 }
 
-/** The shard of `CODED` that a URL names, if it names one. */
-export function shardAt(url: string): Behaviour | undefined {
-  const index = /-frag-(\d+)$/.exec(url)?.[1];
-  return index === undefined ? undefined : { kind: 'bytes', bytes: CODED.shards[Number(index)]! };
+/** The shard of `coded` that a URL names, if it names one. */
+export function shardAt(url: string, coded: CodedChunk = CODED): Behaviour | undefined {
+  const index = /-frag-(\d+)\?/.exec(url)?.[1];
+  return index === undefined ? undefined : { kind: 'bytes', bytes: coded.shards[Number(index)]! };
 }
+
+/** What is asked for by its SHA-256, of what is listed though something else should have been made. */
+export const madeAt = (shards: ShardsAt) => (url: string): Behaviour | undefined => {
+  for (const [, node, made] of shards) {
+    if (made && url.startsWith(node) && url.endsWith(sha256Hex(made))) return { kind: 'bytes', bytes: made };
+  }
+  return undefined;
+};
+
+/** Something else of the same length. */
+export const other = (bytes: Uint8Array) => bytes.map((byte) => byte ^ 1);
 
 /** `a0` for the shard 0 of node a, and so on. */
 export const shardNames = (urls: readonly string[]) =>
-  urls.map((url) => url.replace(/^http:\/\/(\w).*-frag-(\d+)$/, '$1$2'));
+  urls.map((url) => url.replace(/^http:\/\/(\w).*-frag-(\d+)\?sha256=[0-9a-f]{64}$/, '$1$2'));
 
 /** A worker that answers when it is told to. */
 export class FakeWorker {

@@ -6,7 +6,7 @@ use super::Answer;
 
 /// Calls about copies that were found harmed.
 pub trait Harms: Send + Sync + 'static {
-    /// What was entered and did not leave, and the sums.
+    /// What was entered and did not leave, the sums, and which shards are none of their chunk.
     fn harms(&self) -> Answer<'_, Book>;
     /// Writes changes into the book, all or none: what is in it already is not found again, and what is not in it does not
     /// leave.

@@ -23,6 +23,7 @@ use super::{
     diagnosis::{Diagnosis, diagnose},
     mender::Mender,
     mending::is_idle,
+    shards::Unproven,
 };
 use crate::{app::App, registry, store::StoreError};
 
@@ -66,8 +67,8 @@ pub(super) async fn run(app: &App) {
     }
 }
 
-/// A round that begins with what was harmed when this service stopped last: what an audit found before is known to nobody
-/// else, and what is still so is found again.
+/// A round that begins with what was harmed when this service stopped last: what was called wrong then is looked at once
+/// more, in case that it is not.
 async fn begun(app: &App) -> Round {
     let mut round = Round::default();
     match app.store.harms().await {
@@ -130,6 +131,7 @@ async fn look(app: &App, due: &Due) -> Result<Diagnosis, StoreError> {
         chunk,
         urls: registry::node_urls(&nodes),
         nodes,
+        besides: Vec::new(),
     };
     Ok(mender.audit().await)
 }
@@ -178,19 +180,15 @@ impl Mender<'_> {
         };
         let attendance = self.app.upkeep.attendance();
         let up = shards.iter().filter(|shard| attendance.up.contains(&shard.node));
-        let mut up: Vec<Shard> = up.copied().collect();
+        let up: Vec<Shard> = up.copied().collect();
         let needed = usize::from(*data);
         let (Ok(shape), true) = (Shape::new(*data, *parity), up.len() >= needed) else {
             return Diagnosis::Unknown;
         };
-        if up.len() >= 2 * needed {
-            // Zeros that fill the last data shard up show only beside parity, where others are made of it.
-            up.rotate_right(1);
-        }
         match self.prove(*data, *parity, &up).await {
             Ok(()) if up.len() == shards.len() => return Diagnosis::Sound,
             Ok(()) => return Diagnosis::Unknown,
-            Err(failed) => {
+            Err(Unproven { failed, .. }) => {
                 tracing::debug!(chunk = %self.chunk.id, why = failed.why, "its shards did not give the chunk");
                 // A node that could not be asked says nothing of shards.
                 if !failed.of_this_alone {
@@ -211,6 +209,9 @@ impl Mender<'_> {
         let found = again().await;
         if matches!(found, Diagnosis::Wrong(_) | Diagnosis::Lost) && again().await != found {
             return Diagnosis::Unknown;
+        }
+        if matches!(found, Diagnosis::Wrong(_)) && vstack_types::planted!("a wrong shard is reported as sound") {
+            return Diagnosis::Sound;
         }
         found
     }

@@ -10,7 +10,7 @@ use vstack_types::VideoId;
 use vstack_upkeep::{
     balance::{Shift, shifts, spread},
     census::Part,
-    migrate::{Migrations, Wished, migrations},
+    migrate::{Migrations, Tried, Wished, migrations},
     plan::Outlook,
 };
 
@@ -30,7 +30,7 @@ pub(super) struct Bettering<'a> {
 }
 
 impl Bettering<'_> {
-    /// What to move, and what to bring into another form, without what is `held_back`; nothing is planned twice.
+    /// What to move, and what to bring into another form, by what was `tried`; nothing is planned twice.
     ///
     /// Bringing all into another form may take weeks, and a new node would be empty for as long: so nodes are evened out
     /// meanwhile. But what gets other nodes soon anyhow is not moved: it would be moved for nothing, and, where a few are
@@ -38,9 +38,10 @@ impl Bettering<'_> {
     pub(super) fn plan(
         &self,
         outlook: &Outlook<'_>,
-        held_back: impl Fn(VideoId, Part) -> bool + Copy,
+        tried: Tried<'_, impl Fn(VideoId, Part) -> bool + Copy>,
     ) -> (Vec<Shift>, Migrations) {
-        let mut migrations = migrations(outlook, self.wished, MIGRATIONS_MAX + SHIFTS_MAX, held_back);
+        let held_back = tried.held_back;
+        let mut migrations = migrations(outlook, self.wished, MIGRATIONS_MAX + SHIFTS_MAX, tried);
         let mut left = self.migrated_soon;
         let is_soon = |bytes| {
             let is_soon = left > 0;
@@ -162,7 +163,13 @@ mod tests {
             copies: 3,
         };
         let outlook = Outlook::new(&census, cluster);
-        let (shifts, migrations) = bettering.plan(&outlook, |_, part| part == Part::Chunk(7));
+        let (shifts, migrations) = bettering.plan(
+            &outlook,
+            Tried {
+                held_back: |_, part| part == Part::Chunk(7),
+                avoided: &BTreeMap::new(),
+            },
+        );
         let shifted: BTreeSet<Part> = shifts.iter().map(|shift| shift.part).collect();
         let migrated: BTreeSet<Part> = migrations.next.iter().map(|next| next.part).collect();
         assert!(shifted.is_disjoint(&migrated), "no chunk is planned twice");

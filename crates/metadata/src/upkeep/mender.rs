@@ -50,6 +50,8 @@ pub(super) struct Failed {
     pub(super) at: Option<NodeRef>,
     /// It says nothing of how that node does with other chunks.
     pub(super) of_this_alone: bool,
+    /// That node made something else of the chunk than others do: nothing of it is made there for a while.
+    pub(super) made_otherwise: bool,
 }
 
 impl Failed {
@@ -58,6 +60,7 @@ impl Failed {
             why: why.to_string(),
             at: None,
             of_this_alone: true,
+            made_otherwise: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Failed {
             why: why.to_string(),
             at: Some(node),
             of_this_alone: false,
+            made_otherwise: false,
         }
     }
 
@@ -74,6 +78,14 @@ impl Failed {
         Self {
             of_this_alone: true,
             ..Self::at(node, why)
+        }
+    }
+
+    /// There, where something else was made of the chunk than others make of it.
+    pub(super) fn made_otherwise(node: NodeRef) -> Self {
+        Self {
+            made_otherwise: true,
+            ..Self::only_at(node, "it made something else of the chunk than others do")
         }
     }
 }
@@ -103,11 +115,14 @@ pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
         // The next count sees what is to be done about where it is now.
         return Ok(Done::Told);
     }
+    let urls = registry::node_urls(&nodes);
+    let lenders = app.upkeep.strays.lenders(task.key(), &chunk.id);
     let at = Mender {
         app,
         video,
+        besides: lenders.into_iter().filter_map(|node| urls.holder(node)).collect(),
         chunk,
-        urls: registry::node_urls(&nodes),
+        urls,
         nodes,
     };
     match &task.planned.due.job {
@@ -131,6 +146,8 @@ pub(super) struct Mender<'a> {
     pub(super) chunk: Chunk,
     pub(super) nodes: Vec<Node>,
     pub(super) urls: NodeUrls,
+    /// Who has a whole copy of it where it is not placed.
+    pub(super) besides: Vec<Holder>,
 }
 
 impl Mender<'_> {
@@ -155,7 +172,10 @@ impl Mender<'_> {
             .urls
             .holder(node)
             .ok_or_else(|| Failed::at(node, "its node is not there"))?;
-        let from = self.holders(node, item);
+        let mut from = self.holders(node, item);
+        if item == self.chunk.placement.sha256 {
+            from.extend(self.besides.iter().filter(|holder| holder.node != node).cloned());
+        }
         if from.is_empty() {
             // Each shard is at one node, and what is made of the others is the same.
             return self.remake(task, node, item).await;
@@ -298,6 +318,7 @@ impl Mender<'_> {
             },
             urls: self.urls.clone(),
             nodes: Vec::new(),
+            besides: Vec::new(),
         };
         match moved.propose(Change::Settle).await? {
             Outcome::Decided(vote) => moved.learn(vote.placement).await?,

@@ -103,7 +103,8 @@ impl Mender<'_> {
         let attendance = self.app.upkeep.attendance();
         nodes.sort_by_key(|node| !attendance.up.contains(node));
         let mut why = "nobody has a copy".to_owned();
-        for from in nodes.iter().filter_map(|node| self.urls.holder(*node)) {
+        let placed = nodes.iter().filter_map(|node| self.urls.holder(*node));
+        for from in placed.chain(self.besides.iter().cloned()) {
             let item = self.app.nodes.item(&from, &self.chunk.id, sha256);
             match timeout(COPIED_WITHIN, item).await {
                 Ok(Ok(item)) => return Ok((item.into_bytes(), nodes)),

@@ -1,7 +1,11 @@
 //! Mends chunks that are kept as shards, and makes shards of copies and copies of shards.
 //!
 //! Nodes gather and code; here it is only said from where, and to whom. What is made anew is read back and decoded before
-//! anything is decided: where it came from is collected as soon as the move has ended.
+//! anything is decided: where it came from is collected as soon as the move has ended. Where a node makes something else
+//! than is listed, or than it should, another one's word is taken before anything follows.
+
+mod opinions;
+mod proving;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +20,7 @@ use vstack_service::aside;
 use vstack_types::{Digest, NodeRef};
 use vstack_upkeep::standing::Seen;
 
+pub(super) use self::proving::Unproven;
 use super::{
     counting::part_of,
     mender::{COPIED_WITHIN, Done, Failed, Mender, is_of_this_alone},
@@ -27,6 +32,9 @@ struct Sources {
     whole: Vec<Holder>,
     shards: Option<ShardsAt>,
 }
+
+/// Data and parity shards.
+type Code = (u8, u8);
 
 /// Which shard an item at `node` is; none if it is no shard.
 pub(super) fn shard_of(placement: &Placement, node: NodeRef, item: Digest) -> Option<Want> {
@@ -46,8 +54,8 @@ impl Mender<'_> {
         move |shard| wrong.contains(&(shard.node, tag_of(shard.sha256)))
     }
 
-    /// Where the chunk can be had by the placements that count, who is up first; not from an item that `without` names, at
-    /// the node that is to get it, nor from what is known to be none of it.
+    /// Where the chunk can be had by the placements that count, who is up first, and from whole copies elsewhere; not from an
+    /// item that `without` names, at its node, nor from what is known to be none of it.
     fn sources(&self, without: Option<(NodeRef, Digest)>) -> Sources {
         let placement = &self.chunk.placement;
         let is_wrong = self.is_wrong();
@@ -67,8 +75,9 @@ impl Mender<'_> {
                 of: set.of.iter().filter_map(|shard| self.located(shard)).collect(),
             }
         });
+        let placed = whole.into_iter().filter_map(|node| self.urls.holder(node));
         Sources {
-            whole: whole.into_iter().filter_map(|node| self.urls.holder(node)).collect(),
+            whole: placed.chain(self.besides.iter().cloned()).collect(),
             shards,
         }
     }
@@ -137,22 +146,26 @@ impl Mender<'_> {
     pub(super) async fn remake(&self, task: &Task, node: NodeRef, item: Digest) -> Result<u64, Failed> {
         let want = shard_of(&self.chunk.placement, node, item).unwrap_or(Want::Chunk);
         let made = self.make(node, self.sources(Some((node, item))), vec![want]).await?;
-        if made.items != [item] {
-            return Err(self.found_wrong(node, item));
+        let [sha256] = made.items[..] else {
+            return Err(Failed::at(node, "it made something else than was wanted"));
+        };
+        if sha256 == item {
+            let mut state = self.app.upkeep.state();
+            state.has_again(node, task.key(), item);
+            return Ok(self.chunk.placement.size);
         }
-        let mut state = self.app.upkeep.state();
-        state.has_again(node, task.key(), item);
-        Ok(self.chunk.placement.size)
-    }
-
-    /// Something else was made of the chunk itself than what is listed: nobody can ever make that.
-    fn found_wrong(&self, node: NodeRef, listed: Digest) -> Failed {
-        let key = (self.video, part_of(&self.chunk));
-        let mut state = self.app.upkeep.state();
-        state.found_wrong(node, key, listed);
-        drop(state);
-        tracing::error!(chunk = %self.chunk.id, %node, "a shard is listed that is none of the chunk");
-        Failed::because("what is left of it gives another shard than is listed")
+        Err(match want {
+            Want::Shard { data, parity, index } => {
+                let listed = Shard {
+                    index,
+                    node,
+                    sha256: item,
+                };
+                Box::pin(self.otherwise((data, parity), &listed, (node, sha256))).await
+            }
+            // Whatever it is, the chunk is what has its SHA-256.
+            Want::Chunk => Failed::made_otherwise(node),
+        })
     }
 
     /// Moves shards to other nodes, each as it is if its node gives it, and made anew if not.
@@ -200,7 +213,7 @@ impl Mender<'_> {
             let there = Shard { node: *node, ..*listed };
             async move {
                 if is_wrong {
-                    return self.make_right((*data, *parity), there).await;
+                    return self.make_right((*data, *parity), listed, there.node).await;
                 }
                 if listed.node == there.node {
                     return Ok((there, 0));
@@ -219,11 +232,13 @@ impl Mender<'_> {
             state.note_wrong(task.key(), task.planned.version, &[]);
             return Ok(Done::Told);
         }
-        // Who is silent holds up nobody else: what it has is listed as it was.
+        // Who is silent holds up nobody else: what it has is listed as it was. What is new has to be shown.
         let attendance = self.app.upkeep.attendance();
-        let up = right.iter().filter(|shard| attendance.up.contains(&shard.node));
-        let up: Vec<Shard> = up.copied().collect();
-        self.prove(*data, *parity, &up).await?;
+        let is_shown = |shard: &&Shard| attendance.up.contains(&shard.node) || !shards.contains(shard);
+        let shown: Vec<Shard> = right.iter().filter(is_shown).copied().collect();
+        if let Err(unproven) = self.prove(*data, *parity, &shown).await {
+            return Err(Box::pin(self.blamed((*data, *parity), unproven)).await);
+        }
         self.app.upkeep.mending.brought(task.key());
         self.app.upkeep.planned.notify_one();
         let to = Layout::Coded {
@@ -234,37 +249,48 @@ impl Mender<'_> {
         self.change_to(task, to, bytes).await
     }
 
-    /// Has a node make the shard with this index, whatever is listed; gives what it made.
-    async fn make_right(&self, (data, parity): (u8, u8), shard: Shard) -> Result<(Shard, u64), Failed> {
+    /// Has a node make the shard with the index of one that is listed wrongly; gives what it made, once another node made
+    /// the same.
+    async fn make_right(&self, code: Code, listed: &Shard, node: NodeRef) -> Result<(Shard, u64), Failed> {
         let want = Want::Shard {
-            data,
-            parity,
-            index: shard.index,
+            data: code.0,
+            parity: code.1,
+            index: listed.index,
         };
-        let made = self.make(shard.node, self.sources(None), vec![want]).await?;
+        let from = self.sources(Some((listed.node, listed.sha256)));
+        let made = self.make(node, from, vec![want]).await?;
         let [sha256] = made.items[..] else {
-            return Err(Failed::at(shard.node, "it made something else than was wanted"));
+            return Err(Failed::at(node, "it made something else than was wanted"));
         };
-        Ok((Shard { sha256, ..shard }, self.chunk.placement.size))
+        Box::pin(self.believed(code, listed, (node, sha256))).await?;
+        let right = Shard {
+            node,
+            sha256,
+            ..*listed
+        };
+        Ok((right, self.chunk.placement.size))
     }
 
     /// Brings a shard to another node, as it is if its node gives it, and made anew if not.
-    async fn bring_shard(&self, (data, parity): (u8, u8), before: &Shard, after: &Shard) -> Result<u64, Failed> {
+    async fn bring_shard(&self, code: Code, before: &Shard, after: &Shard) -> Result<u64, Failed> {
         let up = self.app.upkeep.attendance().up.contains(&before.node);
         if up && let Ok(bytes) = self.copy(before, after.node).await {
             return Ok(bytes);
         }
         let want = Want::Shard {
-            data,
-            parity,
+            data: code.0,
+            parity: code.1,
             index: after.index,
         };
-        let made = self.make(after.node, self.sources(None), vec![want]).await?;
-        if made.items == [after.sha256] {
-            Ok(self.chunk.placement.size)
-        } else {
-            Err(self.found_wrong(before.node, before.sha256))
+        let from = self.sources(Some((before.node, before.sha256)));
+        let made = self.make(after.node, from, vec![want]).await?;
+        let [sha256] = made.items[..] else {
+            return Err(Failed::at(after.node, "it made something else than was wanted"));
+        };
+        if sha256 == after.sha256 {
+            return Ok(self.chunk.placement.size);
         }
+        Err(Box::pin(self.otherwise(code, before, (after.node, sha256))).await)
     }
 
     /// Has another node fetch a shard from the one that has it.
@@ -307,32 +333,21 @@ impl Mender<'_> {
         let made = join_all(made).await.into_iter().collect::<Result<Vec<_>, Failed>>()?;
         let mut shards: Vec<Shard> = made.into_iter().flatten().collect();
         shards.sort_unstable_by_key(|shard| shard.index);
-        self.prove(data, parity, &shards).await?;
+        if let Err(unproven) = self.prove(data, parity, &shards).await {
+            return Err(Box::pin(self.blamed((data, parity), unproven)).await);
+        }
+        if let [first, second, ..] = &mut shards[..]
+            && vstack_types::planted!("shards are listed under each other's index")
+        {
+            std::mem::swap(&mut first.node, &mut second.node);
+            std::mem::swap(&mut first.sha256, &mut second.sha256);
+        }
         self.app.upkeep.mending.brought(task.key());
         self.app.upkeep.planned.notify_one();
         let of_shards = self.chunk.placement.size.div_ceil(data.max(1).into());
         let bytes = of_shards.saturating_mul(shards.len() as u64);
         let to = Layout::Coded { data, parity, shards };
         self.change_to(task, to, bytes).await
-    }
-
-    /// Has the chunk made of its shards alone, as many times as it takes to use each of them.
-    pub(super) async fn prove(&self, data: u8, parity: u8, shards: &[Shard]) -> Result<(), Failed> {
-        let needed = usize::from(data.max(1));
-        let mut start = 0;
-        while start < shards.len() {
-            let of = &shards[start.min(shards.len().saturating_sub(needed))..];
-            let of: Vec<ShardAt> = of.iter().take(needed).filter_map(|shard| self.located(shard)).collect();
-            let Some(last) = of.last() else { break };
-            let node = last.at.node;
-            let from = Sources {
-                whole: Vec::new(),
-                shards: Some(ShardsAt { data, parity, of }),
-            };
-            self.make(node, from, Vec::new()).await?;
-            start += needed;
-        }
-        Ok(())
     }
 
     /// Makes copies of the chunk of its shards.
@@ -343,7 +358,7 @@ impl Mender<'_> {
             if made.items == [sha256] {
                 Ok(size)
             } else {
-                Err(Failed::at(*node, "it made another chunk of the shards"))
+                Err(Failed::made_otherwise(*node))
             }
         });
         let bytes = join_all(made).await.into_iter().sum::<Result<u64, Failed>>()?;

@@ -5,6 +5,9 @@
 //! deleted as anything is, by the protocol. What nothing known explains is kept, and named: the database may be an older
 //! one, and this the only trace of a film.
 
+mod lending;
+mod telling;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
@@ -13,19 +16,18 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
-use vstack_api::{holdings::tag_of, metadata::VideoStatus};
-use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer, Reply, Request};
-use vstack_client::{ClientError, Holder, Make};
-use vstack_types::{ChunkId, FingerprintKey, Monotonic, NodeRef, ProcessUuid, VideoId};
-use vstack_upkeep::{
-    census::{Part, Stranger},
-    standing::Seen,
-};
+use vstack_api::metadata::VideoStatus;
+use vstack_client::{ClientError, Holder};
+use vstack_types::{ChunkId, FingerprintKey, Monotonic, NodeRef, VideoId};
+use vstack_upkeep::census::{Part, Stranger};
 
-use super::{counting::part_of, shards::shard_of};
+use self::{
+    lending::{has_it, lent},
+    telling::told,
+};
+use super::{counting::part_of, mending::Key};
 use crate::{
     app::App,
-    commit::learned,
     consensus::first_acceptors,
     reaper::{Asked, Left, delete},
     store::{Chunk, Reap, StoreError, Video},
@@ -78,6 +80,8 @@ pub(crate) struct Kept {
     pub(crate) why: String,
     /// It is known what it is, and it is only not given up yet.
     pub(crate) explained: bool,
+    /// It is a whole copy of a chunk that is not whole where it is placed: that can be made of it.
+    lends: Option<Key>,
 }
 
 /// What a look at a node came to.
@@ -118,6 +122,20 @@ impl Strays {
         let looked = super::locked(&self.looked);
         let mut kept = looked.values().flat_map(|looked| &looked.kept);
         kept.any(|kept| !kept.explained)
+    }
+
+    /// Chunks that are not whole where they are placed, and of which some node has a whole copy besides.
+    pub(super) fn lent(&self) -> BTreeSet<Key> {
+        let looked = super::locked(&self.looked);
+        looked.values().flat_map(|looked| lent_of(&looked.kept)).collect()
+    }
+
+    /// Who has a whole copy of a chunk where it is not placed.
+    pub(super) fn lenders(&self, key: Key, chunk: &ChunkId) -> Vec<NodeRef> {
+        let looked = super::locked(&self.looked);
+        let is_it = |kept: &Kept| kept.lends == Some(key) && kept.chunk == *chunk;
+        let lenders = looked.iter().filter(|(_, looked)| looked.kept.iter().any(is_it));
+        lenders.map(|(node, _)| *node).collect()
     }
 
     /// A node has no strangers, or all that it has were looked at: what comes later is of what is known. Says whether that
@@ -198,25 +216,21 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
     let now = app.clock.monotonic();
     let pause = app.pace.settled_after.max(now.since(began) * PAUSE);
     let again = now + pause;
+    let (mut is_news, mut any_done) = (false, false);
     let looked = match dealt {
         Ok(dealt) => {
-            let is_news = dealt.cursor.is_none() && app.upkeep.strays.explain(node);
-            if is_news {
-                app.upkeep.state().news += 1;
+            let lent_before = lent_of(&before.kept);
+            let mut kept = dealt.kept;
+            if before.cursor.is_some() {
+                // What was kept of an earlier part of the list stays named.
+                kept.extend(before.kept);
             }
-            if dealt.any_done || is_news {
-                app.upkeep.count_now.notify_one();
-            }
-            // What was kept of an earlier part of the list stays named.
-            let mut kept = if before.cursor.is_some() {
-                before.kept
-            } else {
-                Vec::new()
-            };
-            kept.extend(dealt.kept);
             kept.sort_by(|a, b| a.chunk.cmp(&b.chunk));
             kept.dedup_by(|a, b| a.chunk == b.chunk);
             kept.truncate(NAMED_MAX);
+            any_done = dealt.any_done;
+            let is_explained = dealt.cursor.is_none() && app.upkeep.strays.explain(node);
+            is_news = is_explained || lent_of(&kept) != lent_before;
             let is_settled = dealt.all_kept && dealt.cursor.is_none();
             Looked {
                 fingerprints: Arc::clone(&strange.fingerprints),
@@ -237,6 +251,17 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
         }
     };
     super::locked(&app.upkeep.strays.looked).insert(node, looked);
+    if is_news {
+        app.upkeep.state().news += 1;
+    }
+    if any_done || is_news {
+        app.upkeep.count_now.notify_one();
+    }
+}
+
+/// Chunks that can be made of what is kept.
+fn lent_of(kept: &[Kept]) -> BTreeSet<Key> {
+    kept.iter().filter_map(|kept| kept.lends).collect()
 }
 
 /// What came of a look.
@@ -369,6 +394,7 @@ async fn deal_with(app: &App, asked: &Asked, at: &Holder, chunk: ChunkId) -> Res
         chunk: chunk.clone(),
         why,
         explained: true,
+        lends: None,
     };
     // Whoever has nothing mended has nothing given up, either.
     let may_act = app.settings.repairs;
@@ -389,11 +415,16 @@ async fn deal_with(app: &App, asked: &Asked, at: &Holder, chunk: ChunkId) -> Res
             Dealt::Waits
         }
         Verdict::Tell(video, known) if !is_whole(app, video, part_of(&known)) => {
-            match lent(app, asked, at, video, &known).await {
-                0 => Dealt::Kept(kept(
-                    "it is elsewhere, and not whole there: this may be the last good copy".to_owned(),
-                )),
-                _ => Dealt::Done,
+            if lent(app, asked, at, video, &known).await > 0 {
+                Dealt::Done
+            } else if has_it(app, at, &known).await {
+                Dealt::Kept(Kept {
+                    lends: Some((video, part_of(&known))),
+                    ..kept("it is elsewhere, and not whole there: what is missing is made of this copy".to_owned())
+                })
+            } else {
+                let why = "it is elsewhere, and not whole there: this may be the last good copy";
+                Dealt::Kept(kept(why.to_owned()))
             }
         }
         Verdict::Tell(video, known) => match told(app, asked, at, video, known).await {
@@ -473,135 +504,6 @@ fn is_whole(app: &App, video: VideoId, part: Part) -> bool {
     !is_named && (report.is_some() || summary.report.whole.contains_key(&video))
 }
 
-/// Has nodes that lack their copy fetch it from one where the chunk is not placed any more; says how many did.
-async fn lent(app: &App, asked: &Asked, from: &Holder, video: VideoId, known: &Chunk) -> usize {
-    let (placement, part) = (&known.placement, part_of(known));
-    let lacking: Vec<(NodeRef, u32)> = {
-        let state = app.upkeep.state();
-        let row = state.census.row(video, part);
-        let row = row.filter(|_| state.census.id(video, part) == known.id);
-        let items = row.into_iter().flat_map(|row| row.of_layout());
-        let lacks = items.filter(|item| matches!(item.seen, Seen::Absent | Seen::Damaged));
-        lacks
-            .filter_map(|item| Some((state.census.node(item.node)?, item.tag)))
-            .collect()
-    };
-    let mut lent = 0;
-    for (node, tag) in lacking {
-        let items = placement.items_of(&placement.layout, node);
-        let Some((item, to)) = items
-            .into_iter()
-            .find(|item| tag_of(*item) == tag)
-            .zip(asked.urls.holder(node))
-        else {
-            continue;
-        };
-        let from_it = std::slice::from_ref(from);
-        let pull = app.nodes.pull(&to, &known.id, item, placement.item_size(item), from_it);
-        let mut has = matches!(timeout(PAGE_WITHIN, pull).await, Ok(Ok(())));
-        if let Some(want) = shard_of(placement, node, item).filter(|_| !has) {
-            // What is kept elsewhere may be a whole copy.
-            let make = Make {
-                sha256: placement.sha256,
-                size: placement.size,
-                whole: vec![from.clone()],
-                shards: None,
-                want: vec![want],
-            };
-            let made = timeout(PAGE_WITHIN, app.nodes.make(&to, &known.id, &make)).await;
-            has = matches!(made, Ok(Ok(made)) if made.items == [item]);
-        }
-        if has {
-            tracing::info!(chunk = %known.id, %node, from = %from.node, "a copy was restored from where the chunk is no more");
-            app.upkeep.state().has_again(node, (video, part), item);
-            lent += 1;
-        }
-    }
-    lent
-}
-
-/// Tells a node where a chunk is that was moved away from it.
-async fn told(app: &App, asked: &Asked, at: &Holder, video: VideoId, known: Chunk) -> Result<(), String> {
-    let vote = match run(app, asked, &known, Change::Read).await? {
-        Outcome::Decided(vote) => vote,
-        Outcome::Nothing => return Err("its nodes know nothing of it".to_owned()),
-        Outcome::Refused(refusal) => return Err(refusal.to_string()),
-    };
-    if vote.placement.version > known.placement.version {
-        learn(app, video, &known, &vote.placement).await?;
-    }
-    if vote.placement.names(at.node) {
-        // It was placed there meanwhile: the next count expects it.
-        return Ok(());
-    }
-    let news = Request::Decided {
-        ballot: vote.ballot,
-        placement: vote.placement.clone(),
-    };
-    send(app, at, &known.id, &news).await?;
-    match send(app, at, &known.id, &Request::Read).await? {
-        Reply::State {
-            accepted: Some(last), ..
-        } if last.ballot > vote.ballot => renew(app, asked, at, known, &vote.placement).await,
-        _ => {
-            tracing::info!(chunk = %known.id, node = %at.node, "a node was told that a chunk is elsewhere by now");
-            Ok(())
-        }
-    }
-}
-
-/// A node accepted a move that nobody completed, and takes no older news: where its chunk is is decided once more.
-async fn renew(app: &App, asked: &Asked, at: &Holder, known: Chunk, current: &Placement) -> Result<(), String> {
-    let known = Chunk {
-        placement: current.clone(),
-        ..known
-    };
-    match run(app, asked, &known, Change::Renew).await? {
-        Outcome::Decided(vote) => {
-            let news = Request::Decided {
-                ballot: vote.ballot,
-                placement: vote.placement,
-            };
-            send(app, at, &known.id, &news).await?;
-            tracing::info!(chunk = %known.id, node = %at.node, "a node that had accepted a move was told that there is none");
-            Ok(())
-        }
-        Outcome::Nothing => Err("its nodes know nothing of it".to_owned()),
-        Outcome::Refused(refusal) => Err(refusal.to_string()),
-    }
-}
-
-async fn run(app: &App, asked: &Asked, known: &Chunk, change: Change) -> Result<Outcome, String> {
-    let is_read = change == Change::Read;
-    // Its video lives.
-    let mut proposer = Proposer::new(ProcessUuid::random(), known.placement.nodes(), change).sparing();
-    if !is_read {
-        proposer = proposer
-            .expecting(known.placement.version)
-            .knowing(known.placement.clone());
-    }
-    let proposed = app
-        .propose(&asked.urls, &known.id, proposer, app.pace.decided_within)
-        .await;
-    proposed.map_err(|error| error.to_string())
-}
-
-async fn learn(app: &App, video: VideoId, known: &Chunk, placement: &Placement) -> Result<(), String> {
-    let news = Chunk {
-        placement: placement.clone(),
-        ..known.clone()
-    };
-    learned(app, video, vec![news]).await.map_err(|error| error.to_string())
-}
-
-async fn send(app: &App, to: &Holder, chunk: &ChunkId, request: &Request) -> Result<Reply, String> {
-    match timeout(PAGE_WITHIN, app.nodes.paxos(to, chunk, request)).await {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_elapsed) => Err("its node did not answer in time".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use vstack_api::holdings::HeldRegister;
@@ -617,6 +519,31 @@ mod tests {
             })
         };
         fingerprints.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_whole_copy_is_lent_to_its_own_chunk_alone() {
+        let video = VideoId::from_bytes([3; 16]);
+        let node = NodeRef::first(vstack_types::NodeUuid::from_bytes([7; 16]));
+        let kept = |sequence: u32, is_whole: bool| Kept {
+            chunk: ChunkId::of_video(video, sequence),
+            why: String::new(),
+            explained: true,
+            lends: is_whole.then_some((video, Part::Chunk(sequence))),
+        };
+        let strays = Strays::default();
+        let looked = Looked {
+            kept: vec![kept(0, true), kept(1, false)],
+            ..Looked::default()
+        };
+        crate::upkeep::locked(&strays.looked).insert(node, looked);
+        let key = |sequence| (video, Part::Chunk(sequence));
+        assert_eq!(strays.lent(), [key(0)].into());
+        assert_eq!(strays.lenders(key(0), &ChunkId::of_video(video, 0)), [node]);
+        assert_eq!(strays.lenders(key(1), &ChunkId::of_video(video, 1)), []);
+        // What took its place is another register, of which that node has nothing.
+        let salvaged = ChunkId::of_video(video, 0).salvaged(1).expect("an id");
+        assert_eq!(strays.lenders(key(0), &salvaged), []);
     }
 
     #[test]

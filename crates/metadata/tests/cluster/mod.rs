@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
+pub mod forms;
+mod front;
 mod node;
 mod real_cluster;
 mod real_node;
@@ -30,6 +32,7 @@ use vstack_metadata::{
 };
 use vstack_types::{Clock, Monotonic, SystemClock, Timestamp};
 
+pub use front::Front;
 pub use node::TestNode;
 pub use real_cluster::{Cluster, bytes, damage};
 pub use real_node::RealNode;
@@ -100,6 +103,18 @@ pub async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// Has a service run on these parts.
+fn begun(parts: Parts, args: &[&str]) -> (CancellationToken, JoinHandle<()>) {
+    let base = ["metadata", "--cluster-secret", SECRET];
+    let settings = Command::try_parse_from(base.iter().chain(args))
+        .expect("settings")
+        .settings;
+    let stop = CancellationToken::new();
+    let until = stop.clone();
+    let running = tokio::spawn(async move { serve_with(parts, settings, until).await.expect("it serves") });
+    (stop, running)
+}
+
 impl Service {
     pub async fn start() -> Self {
         Self::on(memory(), &[]).await
@@ -128,25 +143,19 @@ impl Service {
     }
 
     pub async fn at_pace(store: Arc<dyn Store>, args: &[&str], pace: ReaperPace) -> Self {
-        let base = ["metadata", "--cluster-secret", SECRET];
-        let settings = Command::try_parse_from(base.iter().chain(args))
-            .expect("settings")
-            .settings;
         let (listener, address) = listener().await;
         let clock = Arc::new(ManualClock {
             wall_ms: AtomicI64::new(START_MS),
             system: SystemClock::start(),
             stands: AtomicBool::new(false),
         });
-        let stop = CancellationToken::new();
         let parts = Parts {
             listener,
             store,
             clock: clock.clone(),
             pace,
         };
-        let until = stop.clone();
-        let running = tokio::spawn(async move { serve_with(parts, settings, until).await.expect("it serves") });
+        let (stop, running) = begun(parts, args);
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         Self {
             url: format!("http://{address}"),
@@ -155,6 +164,20 @@ impl Service {
             stop,
             running,
         }
+    }
+
+    /// It ends, and another one begins: at its address, by its clock, on what is kept.
+    pub async fn begin_again(&mut self, store: Arc<dyn Store>, args: &[&str], pace: ReaperPace) {
+        self.stop.cancel();
+        (&mut self.running).await.expect("it ends well");
+        let address = self.url.strip_prefix("http://").expect("as it was made");
+        let parts = Parts {
+            listener: TcpListener::bind(address).await.expect("its own port again"),
+            store,
+            clock: self.clock.clone(),
+            pace,
+        };
+        (self.stop, self.running) = begun(parts, args);
     }
 
     pub async fn stop(self) {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -11,18 +11,35 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Request};
 use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
-use vstack_metadata::ReaperPace;
+use vstack_metadata::{ReaperPace, store::Store};
 use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId};
 
-use super::{RealNode, SECRET, Service, eventually, memory};
+use super::{Front, RealNode, SECRET, Service, eventually, memory};
 
 /// It counts and mends at the pace of a test.
 pub struct Cluster {
     pub service: Service,
     pub nodes: Vec<Option<RealNode>>,
+    /// Before each node, where there are any.
+    pub fronts: Vec<Front>,
     pub data: tempfile::TempDir,
+    /// What the service keeps.
+    pub store: Arc<dyn Store>,
+    pace: ReaperPace,
     ticked: Mutex<Instant>,
 }
+
+/// Settings of the service, for the pace of a test.
+const SETTINGS: [&str; 8] = [
+    "--heartbeat-interval",
+    "1",
+    "--node-timeout",
+    "6",
+    "--repair-grace",
+    "6",
+    "--trash-time",
+    "10",
+];
 
 impl Cluster {
     pub async fn start(count: usize) -> Self {
@@ -31,6 +48,19 @@ impl Cluster {
 
     /// With settings of the metadata service.
     pub async fn start_with(count: usize, more: &[&str]) -> Self {
+        Self::begin(count, more, Vec::new()).await
+    }
+
+    /// With a door before each node.
+    pub async fn start_behind_fronts(count: usize, more: &[&str]) -> Self {
+        let mut fronts = Vec::new();
+        for _ in 0..count {
+            fronts.push(Front::start().await);
+        }
+        Self::begin(count, more, fronts).await
+    }
+
+    async fn begin(count: usize, more: &[&str], fronts: Vec<Front>) -> Self {
         let pace = ReaperPace {
             count_every: Duration::from_millis(100),
             listen_every: Duration::from_millis(50),
@@ -44,29 +74,23 @@ impl Cluster {
             ..ReaperPace::default()
         };
         let data = tempfile::tempdir().unwrap();
-        let mut args = vec![
-            "--heartbeat-interval",
-            "1",
-            "--node-timeout",
-            "6",
-            "--repair-grace",
-            "6",
-            "--trash-time",
-            "10",
-        ];
-        args.extend(more);
-        let service = Service::at_pace(memory(), &args, pace).await;
+        let store = memory();
+        let service = Service::at_pace(Arc::clone(&store), &[&SETTINGS, more].concat(), pace).await;
         service.clock.stand_still();
         let mut nodes = Vec::new();
-        for number in 1..=count {
-            let node = RealNode::start(&format!("node-{number}"), data.path(), &service.url).await;
+        for number in 0..count {
+            let (front, label) = (fronts.get(number), format!("node-{}", number + 1));
+            let node = RealNode::start_behind(front, &label, data.path(), &service.url).await;
             nodes.push(Some(node));
         }
         let ticked = Mutex::new(Instant::now());
         let cluster = Self {
             service,
             nodes,
+            fronts,
             data,
+            store,
+            pace,
             ticked,
         };
         eventually("all nodes are trusted", async || {
@@ -88,6 +112,12 @@ impl Cluster {
         // Whole milliseconds, as that clock has them.
         let passed = Duration::from_millis(u64::try_from(passed.as_millis()).unwrap());
         self.service.clock.advance(passed);
+    }
+
+    /// Another service takes the place of this one, on what it kept, with settings of its own.
+    pub async fn restart_service(&mut self, more: &[&str]) {
+        let (store, args) = (Arc::clone(&self.store), [&SETTINGS, more].concat());
+        self.service.begin_again(store, &args, self.pace).await;
     }
 
     pub async fn stop(self) {
@@ -169,7 +199,8 @@ impl Cluster {
     /// A node that was stopped runs again, on the disk that it had.
     pub async fn start_again(&mut self, node: usize) {
         let label = format!("node-{}", node + 1);
-        let started = RealNode::start(&label, self.data.path(), &self.service.url).await;
+        let front = self.fronts.get(node);
+        let started = RealNode::start_behind(front, &label, self.data.path(), &self.service.url).await;
         self.nodes[node] = Some(started);
     }
 

@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vstack_node::RunError;
 
-use super::SECRET;
+use super::{Front, SECRET};
 
 #[derive(clap::Parser)]
 struct Command {
@@ -21,9 +21,14 @@ pub struct RealNode {
 
 impl RealNode {
     pub async fn start(label: &str, data: &std::path::Path, metadata: &str) -> Self {
+        Self::start_behind(None, label, data, metadata).await
+    }
+
+    /// Where there is a door before it, others know the node by that alone.
+    pub async fn start_behind(front: Option<&Front>, label: &str, data: &std::path::Path, metadata: &str) -> Self {
         let data = data.join(label);
         let data = data.to_str().expect("a path of text");
-        let args = [
+        let mut args = vec![
             "node",
             "--port",
             "0",
@@ -44,9 +49,16 @@ impl RealNode {
             "--heartbeat-interval",
             "1",
         ];
+        if let Some(front) = front {
+            args.extend(["--node-url", front.url.as_str()]);
+        }
         let mut settings = Command::try_parse_from(args).expect("settings").settings;
         let mut node = vstack_node::Node::start(settings.clone()).await.expect("a node");
-        let url = format!("http://{}", node.address());
+        let mut url = format!("http://{}", node.address());
+        if let Some(front) = front {
+            front.leads_to(&url);
+            url.clone_from(&front.url);
+        }
         settings.port = node.address().port();
         let stop = CancellationToken::new();
         let until = stop.clone();

@@ -3,7 +3,7 @@
 use vstack_types::VideoId;
 use vstack_upkeep::{
     census::Part,
-    harm::{Book, Changes, Harm, Totals},
+    harm::{Book, Changes, Harm, Totals, WrongShard},
 };
 
 use crate::{Shared, records::acceptor};
@@ -52,7 +52,47 @@ pub(crate) async fn what_is_found_is_entered_once_and_leaves_once(store: Shared)
                 repaired: 2,
                 ended: 1,
             },
+            ..Book::default()
         };
         assert_eq!(store.harms().await.unwrap(), expected);
+    }
+}
+
+pub(crate) async fn which_shards_are_none_of_their_chunk_is_kept_until_they_are_right(store: Shared) {
+    let wrong = |part: Part, node: u8, tag: u32| WrongShard {
+        video: VideoId::from_bytes([7; 16]),
+        part,
+        node: acceptor(node),
+        tag,
+    };
+    let all = [
+        wrong(Part::Init, 1, 0),
+        wrong(Part::Chunk(0), 1, 5),
+        // Two at one node, and the same digest at another.
+        wrong(Part::Chunk(0), 1, u32::MAX),
+        wrong(Part::Chunk(0), 2, 5),
+        wrong(Part::Chunk(u32::MAX), 1, 5),
+    ];
+    let found = Changes {
+        wrong: all.to_vec(),
+        ..Changes::default()
+    };
+    for _ in 0..2 {
+        store.note_harms(found.clone()).await.unwrap();
+        let expected = Book {
+            wrong: all.into(),
+            ..Book::default()
+        };
+        assert_eq!(store.harms().await.unwrap(), expected, "the same again is nothing new");
+    }
+    let left = Changes {
+        // What is not in it does not leave.
+        righted: vec![all[1], all[4], wrong(Part::Chunk(0), 2, 6)],
+        ..Changes::default()
+    };
+    for _ in 0..2 {
+        store.note_harms(left.clone()).await.unwrap();
+        let book = store.harms().await.unwrap();
+        assert_eq!(book.wrong, [all[0], all[2], all[3]].into());
     }
 }

@@ -90,7 +90,8 @@ conformance! {
         what_was_decided_of_active_videos_reads_back
         a_pause_stays;
     harm:
-        what_is_found_is_entered_once_and_leaves_once;
+        what_is_found_is_entered_once_and_leaves_once
+        which_shards_are_none_of_their_chunk_is_kept_until_they_are_right;
     salvage:
         what_a_salvage_asks_first_is_written_down_once
         what_was_salvaged_takes_the_place_of_what_was_lost

@@ -2,7 +2,7 @@
 
 use vstack_playback::{End, Part, PieceId};
 
-use crate::sim::{Fault, NodeSim, Run, World, node};
+use crate::sim::{Fault, NodeSim, Run, World, node, shard, wrong};
 
 /// Three of five shards of 1 MB chunks, one at each of these nodes.
 fn world(nodes: Vec<NodeSim>) -> World {
@@ -43,7 +43,8 @@ fn shards_are_fetched_side_by_side_and_those_that_need_no_decoding_first() {
         "{first:?}"
     );
     let came = of_chunks(&run).filter(|transfer| transfer.came());
-    let (plain, parity): (Vec<_>, Vec<_>) = came.partition(|it| matches!(it.part, Part::Shard(index) if index < 3));
+    let is_plain = |it: &&crate::sim::Transfer| it.part.shard().is_some_and(|id| id.index < 3);
+    let (plain, parity): (Vec<_>, Vec<_>) = came.partition(is_plain);
     assert!(
         plain.len() > 4 * parity.len(),
         "{} of {} shards need decoding",
@@ -143,4 +144,149 @@ fn a_node_with_two_shards_gives_both() {
     let run = world.run(400.0);
     assert_played(&run, 16);
     assert_eq!(run.rebuffers(), 0);
+}
+
+/// As [`world`], where shards with these indexes were made wrongly and are listed so.
+fn made_wrongly(indexes: &[u8]) -> World {
+    let mut world = world(five());
+    let make = |index| {
+        if indexes.contains(&index) {
+            wrong(index)
+        } else {
+            shard(index)
+        }
+    };
+    world.listed = (0..5).map(make).zip(0..).collect();
+    world
+}
+
+#[test]
+fn shards_that_were_made_wrongly_are_done_without() {
+    for indexes in [&[0][..], &[1], &[2], &[3], &[4], &[0, 1], &[1, 4], &[3, 4]] {
+        let run = made_wrongly(indexes).run(300.0);
+        assert_played(&run, 16);
+        assert_eq!((run.rebuffers(), run.refreshes), (0, 0), "{indexes:?}");
+        // Data shards are used wherever nobody is slow.
+        assert!(run.joins_in_vain > 8 || indexes[0] > 2, "{indexes:?} were not used");
+    }
+}
+
+#[test]
+fn too_few_that_were_made_rightly_end_it_and_are_not_fetched_over_and_over() {
+    let run = made_wrongly(&[0, 2, 3]).run(300.0);
+    let chunk = PieceId::Chunk(0);
+    assert_eq!(run.end, Some(End::Unavailable { piece: chunk }));
+    assert_eq!(run.delivered, [PieceId::Init]);
+    assert!(run.refreshes > 5, "a newer manifest was asked for all the time");
+    let came = of_chunks(&run).filter(|it| it.piece == chunk && it.came());
+    // The five, and again the one that was overtaken at first.
+    assert!(came.count() <= 6);
+}
+
+#[test]
+fn a_newer_manifest_that_names_right_ones_is_played_from() {
+    let mut world = made_wrongly(&[0, 2, 3]);
+    world.refreshed = Some(vec![0, 1, 2, 3, 4]);
+    let run = world.run(300.0);
+    assert_played(&run, 16);
+    assert_eq!((run.rebuffers(), run.refreshes), (0, 1));
+    let again =
+        of_chunks(&run).filter(|it| it.piece == PieceId::Chunk(0) && it.came() && it.part == Part::Shard(shard(1)));
+    assert_eq!(again.count(), 1, "what is still listed stays");
+}
+
+#[test]
+fn two_shards_with_one_index_are_never_taken_for_each_other() {
+    let right = [shard(0), shard(1), shard(2), shard(3), shard(4)];
+    // What is replaced and what replaces it at one node, and at two; and either as the first that is listed.
+    for at in [1, 5] {
+        for is_first in [true, false] {
+            let mut nodes = five();
+            nodes.push(node(20.0, 10));
+            let mut world = world(nodes);
+            world.listed = right.into_iter().zip(0..).collect();
+            world.listed.insert(if is_first { 0 } else { 5 }, (wrong(1), at));
+            let run = world.run(300.0);
+            assert_played(&run, 16);
+            assert_eq!((run.rebuffers(), run.refreshes), (0, 0), "at {at}, first: {is_first}");
+        }
+    }
+}
+
+#[test]
+fn shards_take_the_place_of_copies_that_are_gone() {
+    // Collected since the manifest was read, from nodes that have shards, too.
+    let mut nodes = five();
+    for one in &mut nodes[..3] {
+        *one = one.clone().with(0.0, Fault::NoCopies);
+    }
+    let mut world = world(nodes);
+    world.copies = vec![0, 1, 2];
+    let run = world.run(300.0);
+    assert_played(&run, 16);
+    assert_eq!((run.rebuffers(), run.refreshes), (0, 0));
+    assert!(
+        of_chunks(&run).any(|it| it.part == Part::Whole && it.failed),
+        "the premise: a copy was asked for"
+    );
+}
+
+#[test]
+fn copies_take_the_place_of_shards_that_became_too_few() {
+    let mut nodes = five();
+    for one in &mut nodes[..3] {
+        *one = one.clone().with(20.0, Fault::Dead);
+    }
+    for _ in 0..2 {
+        nodes.push(node(20.0, 10).with(0.0, Fault::Dead).with(20.0, Fault::None));
+    }
+    let mut world = world(nodes);
+    world.replicas = vec![0, 1, 2, 3, 4];
+    world.copies = vec![5, 6];
+    let run = world.run(300.0);
+    assert_played(&run, 16);
+    assert_eq!((run.rebuffers(), run.refreshes), (0, 0));
+    let came = |whole: bool| {
+        of_chunks(&run)
+            .filter(|it| it.came() && (it.part == Part::Whole) == whole)
+            .count()
+    };
+    assert!(came(false) >= 3 * 5 && came(true) >= 3, "both were used");
+}
+
+#[test]
+fn what_is_kept_in_both_forms_is_fetched_whole() {
+    let mut nodes = five();
+    nodes.push(node(20.0, 10));
+    let mut world = world(nodes);
+    world.replicas = vec![0, 1, 2, 3, 4];
+    world.copies = vec![5];
+    let run = world.run(300.0);
+    assert_played(&run, 16);
+    assert!(
+        of_chunks(&run).all(|it| it.part == Part::Whole),
+        "it takes one transfer"
+    );
+}
+
+#[test]
+fn codes_of_other_shapes_bear_as_many_losses_as_they_have_parity_shards() {
+    for (data, parity) in [(1, 1), (2, 2), (4, 1), (16, 16)] {
+        let all = usize::from(data + parity);
+        for lost in [0..parity.into(), usize::from(data)..all] {
+            let mut nodes = vec![node(20.0, 10); all];
+            for one in &mut nodes[lost.clone()] {
+                *one = one.clone().with(0.0, Fault::Dead);
+            }
+            let mut world = world(nodes);
+            world.needed = Some(data);
+            let run = world.run(300.0);
+            assert_played(&run, 16);
+            assert_eq!(
+                (run.rebuffers(), run.refreshes),
+                (0, 0),
+                "{data}+{parity} without {lost:?}"
+            );
+        }
+    }
 }

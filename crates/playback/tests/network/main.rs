@@ -7,3 +7,4 @@ mod coded;
 mod faults;
 mod order;
 mod sim;
+mod wrong_shards;

@@ -1,14 +1,19 @@
 //! Events in any order: never a panic, never a chunk twice or out of order, always an end.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use rand::{SeedableRng as _, rngs::StdRng};
 use vstack_playback::{
-    Action, End, Failure, Holders, Input, NodeUrl, Part, PieceId, PingId, Plan, PlanPiece, Session, Settings, Speed,
-    TransferId,
+    Action, End, Failure, Holders, Input, NodeUrl, Part, PieceId, PingId, Plan, PlanPiece, Session, Settings, ShardId,
+    Shards, Speed, TransferId,
 };
 use vstack_types::{Monotonic, VideoId};
+
+use crate::sim::{shard, wrong};
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -21,8 +26,73 @@ enum Event {
     Consume,
     /// An input about something that is over or never was.
     Stale(usize),
-    /// Who holds a chunk by now, whole or, where some are needed, in shards.
-    Holders(u32, Vec<u8>, u8),
+    /// How a chunk is kept by now.
+    Holders(u32, Kept),
+}
+
+/// Where a chunk is.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    /// Nodes that have all of it.
+    copies: Vec<u8>,
+    /// So many shards give it; it has none where this is 0.
+    needed: u8,
+    /// Index and node of each shard that is listed, and whether it was made wrongly.
+    shards: Vec<(u8, u8, bool)>,
+}
+
+impl Kept {
+    fn copies(nodes: impl IntoIterator<Item = u8>) -> Self {
+        Self {
+            copies: nodes.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// One shard at each of so many nodes.
+    fn coded(nodes: u8, needed: u8) -> Self {
+        Self {
+            copies: vec![],
+            needed,
+            shards: (0..nodes).map(|index| (index, index, false)).collect(),
+        }
+    }
+
+    fn holders(&self) -> Holders {
+        let make = |(index, node, is_wrong): &(u8, u8, bool)| {
+            let make = if *is_wrong { wrong } else { shard };
+            (make(*index), url(*node))
+        };
+        let shards = (self.needed > 0).then(|| Shards {
+            needed: self.needed,
+            bytes: 500_000_u64.div_ceil(self.needed.into()),
+            at: self.shards.iter().map(make).collect(),
+        });
+        Holders {
+            whole: self.copies.iter().copied().map(url).collect(),
+            shards,
+        }
+    }
+}
+
+/// In either form, or both, or lost.
+fn kept() -> impl Strategy<Value = Kept> {
+    let shard = (0..6_u8, 0..5_u8, prop::bool::weighted(0.2));
+    (
+        prop::collection::vec(0..5_u8, 0..3),
+        0..4_u8,
+        prop::collection::vec(shard, 0..8),
+    )
+        .prop_map(|(copies, needed, shards)| Kept { copies, needed, shards })
+}
+
+/// Mostly as it should be.
+fn first_kept() -> impl Strategy<Value = Kept> {
+    let well = (1..6_u8, 0..4_u8).prop_map(|(nodes, needed)| match needed {
+        0 => Kept::copies(0..nodes),
+        _ => Kept::coded(nodes, needed),
+    });
+    prop_oneof![2 => well, 1 => kept()]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -42,8 +112,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (any::<usize>(), prop::option::of(0..3000_u64)).prop_map(|(which, rtt)| Event::Ping(which, rtt)),
         4 => Just(Event::Consume),
         1 => any::<usize>().prop_map(Event::Stale),
-        1 => (0..20_u32, prop::collection::vec(0..5_u8, 0..6), 0..4_u8)
-            .prop_map(|(at, nodes, needed)| Event::Holders(at, nodes, needed)),
+        1 => (0..20_u32, kept()).prop_map(|(at, kept)| Event::Holders(at, kept)),
     ]
 }
 
@@ -51,24 +120,13 @@ fn url(index: u8) -> NodeUrl {
     NodeUrl::new(&format!("http://n{index}"))
 }
 
-/// Whole at each of these, or, where some are needed, one shard at each.
-fn holders(nodes: Vec<u8>, needed: u8) -> Holders {
-    let nodes = nodes.into_iter().map(url);
-    match needed {
-        0 => Holders::Whole(nodes.collect()),
-        _ => Holders::Shards {
-            needed,
-            bytes: 500_000_u64.div_ceil(needed.into()),
-            at: (0..).zip(nodes).collect(),
-        },
-    }
-}
-
 struct Shell {
     session: Session,
     now: Monotonic,
     running: BTreeMap<TransferId, (PieceId, Part, NodeUrl)>,
     seen: Vec<TransferId>,
+    /// What came, and what was made of shards.
+    here: BTreeSet<(PieceId, Part)>,
     pings: Vec<PingId>,
     unconsumed: Vec<PieceId>,
     delivered: u32,
@@ -76,18 +134,19 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(chunks: u32, (nodes, needed): (u8, u8), seed: u64, speed: Speed) -> Self {
-        let piece = |segment, seconds| PlanPiece {
+    /// The init segment is at three nodes.
+    fn new(chunks: u32, kept: &Kept, seed: u64, speed: Speed) -> Self {
+        let piece = |kept: &Kept, segment, seconds| PlanPiece {
             bytes: 500_000,
-            holders: holders((0..nodes).collect(), if seconds == 0 { 0 } else { needed }),
+            holders: kept.holders(),
             segment,
             duration: Duration::from_secs(seconds),
         };
         let plan = Plan {
             video_id: VideoId::generate(),
-            init: Some(piece(0, 0)),
+            init: Some(piece(&Kept::copies(0..3), 0, 0)),
             chunks: (0..chunks)
-                .map(|index| piece(index / 2, u64::from(index % 5)))
+                .map(|index| piece(kept, index / 2, u64::from(index % 5)))
                 .collect(),
         };
         let now = Monotonic::default();
@@ -97,6 +156,7 @@ impl Shell {
             now,
             running: BTreeMap::new(),
             seen: vec![],
+            here: BTreeSet::new(),
             pings: vec![],
             unconsumed: vec![],
             delivered: 0,
@@ -135,8 +195,10 @@ impl Shell {
                     pieces.dedup();
                     assert!(pieces.len() <= 4);
                 }
-                Action::Cancel { transfer } => assert!(self.running.remove(&transfer).is_some()),
+                Action::Cancel { transfer } => assert!(self.running.remove(&transfer).is_some(), "it is over"),
+                Action::Join { piece, sets } => self.join(piece, &sets),
                 Action::Deliver { piece } => {
+                    assert!(self.here.contains(&(piece, Part::Whole)), "{piece} is not here");
                     let expected = self.delivered.checked_sub(1).map_or(PieceId::Init, PieceId::Chunk);
                     assert_eq!(piece, expected);
                     self.delivered += 1;
@@ -150,6 +212,20 @@ impl Shell {
         panic!("polling does not end");
     }
 
+    fn join(&mut self, piece: PieceId, sets: &[Vec<ShardId>]) {
+        let is_here = |id: &ShardId| self.here.contains(&(piece, Part::Shard(*id)));
+        assert!(
+            !sets.is_empty() && sets.iter().flatten().all(is_here),
+            "{piece}: {sets:?}"
+        );
+        if sets.iter().any(|set| set.iter().all(|id| *id == shard(id.index))) {
+            self.here.insert((piece, Part::Whole));
+            self.tell(Input::Joined { piece });
+        } else {
+            self.tell(Input::NotJoined { piece });
+        }
+    }
+
     fn pick(&self, which: usize) -> Option<TransferId> {
         (!self.running.is_empty()).then(|| *self.running.keys().nth(which % self.running.len()).unwrap())
     }
@@ -158,10 +234,12 @@ impl Shell {
         self.session.handle(self.now, input);
     }
 
-    fn finish(&mut self, which: usize, input: impl Fn(TransferId) -> Input) {
+    fn done(&mut self, which: usize) {
         if let Some(transfer) = self.pick(which) {
-            self.running.remove(&transfer);
-            self.tell(input(transfer));
+            if let Some((piece, part, _)) = self.running.remove(&transfer) {
+                self.here.insert((piece, part));
+            }
+            self.tell(Input::Done { transfer });
         }
     }
 
@@ -174,8 +252,13 @@ impl Shell {
                     self.tell(Input::Progress { transfer, bytes });
                 }
             }
-            Event::Done(which) => self.finish(which, |transfer| Input::Done { transfer }),
-            Event::Fail(which, failure) => self.finish(which, |transfer| Input::Failed { transfer, failure }),
+            Event::Done(which) => self.done(which),
+            Event::Fail(which, failure) => {
+                if let Some(transfer) = self.pick(which) {
+                    self.running.remove(&transfer);
+                    self.tell(Input::Failed { transfer, failure });
+                }
+            }
             Event::Ping(which, rtt) if !self.pings.is_empty() => {
                 let ping = self.pings.swap_remove(which % self.pings.len());
                 self.tell(Input::Pinged {
@@ -204,12 +287,13 @@ impl Shell {
                     });
                     self.tell(Input::Done { transfer });
                 }
-                self.tell(Input::Consumed {
-                    piece: PieceId::Chunk(10_000),
-                });
+                let piece = PieceId::Chunk(10_000);
+                self.tell(Input::Consumed { piece });
+                self.tell(Input::Joined { piece });
+                self.tell(Input::NotJoined { piece });
             }
-            Event::Holders(at, nodes, needed) => self.tell(Input::Holders {
-                pieces: vec![(PieceId::Chunk(at), holders(nodes, needed))],
+            Event::Holders(at, kept) => self.tell(Input::Holders {
+                pieces: vec![(PieceId::Chunk(at), kept.holders())],
             }),
         }
     }
@@ -218,7 +302,7 @@ impl Shell {
     fn finish_well(&mut self, chunks: u32) {
         let healthy = std::iter::once(PieceId::Init).chain((0..chunks).map(PieceId::Chunk));
         self.tell(Input::Holders {
-            pieces: healthy.map(|piece| (piece, holders(vec![0, 1], 0))).collect(),
+            pieces: healthy.map(|piece| (piece, Kept::copies(0..2).holders())).collect(),
         });
         self.drain();
         for _ in 0..2000 {
@@ -226,7 +310,7 @@ impl Shell {
                 return;
             }
             while self.pick(0).is_some() {
-                self.finish(0, |transfer| Input::Done { transfer });
+                self.done(0);
             }
             while !self.unconsumed.is_empty() {
                 self.apply(Event::Consume);
@@ -246,25 +330,49 @@ impl Shell {
     }
 }
 
+/// Once a transfer was cancelled that had ended: so with these events.
+#[test]
+fn what_ended_is_not_cancelled() {
+    for seed in 0..100 {
+        for speed in [Speed::RealTime, Speed::Max] {
+            for is_asked_between in [true, false] {
+                let mut shell = Shell::new(2, &Kept::coded(4, 3), seed, speed);
+                shell.drain();
+                shell.done(0);
+                if is_asked_between {
+                    shell.drain();
+                }
+                shell.done(0);
+                shell.drain();
+                shell.finish_well(2);
+                assert_eq!(shell.end, Some(End::Played));
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_of_events_ends_with_every_chunk_at_most_once(
         chunks in 0..20_u32,
-        nodes in 1..6_u8,
-        needed in 0..4_u8,
+        kept in first_kept(),
         seed in any::<u64>(),
         real_time in any::<bool>(),
-        events in prop::collection::vec(event(), 0..200),
+        // Several may happen before it is asked what to do.
+        events in prop::collection::vec((event(), prop::bool::weighted(0.8)), 0..200),
     ) {
         let speed = if real_time { Speed::RealTime } else { Speed::Max };
-        let mut shell = Shell::new(chunks, (nodes, needed), seed, speed);
+        let mut shell = Shell::new(chunks, &kept, seed, speed);
         shell.drain();
-        for event in events {
+        for (event, is_asked) in events {
             shell.apply(event);
-            shell.drain();
+            if is_asked {
+                shell.drain();
+            }
         }
+        shell.drain();
         shell.finish_well(chunks);
         if shell.end == Some(End::Played) {
             prop_assert_eq!(shell.delivered, chunks + 1);
@@ -279,7 +387,7 @@ proptest! {
         seed in any::<u64>(),
         failures in prop::collection::vec((any::<usize>(), 0..200_u64), 1..60),
     ) {
-        let mut shell = Shell::new(6, (3, 0), seed, Speed::RealTime);
+        let mut shell = Shell::new(6, &Kept::copies(0..3), seed, Speed::RealTime);
         shell.drain();
         for (which, wait) in failures {
             if let Some(transfer) = shell.pick(which) {

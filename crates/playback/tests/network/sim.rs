@@ -1,15 +1,18 @@
 //! A small network in virtual time: nodes with a rate, a round trip and faults on a schedule. Each node shares its
 //! rate evenly among its transfers, and all transfers share the access link.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rand::{SeedableRng as _, rngs::StdRng};
 use vstack_api::web::BufferState;
 use vstack_playback::{
-    Action, End, Failure, Holders, Input, NodeUrl, Part, PieceId, PingId, Plan, PlanPiece, Session, Settings, Speed,
-    TransferId,
+    Action, End, Failure, Holders, Input, NodeUrl, Part, PieceId, PingId, Plan, PlanPiece, Session, Settings, ShardId,
+    Shards, Speed, TransferId,
 };
-use vstack_types::{Monotonic, VideoId};
+use vstack_types::{Digest, Monotonic, VideoId};
 
 const STEP: Duration = Duration::from_millis(5);
 
@@ -24,6 +27,8 @@ pub enum Fault {
     Corrupt,
     /// 404 for everything.
     Missing,
+    /// 404 for whole chunks: it has shards alone.
+    NoCopies,
     /// Pings are answered, transfers crawl at this share of the rate.
     Gray(f64),
 }
@@ -56,6 +61,22 @@ impl NodeSim {
             .rev()
             .find(|(at, _)| *at <= now)
             .map_or(Fault::None, |(_, fault)| *fault)
+    }
+}
+
+/// A shard as the code makes it of its chunk.
+pub fn shard(index: u8) -> ShardId {
+    ShardId {
+        index,
+        sha256: Digest::of(&[index]),
+    }
+}
+
+/// One that was made wrongly, and is listed as it is.
+pub fn wrong(index: u8) -> ShardId {
+    ShardId {
+        index,
+        sha256: Digest::of(&[index, 0]),
     }
 }
 
@@ -92,6 +113,8 @@ pub struct Run {
     pub parallel_max: usize,
     pub views: usize,
     pub refreshes: usize,
+    /// Times that the shards at hand did not give their piece.
+    pub joins_in_vain: usize,
     /// (second, level, state) at every step.
     pub levels: Vec<(f64, f64, BufferState)>,
 }
@@ -125,6 +148,10 @@ pub struct World {
     pub replicas: Vec<usize>,
     /// Chunks are kept as shards, one at each of the replicas, of which so many are needed.
     pub needed: Option<u8>,
+    /// Which shards the first manifest names, and at which nodes, when not one at each of the replicas.
+    pub listed: Vec<(ShardId, usize)>,
+    /// Nodes that the manifests name for whole chunks beside their shards.
+    pub copies: Vec<usize>,
 }
 
 impl World {
@@ -142,27 +169,42 @@ impl World {
             refreshed: None,
             replicas: vec![],
             needed: None,
+            listed: vec![],
+            copies: vec![],
         }
     }
 
     fn urls(&self, which: &[usize]) -> Vec<NodeUrl> {
         let all: Vec<usize> = (0..self.nodes.len()).collect();
         let which = if which.is_empty() { &all } else { which };
-        which
-            .iter()
-            .map(|index| NodeUrl::new(&format!("http://node-{index}/")))
-            .collect()
+        which.iter().copied().map(url).collect()
     }
 
     fn holders(&self, piece: PieceId, which: &[usize]) -> Holders {
         let nodes = self.urls(which);
         match self.needed.filter(|_| piece != PieceId::Init) {
-            None => Holders::Whole(nodes),
-            Some(needed) => Holders::Shards {
+            None => Holders::copies(nodes),
+            Some(_) => self.coded((0..).map(shard).zip(nodes).collect()),
+        }
+    }
+
+    fn first_holders(&self, piece: PieceId) -> Holders {
+        if self.listed.is_empty() || piece == PieceId::Init {
+            return self.holders(piece, &self.replicas);
+        }
+        let listed = self.listed.iter().map(|(id, node)| (*id, url(*node)));
+        self.coded(listed.collect())
+    }
+
+    fn coded(&self, at: Vec<(ShardId, NodeUrl)>) -> Holders {
+        let needed = self.needed.unwrap();
+        Holders {
+            whole: self.copies.iter().copied().map(url).collect(),
+            shards: Some(Shards {
                 needed,
                 bytes: self.chunk_bytes.div_ceil(needed.into()),
-                at: (0..).zip(nodes).collect(),
-            },
+                at,
+            }),
         }
     }
 
@@ -175,7 +217,7 @@ impl World {
             };
             PlanPiece {
                 bytes,
-                holders: self.holders(id, &self.replicas),
+                holders: self.first_holders(id),
                 segment,
                 duration: Duration::from_secs_f64(seconds),
             }
@@ -194,9 +236,15 @@ impl World {
     }
 }
 
+fn url(node: usize) -> NodeUrl {
+    NodeUrl::new(&format!("http://node-{node}/"))
+}
+
 struct Sim<'a> {
     world: &'a World,
     run: Run,
+    /// Pieces that were made of their shards.
+    joined: Vec<PieceId>,
     step: u32,
     pings: Vec<(f64, PingId, usize)>,
     pings_lost: usize,
@@ -215,11 +263,13 @@ impl<'a> Sim<'a> {
             parallel_max: 0,
             views: 0,
             refreshes: 0,
+            joins_in_vain: 0,
             levels: vec![],
         };
         Self {
             world,
             run,
+            joined: vec![],
             step: 0,
             pings: vec![],
             pings_lost: 0,
@@ -312,18 +362,28 @@ impl<'a> Sim<'a> {
             }
             Action::Cancel { transfer } => {
                 let transfer = self.run.transfers.get_mut(&transfer).expect("cancels what it began");
-                // It may have ended in the same step in which it was cancelled.
-                if !transfer.ended {
-                    (transfer.ended, transfer.cancelled) = (true, Some(sec));
+                assert!(!transfer.ended, "it is over: {transfer:?}");
+                (transfer.ended, transfer.cancelled) = (true, Some(sec));
+            }
+            Action::Join { piece, sets } => {
+                let (came, needed) = (self.came(piece), usize::from(self.world.needed.unwrap()));
+                for set in &sets {
+                    let indexes: BTreeSet<u8> = set.iter().map(|id| id.index).collect();
+                    let is_here = set.iter().all(|id| came.contains(&Part::Shard(*id)));
+                    assert!(is_here && indexes.len() == needed, "{piece}: {set:?} of {came:?}");
+                }
+                let is_right = |set: &Vec<ShardId>| set.iter().all(|id| *id == shard(id.index));
+                if sets.iter().any(is_right) {
+                    self.joined.push(piece);
+                    self.tell(Input::Joined { piece });
+                } else {
+                    self.run.joins_in_vain += 1;
+                    self.tell(Input::NotJoined { piece });
                 }
             }
             Action::Deliver { piece } => {
-                let of_piece = self.run.transfers.values().filter(|transfer| transfer.piece == piece);
-                let mut came: Vec<Part> = of_piece.filter(|it| it.came()).map(|it| it.part).collect();
-                came.sort_unstable();
-                came.dedup();
-                let needed = self.world.needed.filter(|_| piece != PieceId::Init).unwrap_or(1);
-                assert!(came.len() >= needed.into(), "{piece} of {came:?}");
+                let is_here = self.came(piece).contains(&Part::Whole) || self.joined.contains(&piece);
+                assert!(is_here, "{piece}");
                 self.run.delivered.push(piece);
                 self.tell(Input::Consumed { piece });
             }
@@ -339,6 +399,12 @@ impl<'a> Sim<'a> {
             Action::CountView => self.run.views += 1,
             Action::Finished(end) => self.run.end = Some(end),
         }
+    }
+
+    /// What came of a piece, and is right by itself.
+    fn came(&self, piece: PieceId) -> Vec<Part> {
+        let of_piece = self.run.transfers.values().filter(|transfer| transfer.piece == piece);
+        of_piece.filter(|it| it.came()).map(|it| it.part).collect()
     }
 
     fn index(&self, node: &NodeUrl) -> usize {
@@ -377,6 +443,9 @@ impl<'a> Sim<'a> {
             let failure = match sim.fault(sec) {
                 Fault::Dead => Some(Failure::Unreachable),
                 Fault::Missing if connected => Some(Failure::Missing),
+                Fault::NoCopies if connected && transfer.part == Part::Whole && transfer.piece != PieceId::Init => {
+                    Some(Failure::Missing)
+                }
                 _ => None,
             };
             if let Some(failure) = failure {
@@ -402,13 +471,13 @@ impl<'a> Sim<'a> {
 
     fn receive(&mut self, id: TransferId, mbps: f64) {
         let sec = self.sec();
-        let size = self.world.chunk_bytes.div_ceil(self.world.needed.unwrap_or(1).into());
+        let shard_bytes = self.world.chunk_bytes.div_ceil(self.world.needed.unwrap_or(1).into());
         let corrupt = self.world.nodes[self.run.transfers[&id].node].fault(sec) == Fault::Corrupt;
         let transfer = self.run.transfers.get_mut(&id).unwrap();
-        let size = if transfer.piece == PieceId::Init {
-            900.0
-        } else {
-            size as f64
+        let size = match (transfer.piece, transfer.part) {
+            (PieceId::Init, _) => 900.0,
+            (_, Part::Whole) => self.world.chunk_bytes as f64,
+            (_, Part::Shard(_)) => shard_bytes as f64,
         };
         let before = transfer.bytes;
         transfer.bytes = (before + mbps * 1e6 / 8.0 * STEP.as_secs_f64()).min(size);

@@ -13,7 +13,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, head, post},
@@ -72,8 +72,11 @@ pub struct FakeNode {
     state: Arc<NodeState>,
 }
 
+/// What a node has, by id: under one id several, of which `?sha256=` names one.
+pub type Contents = HashMap<String, Vec<Bytes>>;
+
 struct NodeState {
-    contents: HashMap<String, Bytes>,
+    contents: Contents,
     fault: Mutex<Fault>,
     gets: Mutex<Vec<(String, Instant)>>,
     /// Bodies that stall and whose connection is still open.
@@ -82,8 +85,12 @@ struct NodeState {
 
 impl FakeNode {
     pub async fn start(video: &Video, fault: Fault) -> Self {
+        Self::holding(video.contents(), fault).await
+    }
+
+    pub async fn holding(contents: Contents, fault: Fault) -> Self {
         let state = Arc::new(NodeState {
-            contents: video.contents(),
+            contents,
             fault: Mutex::new(fault),
             gets: Mutex::new(vec![]),
             stalling: watch::channel(0).0,
@@ -125,9 +132,18 @@ async fn ping(State(state): State<Arc<NodeState>>) -> StatusCode {
     StatusCode::OK
 }
 
-async fn chunk(State(state): State<Arc<NodeState>>, Path(id): Path<String>) -> Response {
+async fn chunk(
+    State(state): State<Arc<NodeState>>,
+    Path(id): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
     state.gets.lock().unwrap().push((id.clone(), Instant::now()));
-    let Some(bytes) = state.contents.get(&id).cloned() else {
+    let is_asked_for = |bytes: &&Bytes| {
+        let sha256 = query.get("sha256");
+        sha256.is_none_or(|sha256| *sha256 == Digest::of(bytes).to_string())
+    };
+    let items = state.contents.get(&id).map_or(&[][..], Vec::as_slice);
+    let Some(bytes) = items.iter().find(is_asked_for).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let half = bytes.slice(..bytes.len() / 2);
@@ -249,12 +265,14 @@ impl Video {
             .collect()
     }
 
-    fn contents(&self) -> HashMap<String, Bytes> {
+    fn contents(&self) -> Contents {
         let chunks = self.chunks.iter().zip(0..);
-        let chunks = chunks.map(|(bytes, index)| (ChunkId::of_video(self.id, index).to_string(), bytes.clone()));
-        chunks
-            .chain([(ChunkId::init_of_video(self.id).to_string(), self.init.clone())])
-            .collect()
+        let chunks = chunks.map(|(bytes, index)| (ChunkId::of_video(self.id, index).to_string(), vec![bytes.clone()]));
+        chunks.chain([self.init_item()]).collect()
+    }
+
+    pub fn init_item(&self) -> (String, Vec<Bytes>) {
+        (ChunkId::init_of_video(self.id).to_string(), vec![self.init.clone()])
     }
 
     pub fn manifest(&self, nodes: &[String]) -> Manifest {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod coded;
 mod fake;
 mod fetch;
 mod play;

@@ -10,7 +10,7 @@ use vstack_types::VideoId;
 
 use crate::fake::{Cluster, FakeMetadata, FakeNode, Fault, Video, nobody, soon};
 
-fn options(video: VideoId, metadata: &FakeMetadata, output: Option<&Path>) -> PlayOptions {
+pub fn options(video: VideoId, metadata: &FakeMetadata, output: Option<&Path>) -> PlayOptions {
     PlayOptions {
         video_id: video,
         output: output.map(Path::to_owned),
@@ -31,7 +31,7 @@ async fn save(cluster: &Cluster, directory: &Path) -> Result<PlayReport, PlayErr
 }
 
 /// Gives up in half a second instead of ten.
-fn impatient() -> Settings {
+pub fn impatient() -> Settings {
     let mut settings = Settings::default();
     settings.scheduler.give_up_at_start = Duration::from_millis(500);
     settings.scheduler.give_up_after = Duration::from_millis(500);

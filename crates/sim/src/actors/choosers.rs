@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// The code of the metadata service, as it is set by default.
-const DATA: u8 = 3;
-const PARITY: u8 = 2;
+pub(crate) const DATA: u8 = 3;
+pub(crate) const PARITY: u8 = 2;
 /// More often no chunk of a history is salvaged.
 const SALVAGES_MAX: u32 = 5;
 
@@ -30,11 +30,7 @@ pub(crate) fn expect_shards(world: &World, chunk: &ChunkId, bytes: &Bytes) {
     for id in std::iter::once(chunk.clone()).chain(salvaged) {
         ledger.may_hold(&id, Digest::of(bytes));
         for (index, shard) in encode(bytes, DATA, PARITY).iter().enumerate() {
-            let sha256 = Digest::of(shard);
-            ledger.may_hold(&id, sha256);
-            if let Ok(fragment) = format!("{id}-frag-{index}").parse() {
-                ledger.may_be_shard(fragment, sha256);
-            }
+            ledger.may_be_coded(&id, index, Digest::of(shard));
         }
     }
 }

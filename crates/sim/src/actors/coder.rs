@@ -6,14 +6,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
-use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Shard};
+use vstack_chunkpaxos::{Change, Layout, Placement, Shard};
 use vstack_client::NodeClient;
-use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId};
+use vstack_types::{ChunkId, Digest, NodeRef, VideoId};
 
-use super::{
-    proposals::proposed,
-    rivals::{ending, learn, urls},
-};
+use super::{proposals::changed, rivals::urls};
 use crate::{
     dice::Dice,
     disks::READABLE,
@@ -23,8 +20,8 @@ use crate::{
     world::World,
 };
 
-/// For one change.
-const DEADLINE: Duration = Duration::from_secs(12);
+/// In lists of events.
+const WHO: &str = "the coder";
 /// For one item, there or back.
 const ITEM_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -58,7 +55,7 @@ pub(crate) async fn code(world: Arc<World>) {
                 }
                 change = next;
             }
-            match step(&world, &nodes, (video, &chunk), &current, change.clone()).await {
+            match changed(&world, &nodes, WHO, (video, &chunk), &current, change.clone()).await {
                 Some(placement) => current = placement,
                 None => break,
             }
@@ -117,34 +114,7 @@ fn expect(world: &World, chunk: &ChunkId, layout: &Layout) {
     let Layout::Coded { shards, .. } = layout else { return };
     let mut ledger = world.ledger();
     for shard in shards {
-        ledger.may_hold(chunk, shard.sha256);
-        if let Ok(fragment) = format!("{chunk}-frag-{}", shard.index).parse() {
-            ledger.may_be_shard(fragment, shard.sha256);
-        }
-    }
-}
-
-/// One change of the register; gives what was decided, after the learner heard of it.
-async fn step(
-    world: &World,
-    nodes: &NodeClient,
-    (video, chunk): (VideoId, &ChunkId),
-    current: &Placement,
-    change: Change,
-) -> Option<Placement> {
-    world.noted(format!("the coder wants of {chunk}: {}", super::rivals::name(&change)));
-    let proposer = Proposer::new(ProcessUuid::random(), current.nodes(), change)
-        .expecting(current.version)
-        .knowing(current.clone());
-    let register = (chunk, &current.nodes()[..]);
-    let outcome = proposed(world, nodes, &urls(world), register, proposer, DEADLINE).await;
-    world.noted(format!("the coder: {}", ending(&outcome)));
-    match outcome {
-        Ok(Outcome::Decided(vote)) => {
-            learn(world, video, chunk, vote.placement.clone()).await;
-            Some(vote.placement)
-        }
-        _ => None,
+        ledger.may_be_coded(chunk, shard.index.into(), shard.sha256);
     }
 }
 

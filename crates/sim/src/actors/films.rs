@@ -73,7 +73,8 @@ async fn hand_over(world: &Arc<World>, uploader: HostId, film: &Film) -> Option<
                 .map(|(n, bytes)| (ChunkId::of_video(video, n), bytes.clone())),
         )
         .collect::<Vec<_>>();
-    if film.mode.is_some() {
+    // It may be shards from its first chunk on, or as soon as it has no views.
+    if film.mode.is_some() || world.plan.policy.is_some() {
         for (chunk, bytes) in &chunks {
             expect_shards(world, chunk, bytes);
         }

@@ -7,6 +7,7 @@ pub(crate) mod coder;
 pub(crate) mod condemners;
 pub(crate) mod deleters;
 pub(crate) mod films;
+pub(crate) mod forgers;
 pub(crate) mod onlookers;
 pub(crate) mod operators;
 pub(crate) mod plain_http;

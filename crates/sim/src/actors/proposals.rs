@@ -2,11 +2,40 @@
 
 use std::time::Duration;
 
-use vstack_chunkpaxos::{Outcome, Proposer};
+use vstack_chunkpaxos::{Change, Outcome, Placement, Proposer};
 use vstack_client::{NodeClient, NodeUrls, ProposeError, propose};
-use vstack_types::{ChunkId, NodeRef};
+use vstack_types::{ChunkId, NodeRef, ProcessUuid, VideoId};
 
+use super::rivals::{ending, learn, name, urls};
 use crate::{calls::short, invariants::outcomes, world::World};
+
+/// For one change.
+const DEADLINE: Duration = Duration::from_secs(12);
+
+/// One change of a register, wanted by `who` knows where it is; gives what was decided, after the learner heard of it.
+pub(super) async fn changed(
+    world: &World,
+    nodes: &NodeClient,
+    who: &str,
+    (video, chunk): (VideoId, &ChunkId),
+    current: &Placement,
+    change: Change,
+) -> Option<Placement> {
+    world.noted(format!("{who} wants of {chunk}: {}", name(&change)));
+    let proposer = Proposer::new(ProcessUuid::random(), current.nodes(), change)
+        .expecting(current.version)
+        .knowing(current.clone());
+    let register = (chunk, &current.nodes()[..]);
+    let outcome = proposed(world, nodes, &urls(world), register, proposer, DEADLINE).await;
+    world.noted(format!("{who}: {}", ending(&outcome)));
+    match outcome {
+        Ok(Outcome::Decided(vote)) => {
+            learn(world, video, chunk, vote.placement.clone()).await;
+            Some(vote.placement)
+        }
+        _ => None,
+    }
+}
 
 /// As [`propose`], by a proposer that begins at the nodes `initial`.
 pub(super) async fn proposed(

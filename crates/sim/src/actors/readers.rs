@@ -14,6 +14,7 @@ use crate::{
     hosts::{HostId, METADATA, USERS},
     ledger::{Deletion, Known},
     shards::{Unread, decode},
+    struck::Kind,
     world::World,
 };
 
@@ -46,7 +47,10 @@ pub(crate) async fn watch(world: Arc<World>) {
         };
         let watched = read(&world, &metadata, &nodes, (*video, chunks)).await;
         match watched {
-            Ok(Watched::Whole) => world.noted(format!("watched {video}")),
+            Ok(Watched::Whole) => {
+                world.noted(format!("watched {video}"));
+                count(&world, &metadata, *video).await;
+            }
             Ok(Watched::Missing(what)) => world.noted(format!("could not watch {video}: {what}")),
             Err(what) => {
                 // It may have been deleted meanwhile.
@@ -56,6 +60,13 @@ pub(crate) async fn watch(world: Arc<World>) {
                 }
             }
         }
+    }
+}
+
+/// A view is counted where anything follows from it; and no more once nothing goes wrong, so that what follows has an end.
+async fn count(world: &World, metadata: &MetadataClient, video: VideoId) {
+    if world.plan.policy.is_some() && world.elapsed() < world.plan.trouble {
+        let _whoever_watched_does_not_care = metadata.count_view(video).await;
     }
 }
 
@@ -117,7 +128,7 @@ pub(crate) async fn read(
             }
         }
         if !found {
-            let whole = from_shards(metadata.url(), nodes.http(), chunk, (bytes.len(), expected)).await;
+            let whole = from_shards(world, metadata.url(), nodes.http(), chunk, (bytes.len(), expected)).await;
             found = match whole {
                 Some(Err(Unread::Another)) => {
                     return Err(format!(
@@ -134,8 +145,10 @@ pub(crate) async fn read(
     Ok(Watched::Whole)
 }
 
-/// A chunk of `size` bytes made of its shards, when it is kept in shards and enough of them are given.
+/// A chunk of `size` bytes made of its shards, when it is kept in shards and enough of them are given. One that is none of
+/// the chunk is passed over, as a player does that tries others with it until they give the chunk.
 async fn from_shards(
+    world: &World,
     metadata: &str,
     http: &HttpClient,
     chunk: &ChunkId,
@@ -154,11 +167,17 @@ async fn from_shards(
         if let Ok(Some(heard)) = asked
             && heard.status == 200
             && Digest::of(&heard.body).prefixed() == fragment.checksum
+            && !world.ledger().is_forged(Digest::of(&heard.body))
         {
             found.push((fragment.fragment_index, heard.body));
         }
     }
-    Some(decode(&found, (data, parity), size, sha256))
+    let read = decode(&found, (data, parity), size, sha256);
+    let needs_parity = found.iter().filter(|(index, _)| *index < data).count() < usize::from(data);
+    if needs_parity && read.is_ok() {
+        world.tally.strikes(Kind::ReadDecoded);
+    }
+    Some(read)
 }
 
 /// Asks `node` for all chunks there are, so that what it has of them is read; what it serves, the observer sees.

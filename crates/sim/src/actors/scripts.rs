@@ -13,7 +13,10 @@ use vstack_api::metadata::{Committed, Manifest, NodeInfo, VideoCreated, VideoSta
 use vstack_client::HttpClient;
 use vstack_types::{ChunkId, Digest, VideoId};
 
-use super::plain_http::{Heard, Sent, call};
+use super::{
+    choosers::expect_shards,
+    plain_http::{Heard, Sent, call},
+};
 use crate::{
     dice::Dice,
     hosts::{METADATA, USERS},
@@ -68,6 +71,9 @@ pub(crate) async fn publish(world: Arc<World>, number: u32) {
     for (chunk, bytes) in &chunks {
         for bytes in bytes {
             world.ledger().may_hold(chunk, Digest::of(bytes));
+            if world.plan.policy.is_some() {
+                expect_shards(&world, chunk, bytes);
+            }
         }
     }
     world.noted(format!("script {number} makes video {video}, from {senders} sides"));

@@ -40,21 +40,26 @@ fn wanted(placement: &Placement, copies: usize) -> Option<(usize, u32)> {
         (Layout::Replicated { .. }, None | Some(Layout::Replicated { .. })) => (1, copies.saturating_sub(1)),
         (Layout::Coded { data, shards, .. }, None) => {
             // On fewer nodes than shards no placement survives more than one that spreads them evenly.
-            let data = usize::from(*data);
-            let mut even = vec![0; placement.layout.nodes().len()];
-            (0..shards.len())
-                .zip((0..even.len()).cycle())
-                .for_each(|(_, node)| even[node] += 1);
-            return Some((data, survives(data, &even)?));
+            let (data, nodes) = (usize::from(*data), placement.layout.nodes().len());
+            return Some((data, survives(data, &even(shards.len(), nodes))?));
         }
         _ => return None,
     };
     Some((needed, u32::try_from(spare).unwrap_or(u32::MAX)))
 }
 
+/// So many items on so many nodes, as evenly as can be.
+pub(crate) fn even(items: usize, nodes: usize) -> Vec<usize> {
+    let mut of_nodes = vec![0; nodes];
+    (0..items)
+        .zip((0..nodes).cycle())
+        .for_each(|(_, node)| of_nodes[node] += 1);
+    of_nodes
+}
+
 /// After the loss of how many nodes, whichever they are, `needed` items are left of those that each node has; none when
 /// they are not there even now.
-fn survives(needed: usize, per_node: &[usize]) -> Option<u32> {
+pub(crate) fn survives(needed: usize, per_node: &[usize]) -> Option<u32> {
     let is_too_much = |lost: &u32| {
         let left = per_node
             .iter()

@@ -13,7 +13,7 @@ use std::{
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Query, Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
     routing::{any, get, post},
@@ -30,10 +30,13 @@ use vstack_api::{
 use vstack_types::{ChunkId, Digest, Timestamp, VideoId};
 use vstack_web::Settings;
 
+/// What a node has, by id: under one id several, of which `?sha256=` names one.
+pub type Contents = HashMap<String, Vec<Bytes>>;
+
 /// A storage node that has whatever it was given.
 #[derive(Default)]
 pub struct FakeNode {
-    chunks: HashMap<String, Bytes>,
+    contents: Contents,
     /// It refuses everything.
     pub down: AtomicBool,
     /// It flips a bit in everything.
@@ -42,11 +45,20 @@ pub struct FakeNode {
     pub served: AtomicU64,
 }
 
-async fn give(State(node): State<Arc<FakeNode>>, Path(chunk): Path<String>) -> Response {
+async fn give(
+    State(node): State<Arc<FakeNode>>,
+    Path(chunk): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
     if node.down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    let Some(bytes) = node.chunks.get(&chunk).cloned() else {
+    let is_asked_for = |bytes: &&Bytes| {
+        let sha256 = query.get("sha256");
+        sha256.is_none_or(|sha256| *sha256 == Digest::of(bytes).to_string())
+    };
+    let items = node.contents.get(&chunk).map_or(&[][..], Vec::as_slice);
+    let Some(bytes) = items.iter().find(is_asked_for).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
     node.served.fetch_add(1, Ordering::SeqCst);
@@ -173,22 +185,59 @@ fn settings(metadata: &str, uploader: &str) -> Settings {
     Settings::from_arg_matches(&command.get_matches_from(args)).unwrap()
 }
 
+/// A video, not yet anywhere.
+pub struct Footage {
+    pub video: VideoId,
+    pub init: Bytes,
+    pub chunks: Vec<Bytes>,
+}
+
+impl Footage {
+    /// With an init segment of 100 bytes.
+    pub fn new(chunks: Vec<Bytes>) -> Self {
+        Self {
+            video: VideoId::generate(),
+            init: Bytes::from(vec![7; 100]),
+            chunks,
+        }
+    }
+
+    pub fn init_item(&self) -> (String, Vec<Bytes>) {
+        (ChunkId::init_of_video(self.video).to_string(), vec![self.init.clone()])
+    }
+
+    /// All of it, whole.
+    pub fn copies(&self) -> Contents {
+        let numbered = (0..).zip(&self.chunks);
+        let chunks = numbered.map(|(at, bytes)| (ChunkId::of_video(self.video, at).to_string(), vec![bytes.clone()]));
+        chunks.chain([self.init_item()]).collect()
+    }
+
+    /// Everything whole at each of `urls`; five chunks are in two segments (three and two).
+    pub fn manifest(&self, urls: &[String]) -> Manifest {
+        manifest_of(self.video, &self.init, &self.chunks, urls)
+    }
+}
+
 /// A video of an init segment of 100 bytes and five chunks in two segments (three and two), on three nodes.
 pub async fn stage() -> Stage {
-    let video = VideoId::generate();
-    let init = Bytes::from(vec![7; 100]);
-    let chunks: Vec<Bytes> = (1..=5)
-        .map(|n: u8| Bytes::from(vec![n; 1000 * usize::from(n)]))
-        .collect();
+    let chunks = (1..=5).map(|n: u8| Bytes::from(vec![n; 1000 * usize::from(n)]));
+    let footage = Footage::new(chunks.collect());
+    let held = vec![footage.copies(); 3];
+    stage_of(footage, held, Footage::manifest).await
+}
+
+/// A node for each of `held`, and a metadata service with the manifest that is made for their URLs.
+pub async fn stage_of(
+    footage: Footage,
+    held: Vec<Contents>,
+    manifest_for: impl FnOnce(&Footage, &[String]) -> Manifest,
+) -> Stage {
     let mut nodes = Vec::new();
     let mut urls = Vec::new();
-    for _ in 0..3 {
-        let numbered = (0..)
-            .zip(&chunks)
-            .map(|(sequence, bytes)| (ChunkId::of_video(video, sequence), bytes));
-        let held = std::iter::once((ChunkId::init_of_video(video), &init)).chain(numbered);
+    for contents in held {
         let node = Arc::new(FakeNode {
-            chunks: held.map(|(id, bytes)| (id.to_string(), bytes.clone())).collect(),
+            contents,
             ..FakeNode::default()
         });
         let router = Router::new()
@@ -199,7 +248,7 @@ pub async fn stage() -> Stage {
         nodes.push(node);
     }
     let metadata = Arc::new(FakeMetadata {
-        manifest: Mutex::new(manifest_of(video, &init, &chunks, &urls)),
+        manifest: Mutex::new(manifest_for(&footage, &urls)),
         down: AtomicBool::new(false),
         calls: Mutex::default(),
     });
@@ -230,6 +279,7 @@ pub async fn stage() -> Stage {
         stop.clone(),
     ));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let Footage { video, init, chunks } = footage;
     Stage {
         web,
         video,
@@ -247,11 +297,12 @@ pub async fn stage() -> Stage {
 fn manifest_of(video: VideoId, init: &Bytes, chunks: &[Bytes], urls: &[String]) -> Manifest {
     let ids: Vec<String> = (1..=urls.len()).map(|n| format!("node-{n}")).collect();
     let segments = [0, 0, 0, 1, 1];
+    let total_chunks = u32::try_from(chunks.len()).unwrap();
     Manifest {
         video_id: video,
         title: "Täst".to_owned(),
-        duration_sec: 10.0,
-        total_chunks: 5,
+        duration_sec: f64::from(total_chunks) * 2.0,
+        total_chunks,
         chunk_duration_sec: 10,
         chunk_size_bytes: 2_097_152,
         created_at: WallTime(Timestamp(0)),

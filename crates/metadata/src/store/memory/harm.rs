@@ -21,6 +21,10 @@ impl Harms for MemoryStore {
         for ended in &changes.ended {
             book.totals.ended += u64::from(book.open.remove(ended));
         }
+        book.wrong.extend(changes.wrong);
+        for righted in &changes.righted {
+            book.wrong.remove(righted);
+        }
         ready(Ok(()))
     }
 }

@@ -1,0 +1,246 @@
+//! Shards that are listed and are none of their chunk: found, known over restarts, made anew, and never called so on the word
+//! of one node. With real storage nodes on disk, in this process.
+
+mod cluster;
+
+use cluster::{
+    Cluster, bytes, eventually,
+    forms::{ask, becomes, get, list_wrongly, manifest, read},
+};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use vstack_api::metadata::{ManifestChunk, RedundancyMode};
+use vstack_erasure::{ReedSolomon, Shape, encode};
+use vstack_types::Digest;
+
+/// A film of so many chunks, all of them shards.
+async fn coded(cluster: &Cluster, chunks: usize) -> (String, Vec<ManifestChunk>) {
+    let video = cluster.store(chunks, &[0, 1, 2]).await;
+    cluster.becomes("healthy", chunks as u64).await;
+    assert_eq!(ask(cluster, &video, "erasure_coding").await.0, StatusCode::OK);
+    let coded = becomes(cluster, &video, RedundancyMode::ErasureCoding).await;
+    (video, coded.chunks)
+}
+
+/// What is listed for a chunk of a film, as it is in the manifest.
+fn checksums(chunk: &ManifestChunk) -> Option<Vec<String>> {
+    let shards = chunk.fragments.as_ref()?.shards.iter();
+    Some(shards.map(|shard| shard.checksum.clone()).collect())
+}
+
+/// What should be listed for it.
+fn right(sequence: usize) -> Vec<String> {
+    let code = ReedSolomon::new(Shape::new(3, 2).expect("a shape"));
+    let shards = encode(&code, &bytes(sequence).into());
+    shards.iter().map(|shard| Digest::of(shard).prefixed()).collect()
+}
+
+/// The first chunk of a film once everything that is listed for it is right; any two nodes may be missing then.
+async fn is_right(cluster: &Cluster, video: &str) -> ManifestChunk {
+    let right = right(0);
+    let listed = eventually("what is listed is right", async || {
+        cluster.tick();
+        let chunk = manifest(cluster, video).await.chunks.swap_remove(0);
+        (checksums(&chunk)? == right).then_some(chunk)
+    })
+    .await;
+    let urls: Vec<&str> = cluster.nodes.iter().flatten().map(|node| node.url.as_str()).collect();
+    for (at, one) in urls.iter().enumerate() {
+        for other in &urls[..at] {
+            let read = read(cluster, &listed, &[*one, *other]).await;
+            assert!(read == Some(bytes(0)), "without {one} and {other}");
+        }
+    }
+    listed
+}
+
+/// What was done lately of one kind: whether each worked out.
+async fn done(cluster: &Cluster, what: &str) -> Vec<bool> {
+    let (_, repairs) = cluster.service.get("/repairs").await;
+    let recent = repairs["recent"].as_array().expect("a list").iter();
+    let those = recent.filter(|repair| repair["what"] == what);
+    those.map(|repair| repair["failed"].is_null()).collect()
+}
+
+/// The node that has the shard with this index of a film's first chunk, and what it is called there.
+async fn holder_of(cluster: &Cluster, video: &str, index: usize) -> (usize, String) {
+    let chunk = manifest(cluster, video).await.chunks.swap_remove(0);
+    let shard = chunk.fragments.as_ref().expect("it has some").shards[index].clone();
+    let mut nodes = 0..cluster.nodes.len();
+    let at = nodes.find(|node| cluster.url(*node) == shard.node_url);
+    (at.expect("it runs"), shard.fragment_id.to_string())
+}
+
+/// Harms what a node has under this name behind its back, and has somebody notice.
+async fn harm(cluster: &mut Cluster, at: usize, fragment: &str) {
+    let content = get(cluster, &format!("{}/chunk/{fragment}", cluster.url(at))).await;
+    cluster.rots(at, &content.expect("it is there")).await;
+    let url = format!("{}/chunk/{fragment}", cluster.url(at));
+    assert_eq!(get(cluster, &url).await, None, "whoever reads it finds out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_finds_shards_that_are_none_of_their_chunk_and_all_others_give_it_again() {
+    let cluster = Cluster::start_with(5, &["--audit-every", "1"]).await;
+    let (video, chunks) = coded(&cluster, 2).await;
+    let chunk = |sequence: usize| &chunks[sequence].chunk_id;
+    list_wrongly(&cluster, chunk(0), &[4]).await;
+    let repairs = async || cluster.service.get("/repairs").await.1;
+    eventually("it is found, and made anew", async || {
+        cluster.tick();
+        done(&cluster, "correct_shards").await.contains(&true).then_some(())
+    })
+    .await;
+    is_right(&cluster, &video).await;
+    cluster.becomes("healthy", 2).await;
+    // Copies that were left behind just when their node was counted may be in the book, too.
+    let is_counted = |harmed: &Value, open: u64| {
+        let repaired = harmed["repaired"].as_u64().filter(|repaired| *repaired > 0);
+        let found = repaired.map(|repaired| repaired + open);
+        harmed["found"].as_u64() == found && harmed["open"] == open && harmed["beyond_repair"] == open
+    };
+    eventually("it is counted as repaired", async || {
+        cluster.tick();
+        is_counted(&repairs().await["harmed"], 0).then_some(())
+    })
+    .await;
+
+    // Two are not enough to say what the others should be.
+    list_wrongly(&cluster, chunk(1), &[0, 1, 3]).await;
+    let census = eventually("it is lost", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        (census["tally"]["lost"] == 1).then_some(census)
+    })
+    .await;
+    let lost = &census["videos"][0]["chunks"][0];
+    assert_eq!(
+        (&lost["standing"], &lost["start_sec"], &lost["end_sec"]),
+        (&json!("lost"), &json!(10.0), &json!(20.0))
+    );
+    eventually("it is beyond repair", async || {
+        cluster.tick();
+        is_counted(&repairs().await["harmed"], 5).then_some(())
+    })
+    .await;
+    let (_, metrics) = cluster.service.get("/metrics").await;
+    let metrics = metrics.as_str().expect("text");
+    for found in ["sound", "wrong", "lost"] {
+        let counted = format!("vstack_audits_total{{found=\"{found}\"}}");
+        assert!(metrics.contains(&counted), "{metrics}");
+    }
+    cluster.stop().await;
+}
+
+/// No count finds again what an audit found: it is written down. Here nobody audits after the restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_audit_found_is_known_to_the_next_service() {
+    let mut cluster = Cluster::start_with(5, &["--audit-every", "1"]).await;
+    let (_, chunks) = coded(&cluster, 2).await;
+    list_wrongly(&cluster, &chunks[0].chunk_id, &[0, 1, 3]).await;
+    eventually("all of its shards are written down as none of it", async || {
+        cluster.tick();
+        let book = cluster.store.harms().await.expect("the book");
+        (book.wrong.len() == 5).then_some(())
+    })
+    .await;
+    cluster.restart_service(&["--audit-every", "0"]).await;
+    let census = eventually("everything is counted", async || {
+        cluster.tick();
+        let census = cluster.census().await;
+        assert_ne!(census["health"], "healthy", "{census}");
+        (census["complete"] == true).then_some(census)
+    })
+    .await;
+    assert_eq!(
+        (&census["tally"]["lost"], &census["tally"]["whole"]),
+        (&json!(1), &json!(1))
+    );
+    cluster.stop().await;
+}
+
+/// A shard is to be made again that was listed wrongly, and nobody audited it: its node makes another, and so does the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_nodes_make_otherwise_than_it_is_listed_is_listed_wrongly() {
+    let mut cluster = Cluster::start_with(5, &["--audit-every", "0"]).await;
+    let (video, chunks) = coded(&cluster, 1).await;
+    list_wrongly(&cluster, &chunks[0].chunk_id, &[4]).await;
+    eventually("that is known", async || {
+        cluster.tick();
+        let chunk = manifest(&cluster, &video).await.chunks.swap_remove(0);
+        (checksums(&chunk)? != right(0)).then_some(())
+    })
+    .await;
+    cluster.becomes("healthy", 1).await;
+    let (at, fragment) = holder_of(&cluster, &video, 4).await;
+    harm(&mut cluster, at, &fragment).await;
+    is_right(&cluster, &video).await;
+    cluster.becomes("healthy", 1).await;
+    assert!(done(&cluster, "correct_shards").await.contains(&true));
+    let restored = done(&cluster, "restore_copy").await;
+    assert!(
+        restored.contains(&false),
+        "nobody can make what was listed: {restored:?}"
+    );
+    cluster.stop().await;
+}
+
+/// A node whose memory is bad makes something else than is listed, and others make what is: nothing of the chunk is made
+/// there any more, and what is listed stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_alone_makes_something_else_is_to_blame_and_not_what_is_listed() {
+    let mut cluster = Cluster::start_behind_fronts(6, &["--audit-every", "0"]).await;
+    let (video, _) = coded(&cluster, 1).await;
+    // A parity shard: the bytes of the others are in what is left of the copies, too.
+    let (at, fragment) = holder_of(&cluster, &video, 3).await;
+    cluster.fronts[at].lie();
+    harm(&mut cluster, at, &fragment).await;
+    let liar = cluster.url(at).to_owned();
+    let moved = eventually("it is made anew at another node", async || {
+        cluster.tick();
+        let chunk = manifest(&cluster, &video).await.chunks.swap_remove(0);
+        let shard = chunk.fragments.as_ref()?.shards.get(3)?.clone();
+        (shard.node_url != liar).then_some(chunk)
+    })
+    .await;
+    assert_eq!(checksums(&moved), Some(right(0)), "as it was listed");
+    assert!(cluster.fronts[at].lies_told() > 0);
+    is_right(&cluster, &video).await;
+    cluster.becomes("healthy", 1).await;
+    assert!(
+        done(&cluster, "correct_shards").await.is_empty(),
+        "nothing was listed wrongly"
+    );
+    cluster.stop().await;
+}
+
+/// A node comes back that has a whole copy of a chunk whose shards are beyond repair by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_a_node_brings_back_rescues_what_is_lost() {
+    let mut cluster = Cluster::start_with(6, &["--audit-every", "1"]).await;
+    let video = cluster.store(1, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 1).await;
+    let away = cluster.url(2).to_owned();
+    cluster.nodes[2].take().expect("it runs").stop().await;
+    eventually("another has its copy", async || {
+        cluster.tick();
+        let replicas = cluster.replicas(&video).await;
+        (!replicas[0].contains(&away)).then_some(())
+    })
+    .await;
+    cluster.becomes("healthy", 1).await;
+    assert_eq!(ask(&cluster, &video, "erasure_coding").await.0, StatusCode::OK);
+    let coded = becomes(&cluster, &video, RedundancyMode::ErasureCoding).await;
+    list_wrongly(&cluster, &coded.chunks[0].chunk_id, &[0, 1, 3]).await;
+    let is_lost = async |cluster: &Cluster| cluster.census().await["tally"]["lost"] == 1;
+    eventually("it is lost", async || {
+        cluster.tick();
+        is_lost(&cluster).await.then_some(())
+    })
+    .await;
+    cluster.start_again(2).await;
+    is_right(&cluster, &video).await;
+    cluster.becomes("healthy", 1).await;
+    assert!(!is_lost(&cluster).await);
+    cluster.stop().await;
+}
