@@ -25,7 +25,7 @@ enum By {
         gfni: Gfni,
         code: Matrix,
     },
-    Library(galois_8::ReedSolomon),
+    Library(Box<galois_8::ReedSolomon>),
 }
 
 impl ReedSolomon {
@@ -46,7 +46,7 @@ impl ReedSolomon {
         let options = CodecOptions::builder().max_parallel_jobs(1).build();
         let code = galois_8::ReedSolomon::with_options(shape.data().into(), shape.parity().into(), options);
         let code = code.expect("any shape up to 16+16 is one of a code over 256 elements");
-        let by = By::Library(code);
+        let by = By::Library(Box::new(code));
         Self { shape, by }
     }
 }

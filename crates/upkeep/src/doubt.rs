@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn one_nodes_word_is_none_against_what_is_listed() {
         let other = |what| Verdict::Other(made(what));
-        let table: [(&[Option<u8>], Verdict, &[u8], &[u8]); 8] = [
+        type Case<'a> = (&'a [Option<u8>], Verdict, &'a [u8], &'a [u8]);
+        let table: [Case<'_>; 8] = [
             // Nobody is asked who made what is listed.
             (&[Some(0)], Verdict::Listed, &[], &[]),
             // The second says what is listed, so the first is to blame.

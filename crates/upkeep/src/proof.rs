@@ -98,7 +98,7 @@ mod tests {
                     if have.len() > usize::from(data) {
                         assert!(have.iter().all(is_shown), "{what}");
                     } else {
-                        assert_eq!(sets, [have.clone()], "{what}");
+                        assert_eq!(sets, std::slice::from_ref(&have), "{what}");
                     }
                     // No more is read than it takes, but for one set more where the first shard alone is full.
                     assert!(sets.len() <= have.len().div_ceil(data.into()) + 1, "{what}");

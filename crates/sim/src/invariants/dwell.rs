@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn what_was_moved_stays_for_its_time() {
         let at = |second: i64| Timestamp(second * 1_000);
-        let of = |was, is, after| is_too_soon((was, at(100)), (is, at(100 + after)), Duration::from_secs(20));
+        let of = |was, is, after: i64| is_too_soon((was, at(100)), (is, at(100 + after)), Duration::from_secs(20));
         assert!(of("cold", "hot", 19));
         assert!(!of("cold", "hot", 20));
         assert!(of("dwells", "hot", 19));
