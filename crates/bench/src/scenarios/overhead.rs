@@ -39,10 +39,8 @@ const COLLECTED_WITHIN: Duration = Duration::from_secs(900);
 const SETTLED_WITHIN: Duration = Duration::from_secs(1_800);
 /// Between two looks at it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Bytes a second that are stored anew: more than any disk here takes.
+/// Bytes a second that are stored anew, or moved so that nodes hold the same: more than any disk here takes.
 const RATE: u64 = 4_000_000_000;
-/// The least there is: what nodes hold is evened out by films that are spread, and nothing else is measured here.
-const REBALANCE_RATE: u64 = 100_000;
 const PAGE: u64 = 4096;
 
 /// How much of it there is.
@@ -107,7 +105,7 @@ impl Size {
             ("OWNER_TIMEOUT", 600),
             ("REPAIR_RATE", RATE),
             ("MIGRATION_RATE", RATE),
-            ("REBALANCE_RATE", REBALANCE_RATE),
+            ("REBALANCE_RATE", RATE),
         ];
         numbers.map(|(name, number)| (name, number.to_string())).to_vec()
     }
