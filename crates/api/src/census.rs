@@ -167,7 +167,7 @@ pub struct ZonesCounted {
     pub there: u64,
     /// Copies wanted of each chunk.
     pub copies: u64,
-    /// Chunks in fewer zones than they could be in. They are moved when nothing else is to be done.
+    /// Chunks that are not spread over zones as well as they could be. They are moved when nothing else is to be done.
     pub crowded_chunks: u64,
 }
 
