@@ -33,6 +33,30 @@ async function chooses(page, video, choice) {
   await settled.waitFor({ timeout: 120_000 });
 }
 
+const UNITS = ['B', 'kB', 'MB', 'GB'];
+
+/** The bytes that a figure such as `12.3 MB` says. */
+function bytesOf(text) {
+  const [, number, unit] = /^([\d.]+) (\w+)$/.exec(text) ?? [];
+  return Number(number) * 1000 ** UNITS.indexOf(unit);
+}
+
+/** Waits until the page's figures are those that the cluster tells, to the digits that are shown. */
+async function tellsTheTruth(page, cluster, encoded) {
+  const figure = async (id) => (await page.locator(`[data-testid=${id}]`).textContent()).trim();
+  const isNear = (shown, told) => Math.abs(shown - told) <= told * 0.01;
+  await waitFor('the page to show what is', async () => {
+    const told = await cluster.json('metadata', '/storage/overhead');
+    const saved = 100 * (1 - told.total_physical_bytes / (told.total_logical_bytes * 3));
+    return isNear(bytesOf(await figure('logical-bytes')), told.total_logical_bytes)
+      && isNear(bytesOf(await figure('physical-bytes')), told.total_physical_bytes)
+      && Math.abs(Number.parseFloat(await figure('savings')) - saved) < 0.2
+      && saved > 30
+      && (await figure('migration-waiting')) === '0'
+      && (await figure('migration-encoded')) === String(encoded);
+  });
+}
+
 test('a film in shards plays with the two worst nodes of five dead', async () => {
   const env = { HEARTBEAT_INTERVAL: '1', NODE_TIMEOUT: '5', REPAIR_GRACE: '3600', MIGRATION_RATE: '500000000' };
   await inCluster(['--nodes', '5', '--no-restart'], env, async (cluster) => {
@@ -47,6 +71,8 @@ test('a film in shards plays with the two worst nodes of five dead', async () =>
     const manifest = await cluster.json('metadata', `/manifest/${video}`);
     const coded = manifest.chunks.filter((chunk) => chunk.redundancy_mode === 'erasure_coding');
     assert.ok(coded.length > manifest.chunks.length / 2, `${coded.length} of ${manifest.chunks.length} are large enough`);
+    await tellsTheTruth(page, cluster, coded.length);
+    await page.locator(`[data-testid=kept][data-video="${video}"]`, { hasText: '2 lost nodes' }).waitFor();
     assert.equal(sha256(cluster.played(video)), before, 'the smart client makes chunks of shards');
     // The worst are those with most of the shards that need no decoding.
     const plain = new Map();

@@ -304,7 +304,7 @@ impl Campaign {
 
 #[test]
 #[ignore = "long: make soak"]
-fn a_hundred_kills_while_films_change_their_form() {
+fn two_hundred_kills_while_films_change_their_form() {
     let settings: Vec<_> = SETTINGS.into_iter().chain([CUT]).collect();
     let cluster = Cluster::start_with(&["--nodes", &NODES.to_string()], &settings);
     let mut filled = Filled::nothing_yet(cluster, FILM.0, FILM.1);
@@ -312,7 +312,7 @@ fn a_hundred_kills_while_films_change_their_form() {
     filled.is_healthy();
     let names = filled.cluster.names();
     let campaign = Campaign {
-        kills: number("VSTACK_HEAL_KILLS", 100),
+        kills: number("VSTACK_HEAL_KILLS", 200),
         turn_every: 5,
         pauses_ms: 50..2_000,
         limit: HEALS_WITHIN,

@@ -41,6 +41,8 @@ struct Work {
     taken: Taken,
     /// Moves that ended well: of which chunk, and when each began.
     moves: BTreeSet<(String, String)>,
+    /// The same, so that nodes hold the same.
+    evened: BTreeSet<(String, String)>,
     /// Is emptied, or empty.
     drained: Option<String>,
     /// Joined, and was not told to go yet.
@@ -63,6 +65,7 @@ impl Work {
             rng: StdRng::seed_from_u64(SEED),
             taken: Taken::default(),
             moves: BTreeSet::new(),
+            evened: BTreeSet::new(),
             drained: None,
             newcomer: None,
             leaving: Vec::new(),
@@ -142,10 +145,14 @@ impl Work {
         };
         let repairs = answer.json();
         for repair in repairs["recent"].as_array().unwrap() {
-            let is_move = repair["what"] == "move" || repair["what"] == "even_out";
-            if is_move && repair["failed"].is_null() {
-                let text = |name: &str| repair[name].as_str().unwrap().to_owned();
-                self.moves.insert((text("chunk_id"), text("began")));
+            let text = |name: &str| repair[name].as_str().unwrap().to_owned();
+            let moves = match repair["what"].as_str() {
+                Some("move") => &mut self.moves,
+                Some("even_out") => &mut self.evened,
+                _ => continue,
+            };
+            if repair["failed"].is_null() {
+                moves.insert((text("chunk_id"), text("began")));
             }
         }
     }
@@ -193,8 +200,10 @@ impl Work {
         let seldom = [joins, removals].map(|count| count >= kills / NEWCOMERS / 2);
         let were_done = often.into_iter().chain(seldom).all(|was_done| was_done);
         assert!(were_done, "beside {kills} kills only {:?}", self.taken);
-        let moves = self.moves.len() as u64;
-        assert!(moves >= kills / ROUND, "beside {kills} kills only {moves} moves");
+        for (what, moves) in [("moves", &self.moves), ("moves that even nodes out", &self.evened)] {
+            let moves = moves.len() as u64;
+            assert!(moves >= kills / ROUND, "beside {kills} kills only {moves} {what}");
+        }
     }
 }
 

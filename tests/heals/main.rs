@@ -7,7 +7,7 @@
 //! `cargo test -p vstack --release --test heals -- --ignored --nocapture --test-threads=1 NAME`.
 //! `VSTACK_HEAL_GB` says how much is stored, all copies together (2; `make soak` says 20 or 28 to those that need it, where
 //! the disk has room), `VSTACK_HEAL_PLAYERS` how many watch (50),
-//! `VSTACK_HEAL_KILLS` how many processes are killed (200, and 100 while films change their form), `VSTACK_HEAL_CHUNKS`
+//! `VSTACK_HEAL_KILLS` how many processes are killed (200), `VSTACK_HEAL_CHUNKS`
 //! how many chunks change their form while people watch (1,000), and `VSTACK_HEAL_SEED` by which seed processes are killed
 //! while films do.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -104,6 +104,7 @@ pub(crate) async fn run(app: Arc<App>) {
 async fn look(app: &App) -> Result<(), StoreError> {
     let policy = app.settings.policy();
     let rules = app.settings.rules();
+    let was_paused = app.keeping.lock().paused;
     let mut decided = Decided {
         paused: app.store.is_migration_paused().await?,
         ..Decided::default()
@@ -132,6 +133,10 @@ async fn look(app: &App) -> Result<(), StoreError> {
     }
     decided.wished = Arc::new(wished);
     let mut known = app.keeping.lock();
+    if known.paused != was_paused {
+        // Somebody said so meanwhile.
+        decided.paused = known.paused;
+    }
     if **known != decided {
         let concerns = known.paused != decided.paused || are_shards(&known) != are_shards(&decided);
         *known = Arc::new(decided);

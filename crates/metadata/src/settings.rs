@@ -69,7 +69,7 @@ pub struct Settings {
     #[arg(long, env = "REPAIRS", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub repairs: bool,
     /// Seconds of silence after which a storage node counts as lost, and what it held is made anew on others.
-    #[arg(long, env = "REPAIR_GRACE", default_value_t = 900, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    #[arg(long, env = "REPAIR_GRACE", default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
     pub repair_grace: u32,
     /// Bytes a second that repairs may move from node to node.
     #[arg(long, env = "REPAIR_RATE", default_value_t = 100_000_000, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(100_000..=100_000_000_000))]

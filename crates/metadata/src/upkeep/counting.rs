@@ -32,6 +32,8 @@ use crate::{
 const NEWS_PAGE: u32 = 4_096;
 /// Of the time of one processor, counting takes about one part in so many at most.
 const SHARE: u32 = 60;
+/// While there is more to do than is planned at once, one part in so many.
+const SHARE_AT_WORK: u32 = 10;
 /// And no wait is longer, however much there is to count. What cannot wait so long, as a node that is gone, wakes it.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// A count is valid for twice as long as the next is awaited after it, and as long as this at least.
@@ -63,9 +65,17 @@ pub(super) async fn run(app: &App) {
             biased;
             () = app.shutdown.cancelled() => return,
             () = app.upkeep.count_now.notified() => {}
+            // A plan has no more than so much in it: who works faster than counts come is not to wait for them.
+            () = worked_off(app, busy * SHARE_AT_WORK) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Waits until all that was planned was begun, and then for as long as this.
+async fn worked_off(app: &App, rest: Duration) {
+    app.upkeep.worked_off.notified().await;
+    tokio::time::sleep(rest).await;
 }
 
 /// Time of a processor that counting took.

@@ -61,6 +61,8 @@ pub(super) async fn run(app: &App) {
         return;
     }
     let mut running = FuturesUnordered::new();
+    // Since it was told last that all was.
+    let mut any_begun = false;
     let now = app.clock.monotonic();
     let mut allowance = Allowance::new(app.settings.repair_rate.max(1), now);
     let mut for_evening_out = Allowance::new(app.settings.rebalance_rate.max(1), now);
@@ -80,6 +82,9 @@ pub(super) async fn run(app: &App) {
                 migrate: migrating.is_zero() && !app.keeping.decided().paused,
             };
             let Some(next) = take(app, may) else {
+                if std::mem::take(&mut any_begun) && app.upkeep.plan().is_empty() {
+                    app.upkeep.worked_off.notify_one();
+                }
                 let waits = [evening_out, migrating].into_iter().filter(|wait| !wait.is_zero());
                 wait = waits.min();
                 break;
@@ -90,6 +95,7 @@ pub(super) async fn run(app: &App) {
                 Purpose::EvensOut => for_evening_out.spend(next.moves),
                 Purpose::Migrates => for_migrating.spend(next.moves),
             }
+            any_begun = true;
             running.push(mend(app, next));
         }
         tokio::select! {

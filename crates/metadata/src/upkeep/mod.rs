@@ -251,6 +251,8 @@ pub(crate) struct Upkeep {
     pub(crate) count_now: Notify,
     /// There is something to mend.
     planned: Notify,
+    /// All that was planned was begun, and more may be to be done.
+    worked_off: Notify,
 }
 
 /// Something to mend.

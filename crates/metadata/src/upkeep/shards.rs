@@ -7,7 +7,7 @@
 mod opinions;
 mod proving;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Bytes;
 use futures_util::{StreamExt as _, future::join_all, stream};
@@ -139,7 +139,10 @@ impl Mender<'_> {
             Some((shard.index, item.into_bytes()))
         });
         let asked = asked.buffer_unordered(wanted).filter_map(std::future::ready);
-        asked.take(wanted).collect().await
+        // While a shard is moved two nodes have it: twice the same is not one more.
+        let mut known = BTreeSet::new();
+        let others = asked.filter(|(index, _)| std::future::ready(known.insert(*index)));
+        others.take(wanted).collect().await
     }
 
     /// Has a node make again what it should have of a chunk of which nobody has the same; gives how many bytes that were.
@@ -226,18 +229,23 @@ impl Mender<'_> {
         let brought = brought.collect::<Result<Vec<(Shard, u64)>, Failed>>()?;
         let bytes: u64 = brought.iter().map(|(_, bytes)| bytes).sum();
         let right: Vec<Shard> = brought.into_iter().map(|(shard, _)| shard).collect();
-        if right == *shards {
-            // So whoever called them wrong was.
-            let mut state = self.app.upkeep.state();
-            state.note_wrong(task.key(), task.planned.version, &[]);
-            return Ok(Done::Told);
-        }
         // Who is silent holds up nobody else: what it has is listed as it was. What is new has to be shown.
         let attendance = self.app.upkeep.attendance();
         let is_shown = |shard: &&Shard| attendance.up.contains(&shard.node) || !shards.contains(shard);
         let shown: Vec<Shard> = right.iter().filter(is_shown).copied().collect();
+        if shown.len() <= usize::from(*data) {
+            return Err(Failed::because(
+                "too few of its shards can be had to tell which are right",
+            ));
+        }
         if let Err(unproven) = self.prove(*data, *parity, &shown).await {
             return Err(Box::pin(self.blamed((*data, *parity), unproven)).await);
+        }
+        if right == *shards {
+            // So whoever called them wrong was: they were made again, and give the chunk.
+            let mut state = self.app.upkeep.state();
+            state.note_wrong(task.key(), task.planned.version, &[]);
+            return Ok(Done::Told);
         }
         self.app.upkeep.mending.brought(task.key());
         self.app.upkeep.planned.notify_one();

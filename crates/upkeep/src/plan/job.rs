@@ -120,7 +120,12 @@ impl Outlook<'_> {
         let mut gone: Vec<NodeRef> = mute.filter_map(node_of).collect();
         gone.extend_from_slice(self.cluster.gone);
         gone.extend_from_slice(self.cluster.lost);
-        gone.extend_from_slice(avoided);
+        // What a node has stays there, whatever could not be brought to it.
+        let has_all = |node: &NodeRef| {
+            let mut items = row.items.iter().filter(|item| node_of(item) == Some(*node)).peekable();
+            items.peek().is_some() && items.all(|item| item.seen == Seen::Whole)
+        };
+        gone.extend(avoided.iter().filter(|node| !has_all(node)));
         let to = match row.form {
             Form::Replicated => {
                 let request = MembersRequest {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use vstack_placement::Liveness;
@@ -113,7 +114,8 @@ pub(super) fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
         evens_out: at_rest,
         // As many bytes as are migrated until it is looked at again.
         migrated_soon: if migrates {
-            app.settings.migration_rate.saturating_mul(SOON.as_secs())
+            let wait = Duration::from_millis(app.upkeep.wait_ms.load(Ordering::Relaxed));
+            app.settings.migration_rate.saturating_mul(SOON.max(wait).as_secs())
         } else {
             0
         },

@@ -172,7 +172,10 @@ impl Mending {
     /// only evens nodes out is done about chunks that are well.
     pub(in crate::upkeep) fn keep_tried(&self, now: Monotonic, is_due: impl Fn(&Key) -> bool) {
         let mut ledger = self.ledger();
-        let is_over = |tried: &Tried| tried.not_before <= now && tried.blames_until <= now;
+        // Where it did not work is remembered for as long as it says anything: what is well is tried again and again there
+        // otherwise, when it is to be moved or to get another form.
+        let says_nothing = |tried: &Tried| tried.at.iter().all(|(.., last)| now.since(*last) >= AVOIDED_FOR);
+        let is_over = |tried: &Tried| tried.not_before <= now && tried.blames_until <= now && says_nothing(tried);
         ledger.tried.retain(|key, tried| !is_over(tried) || is_due(key));
     }
 
