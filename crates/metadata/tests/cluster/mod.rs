@@ -156,7 +156,12 @@ impl Service {
             pace,
         };
         let (stop, running) = begun(parts, args);
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        // A service that is started again has none of the connections to the one before.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("a client");
         Self {
             url: format!("http://{address}"),
             clock,

@@ -73,7 +73,11 @@ impl RealNode {
 
     /// Waits until it takes votes: a moment later than the service trusts it, since it writes down whose it is.
     pub async fn votes(&self) {
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("a client");
         super::eventually("it takes votes", async || {
             let asked = http.get(format!("{}/consensus/any", self.url)).send().await.ok()?;
             let state: serde_json::Value = asked.json().await.ok()?;
