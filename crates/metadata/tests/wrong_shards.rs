@@ -38,20 +38,27 @@ fn right(sequence: usize) -> Vec<String> {
 /// The first chunk of a film once everything that is listed for it is right; any two nodes may be missing then.
 async fn is_right(cluster: &Cluster, video: &str) -> ManifestChunk {
     let right = right(0);
-    let listed = eventually("what is listed is right", async || {
-        cluster.tick();
-        let chunk = manifest(cluster, video).await.chunks.swap_remove(0);
-        (checksums(&chunk)? == right).then_some(chunk)
-    })
-    .await;
     let urls: Vec<&str> = cluster.nodes.iter().flatten().map(|node| node.url.as_str()).collect();
-    for (at, one) in urls.iter().enumerate() {
-        for other in &urls[..at] {
-            let read = read(cluster, &listed, &[*one, *other]).await;
-            assert!(read == Some(bytes(0)), "without {one} and {other}");
-        }
-    }
-    listed
+    // Where it is may change meanwhile, so that nodes hold the same.
+    eventually(
+        "what is listed is right, and any two nodes may be missing",
+        async || {
+            cluster.tick();
+            let listed = manifest(cluster, video).await.chunks.swap_remove(0);
+            if checksums(&listed)? != right {
+                return None;
+            }
+            for (at, one) in urls.iter().enumerate() {
+                for other in &urls[..at] {
+                    if read(cluster, &listed, &[*one, *other]).await? != bytes(0) {
+                        return None;
+                    }
+                }
+            }
+            Some(listed)
+        },
+    )
+    .await
 }
 
 /// What was done lately of one kind: whether each worked out.
