@@ -181,15 +181,14 @@ async fn measure(cluster: &BareCluster, size: Size) -> anyhow::Result<Found> {
         let others: u64 = others.iter().map(Film::shards).sum();
         if copies.is_none() {
             let held: u64 = part.iter().map(Film::copies).sum();
-            cluster.holds(others + held, COLLECTED_WITHIN).await?;
-            copies = Some(take(cluster, &library, size).await?);
+            copies = Some(take(cluster, &library, others + held, size).await?);
         }
         let began = Instant::now();
         studio.make_shards(part).await?;
         let held: u64 = part.iter().map(Film::shards).sum();
         cluster.holds(others + held, COLLECTED_WITHIN).await?;
         seconds.push(began.elapsed().as_secs_f64());
-        shards.push(take(cluster, &library, size).await?);
+        shards.push(take(cluster, &library, others + held, size).await?);
     }
     Ok(Found {
         copies: copies.context("there is no part")?,
@@ -213,8 +212,28 @@ fn films(rng: &mut StdRng, bytes: u64, chunks_of_a_film: usize) -> Vec<Vec<usize
     films
 }
 
-/// Looks at what is taken once it stays the same.
-async fn take(cluster: &BareCluster, library: &[Film], size: Size) -> anyhow::Result<Taken> {
+/// Looks at what is taken once nodes hold these items and no more, and what they take stays the same.
+///
+/// What is moved so that nodes hold the same is held twice for a moment, in the middle of the quietest time: then this is
+/// looked at again.
+async fn take(cluster: &BareCluster, library: &[Film], items: u64, size: Size) -> anyhow::Result<Taken> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    loop {
+        cluster.holds(items, COLLECTED_WITHIN).await?;
+        let taken = look(cluster, library, size).await?;
+        if (taken.items - taken.placed).abs() < 0.5 {
+            return Ok(taken);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "waited {SETTLED_WITHIN:?} in vain for nodes to hold what decisions place: they hold {} bytes, not {}",
+            taken.items,
+            taken.placed
+        );
+    }
+}
+
+async fn look(cluster: &BareCluster, library: &[Film], size: Size) -> anyhow::Result<Taken> {
     let directories: Vec<PathBuf> = cluster.nodes.iter().map(|node| node.data.clone()).collect();
     let du = settled(&directories, size.quiet).await?;
     let library: u64 = library.iter().map(|film| film.bytes).sum();
