@@ -149,6 +149,9 @@ impl DiskFile for BoxedFile {
     fn preallocate(&self, len: u64) -> io::Result<()> {
         self.0.preallocate(len)
     }
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        self.0.allocate(from, to)
+    }
     fn data_from(&self, from: u64) -> io::Result<Option<u64>> {
         self.0.data_from(from)
     }

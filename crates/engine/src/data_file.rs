@@ -287,6 +287,16 @@ impl DiskFile for DataFile {
     }
 
     #[cfg(target_os = "linux")]
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        use rustix::{fs::FallocateFlags, io::Errno};
+        let len = to.saturating_sub(from);
+        match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, len)) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
     fn punch(&self, from: u64, to: u64) -> io::Result<()> {
         use rustix::{fs::FallocateFlags, io::Errno};
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

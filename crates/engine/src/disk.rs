@@ -176,6 +176,15 @@ pub trait DiskFile: Send + Sync + 'static {
     /// `StorageFull` or `QuotaExceeded` ([`is_full`]), and those of the disk.
     fn preallocate(&self, len: u64) -> io::Result<()>;
 
+    /// Takes space for `from` to `to`, which is within the file, where the filesystem can do that; length and contents stay.
+    ///
+    /// # Errors
+    /// `StorageFull` or `QuotaExceeded` ([`is_full`]), and those of the disk.
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        let _ = (from, to);
+        Ok(())
+    }
+
     /// The first offset from `from` on that may hold anything but zeros; none when all is zeros from there on.
     ///
     /// # Errors

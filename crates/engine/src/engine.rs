@@ -301,6 +301,28 @@ impl<D: Disk> Engine<D> {
         self.submit(Op::Attend).await.map(|_| ())
     }
 
+    /// Gives back the space that was taken ahead of the log, until it is written to again; says how much.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub async fn rest(&self) -> Result<u64, EngineError> {
+        match self.submit(Op::Rest).await? {
+            Outcome::Rested(bytes) => Ok(bytes),
+            other => unreachable!("a rest is answered as one, not by {other:?}"),
+        }
+    }
+
+    /// Goes on in a new superblock, so that all that were written to can be emptied; says which it is.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub async fn turn(&self) -> Result<u32, EngineError> {
+        match self.submit(Op::Turn).await? {
+            Outcome::Turned(number) => Ok(number),
+            other => unreachable!("a turn is answered as one, not by {other:?}"),
+        }
+    }
+
     /// The bytes of an item, or a part of them, verified. Damage found is written down before this returns.
     ///
     /// # Errors

@@ -70,7 +70,8 @@ impl Timed {
             Op::Paxos { .. } | Op::Decided { .. } => Some(Self::Paxos),
             Op::Collect { .. } => Some(Self::Collect),
             Op::Move { .. } | Op::Empty { .. } => Some(Self::Move),
-            Op::DeleteStaged { .. } | Op::Quarantine { .. } | Op::Seal | Op::Attend | Op::Mend { .. } => None,
+            Op::DeleteStaged { .. } | Op::Quarantine { .. } | Op::Seal | Op::Attend | Op::Rest | Op::Turn => None,
+            Op::Mend { .. } => None,
         }
     }
 }

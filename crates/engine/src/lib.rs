@@ -92,7 +92,7 @@ pub use scrub::{Scrubbed, Survey};
 pub use scrub_position::ScrubPosition;
 pub use select::{Missing, Which};
 pub use shadow_disk::{ShadowDisk, ShadowFile};
-pub use space::SuperblockSpace;
+pub use space::{SuperblockSpace, Waste};
 pub use store::{OpenError, Store, StoreOptions};
 pub use superblock::FORMAT_VERSION;
 pub use writer::Runs;

@@ -34,6 +34,73 @@ pub(crate) struct Tail<F> {
     pub capacity: u64,
     /// Where the next batch begins; everything before is synced.
     pub end: u64,
+    /// Up to where space was taken for it.
+    prepared: u64,
+    /// There may be space behind the end that was taken and is not written to.
+    is_loose: bool,
+}
+
+/// Space is taken ahead of the log in steps of so many bytes: often enough for a disk with little room, and seldom enough
+/// to cost nothing beside what is written.
+const STEP_BYTES: u64 = 16 * 1024 * 1024;
+
+impl<F: DiskFile> Tail<F> {
+    /// Superblock `number`, with room up to `capacity`, that ends at `end`.
+    pub(crate) const fn new(number: u32, file: Arc<F>, salt: Salt, capacity: u64, end: u64) -> Self {
+        Self {
+            number,
+            file,
+            salt,
+            capacity,
+            end,
+            prepared: end,
+            is_loose: true,
+        }
+    }
+
+    /// Up to where space was taken.
+    pub(crate) const fn prepared(&self) -> u64 {
+        self.prepared
+    }
+
+    /// Takes space up to `to`, and ahead of that where there is; says whether there was enough.
+    fn prepare(&mut self, to: u64) -> bool {
+        if to <= self.prepared {
+            return true;
+        }
+        let ahead = (self.prepared + STEP_BYTES).max(to).min(self.capacity);
+        let ends = [ahead, to];
+        let taken = ends.iter().find_map(|to| match self.file.allocate(self.prepared, *to) {
+            Err(error) if is_full(&error) => None,
+            Ok(()) => Some(*to),
+            Err(error) => {
+                // Whether there is room is found out by the write.
+                tracing::debug!(%error, superblock = self.number, "no space could be taken ahead of the log");
+                Some(*to)
+            }
+        });
+        self.is_loose = true;
+        self.prepared = taken.unwrap_or(self.prepared);
+        taken.is_some()
+    }
+
+    /// Gives back the space behind its end; says up to how much that was.
+    fn rest(&mut self) -> u64 {
+        if !std::mem::take(&mut self.is_loose) || self.end >= self.capacity {
+            return 0;
+        }
+        match self.file.punch(self.end, self.capacity) {
+            Ok(()) => {
+                let given = self.prepared.saturating_sub(self.end);
+                self.prepared = self.end;
+                given
+            }
+            Err(error) => {
+                tracing::debug!(%error, superblock = self.number, "space ahead of the log could not be given back");
+                0
+            }
+        }
+    }
 }
 
 /// Whether what was synced to superblock `number`, up to `end`, can still be there. Behind a hole that somebody else cut
@@ -103,10 +170,11 @@ pub(crate) enum NoRoom {
     TooLarge,
 }
 
-/// Where the payload of a record that begins at `offset` begins, and the next record.
-fn places(offset: u64, head_len: u64, payload_len: usize) -> (u64, u64) {
+/// Where the payload of a record that begins at `offset` begins, and the next record. What `is_moved` is packed: it stays,
+/// and is copied anyway.
+fn places(offset: u64, head_len: u64, payload_len: usize, is_moved: bool) -> (u64, u64) {
     let behind = offset + head_len;
-    let payload_at = if payload_len < IN_PLACE_BYTES_MIN {
+    let payload_at = if payload_len < IN_PLACE_BYTES_MIN || is_moved {
         behind
     } else {
         behind.next_multiple_of(PAGE)
@@ -155,16 +223,20 @@ impl<F: DiskFile> Log<F> {
     ) -> Result<Spot, NoRoom> {
         let register = change.register.as_ref().map(Register::encode).unwrap_or_default();
         let head_len = record::head_len(change.id.as_str().len(), register.len()) as u64;
-        let (payload_at, next) = places(self.next_offset, head_len, payload.len());
+        let (payload_at, next) = places(self.next_offset, head_len, payload.len(), written.is_some());
         let list_len = self.list_len + record::entry_len(change.id.as_str().len(), register.len());
-        if next.next_multiple_of(PAGE) + commit_len(list_len) > self.tail.capacity {
-            let (_, next) = places(RECORDS_AT, head_len, payload.len());
+        let end = next.next_multiple_of(PAGE) + commit_len(list_len);
+        if end > self.tail.capacity {
+            let (_, next) = places(RECORDS_AT, head_len, payload.len(), written.is_some());
             let alone = next.next_multiple_of(PAGE) + commit_len(list_len - self.list_len);
             return Err(if alone > superblock_bytes {
                 NoRoom::TooLarge
             } else {
                 NoRoom::Rotate
             });
+        }
+        if !self.tail.prepare(end) {
+            return Err(NoRoom::Rotate);
         }
         let offset = self.next_offset;
         let lsn = self.next_lsn + self.batch.len() as u64;
@@ -199,6 +271,16 @@ impl<F: DiskFile> Log<F> {
     /// Whether an empty batch, which only marks the end of what is synced, still fits.
     pub(crate) fn has_room_for_mark(&self) -> bool {
         self.tail.end + commit_len(0) <= self.tail.capacity
+    }
+
+    /// Takes the space of a mark; says whether there was enough.
+    pub(crate) fn prepare_mark(&mut self) -> bool {
+        self.tail.prepare(self.tail.end + commit_len(0))
+    }
+
+    /// Gives back the space taken ahead of the log, between two batches; says how much that was.
+    pub(crate) fn rest(&mut self) -> u64 {
+        if self.batch.is_empty() { self.tail.rest() } else { 0 }
     }
 
     /// Writes the batch and syncs it. An empty batch writes a mark.
@@ -250,7 +332,7 @@ impl<F: DiskFile> Log<F> {
 
     /// A disk that was full is usable when what was half-written can be wiped, durably; it could otherwise be
     /// taken for records later. Anything else leaves open what is on the medium.
-    fn recover_from(&self, error: io::Error) -> Result<(), WriteError> {
+    fn recover_from(&mut self, error: io::Error) -> Result<(), WriteError> {
         if !is_full(&error) {
             return Err(WriteError::Failed {
                 error: error.to_string(),
@@ -264,10 +346,13 @@ impl<F: DiskFile> Log<F> {
         }
         let wiped = file
             .set_len(*end)
-            .and_then(|()| file.preallocate(*capacity).or_else(|_| file.set_len(*capacity)))
+            .and_then(|()| file.set_len(*capacity))
             .and_then(|()| file.sync_data());
         match wiped {
-            Ok(()) => Err(WriteError::DiskFull),
+            Ok(()) => {
+                self.tail.prepared = self.tail.end;
+                Err(WriteError::DiskFull)
+            }
             Err(error) => Err(WriteError::Failed {
                 error: error.to_string(),
             }),
@@ -366,7 +451,7 @@ fn second_copy(register: &[u8]) -> &[u8] {
     }
 }
 
-/// Makes superblock `number`, durably, with `bytes` of space or, on a disk that is nearly full, less.
+/// Makes superblock `number`, durably, for `bytes` or, on a disk that is nearly full, less, with space for its begin.
 ///
 /// # Errors
 /// [`WriteError::DiskFull`] when it could not be made and nothing is left of the attempt.
@@ -381,13 +466,7 @@ pub(crate) fn create_superblock<D: Disk>(
         error: format!("{name}: {error}"),
     };
     match try_create(disk, &name, head, bytes, needed) {
-        Ok((file, capacity)) => Ok(Tail {
-            number: head.number,
-            file: Arc::new(file),
-            salt: head.salt,
-            capacity,
-            end: RECORDS_AT,
-        }),
+        Ok((file, capacity)) => Ok(Tail::new(head.number, Arc::new(file), head.salt, capacity, RECORDS_AT)),
         Err(error) if is_full(&error) => {
             // A superblock that exists says that the one before it has ended, so this one may not stay.
             match disk.remove(&name) {
@@ -402,13 +481,18 @@ pub(crate) fn create_superblock<D: Disk>(
 
 fn try_create<D: Disk>(disk: &D, name: &str, head: &Head, bytes: u64, needed: u64) -> io::Result<(D::File, u64)> {
     let file = disk.create(name)?;
-    let mut capacity = bytes;
     let least = needed.max(SUPERBLOCK_BYTES_MIN);
-    while let Err(error) = file.preallocate(capacity) {
-        if !is_full(&error) || capacity / 2 < least {
+    let begin = bytes.min(STEP_BYTES.max(least));
+    let mut taken = begin;
+    while let Err(error) = file.preallocate(taken) {
+        if !is_full(&error) || taken / 2 < least {
             return Err(error);
         }
-        capacity = (capacity / 2).next_multiple_of(PAGE);
+        taken = (taken / 2).next_multiple_of(PAGE);
+    }
+    let capacity = if taken < begin { taken } else { bytes };
+    if capacity > taken {
+        file.set_len(capacity)?;
     }
     file.write_at(&head.encode(), 0)?;
     file.sync_data()?;

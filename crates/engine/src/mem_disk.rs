@@ -417,6 +417,17 @@ impl DiskFile for MemFile {
         self.resize(len, false)
     }
 
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        let (from, to) = (position(from)?, position(to)?);
+        let mut state = self.disk.state();
+        injected(state.change()?)?;
+        if state.sparse {
+            return Ok(());
+        }
+        let holes = state.file(self.file)?.holes(from, to);
+        state.take_space(self.file, holes)
+    }
+
     fn punch(&self, from: u64, to: u64) -> io::Result<()> {
         let (from, to) = (position(from)?, position(to)?);
         let mut state = self.disk.state();

@@ -81,6 +81,10 @@ pub enum Op {
     Seal,
     /// Looks whether the data directory is still there and still this disk's; when not, nothing is written any more.
     Attend,
+    /// Gives back the space that was taken ahead of the log. Taken again by the next write.
+    Rest,
+    /// Goes on in a new superblock, so that all there are can be emptied.
+    Turn,
     /// Writes records again behind the log, as far as they still count.
     Move {
         /// As they were read.
@@ -202,6 +206,10 @@ pub enum Outcome {
     Sealed,
     /// To [`Op::Attend`].
     Attended,
+    /// To [`Op::Rest`]: so many bytes were given back.
+    Rested(u64),
+    /// To [`Op::Turn`]: the number of the superblock that is written to now.
+    Turned(u32),
     /// To [`Op::Move`]: so many records were written.
     Moved(u64),
     /// To [`Op::Empty`]: whether it is empty.

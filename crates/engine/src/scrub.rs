@@ -22,7 +22,7 @@ use crate::{
     reader::Reader,
     record::{Body, Kind},
     scan::Scanner,
-    superblock::RECORDS_AT,
+    superblock::{PAGE, RECORDS_AT},
     superblocks::Superblock,
 };
 
@@ -301,8 +301,12 @@ impl<D: Disk> Reader<D> {
         {
             return Ok(Read::Good(change.size.into()));
         }
-        let mut memory = Aligned::zeroed(usize::try_from(change.size).map_err(io::Error::other)?);
-        let read = superblock.file.read_medium_at(memory.bytes_mut(), payload_at);
+        // From a page on, as a disk asks that is read without the page cache.
+        let skip = payload_at % PAGE;
+        let memory_len = usize::try_from(skip + u64::from(change.size)).map_err(io::Error::other)?;
+        let mut memory = Aligned::zeroed(memory_len);
+        let read = superblock.file.read_medium_at(memory.bytes_mut(), payload_at - skip);
+        let skip = usize::try_from(skip).map_err(io::Error::other)?;
         let item = StoredItem {
             sha256: change.sha256,
             size: change.size,
@@ -314,7 +318,7 @@ impl<D: Disk> Reader<D> {
             state: State::UNCHECKED,
         };
         // What the medium does not give, asked for with care, is as lost as what it gives wrongly.
-        if read.is_err() || Digest::of(memory.bytes()) != change.sha256 {
+        if read.is_err() || Digest::of(&memory.bytes()[skip..]) != change.sha256 {
             self.0.index.learn(&change.id, &item, State::CORRUPT);
             let (id, sha256) = (change.id, change.sha256);
             return Ok(Read::Damaged { id, sha256, lsn });

@@ -63,7 +63,7 @@ pub(crate) fn settle<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u6
         // What is left of a torn batch could be taken for records later: it must become zeros, durably.
         let size = file.size()?;
         file.set_len(end)?;
-        file.preallocate(size).or_else(|_| file.set_len(size))?;
+        file.set_len(size)?;
     }
     // The last batch may be in the page cache alone, marked clean by a sync that failed: write it again.
     if !planted!("the last batch is not made durable again") {

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{PoisonError, atomic::Ordering},
 };
 
@@ -24,11 +25,29 @@ use crate::{
     superblocks::Superblock,
 };
 
-/// A superblock is worth emptying from this part of waste on, in percent of what it takes.
-const WASTE_PERCENT: u64 = 30;
+/// How much of a superblock has to be waste, so that writing the rest of it again is worth it, in percent of what it
+/// takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waste(u64);
 
-/// And from this part of a whole superblock on.
-const WASTE_PART: u64 = 16;
+impl Waste {
+    /// Beside the work of a node.
+    pub const BESIDE: Self = Self(30);
+
+    /// So many percent.
+    pub const fn percent(percent: u64) -> Self {
+        Self(percent)
+    }
+
+    /// And in bytes, of superblocks of `superblock_bytes`: what is nearly empty takes nearly nothing.
+    const fn least(self, superblock_bytes: u64) -> u64 {
+        if self.0 >= Self::BESIDE.0 {
+            superblock_bytes / 16
+        } else {
+            superblock_bytes * self.0 / 200
+        }
+    }
+}
 
 /// What a superblock takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,30 +60,28 @@ pub struct SuperblockSpace {
     pub end: u64,
     /// Bytes of the filesystem that it takes.
     pub allocated: u64,
-    /// Bytes of its records that are wanted, about.
+    /// Bytes of its records that are wanted, about, as they are when they are written close together.
     pub live: u64,
+    /// Of what it takes, what is taken ahead of the log and not written to.
+    pub ahead: u64,
     /// Records are being appended to it.
     pub is_tail: bool,
 }
 
 impl SuperblockSpace {
-    /// What was not written yet of the last one, about.
-    fn unwritten(&self) -> u64 {
-        self.size.saturating_sub(self.end)
-    }
-
     fn waste(&self) -> u64 {
-        self.allocated.saturating_sub(self.live.max(RECORDS_AT))
+        let taken = self.allocated.saturating_sub(self.ahead);
+        taken.saturating_sub(self.live.max(RECORDS_AT))
     }
 
     /// Whether writing what is wanted again is worth what it brings.
-    fn is_wasteful(&self, superblock_bytes: u64) -> bool {
-        let nothing_wanted = self.live == 0;
+    fn is_wasteful(&self, superblock_bytes: u64, from: Waste) -> bool {
         let waste = self.waste();
-        !self.is_tail
-            && (nothing_wanted
-                || (waste * 100 >= self.allocated * WASTE_PERCENT
-                    && waste >= superblock_bytes.min(self.size) / WASTE_PART))
+        waste * 100 >= self.allocated * from.0 && waste >= from.least(superblock_bytes.min(self.size))
+    }
+
+    fn is_worth_emptying(&self, superblock_bytes: u64, from: Waste) -> bool {
+        !self.is_tail && (self.live == 0 || self.is_wasteful(superblock_bytes, from))
     }
 }
 
@@ -86,17 +103,19 @@ impl<D: Disk> Reader<D> {
                     end: superblock.end(),
                     allocated: superblock.file.allocated()?,
                     live: superblock.live_bytes(),
+                    ahead: superblock.ahead(),
                     is_tail: superblock.head.number >= tail,
                 })
             })
             .collect()
     }
 
-    /// The superblock that is most worth emptying; none when none is. One in which something is lost is left as it is.
+    /// The superblock of `among` that is most worth emptying, where they have `superblock_bytes`; none when none is. One in
+    /// which something is lost is left as it is.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn most_wasteful(&self, superblock_bytes: u64) -> io::Result<Option<u32>> {
+    pub fn most_wasteful(&self, superblock_bytes: u64, from: Waste, among: Range<u32>) -> io::Result<Option<u32>> {
         if self.0.votes_lost || self.0.unfinished.load(Ordering::Acquire) {
             return Ok(None);
         }
@@ -110,15 +129,28 @@ impl<D: Disk> Reader<D> {
             + all
                 .iter()
                 .filter(|space| space.is_tail)
-                .map(SuperblockSpace::unwritten)
+                .map(|space| space.ahead)
                 .sum::<u64>();
         let worth = all.iter().filter(|space| {
             let has_room = || space.live <= room || self.0.index.bytes_in(space.number, HOLE_BYTES_MIN) <= room;
-            space.is_wasteful(superblock_bytes) && !stuck.contains(&space.number) && has_room()
+            among.contains(&space.number)
+                && space.is_worth_emptying(superblock_bytes, from)
+                && !stuck.contains(&space.number)
+                && has_room()
         });
         Ok(worth
             .max_by_key(|space| (space.waste() * 1000).checked_div(space.allocated).unwrap_or(0))
             .map(|space| space.number))
+    }
+
+    /// Whether the superblock that is written to would be worth emptying, were it another's turn.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn is_tail_wasteful(&self, superblock_bytes: u64, from: Waste) -> io::Result<bool> {
+        let all = self.space()?;
+        let mut tails = all.iter().filter(|space| space.is_tail);
+        Ok(tails.any(|tail| tail.end > RECORDS_AT && tail.is_wasteful(superblock_bytes, from)))
     }
 
     /// Where the records of a superblock begin that have to be written again before it is emptied. What was not given
@@ -269,6 +301,7 @@ mod tests {
             end: 1 << 30,
             allocated,
             live,
+            ahead: 0,
             is_tail,
         };
         let bytes = 1 << 30;
@@ -280,12 +313,40 @@ mod tests {
             (true, space(8192, 0, false)),
             (false, space(bytes / 50, bytes / 100, false)),
         ] {
-            assert_eq!(space.is_wasteful(bytes), expected, "{space:?}");
+            assert_eq!(space.is_worth_emptying(bytes, Waste::BESIDE), expected, "{space:?}");
         }
         let small = SuperblockSpace {
             size: bytes / 128,
             ..space(bytes / 128, bytes / 1024, false)
         };
-        assert!(small.is_wasteful(bytes), "one made of the room kept for a full disk");
+        assert!(
+            small.is_worth_emptying(bytes, Waste::BESIDE),
+            "one made of the room kept for a full disk"
+        );
+    }
+
+    #[test]
+    fn less_waste_is_worth_it_while_there_is_nothing_else_to_do() {
+        let size = 1 << 30;
+        let tail = SuperblockSpace {
+            number: 0,
+            size,
+            end: size / 2,
+            allocated: size / 2,
+            live: size / 100 * 43,
+            ahead: 0,
+            is_tail: true,
+        };
+        assert!(!tail.is_wasteful(size, Waste::BESIDE));
+        assert!(tail.is_wasteful(size, Waste::percent(10)));
+        let taken_ahead = SuperblockSpace {
+            ahead: size / 100 * 6,
+            ..tail
+        };
+        assert!(
+            !taken_ahead.is_wasteful(size, Waste::percent(10)),
+            "what is taken ahead is no waste"
+        );
+        assert!(!tail.is_worth_emptying(size, Waste::percent(10)), "it is written to");
     }
 }

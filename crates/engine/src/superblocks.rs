@@ -42,6 +42,8 @@ pub(crate) struct Superblock<F> {
     marked: AtomicU64,
     /// Bytes of its records that are still wanted.
     live: AtomicI64,
+    /// Up to where space was taken ahead of the log.
+    prepared: AtomicU64,
     /// Its last sequence number, as the next one says; 0 as long as that is not known.
     last_lsn: AtomicU64,
     /// It was seen shorter than what was written to it.
@@ -58,6 +60,7 @@ impl<F: DiskFile> Superblock<F> {
             end: AtomicU64::new(end),
             marked: AtomicU64::new(end),
             live: AtomicI64::new(0),
+            prepared: AtomicU64::new(end),
             last_lsn: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             milestones: RwLock::default(),
@@ -142,6 +145,16 @@ impl<F: DiskFile> Superblock<F> {
         let milestones = self.milestones.read().unwrap_or_else(PoisonError::into_inner);
         let behind = milestones.partition_point(|milestone| milestone.offset <= offset);
         behind.checked_sub(1).map_or(RECORDS_AT, |last| milestones[last].offset)
+    }
+
+    /// Space was taken up to here.
+    pub(crate) fn prepared_to(&self, to: u64) {
+        self.prepared.store(to, Ordering::Relaxed);
+    }
+
+    /// Bytes of the space that was taken ahead of the log.
+    pub(crate) fn ahead(&self) -> u64 {
+        self.prepared.load(Ordering::Relaxed).saturating_sub(self.end())
     }
 
     pub(crate) fn live_bytes(&self) -> u64 {

@@ -12,6 +12,9 @@ use vstack_engine::{Fault, Item, MemDisk, Store, WriteError};
 /// Changes of the disk that a refused batch or mark takes: the write, the cut, the space again, the sync.
 const REFUSED_CHANGES: u64 = 4;
 
+/// And that the batch behind it takes before its write.
+const SPACE_AHEAD: u64 = 1;
+
 fn holding(first: &Item) -> (MemDisk, Store<MemDisk>) {
     let disk = MemDisk::default();
     let mut store = open(&disk);
@@ -25,7 +28,7 @@ fn a_mark_that_finds_no_space_does_not_excuse_the_batch_behind_it() {
         let a = item(1, 1000);
         let (disk, mut store) = holding(&a);
         disk.plan(disk.changes() + 1, no_room);
-        disk.plan(disk.changes() + 1 + REFUSED_CHANGES, no_room);
+        disk.plan(disk.changes() + 1 + REFUSED_CHANGES + SPACE_AHEAD, no_room);
         assert_eq!(store.mark(at(2)), Err(WriteError::DiskFull));
         let ops = vec![put_vote("x", &a), prepare("y", 1), put("z", &a)];
         assert_eq!(store.commit(ops, at(3)), vec![Err(WriteError::DiskFull); 3]);

@@ -147,6 +147,10 @@ impl DiskFile for CountedFile {
         self.file.preallocate(len)
     }
 
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        self.file.allocate(from, to)
+    }
+
     fn punch(&self, from: u64, to: u64) -> io::Result<()> {
         self.file.punch(from, to)
     }

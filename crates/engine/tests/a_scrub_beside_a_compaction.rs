@@ -131,6 +131,9 @@ impl DiskFile for HoldingFile {
     fn preallocate(&self, len: u64) -> io::Result<()> {
         self.file.preallocate(len)
     }
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        self.file.allocate(from, to)
+    }
     fn punch(&self, from: u64, to: u64) -> io::Result<()> {
         self.file.punch(from, to)
     }

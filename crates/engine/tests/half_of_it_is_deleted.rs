@@ -18,7 +18,9 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use support::{small_file_system::SmallFileSystem, *};
-use vstack_engine::{Disk, Engine, EngineError, FileDisk, Item, MemDisk, Op, Outcome, StoreOptions, Which, WriteError};
+use vstack_engine::{
+    Disk, Engine, EngineError, FileDisk, Item, MemDisk, Op, Outcome, StoreOptions, Waste, Which, WriteError,
+};
 use vstack_types::{Clock, Monotonic, Timestamp};
 
 /// Goes on when it is told to.
@@ -81,7 +83,7 @@ async fn keep_house<D: Disk>(engine: &Engine<D>, superblock_bytes: u64) -> Kept 
                 .unwrap()
                 .unwrap();
         }
-        let worth = engine.look_aside(move |reader| reader.most_wasteful(superblock_bytes));
+        let worth = engine.look_aside(move |reader| reader.most_wasteful(superblock_bytes, Waste::BESIDE, 0..u32::MAX));
         let Some(number) = worth.await.unwrap().unwrap() else {
             return kept;
         };

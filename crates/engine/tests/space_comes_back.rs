@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use support::*;
 use vstack_engine::{
-    Compacted, Disk, DiskFile, Engine, Fault, FileDisk, MemDisk, Op, Outcome, Reader, Store, StoreOptions, Which,
+    Compacted, Disk, DiskFile, Engine, Fault, FileDisk, MemDisk, Op, Outcome, Reader, Store, StoreOptions, Waste, Which,
 };
 use vstack_types::SystemClock;
 
@@ -384,7 +384,10 @@ async fn a_running_store_on_a_real_disk_empties_what_is_wasteful() {
     let after = allocated(&engine);
     assert!(after * 10 < before * 7, "{before} -> {after}");
     assert_eq!(
-        engine.reader().most_wasteful(8 << 20).unwrap(),
+        engine
+            .reader()
+            .most_wasteful(8 << 20, Waste::BESIDE, 0..u32::MAX)
+            .unwrap(),
         None,
         "holes are enough"
     );
@@ -393,7 +396,11 @@ async fn a_running_store_on_a_real_disk_empties_what_is_wasteful() {
         engine.delete_staged(id(&format!("c{n}"))).await.unwrap();
     }
     engine.reader().reclaim().unwrap();
-    let number = engine.reader().most_wasteful(1 << 16).unwrap().unwrap();
+    let number = engine
+        .reader()
+        .most_wasteful(1 << 16, Waste::percent(10), 0..u32::MAX)
+        .unwrap()
+        .unwrap();
     let mut told = 0;
     let done: Compacted = engine.compact(number, 1 << 40, |_| told += 1).await.unwrap();
     assert!(done.emptied && told > 0, "{done:?}");
@@ -436,5 +443,12 @@ fn a_superblock_of_large_items_is_worth_emptying_on_a_nearly_full_disk() {
     disk.set_capacity(Some(disk.usage().unwrap().used_bytes + (64 << 10)));
     let space = store.reader().space().unwrap();
     assert!(space[1].size - space[1].end < space[0].live, "{space:?}");
-    assert_eq!(store.reader().most_wasteful(SUPERBLOCK).unwrap(), Some(0), "{space:?}");
+    assert_eq!(
+        store
+            .reader()
+            .most_wasteful(SUPERBLOCK, Waste::BESIDE, 0..u32::MAX)
+            .unwrap(),
+        Some(0),
+        "{space:?}"
+    );
 }

@@ -124,6 +124,10 @@ impl DiskFile for SpottedFile {
         self.file.preallocate(len)
     }
 
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        self.file.allocate(from, to)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use vstack_engine::Waste;
 
-use crate::app::App;
+use crate::{app::App, emptying::Emptying};
 
 /// How often, and for how long things are kept.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +17,8 @@ pub(crate) struct Habits {
     pub staging_ttl: Duration,
     pub superblock_bytes: u64,
     pub compact_rate: u64,
+    /// From which a superblock is emptied while there is nothing else to do.
+    pub idle_waste: Waste,
     pub checkpoint_records: u64,
     /// None: never.
     pub scrub_period: Option<Duration>,
@@ -24,6 +27,7 @@ pub(crate) struct Habits {
 /// Keeps house until `shutdown`.
 pub(crate) async fn keep(app: Arc<App>, habits: Habits, shutdown: CancellationToken) {
     let mut wait = habits.interval;
+    let mut emptying = Emptying::new(&app, habits);
     loop {
         tokio::select! {
             biased;
@@ -39,7 +43,7 @@ pub(crate) async fn keep(app: Arc<App>, habits: Habits, shutdown: CancellationTo
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = compact(&app, habits) => {}
+            () = emptying.go_on(&app) => {}
         }
         checkpoint(&app, habits.checkpoint_records).await;
     }
@@ -84,44 +88,6 @@ async fn reclaim(app: &App) {
         Ok(reclaimed) if reclaimed.bytes > 0 => tracing::info!(bytes = reclaimed.bytes, "space given back"),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "space could not be given back"),
-    }
-}
-
-/// Empties the superblock that is most worth it, if one is.
-async fn compact(app: &App, habits: Habits) {
-    // A log that is not known to be accepted is left as it is.
-    if !app.remembers() || app.engine.is_failed() {
-        return;
-    }
-    let bytes = habits.superblock_bytes;
-    let worth = app
-        .engine
-        .look_aside(move |reader| reader.most_wasteful(bytes))
-        .await
-        .flatten();
-    let number = match worth {
-        Ok(Some(number)) => number,
-        Ok(None) => return,
-        Err(error) => {
-            tracing::warn!(%error, "what superblocks take cannot be seen");
-            return;
-        }
-    };
-    tracing::info!(superblock = number, "a superblock is being emptied");
-    match app.engine.compact(number, habits.compact_rate, |_| {}).await {
-        Ok(done) if done.emptied => {
-            tracing::info!(
-                superblock = number,
-                moved = done.moved,
-                bytes = done.moved_bytes,
-                "superblock emptied"
-            );
-        }
-        Ok(_) => tracing::warn!(
-            superblock = number,
-            "the superblock holds what cannot be moved, or is still read: it stays for now"
-        ),
-        Err(error) => tracing::warn!(superblock = number, %error, "the superblock could not be emptied"),
     }
 }
 

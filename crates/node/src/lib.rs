@@ -14,6 +14,7 @@ mod cluster;
 mod consensus;
 mod damage;
 mod delete;
+mod emptying;
 mod gaps;
 mod get;
 mod holdings;

@@ -103,7 +103,7 @@ impl ItemCell {
     /// What its record takes of a superblock, about.
     pub(crate) const fn footprint(&self) -> i64 {
         let size = self.size as i64;
-        if size >= 64 * 1024 { size + 2 * 4096 } else { size + 512 }
+        size + 512
     }
 }
 

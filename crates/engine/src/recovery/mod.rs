@@ -456,7 +456,7 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         }
         self.next_number = number + 1;
         let size = file.size()?;
-        let end = if is_last {
+        let mut end = if is_last {
             let mark = self.synced_to(number, size).max(begin.offset);
             match settle::settle(&*file, &head, begin.offset, begin.last_lsn, mark)? {
                 Settled::At { end, torn_bytes } => {
@@ -496,15 +496,14 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         let behind = batches.gaps().last().filter(|gap| gap.from >= found_end);
         self.ends_damaged_at = behind.map(|gap| (number, gap.to.next_multiple_of(PAGE)));
         let trailing = behind.is_some();
+        if is_last && behind.is_some_and(|gap| gap.unreadable) && end.take().is_some() && !self.blind {
+            // It was read a moment ago: what stands there uses sequence numbers that the next batch would use again.
+            let source = io::Error::other("its last batch is not given by the disk");
+            return Err(OpenError::End { number, source });
+        }
         self.into.report.superblocks += 1;
         self.open_end = (trailing || !ended).then_some(capacity.saturating_sub(found_end));
-        self.tail = Some(Tail {
-            number,
-            file,
-            salt: head.salt,
-            capacity,
-            end: end.unwrap_or(found_end),
-        });
+        self.tail = Some(Tail::new(number, file, head.salt, capacity, end.unwrap_or(found_end)));
         if is_last && end.is_none() {
             // Nothing is written behind what cannot be read.
             let behind = number + 1;

@@ -12,6 +12,7 @@ mod moving;
 mod open;
 mod open_error;
 mod put;
+mod resting;
 mod seal;
 
 use std::{
@@ -175,6 +176,9 @@ impl<D: Disk> Store<D> {
             return Ok(());
         }
         if self.log.has_room_for_mark() {
+            if !self.log.prepare_mark() {
+                return Err(WriteError::DiskFull);
+            }
             self.write_sealed(now)?;
             // A checkpoint may end here, too.
             self.shared.set_position(self.log.position());
@@ -201,6 +205,8 @@ impl<D: Disk> Store<D> {
             Op::Mend { id } => self.mend(&id, now, position).map(Outcome::Mended),
             Op::Seal => self.seal_disk(now, position).map(|()| Outcome::Sealed),
             Op::Attend => self.attend().map(|()| Outcome::Attended),
+            Op::Rest => Ok(Outcome::Rested(self.rest())),
+            Op::Turn => self.turn(now, position).map(Outcome::Turned),
         }
     }
 
@@ -338,7 +344,10 @@ impl<D: Disk> Store<D> {
                 return Err(error);
             }
         };
+        // Nothing is written there any more.
+        self.log.rest();
         if let Some(ended) = self.shared.superblocks.get(self.log.tail.number) {
+            ended.prepared_to(self.log.tail.prepared());
             ended.set_marked();
             ended.ended_with(self.log.last_lsn());
         }
@@ -384,6 +393,7 @@ impl<D: Disk> Store<D> {
             && let Some(superblock) = self.shared.superblocks.get(self.log.tail.number)
         {
             superblock.advance(first, start, self.log.tail.end);
+            superblock.prepared_to(self.log.tail.prepared());
         }
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
         let votes = std::mem::take(&mut self.batch_votes);

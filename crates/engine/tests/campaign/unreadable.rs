@@ -126,6 +126,10 @@ impl DiskFile for UnreadableFile {
         self.file.preallocate(len)
     }
 
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        self.file.allocate(from, to)
+    }
+
     fn data_from(&self, from: u64) -> io::Result<Option<u64>> {
         self.file.data_from(from)
     }

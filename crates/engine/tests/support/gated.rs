@@ -118,6 +118,9 @@ impl DiskFile for GatedFile {
     fn preallocate(&self, len: u64) -> io::Result<()> {
         self.file.preallocate(len)
     }
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        self.file.allocate(from, to)
+    }
     fn sync_data(&self) -> io::Result<()> {
         self.syncs.pass();
         self.file.sync_data()

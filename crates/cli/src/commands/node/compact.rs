@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use vstack_engine::{Engine, Reader, SuperblockSpace};
+use vstack_engine::{Engine, Reader, SuperblockSpace, Waste};
 use vstack_types::NodeUuid;
 
 use super::{
@@ -23,6 +23,10 @@ pub struct Options {
     /// Empty this superblock, however much of it is wanted; without it all that are worth it.
     #[arg(long, value_name = "N")]
     superblock: Option<u32>,
+    /// Empty superblocks of which so many percent are waste, the one that is written to, too; without it those that are
+    /// worth it beside a node's work.
+    #[arg(long, value_name = "PERCENT", conflicts_with = "superblock", value_parser = clap::value_parser!(u64).range(1..=100))]
+    waste: Option<u64>,
     /// Most bytes a second that are written again; as many as the disk takes when it is not given. The node itself keeps
     /// to its COMPACT_RATE.
     #[arg(long, value_name = "BYTES", default_value_t = u64::MAX, hide_default_value = true,
@@ -113,11 +117,22 @@ async fn compact(engine: &Engine, options: &Options, done: &mut Done) -> anyhow:
         return one(engine, number, options.rate, done).await;
     }
     let bytes = options.directory.max_superblock_size;
+    let waste = options.waste.map_or(Waste::BESIDE, Waste::percent);
+    let is_tail_worth_it = move |reader: &Reader<_>| reader.is_tail_wasteful(bytes, waste);
+    if options.waste.is_some() && engine.look_aside(is_tail_worth_it).await?? {
+        engine.turn().await?;
+    }
+    // What it makes is as close as it gets, whatever was thought of it before.
+    let made = engine.reader().superblock_numbers().last().copied().unwrap_or(u32::MAX);
     loop {
-        let worth = engine.look_aside(move |reader| reader.most_wasteful(bytes)).await??;
-        let Some(number) = worth else { return Ok(()) };
+        let worth = engine
+            .look_aside(move |reader| reader.most_wasteful(bytes, waste, 0..made))
+            .await??;
+        let Some(number) = worth else { break };
         one(engine, number, options.rate, done).await?;
     }
+    engine.rest().await?;
+    Ok(())
 }
 
 fn check(engine: &Engine, number: u32) -> anyhow::Result<()> {

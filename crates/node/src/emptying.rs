@@ -1,0 +1,169 @@
+//! Giving space back that holes cannot: a superblock of which much is waste is written again, and emptied. Beside other work
+//! that is worth it only where much comes back; a node that has nothing else to do makes order, and takes no more of the
+//! disk than what it holds needs.
+
+use std::time::Duration;
+
+use vstack_engine::{Compacted, Stats, Waste};
+use vstack_types::Monotonic;
+
+use crate::{app::App, housekeeping::Habits};
+
+/// A node that reads and writes less than this has nothing else to do, in bytes a second.
+const IDLE_BYTES: u64 = 1 << 20;
+
+/// And in operations a second: a vote now and then.
+const IDLE_OPS: u64 = 4;
+
+/// Space ahead of the log is given back when nothing was written for so long: who writes now and then takes it once.
+const REST_AFTER: Duration = Duration::from_secs(10);
+
+/// What was done of it, from one time to the next.
+#[derive(Debug)]
+pub(crate) struct Emptying {
+    habits: Habits,
+    /// When it was looked last, and what the engine had done by then.
+    before: (Monotonic, Stats),
+    /// The end of the log, and since when it is that.
+    still: (u64, Monotonic),
+    /// The superblocks before this one were found as close as they get: their records are small, so that what surrounds
+    /// them is more than was thought.
+    dense_below: u32,
+}
+
+impl Emptying {
+    pub(crate) fn new(app: &App, habits: Habits) -> Self {
+        let (now, stats) = (app.clock.monotonic(), app.engine.reader().stats());
+        Self {
+            habits,
+            before: (now, stats),
+            still: (stats.log_seq, now),
+            dense_below: 0,
+        }
+    }
+
+    /// Empties the superblock that is most worth it, if one is, or gives back what was taken ahead. Ending it at any
+    /// moment loses nothing.
+    pub(crate) async fn go_on(&mut self, app: &App) {
+        let (now, stats) = (app.clock.monotonic(), app.engine.reader().stats());
+        let is_idle = is_idle(&self.before.1, &stats, now.since(self.before.0));
+        if stats.log_seq != self.still.0 {
+            self.still = (stats.log_seq, now);
+        }
+        // A log that is not known to be accepted is left as it is.
+        if app.remembers() && !app.engine.is_failed() {
+            let emptied = self.empty(app, Waste::BESIDE, 0).await;
+            if !emptied && is_idle && !self.make_order(app).await && now.since(self.still.1) >= REST_AFTER {
+                rest(app).await;
+            }
+        }
+        // What it did itself is not somebody else's work.
+        self.before = (app.clock.monotonic(), app.engine.reader().stats());
+    }
+
+    /// What is done while there is nothing else to do; says whether there was something.
+    async fn make_order(&mut self, app: &App) -> bool {
+        let (bytes, waste) = (self.habits.superblock_bytes, self.habits.idle_waste);
+        let look = app
+            .engine
+            .look_aside(move |reader| reader.is_tail_wasteful(bytes, waste));
+        let tail = app.engine.reader().superblock_numbers().last().copied().unwrap_or(0);
+        if look.await.flatten().unwrap_or(false) && tail >= self.dense_below {
+            match app.engine.turn().await {
+                Ok(number) => tracing::info!(superblock = number, "the log goes on in a new superblock"),
+                Err(error) => tracing::debug!(%error, "the log goes on where it is"),
+            }
+        }
+        self.empty(app, waste, self.dense_below).await
+    }
+
+    /// Empties the superblock that is most worth it, of those from `first` on; says whether there was one.
+    async fn empty(&mut self, app: &App, from: Waste, first: u32) -> bool {
+        let bytes = self.habits.superblock_bytes;
+        let look = move |reader: &vstack_engine::Reader<_>| {
+            let number = reader.most_wasteful(bytes, from, first..u32::MAX)?;
+            let taken: u64 = reader.space()?.iter().map(|space| space.allocated - space.ahead).sum();
+            Ok::<_, std::io::Error>((number, taken))
+        };
+        let (number, before) = match app.engine.look_aside(look).await.flatten() {
+            Ok((Some(number), taken)) => (number, taken),
+            Ok((None, _)) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "what superblocks take cannot be seen");
+                return false;
+            }
+        };
+        tracing::info!(superblock = number, "a superblock is being emptied");
+        let done = app.engine.compact(number, self.habits.compact_rate, |_| {}).await;
+        match done {
+            Ok(done) if done.emptied => {
+                tracing::info!(
+                    superblock = number,
+                    moved = done.moved,
+                    bytes = done.moved_bytes,
+                    "superblock emptied"
+                );
+                self.was_it_worth_it(app, from, done, before).await;
+            }
+            Ok(_) => tracing::warn!(
+                superblock = number,
+                "the superblock holds what cannot be moved, or is still read: it stays for now"
+            ),
+            Err(error) => tracing::warn!(superblock = number, %error, "the superblock could not be emptied"),
+        }
+        true
+    }
+
+    /// Where next to nothing came back, others like it are left alone, or they would be written again for ever.
+    async fn was_it_worth_it(&mut self, app: &App, from: Waste, done: Compacted, before: u64) {
+        let look = |reader: &vstack_engine::Reader<_>| {
+            let space = reader.space()?;
+            let taken: u64 = space.iter().map(|space| space.allocated - space.ahead).sum();
+            Ok::<_, std::io::Error>((taken, space.last().map_or(0, |last| last.number)))
+        };
+        let Ok((after, last)) = app.engine.look_aside(look).await.flatten() else {
+            return;
+        };
+        let came_back = before.saturating_sub(after);
+        if from != Waste::BESIDE && came_back * 200 < done.moved_bytes {
+            self.dense_below = last + 1;
+        }
+    }
+}
+
+async fn rest(app: &App) {
+    match app.engine.rest().await {
+        Ok(bytes) if bytes > 0 => tracing::debug!(bytes, "space ahead of the log given back"),
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "space ahead of the log could not be given back"),
+    }
+}
+
+fn is_idle(before: &Stats, now: &Stats, passed: Duration) -> bool {
+    let bytes = |stats: &Stats| stats.bytes_read + stats.bytes_written;
+    let seconds = passed.as_secs().max(1);
+    let done = bytes(now).saturating_sub(bytes(before));
+    let ops = now.ops.saturating_sub(before.ops);
+    done < IDLE_BYTES * seconds && ops < IDLE_OPS * seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_idle_when_little_is_read_and_written() {
+        let at = |bytes_read, bytes_written, ops| Stats {
+            bytes_read,
+            bytes_written,
+            ops,
+            ..Stats::default()
+        };
+        let second = Duration::from_secs(1);
+        assert!(is_idle(&at(5, 5, 5), &at(5, 5, 5), second));
+        assert!(is_idle(&at(0, 0, 0), &at(500_000, 500_000, 3), second));
+        assert!(!is_idle(&at(0, 0, 0), &at(600_000, 500_000, 0), second));
+        assert!(!is_idle(&at(0, 0, 0), &at(0, 0, 4), second));
+        assert!(is_idle(&at(0, 0, 0), &at(0, 600_000, 4), 2 * second));
+    }
+}
