@@ -79,7 +79,8 @@ soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 s
 	$(call soak-storing,28,$(SOAKS_OF_28_GB))
 	$(MAKE) fuzz
 
-# $(call soak-storing,GB,TESTS): with so much stored where the disk has room for it; else with what they store by themselves.
+# $(call soak-storing,GB,TESTS): with so much stored where the disk has room for it; else with what they store by themselves,
+# and then they say SKIPPED of the figures that are of so much.
 define soak-storing
 @free=$$(df --output=avail -B1G "$${TMPDIR:-/tmp}" | tail -n 1); \
 	if [ -z "$$VSTACK_HEAL_GB" ] && [ "$$free" -ge $$(($(1) + $(SOAKS_FREE_GB))) ]; then export VSTACK_HEAL_GB=$(1); fi; \

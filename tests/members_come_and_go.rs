@@ -41,6 +41,9 @@ fn until_well(cluster: &Cluster, arguments: &[&str]) -> Ended {
 fn upload(cluster: &Cluster, path: &Path) -> String {
     let status = ok(cluster, &["upload", "--json", path.to_str().unwrap()]).json();
     assert_eq!(status[0]["status"], "completed", "{status}");
+    // By the nodes there are; of what lacks copies yet that is not assumed.
+    let survives = status[0]["failures_survived"].as_u64();
+    assert!(survives > Some(0) || status[0]["under_replicated"] != 0, "{status}");
     status[0]["video_id"].as_str().unwrap().to_owned()
 }
 
@@ -134,6 +137,27 @@ fn all_is_shown(cluster: &Cluster) {
     assert_eq!(status["stored"]["tally"]["whole"], chunks, "{status}");
     assert_eq!(status["stored"]["health"], "healthy", "{status}");
     assert_eq!(status["repairs_enabled"], true, "{status}");
+
+    wait_at_most(ENDS_WITHIN, "what videos survive to be shown", || {
+        let status = run(cluster, &["status"]);
+        let mut lines = status.out.lines();
+        let of_all = lines.any(|line| line == "survives   2 lost nodes (every video)");
+        let listed = ok(cluster, &["ls"]).out;
+        (of_all && listed.contains("SURVIVES") && listed.contains("2 lost nodes")).then_some(())
+    });
+    wait_at_most(ENDS_WITHIN, "nothing to be kept where nobody expects it", || {
+        let orphans = ok(cluster, &["orphans"]);
+        orphans.said("nodes keep nothing where nobody expects it").then_some(())
+    });
+    let unasked = run(cluster, &["orphans", "--node", "nobody"]);
+    assert!(
+        unasked.code == Some(1) && unasked.said("`vstack census` names them"),
+        "{unasked:?}"
+    );
+    assert_eq!(
+        ok(cluster, &["orphans", "--give-up", "--yes", "--json"]).json()["given_up"],
+        serde_json::json!([])
+    );
 }
 
 /// A name that nobody has is refused, and it is said where names are found.
@@ -339,6 +363,7 @@ fn what_waits_for_a_silent_service_ends_with_ctrl_c_and_says_what_was_done() {
         &["ls"][..],
         &["census", "--wait", "60"],
         &["repairs"],
+        &["orphans"],
         &["drain", NODE],
         &["rebalance"],
     ] {

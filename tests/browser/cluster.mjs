@@ -92,7 +92,8 @@ export class Cluster {
 
   /** Uploads by the command line; gives the video's id. */
   upload(path) {
-    const output = spawnSync(binary, ['upload', '--json', path, '--uploader-url', this.url('uploader')], { encoding: 'utf8' });
+    const urls = ['--uploader-url', this.url('uploader'), '--metadata-url', this.url('metadata')];
+    const output = spawnSync(binary, ['upload', '--json', path, ...urls], { encoding: 'utf8' });
     if (output.status !== 0) throw new Error(`upload of ${path}: ${output.stdout}${output.stderr}`);
     return JSON.parse(output.stdout)[0].video_id;
   }

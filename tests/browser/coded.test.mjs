@@ -41,7 +41,10 @@ function bytesOf(text) {
   return Number(number) * 1000 ** UNITS.indexOf(unit);
 }
 
-/** Waits until the page's figures are those that the cluster tells, to the digits that are shown: the old copies are there, too, until they are collected. */
+/**
+ * Waits until the page's figures are those that the cluster tells, to the digits that are shown, and shards save what they
+ * should: the old copies are there, too, until they are collected.
+ */
 async function tellsTheTruth(page, cluster, encoded) {
   const figure = async (id) => (await page.locator(`[data-testid=${id}]`).textContent()).trim();
   const isNear = (shown, told) => Math.abs(shown - told) <= told * 0.01;
@@ -51,13 +54,21 @@ async function tellsTheTruth(page, cluster, encoded) {
     return isNear(bytesOf(await figure('logical-bytes')), told.total_logical_bytes)
       && isNear(bytesOf(await figure('physical-bytes')), told.total_physical_bytes)
       && Math.abs(Number.parseFloat(await figure('savings')) - saved) < 0.2
+      && saved > 30
       && (await figure('migration-waiting')) === '0'
       && (await figure('migration-encoded')) === String(encoded);
   });
 }
 
 test('a film in shards plays with the two worst nodes of five dead', async () => {
-  const env = { HEARTBEAT_INTERVAL: '1', NODE_TIMEOUT: '5', REPAIR_GRACE: '3600', MIGRATION_RATE: '500000000' };
+  const env = {
+    HEARTBEAT_INTERVAL: '1',
+    NODE_TIMEOUT: '5',
+    REPAIR_GRACE: '3600',
+    MIGRATION_RATE: '500000000',
+    GC_GRACE: '1',
+    GC_INTERVAL: '1',
+  };
   await inCluster(['--nodes', '5', '--no-restart'], env, async (cluster) => {
     const video = cluster.upload(film(cluster));
     const before = sha256(cluster.played(video));
@@ -93,6 +104,10 @@ test('a film in shards plays with the two worst nodes of five dead', async () =>
       assert.ok(!givers[chunk].some((giver) => worst.includes(giver)), `${chunk} from a dead node: ${givers[chunk]}`);
     }
     assert.equal(sha256(cluster.played(video)), before, 'every byte by the smart client, with two nodes dead');
+    await page.locator('[data-testid=survives]', { hasText: 'survives no lost node' }).waitFor({ timeout: 60_000 });
+    await page.goto(cluster.url('web'));
+    const card = page.locator(`[data-testid=video-card][data-video-id="${video}"]`);
+    await card.locator('[data-testid=survives]', { hasText: 'survives no lost node' }).waitFor();
     assert.deepEqual(page.problems, []);
   });
 });

@@ -38,10 +38,12 @@ test('upload through the page, watch, kill a node: it plays on', async () => {
     const film = clip(cluster.media, 'film.mp4', 90, { size: '640x360', noise: '4M' });
     const page = await open(browser, cluster.url('web'));
     const row = await uploadThroughPage(page, film, 'A film of ours');
+    await row.locator('[data-testid=upload-line]', { hasText: 'survives 2 lost nodes' }).waitFor();
     await row.locator('[data-testid=watch-link]').click();
     await page.waitForURL('**/watch/*');
     await play(page, 1);
     await page.waitForFunction(() => window.__vstack && Object.keys(window.__vstack.chunks).length >= 2);
+    await page.locator('[data-testid=survives]', { hasText: 'survives 2 lost nodes' }).waitFor();
     const early = await state(page);
     const busiest = Object.entries(early.vstack.byNode).filter(([id]) => id !== 'gateway').sort((a, b) => b[1] - a[1])[0][0];
     // Which service that is, the metadata service knows: the page shows node labels or disk ids.

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// A request that passed, and the status of its answer, once that passed too.
@@ -18,6 +19,8 @@ pub struct Exchange {
     pub request: String,
     /// `201`.
     pub answer: Option<String>,
+    /// From the head of the one to the head of the other, once both passed.
+    pub took: Option<Duration>,
 }
 
 /// In the order the requests passed.
@@ -73,7 +76,7 @@ impl Drop for CountingProxy {
 }
 
 fn relay(client: &TcpStream, server: &TcpStream, exchanges: &Exchanges) {
-    // Indices of this connection's requests that have no answer yet; HTTP/1.1 answers come in order.
+    // Indices of this connection's requests that have no answer yet, and when each passed; HTTP/1.1 answers come in order.
     let open = Arc::new(Mutex::new(VecDeque::new()));
     let (Ok(up_from), Ok(up_to), Ok(down_from), Ok(down_to)) = (
         client.try_clone(),
@@ -87,8 +90,13 @@ fn relay(client: &TcpStream, server: &TcpStream, exchanges: &Exchanges) {
     std::thread::spawn(move || {
         pump(up_from, up_to, |request| {
             let mut seen = seen.lock().expect("no panic while counting");
-            asked.lock().expect("no panic while counting").push_back(seen.len());
-            seen.push(Exchange { request, answer: None });
+            let mut asked = asked.lock().expect("no panic while counting");
+            asked.push_back((seen.len(), Instant::now()));
+            seen.push(Exchange {
+                request,
+                answer: None,
+                took: None,
+            });
         });
     });
     let seen = Arc::clone(exchanges);
@@ -99,8 +107,9 @@ fn relay(client: &TcpStream, server: &TcpStream, exchanges: &Exchanges) {
                 return;
             }
             let mut seen = seen.lock().expect("no panic while counting");
-            if let Some(at) = open.lock().expect("no panic while counting").pop_front() {
+            if let Some((at, asked)) = open.lock().expect("no panic while counting").pop_front() {
                 seen[at].answer = Some(status);
+                seen[at].took = Some(asked.elapsed());
             }
         });
     });

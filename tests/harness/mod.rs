@@ -6,6 +6,7 @@ pub mod count;
 pub mod media;
 pub mod nodes;
 pub mod service;
+pub mod stillness;
 pub mod tool;
 
 use std::{

@@ -1,5 +1,5 @@
-//! Films become shards and copies again: all of a library while fifty people watch it, and some of it again and again
-//! while any process is killed.
+//! Films become shards and copies again: all of a library while fifty people watch it; and some of it again and again, and
+//! all of it there and back, while any process is killed.
 
 use std::{
     ops::Range,
@@ -12,9 +12,11 @@ use vstack_api::metadata::RedundancyMode;
 use vstack_types::limits::CODED_BYTES_MIN;
 
 use crate::{
-    forms::{Changes, Library},
+    changes::Changes,
+    forms::Library,
     harness::{Cluster, wait_at_most},
-    load::{Players, Readers, SAMPLE, Seen},
+    load::{Readers, SAMPLE, Seen},
+    players::{BreakingOff, Players},
     shared::{BASELINE, Filled, HEALS_WITHIN, P99_READS_MIN, QUICK, QUICKLY, SEED, SETTINGS, number},
 };
 
@@ -28,6 +30,10 @@ const FILM: (u32, u32) = (90, 3);
 const TURNED_WITHIN: Duration = Duration::from_secs(1_000);
 /// Between two looks at how far it is: to look is work for the service that moves.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// On the way to a form, kills come in so many bursts: what was just killed is to be there again before much goes on.
+const BURSTS: u64 = 10;
+/// Players while processes are killed, where nobody says how many: they share two processors with all that starts anew.
+const WATCHING_KILLS: usize = 5;
 /// It is read for so long once all who were killed are there again, and everything is settled.
 const READ_AFTER: Duration = Duration::from_secs(5);
 
@@ -213,11 +219,45 @@ fn forms(films: usize, turn: usize) -> Vec<RedundancyMode> {
     (0..films).map(form).collect()
 }
 
+/// Somebody who kills, by a seed.
+struct Killer<'a, V> {
+    filled: &'a Filled,
+    /// Who is next, after so many.
+    victim: V,
+    rng: StdRng,
+    /// Before each kill, in milliseconds.
+    pauses_ms: Range<u64>,
+    killed: u64,
+}
+
+impl<V: Fn(u64, &mut StdRng) -> String> Killer<'_, V> {
+    /// Kills so many more.
+    fn kill(&mut self, count: u64, when: &str) {
+        let until = self.killed + count;
+        while self.killed < until {
+            let moment = Instant::now() + Duration::from_millis(self.rng.random_range(self.pauses_ms.clone()));
+            wait_at_most(Duration::from_secs(60), "the moment", || {
+                (Instant::now() >= moment).then_some(())
+            });
+            let victim = (self.victim)(self.killed, &mut self.rng);
+            if self.filled.cluster.kill(&victim) {
+                self.killed += 1;
+                println!("{when}: {victim} is killed, the {}. kill", self.killed);
+            }
+        }
+    }
+}
+
 /// Kills while films change their form.
 struct Campaign {
-    kills: u64,
-    /// Kills after which other forms are asked for.
+    /// Kills while films are asked for one form and the other, some this and some that.
+    to_and_fro: u64,
+    /// Of them, those after which other forms are asked for.
     turn_every: u64,
+    /// Kills after that on the way of all films to shards, and as many on their way back.
+    each_way: u64,
+    /// Of them, those that come one after the other. Then films go on until as large a part of the way is done.
+    burst: u64,
     /// Before each kill, in milliseconds.
     pauses_ms: Range<u64>,
     /// For anything that is waited for.
@@ -225,41 +265,91 @@ struct Campaign {
 }
 
 impl Campaign {
-    /// Each turn begins when a chunk is on its way to the form that is asked for, so that the kills hit some. Gives what was
-    /// seen to change.
-    ///
-    /// It is read all the while. Of what is kept where somebody was just killed a read may fail: the metadata service may be
-    /// the one to ask where a chunk went, and of five nodes three may be starting. Never may something else come, and most
-    /// reads are to succeed; all of them, once everything is settled.
-    fn run(&self, filled: &Filled, library: &Library, victim: impl Fn(u64, &mut StdRng) -> String) -> Changes {
-        let seed = number("VSTACK_HEAL_SEED", SEED);
-        println!("{}; kills by seed {seed}", library.in_words());
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut changes = Changes::default();
-        let (readers, _elsewhere) = library.readers();
-        let (mut killed, mut turns) = (0, 0);
-        while killed < self.kills {
+    const fn kills(&self) -> u64 {
+        self.to_and_fro + 2 * self.each_way
+    }
+
+    /// Each turn begins when a chunk is on its way to the form that is asked for, so that the kills hit some. Gives what is
+    /// asked for last.
+    fn turn_to_and_fro<V>(
+        &self,
+        library: &Library,
+        killer: &mut Killer<'_, V>,
+        changes: &mut Changes,
+    ) -> Vec<RedundancyMode>
+    where
+        V: Fn(u64, &mut StdRng) -> String,
+    {
+        let mut turns = 0;
+        while killer.killed < self.to_and_fro {
             let asked = forms(library.films(), turns);
             library.ask(&asked);
-            library.wait_turning(&asked, &mut changes, self.limit);
+            library.wait_turning(&asked, changes, self.limit);
             turns += 1;
-            let until = (killed + self.turn_every).min(self.kills);
-            while killed < until {
-                let moment = Instant::now() + Duration::from_millis(rng.random_range(self.pauses_ms.clone()));
-                wait_at_most(Duration::from_secs(60), "the moment", || {
-                    (Instant::now() >= moment).then_some(())
-                });
-                let victim = victim(killed, &mut rng);
-                if filled.cluster.kill(&victim) {
-                    killed += 1;
-                    println!("turn {turns}: {victim} is killed, {killed} of {}", self.kills);
-                }
+            let count = self.turn_every.min(self.to_and_fro - killer.killed);
+            killer.kill(count, &format!("turn {turns}"));
+        }
+        forms(library.films(), turns)
+    }
+
+    /// Every chunk that may be either goes all the way, and kills come as it goes: none of them at its end.
+    fn go_all_the_way<V>(
+        &self,
+        library: &Library,
+        killer: &mut Killer<'_, V>,
+        changes: &mut Changes,
+        mode: RedundancyMode,
+    ) -> Vec<RedundancyMode>
+    where
+        V: Fn(u64, &mut StdRng) -> String,
+    {
+        let asked = vec![mode; library.films()];
+        let began = Instant::now();
+        library.ask(&asked);
+        let mut killed = 0;
+        while killed < self.each_way {
+            let wanted = library.chunks() * killed / self.each_way;
+            library.wait_turned(mode, wanted.max(1), changes, self.limit);
+            let count = self.burst.min(self.each_way - killed);
+            killer.kill(count, &format!("on the way to {}", mode.as_str()));
+            killed += count;
+        }
+        library.wait_turned(mode, library.chunks(), changes, self.limit);
+        println!(
+            "{} chunks are {} after {:.0?} and {killed} kills",
+            library.chunks(),
+            mode.as_str(),
+            began.elapsed()
+        );
+        asked
+    }
+
+    /// It is read all the while. Of what is kept where somebody was just killed a read may fail: the metadata service may be
+    /// the one to ask where a chunk went, and of five nodes three may be starting. Never may something else come, and most
+    /// reads are to succeed; all of them, once everything is settled. Gives what was seen to change.
+    fn run(&self, filled: &Filled, library: &Library, victim: impl Fn(u64, &mut StdRng) -> String) -> Changes {
+        let seed = number("VSTACK_HEAL_SEED", SEED);
+        println!("{}; {} kills by seed {seed}", library.in_words(), self.kills());
+        let mut killer = Killer {
+            filled,
+            victim,
+            rng: StdRng::seed_from_u64(seed),
+            pauses_ms: self.pauses_ms.clone(),
+            killed: 0,
+        };
+        let mut changes = Changes::default();
+        library.note(&mut changes);
+        let (readers, _elsewhere) = library.readers();
+        let mut asked = self.turn_to_and_fro(library, &mut killer, &mut changes);
+        if self.each_way > 0 {
+            for mode in [RedundancyMode::ErasureCoding, RedundancyMode::Replication] {
+                asked = self.go_all_the_way(library, &mut killer, &mut changes, mode);
             }
         }
+        let killed = killer.killed;
         for name in filled.cluster.names() {
             filled.cluster.wait_up(&name);
         }
-        let asked = forms(library.films(), turns);
         let began = Instant::now();
         library.ask(&asked);
         let census = library.settle(&asked, self.limit);
@@ -269,8 +359,8 @@ impl Campaign {
         let _while_it_stopped = readers.stop();
         let read = library.read_all();
         println!(
-            "{killed} kills in {turns} turns, {} changes of form seen meanwhile; all settled {settled:.0?} after the last: {} \
-             chunks, {} whole, {read} read and as they were uploaded",
+            "{killed} kills, {} changes of form seen meanwhile; all settled {settled:.0?} after the last: {} chunks, {} whole, \
+             {read} read and as they were uploaded",
             changes.chunks, census.tally.chunks, census.tally.whole
         );
         println!(
@@ -302,27 +392,46 @@ impl Campaign {
     }
 }
 
+/// A quarter of the kills while films go to and fro; the others while a thousand chunks become shards, all of them, and
+/// copies again, and a few people watch.
 #[test]
 #[ignore = "long: make soak"]
 fn two_hundred_kills_while_films_change_their_form() {
     let settings: Vec<_> = SETTINGS.into_iter().chain([CUT]).collect();
     let cluster = Cluster::start_with(&["--nodes", &NODES.to_string()], &settings);
     let mut filled = Filled::nothing_yet(cluster, FILM.0, FILM.1);
-    let library = fill(&mut filled, 200);
+    let library = fill(&mut filled, number("VSTACK_HEAL_CHUNKS", 1_000));
     filled.is_healthy();
     let names = filled.cluster.names();
+    let kills: u64 = number("VSTACK_HEAL_KILLS", 200);
+    let each_way = (kills * 3 / 8).max(1);
     let campaign = Campaign {
-        kills: number("VSTACK_HEAL_KILLS", 200),
+        to_and_fro: kills.saturating_sub(2 * each_way),
         turn_every: 5,
+        each_way,
+        burst: each_way.div_ceil(BURSTS).max(1),
         pauses_ms: 50..2_000,
         limit: HEALS_WITHIN,
     };
+    let watching: usize = number("VSTACK_HEAL_PLAYERS", WATCHING_KILLS);
+    let players = Players::start_as(&filled.cluster, &filled.videos, watching, BreakingOff::IsCounted);
+    players.wait_playing();
     let changes = campaign.run(&filled, &library, |_, rng| names.choose(rng).unwrap().clone());
+    let played = players.stop();
+    println!(
+        "{watching} players: {} films played to their end, {} stalls, {} broken off",
+        played.films, played.stalls, played.broken_off
+    );
+    // All of them, there and back.
     assert!(
-        changes.chunks * 2 >= campaign.kills,
-        "beside {} kills only {} changes of form",
-        campaign.kills,
-        changes.chunks
+        changes.chunks >= 2 * library.chunks(),
+        "beside {kills} kills only {} changes of form of {} chunks",
+        changes.chunks,
+        library.chunks()
+    );
+    assert!(
+        played.films >= watching as u64 && played.films > played.broken_off,
+        "hardly anything could be watched: {played:?}"
     );
 }
 
@@ -335,8 +444,10 @@ fn films_change_their_form_though_processes_are_killed() {
     let mut filled = Filled::nothing_yet(cluster, 11, 4);
     let library = fill(&mut filled, 20);
     let campaign = Campaign {
-        kills: 3,
+        to_and_fro: 3,
         turn_every: 1,
+        each_way: 0,
+        burst: 1,
         pauses_ms: 20..500,
         limit: QUICKLY,
     };

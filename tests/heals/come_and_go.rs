@@ -5,12 +5,20 @@ use std::time::Instant;
 use crate::{
     harness::{get_json, wait_at_most},
     load::{Readers, Uploads},
-    shared::{Filled, HEALS_WITHIN, READS_MIN, join},
+    shared::{Filled, HEALS_WITHIN, READS_MIN, is_at_full_size, join},
 };
+
+/// What is moved of so much takes long enough to say something.
+const FULL_GB: u64 = 20;
 
 #[test]
 #[ignore = "long: make soak"]
 fn nodes_come_and_go_under_load() {
+    let of = if is_at_full_size("nodes_come_and_go_under_load", FULL_GB) {
+        ""
+    } else {
+        "no figure, of too little: "
+    };
     let filled = Filled::start("4");
     let readers = Readers::start(&filled.cluster, &filled.videos);
     let uploads = Uploads::start(&filled.cluster, &filled.film, 1);
@@ -24,7 +32,7 @@ fn nodes_come_and_go_under_load() {
         let imbalance = imbalance(&placed)?;
         (is_there && census["health"] == "healthy" && imbalance <= 0.10).then_some(())
     });
-    println!("a fifth node has its share after {:.0?}", began.elapsed());
+    println!("{of}a fifth node has its share after {:.0?}", began.elapsed());
     let began = Instant::now();
     filled.call("POST", "/nodes/storage-node-1/drain");
     wait_at_most(HEALS_WITHIN, "a node to be empty", || {
@@ -35,7 +43,7 @@ fn nodes_come_and_go_under_load() {
             .any(|(node, bytes)| node == "storage-node-1" && *bytes == 0);
         (emptied && census["health"] == "healthy").then_some(())
     });
-    println!("one is emptied after {:.0?}", began.elapsed());
+    println!("{of}one is emptied after {:.0?}", began.elapsed());
     // Twice: the same.
     filled.call("DELETE", "/nodes/storage-node-1");
     filled.call("DELETE", "/nodes/storage-node-1");
@@ -55,7 +63,7 @@ fn nodes_come_and_go_under_load() {
             .all(|node| node["node_id"] != "storage-node-2");
         (gone && filled.try_census()?["health"] == "healthy").then_some(())
     });
-    println!("one that died is replaced after {:.0?}", began.elapsed());
+    println!("{of}one that died is replaced after {:.0?}", began.elapsed());
     let seen = readers.stop();
     let (uploaded, failed) = uploads.stop();
     println!(

@@ -15,16 +15,30 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Cluster, vstack, wait_at_most},
-    planted::{self, Planter},
+    planted::{self, Planter, Share},
+    shards::Coded,
     shared::{Filled, HEALS_WITHIN, SEED, SETTINGS, SUPERBLOCK_BYTES, shown},
+    time_spent::TimeSpent,
 };
 
 const NODES: usize = 5;
 const FAULTS: usize = 1_000;
 /// Chunks of which every copy is struck.
 const BEYOND_REPAIR: usize = 5;
+/// Of the faults, so many are records that are right in themselves, of bytes that their chunk's id does not stand for.
+const FORGED: usize = 40;
+/// Films that are kept as copies, for each that is kept as shards.
+const COPIED_FOR_EACH_CODED: usize = 5;
 /// Nodes that lose superblocks while copies are struck everywhere, counted from 0.
 const MUTE: [usize; 2] = [3, 4];
+/// Superblocks that are gone from each of those, and others from which on they are cut.
+const REMOVED: usize = 2;
+const CUT_FROM: [Share; 2] = [(1, 2), (1, 5)];
+/// Each node is to have more superblocks than it may lose.
+const SUPERBLOCKS_MIN: u64 = 7;
+/// Of the time that mending takes, all jobs together, those that cannot be mended may take this part: what keeps a job from
+/// the others is that it is being done.
+const LOST_SHARE_MAX: f64 = 0.1;
 /// Exit code of `vstack node verify` where there is damage.
 const DAMAGE_FOUND: i32 = 3;
 
@@ -43,12 +57,13 @@ fn directories(cluster: &Cluster) -> Vec<PathBuf> {
 #[ignore = "long: make soak"]
 fn a_thousand_faults_are_found_and_repaired() {
     let cluster = Cluster::start_with(&["--nodes", "5"], &SETTINGS);
-    // Many chunks: what is planted leaves each a good copy.
+    // Many chunks: what is planted leaves each a good copy, or shards enough.
     let mut filled = Filled::nothing_yet(cluster, 120, 2);
-    while filled.is_healthy()["tally"]["chunks"].as_u64() < Some(FAULTS as u64 * 7 / 10) {
-        for _ in 0..5 {
+    while !is_much(&filled.is_healthy()) {
+        for _ in 0..COPIED_FOR_EACH_CODED {
             filled.upload();
         }
+        filled.upload_coded();
     }
     let harmed_before = count(&filled.repairs(), "found");
     let manifest = filled.manifest(&filled.videos[0]);
@@ -65,15 +80,17 @@ fn a_thousand_faults_are_found_and_repaired() {
         })
         .collect();
     let good = placed_at_rest(&filled);
+    let shards = shards_needed(&filled);
     filled.cluster.stop();
     let disks = directories(&filled.cluster);
-    let mut planter = Planter::new(
-        those_placed(planted::copies(&disks), &good),
-        StdRng::seed_from_u64(SEED),
-    );
+    let copies = those_placed(planted::copies(&disks), &good);
+    let mut planter = Planter::new(copies, StdRng::seed_from_u64(SEED)).with_shards(shards);
     let copies_lost: usize = lost.values().map(|(id, ..)| planter.lose(id)).sum();
     for node in MUTE {
-        planter.lose_superblocks(node);
+        planter.lose_superblocks(node, REMOVED, &CUT_FROM);
+    }
+    for forged in 0..FORGED {
+        assert!(planter.forge_one(), "{forged} are forged, and no other can be");
     }
     while planter.planted < FAULTS {
         assert!(
@@ -91,7 +108,9 @@ fn a_thousand_faults_are_found_and_repaired() {
     filled
         .cluster
         .restart_stopped_with(&["--nodes", "5"], &settings.collect::<Vec<_>>());
+    let mut spent = TimeSpent::default();
     wait_at_most(HEALS_WITHIN, "a round of scrubbing at every node", || {
+        spent.look(&filled);
         let scrubbed = |node| filled.metric(&label(node), "vstack_scrub_completed_seconds");
         (0..NODES)
             .all(|node| scrubbed(node) >= Some(started as f64))
@@ -99,17 +118,31 @@ fn a_thousand_faults_are_found_and_repaired() {
     });
     let scrubbed = began.elapsed();
     let census = wait_at_most(HEALS_WITHIN, "all but a few whole", || {
+        spent.look(&filled);
         let census = filled.try_census()?;
         let tally = |name: &str| census["tally"][name].as_u64();
         let whole = tally("whole")? + BEYOND_REPAIR as u64 == tally("chunks")?;
         (whole && census["complete"] == true && tally("lost") == Some(BEYOND_REPAIR as u64)).then_some(census)
     });
     println!(
-        "{} faults struck {} copies of {} chunks: every node scrubbed after {scrubbed:.0?}, all repaired after {:.0?}",
+        "{} faults, {FORGED} of them forged records, struck {} copies and shards of {} chunks, {} of them shards: every node \
+         scrubbed after {scrubbed:.0?}, all repaired after {:.0?}",
         planter.planted,
         planter.struck(),
         census["tally"]["chunks"],
+        planter.struck_shards(),
         began.elapsed()
+    );
+    let is_lost = |chunk: &str| lost.values().any(|(id, ..)| id == chunk);
+    let (on_lost, on_all) = (spent.on(is_lost), spent.on(|_| true));
+    println!(
+        "{} jobs took {:.1} s in all, those on what is beyond repair {:.1} s: {} of them",
+        on_all.jobs, on_all.seconds, on_lost.seconds, on_lost.jobs
+    );
+    assert!(planter.struck_shards() >= FORGED, "hardly any shards were struck");
+    assert!(
+        on_all.jobs > on_lost.jobs && on_lost.seconds <= LOST_SHARE_MAX * on_all.seconds,
+        "what cannot be repaired kept the rest waiting: {on_lost:?} of {on_all:?}"
     );
     assert_eq!(census["health"], "lost");
     assert_eq!(census["videos_not_whole"], 1, "{}", census["videos"]);
@@ -140,6 +173,20 @@ fn a_thousand_faults_are_found_and_repaired() {
     for (node, disk) in disks.iter().enumerate() {
         is_verified(disk, node, &lost, &placed);
     }
+}
+
+/// Whether so much is stored that so much can be planted.
+fn is_much(census: &Value) -> bool {
+    let fewest = Filled::placed(census).into_iter().map(|(_, bytes)| bytes).min();
+    let superblock: u64 = SUPERBLOCK_BYTES.parse().unwrap();
+    census["tally"]["chunks"].as_u64() >= Some(FAULTS as u64 * 9 / 10) && fewest >= Some(SUPERBLOCKS_MIN * superblock)
+}
+
+/// Of chunks that are kept as shards, how many of those it takes to read them.
+fn shards_needed(filled: &Filled) -> BTreeMap<String, usize> {
+    let chunks = filled.videos.iter().flat_map(|video| filled.chunks(video));
+    let coded = chunks.filter_map(|chunk| Coded::of(&chunk));
+    coded.map(|coded| (coded.id, coded.data)).collect()
 }
 
 /// Of what `GET /repairs` counts of harmed copies.
@@ -175,7 +222,10 @@ fn placed(filled: &Filled) -> BTreeSet<(String, String)> {
     let chunks = filled.videos.iter().flat_map(|video| filled.chunks(video));
     let placed = chunks.flat_map(|chunk| {
         let id = chunk["chunk_id"].as_str().unwrap().to_owned();
-        let nodes: Vec<String> = serde_json::from_value(chunk["replica_ids"].clone()).unwrap();
+        let nodes = match Coded::of(&chunk) {
+            Some(coded) => coded.nodes,
+            None => serde_json::from_value(chunk["replica_ids"].clone()).unwrap(),
+        };
         nodes.into_iter().map(move |node| (id.clone(), node))
     });
     placed.collect()
@@ -253,7 +303,7 @@ fn every_disk_in_turn_loses_superblocks_and_goes_on() {
             those_placed(planted::copies(&disks), &good),
             StdRng::seed_from_u64(seed),
         );
-        planter.lose_superblocks(node);
+        planter.lose_superblocks(node, 1, &[(1, 2)]);
         let began = Instant::now();
         filled.cluster.restart_stopped_with(&["--nodes", "5"], &SETTINGS);
         wait_at_most(HEALS_WITHIN, "the disk to go on under a new name", || {

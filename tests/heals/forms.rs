@@ -22,6 +22,7 @@ use vstack_client::{ClientError, HttpClient, MetadataClient, Timeouts};
 use vstack_types::{Digest, VideoId, limits::CODED_BYTES_MIN};
 
 use crate::{
+    changes::Changes,
     harness::wait_seeing,
     load::{Came, Read, Readers, SAMPLE, is_hashed},
     reader::{Part, Reader, runtime},
@@ -151,26 +152,6 @@ impl Kept {
     }
 }
 
-/// Changes of form that were seen: at least as many there were.
-#[derive(Debug, Default)]
-pub struct Changes {
-    coded: BTreeMap<VideoId, u64>,
-    pub chunks: u64,
-}
-
-impl Changes {
-    fn note(&mut self, keepings: &Keepings) {
-        for keeping in &keepings.videos {
-            if keeping.replicated_chunks + keeping.coded_chunks == 0 {
-                // A service that was started again has not counted it yet.
-                continue;
-            }
-            let before = self.coded.insert(keeping.video_id, keeping.coded_chunks);
-            self.chunks += before.map_or(0, |before| before.abs_diff(keeping.coded_chunks));
-        }
-    }
-}
-
 const fn turned(keepings: &Keepings) -> u64 {
     keepings.migration.encoded_chunks + keepings.migration.decoded_chunks
 }
@@ -274,6 +255,13 @@ impl Library {
         }
     }
 
+    /// Notes how films are kept now, for changes that come.
+    pub fn note(&self, changes: &mut Changes) {
+        wait_seeing(HEARD_WITHIN, "the metadata service to answer", || {
+            self.keepings().map(|keepings| changes.note(&keepings))
+        });
+    }
+
     /// Waits until a chunk is on its way to the form that is asked for, or nothing is left to be done.
     pub fn wait_turning(&self, asked: &[RedundancyMode], changes: &mut Changes, limit: Duration) {
         wait_seeing(limit, "a chunk to be brought into another form", || {
@@ -291,6 +279,21 @@ impl Library {
                 repairs.waiting,
                 repairs.running.len()
             ))
+        });
+    }
+
+    /// Waits until so many chunks have the form, of all films, that all are asked for.
+    pub fn wait_turned(&self, mode: RedundancyMode, wanted: u64, changes: &mut Changes, limit: Duration) {
+        wait_seeing(limit, "chunks to have the other form", || {
+            changes.note(&self.keepings()?);
+            let there = match mode {
+                RedundancyMode::ErasureCoding => changes.coded(),
+                RedundancyMode::Replication => self.chunks().saturating_sub(changes.coded()),
+            };
+            if there >= wanted {
+                return Ok(());
+            }
+            Err(format!("{there} of {wanted} are {}", mode.as_str()))
         });
     }
 

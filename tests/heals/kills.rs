@@ -1,5 +1,5 @@
 //! Any process is killed, two hundred times, while nodes come, are emptied, filled and taken out, videos uploaded and
-//! deleted.
+//! deleted. Those that came meanwhile are killed as well as those that were there.
 
 use std::{
     collections::BTreeSet,
@@ -10,9 +10,9 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _}
 use serde_json::Value;
 
 use crate::{
-    harness::{self, Answer, Cluster, Signal, service::Service, wait_at_most},
+    harness::{self, Answer, Cluster, Signal, wait_at_most},
     planted::{self, Planter},
-    shared::{Filled, HEALS_WITHIN, NODE_TIMEOUT, REPAIR_GRACE, SEED, SETTINGS, join, number},
+    shared::{Filled, HEALS_WITHIN, NODE_TIMEOUT, Newcomer, REPAIR_GRACE, SEED, SETTINGS, number},
 };
 
 /// Nodes from the beginning; those that join have higher numbers.
@@ -21,6 +21,12 @@ const NODES: u64 = 5;
 const ROUND: u64 = 8;
 /// Kills between a new node and the next.
 const NEWCOMERS: u64 = 40;
+/// Of these, the one before which it joins, the one that strikes it while it is filled, the first before which it is told to
+/// go, and the one that strikes it while it goes, if it is still there. By chance others do, too.
+const JOINS: u64 = 10;
+const STRUCK_FILLING: u64 = 18;
+const GOES: u64 = 25;
+const STRUCK_GOING: u64 = 30;
 /// Of what is asked for, and may not be heard just now, at least one in so many is to be taken.
 const HEARD: u64 = 4;
 
@@ -46,10 +52,12 @@ struct Work {
     /// Is emptied, or empty.
     drained: Option<String>,
     /// Joined, and was not told to go yet.
-    newcomer: Option<(String, Service)>,
+    newcomer: Option<Newcomer>,
     /// Were told to go, and are still there.
-    leaving: Vec<(String, Service)>,
+    leaving: Vec<Newcomer>,
     spoiled: u64,
+    /// Of the kills, those of nodes that joined.
+    newcomers_killed: u64,
 }
 
 /// What the metadata service answers, if it does.
@@ -70,6 +78,7 @@ impl Work {
             newcomer: None,
             leaving: Vec::new(),
             spoiled: 0,
+            newcomers_killed: 0,
         }
     }
 
@@ -104,13 +113,12 @@ impl Work {
             _ => {}
         }
         match kill % NEWCOMERS {
-            10 if self.newcomer.is_none() => {
+            JOINS if self.newcomer.is_none() => {
                 let label = format!("storage-node-{}", NODES + 1 + self.taken.joins);
-                let node = join(&filled.cluster, &label);
-                self.newcomer = Some((label, node));
+                self.newcomer = Some(Newcomer::join(&filled.cluster, &label));
                 self.taken.joins += 1;
             }
-            25.. => self.tell_newcomer_to_go(filled),
+            GOES.. => self.tell_newcomer_to_go(filled),
             _ => {}
         }
         self.see_off(filled);
@@ -118,7 +126,7 @@ impl Work {
     }
 
     fn tell_newcomer_to_go(&mut self, filled: &Filled) {
-        let told = |(label, _): &mut (String, Service)| ask(filled, "DELETE", &format!("/nodes/{label}")).is_some();
+        let told = |node: &mut Newcomer| ask(filled, "DELETE", &format!("/nodes/{}", node.label)).is_some();
         if let Some(gone) = self.newcomer.take_if(told) {
             self.taken.removals += 1;
             self.leaving.push(gone);
@@ -136,7 +144,7 @@ impl Work {
         let all = answer.json();
         let there = all["nodes"].as_array().unwrap();
         self.leaving
-            .retain(|(label, _)| there.iter().any(|node| node["node_id"] == label.as_str()));
+            .retain(|gone| there.iter().any(|node| node["node_id"] == gone.label.as_str()));
     }
 
     fn note_moves(&mut self, filled: &Filled) {
@@ -159,8 +167,22 @@ impl Work {
 
     /// Who is killed, and after how many milliseconds.
     fn next_victim(&mut self, kill: u64, cluster: &Cluster, names: &[String]) -> (String, u64) {
-        let victim = names.choose(&mut self.rng).unwrap().clone();
+        let newcomers = self.newcomer.iter().chain(&self.leaving);
+        let all: Vec<String> = names
+            .iter()
+            .cloned()
+            .chain(newcomers.map(|node| node.label.clone()))
+            .collect();
+        let victim = all.choose(&mut self.rng).unwrap().clone();
         let pause_ms = self.rng.random_range(50..2_000);
+        let due = match kill % NEWCOMERS {
+            STRUCK_FILLING => self.newcomer.as_ref(),
+            STRUCK_GOING => self.leaving.first(),
+            _ => None,
+        };
+        if let Some(node) = due {
+            return (node.label.clone(), pause_ms);
+        }
         match kill % 20 {
             // Silent for longer than it is waited for.
             7 => {
@@ -186,6 +208,20 @@ impl Work {
         }
     }
 
+    /// SIGKILL; says whether there was somebody to be killed. Who joined is started again here, the others by their
+    /// supervisor.
+    fn kill(&mut self, victim: &str, cluster: &Cluster) -> bool {
+        let mut newcomers = self.newcomer.iter_mut().chain(&mut self.leaving);
+        match newcomers.find(|node| node.label == victim) {
+            Some(node) => {
+                node.kill(cluster);
+                self.newcomers_killed += 1;
+                true
+            }
+            None => cluster.kill(victim),
+        }
+    }
+
     /// Of everything that was tried, much was done.
     fn was_no_idling(&self, kills: u64) {
         let Taken {
@@ -200,6 +236,11 @@ impl Work {
         let seldom = [joins, removals].map(|count| count >= kills / NEWCOMERS / 2);
         let were_done = often.into_iter().chain(seldom).all(|was_done| was_done);
         assert!(were_done, "beside {kills} kills only {:?}", self.taken);
+        let newcomers = self.newcomers_killed;
+        assert!(
+            newcomers >= kills / NEWCOMERS,
+            "of {kills} kills only {newcomers} of nodes that joined"
+        );
         for (what, moves) in [("moves", &self.moves), ("moves that even nodes out", &self.evened)] {
             let moves = moves.len() as u64;
             assert!(moves >= kills / ROUND, "beside {kills} kills only {moves} {what}");
@@ -225,7 +266,7 @@ fn kills_while_it_heals_lose_nothing() {
         wait_at_most(Duration::from_secs(60), "the moment", || {
             (Instant::now() >= until).then_some(())
         });
-        killed += u64::from(filled.cluster.kill(&victim));
+        killed += u64::from(work.kill(&victim, &filled.cluster));
     }
     for name in &names {
         filled.cluster.wait_up(name);
@@ -246,7 +287,9 @@ fn kills_while_it_heals_lose_nothing() {
     work.note_moves(&filled);
     let repairs = filled.repairs();
     println!(
-        "{killed} kills, {} copies spoiled, {:?}, {} moves seen: {} chunks, {} whole, no orphans; {}",
+        "{killed} kills, {} of them of nodes that joined meanwhile, {} copies spoiled, {:?}, {} moves seen: {} chunks, {} \
+         whole, no orphans; {}",
+        work.newcomers_killed,
         work.spoiled,
         work.taken,
         work.moves.len(),

@@ -1,4 +1,4 @@
-//! People who watch, read and upload while a test does something else.
+//! People who read and upload while a test does something else.
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +16,14 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 use vstack_types::Digest;
 
-use crate::harness::{Cluster, get_json, vstack, wait_at_most};
+use crate::harness::{Cluster, vstack, wait_at_most};
 
 /// What threads go on until; when the test that started them fails, too.
 #[derive(Debug, Default)]
-struct Until(Arc<AtomicBool>);
+pub struct Until(Arc<AtomicBool>);
 
 impl Until {
-    fn told(&self) -> Arc<AtomicBool> {
+    pub fn told(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
 }
@@ -34,82 +34,8 @@ impl Drop for Until {
     }
 }
 
-/// Players that play in real time, each by itself, one film after the other.
-pub struct Players {
-    until: Until,
-    threads: Vec<JoinHandle<Played>>,
-    metadata: String,
-}
-
-/// What players saw.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Played {
-    /// Films, each to its end.
-    pub films: u64,
-    /// How often one had to wait.
-    pub stalls: u64,
-}
-
-/// Plays `films` until it is told to stop, and the one that it is at to its end.
-fn play_on<'a>(metadata: &str, films: impl Iterator<Item = &'a String>, stop: &AtomicBool) -> Played {
-    let mut played = Played::default();
-    for film in films {
-        let output = Command::new(vstack())
-            .args(["play", film, "--json", "--output", "/dev/null"])
-            .env("METADATA_SERVICE_URL", metadata)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "a player ended with {}", output.status);
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        played.films += 1;
-        played.stalls += report["buffer_stats"]["rebuffering_events"].as_u64().unwrap();
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-    }
-    played
-}
-
-impl Players {
-    pub fn start(cluster: &Cluster, videos: &[String], count: usize) -> Self {
-        let until = Until::default();
-        let player = |first: usize| {
-            let (stop, videos, metadata) = (until.told(), videos.to_vec(), cluster.url("metadata"));
-            std::thread::spawn(move || play_on(&metadata, videos.iter().cycle().skip(first), &stop))
-        };
-        let threads = (0..count).map(player).collect();
-        Self {
-            until,
-            threads,
-            metadata: cluster.url("metadata"),
-        }
-    }
-
-    /// Waits until all have begun: each counts as a view.
-    pub fn wait_playing(&self) {
-        wait_at_most(Duration::from_secs(60), "everybody to watch", || {
-            let videos = get_json(&format!("{}/videos?limit=1000", self.metadata));
-            let views = videos
-                .as_array()?
-                .iter()
-                .filter_map(|video| video["view_count"].as_u64());
-            (views.sum::<u64>() >= self.threads.len() as u64).then_some(())
-        });
-    }
-
-    /// Waits until each is at the end of the film that it plays.
-    pub fn stop(self) -> Played {
-        drop(self.until);
-        let ended = self.threads.into_iter().map(|thread| thread.join().unwrap());
-        ended.fold(Played::default(), |all, one| Played {
-            films: all.films + one.films,
-            stalls: all.stalls + one.stalls,
-        })
-    }
-}
+/// For what nobody measures: on a busy machine fifty players take their time to begin.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Uploads one after the other, in so many threads. Each is taken out again when the next is there, so that the disk they
 /// share with everything else holds out.
@@ -149,7 +75,7 @@ impl Uploads {
                         let video = results[0]["video_id"].as_str().unwrap().to_owned();
                         if let Some(before) = last.replace(video) {
                             // It only makes room: what is not heard now is asked for again.
-                            wait_at_most(Duration::from_secs(60), "room for another film", || {
+                            wait_at_most(PATIENCE, "room for another film", || {
                                 run(&["rm", "--purge", &before]).status.success().then_some(())
                             });
                         }

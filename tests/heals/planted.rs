@@ -3,22 +3,40 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    ops::Range,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use rand::{RngExt as _, rngs::StdRng, seq::IndexedRandom as _};
+use vstack_types::Digest;
 
-/// A chunk's bytes as one node has them: see docs/disk-format.md.
+/// What a node has of a chunk, all of it or a shard: see docs/disk-format.md.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Copy {
     pub chunk: String,
     pub node: usize,
     superblock: PathBuf,
+    /// Where its record begins in it.
+    record: u64,
     /// Where the bytes begin in it.
     offset: u64,
     length: u64,
+}
+
+/// Where the head of a record has the SHA-256 of its payload.
+const DIGEST: Range<usize> = 56..88;
+/// Where its own checksum is.
+const CHECKSUM: Range<usize> = 124..128;
+
+/// CRC-32C, as the disk format has it.
+fn crc32c(parts: &[&[u8]]) -> u32 {
+    !parts.concat().iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+        })
+    })
 }
 
 /// Every copy in these data directories, numbered as they come.
@@ -45,18 +63,21 @@ fn copies_of(node: usize, directory: &Path) -> Vec<Copy> {
                 continue;
             }
             let id = String::from_utf8_lossy(&content[at + 128..at + 128 + u16_at(6)]).into_owned();
+            // Under one id there may be several shards, or bytes before and after a move.
+            let key = (id.clone(), head[DIGEST].to_vec());
             match u16_at(4) {
                 1 => {
                     let copy = Copy {
-                        chunk: id.clone(),
+                        chunk: id,
                         node,
                         superblock: superblock.clone(),
+                        record: at as u64,
                         offset: at as u64 + u64::from(u32_at(20)),
                         length: u64::from(u32_at(12)),
                     };
-                    copies.insert(id, copy);
+                    copies.insert(key, copy);
                 }
-                3 => drop(copies.remove(&id)),
+                3 => drop(copies.remove(&key)),
                 _ => {}
             }
             at += u32_at(16) as usize;
@@ -69,9 +90,15 @@ fn copies_of(node: usize, directory: &Path) -> Vec<Copy> {
 #[derive(Debug)]
 enum Fault {
     Flip,
+    /// Of one page.
     Hole,
+    /// Of every page there is.
+    Emptiness,
     OtherBytes,
 }
+
+/// A part of something, and of how many such parts that is made.
+pub type Share = (u64, u64);
 
 /// Plants faults, and knows which copies they strike.
 #[derive(Debug)]
@@ -80,6 +107,8 @@ pub struct Planter {
     /// The nodes that have a chunk.
     holders: BTreeMap<String, BTreeSet<usize>>,
     struck: BTreeMap<String, BTreeSet<usize>>,
+    /// Of chunks in shards, how many of those it takes to read them.
+    needed: BTreeMap<String, usize>,
     /// Nodes that lost superblocks, and votes with them.
     mute: BTreeSet<usize>,
     rng: StdRng,
@@ -96,10 +125,17 @@ impl Planter {
             copies,
             holders,
             struck: BTreeMap::new(),
+            needed: BTreeMap::new(),
             mute: BTreeSet::new(),
             rng,
             planted: 0,
         }
+    }
+
+    /// These chunks are shards, of which so many have to stay good.
+    pub fn with_shards(mut self, needed: BTreeMap<String, usize>) -> Self {
+        self.needed = needed;
+        self
     }
 
     /// Copies that were struck.
@@ -123,6 +159,17 @@ impl Planter {
 
     fn good(&self, chunk: &str) -> usize {
         self.holders[chunk].len() - self.struck.get(chunk).map_or(0, BTreeSet::len)
+    }
+
+    /// Whether it can be read although one more is struck.
+    fn can_be_spared(&self, chunk: &str) -> bool {
+        self.good(chunk) > self.needed.get(chunk).copied().unwrap_or(1)
+    }
+
+    /// Shards that were struck.
+    pub fn struck_shards(&self) -> usize {
+        let of_shards = self.struck.iter().filter(|(chunk, _)| self.needed.contains_key(*chunk));
+        of_shards.map(|(_, nodes)| nodes.len()).sum()
     }
 
     fn is_good(&self, copy: &Copy) -> bool {
@@ -152,43 +199,55 @@ impl Planter {
         self.plant(&copy.unwrap_or_else(|| panic!("{chunk} is not there")));
     }
 
-    /// Removes a superblock of this node, and cuts another in its middle. No chunk loses its last good copy by that.
-    pub fn lose_superblocks(&mut self, node: usize) {
+    /// Removes superblocks of this node, and cuts others: each from another part of it on. No chunk is lost by that.
+    pub fn lose_superblocks(&mut self, node: usize, removed: usize, cut_from: &[Share]) {
         let of_node = self.copies.iter().filter(|copy| copy.node == node);
         let superblocks: BTreeSet<_> = of_node.map(|copy| copy.superblock.clone()).collect();
-        let count = superblocks.len();
-        assert!(count >= 4, "node {node} has {count} superblocks");
+        let (count, needed) = (superblocks.len(), removed + cut_from.len() + 2);
+        assert!(
+            count >= needed,
+            "node {node} has {count} superblocks, which is less than {needed}"
+        );
         // Neither the first nor the last: a log whose end is gone is one that went back.
         let mut between: Vec<PathBuf> = superblocks.into_iter().take(count - 1).skip(1).collect();
-        let (removed, _) = self.spare(&mut between, |_| 0);
-        std::fs::remove_file(removed).unwrap();
-        let (cut, middle) = self.spare(&mut between, |size| size / 2);
-        File::options().write(true).open(cut).unwrap().set_len(middle).unwrap();
         self.mute.insert(node);
-        self.planted += 2;
+        for _ in 0..removed {
+            let (superblock, _) = self.spare(&mut between, |_| 0);
+            std::fs::remove_file(superblock).unwrap();
+        }
+        for (part, of) in cut_from {
+            let (superblock, from) = self.spare(&mut between, |size| size * part / of);
+            File::options()
+                .write(true)
+                .open(superblock)
+                .unwrap()
+                .set_len(from)
+                .unwrap();
+        }
+        self.planted += removed + cut_from.len();
     }
 
-    /// Takes the first of these superblocks that can be spared from a part of its file on: each chunk there has another good
-    /// copy. Strikes what is there; gives the superblock, and where that part begins.
+    /// Takes the first of these superblocks that can be spared from a part of its file on: each chunk there can be read without
+    /// it. Strikes what is there; gives the superblock, and where that part begins.
     fn spare(&mut self, superblocks: &mut Vec<PathBuf>, begins: impl Fn(u64) -> u64) -> (PathBuf, u64) {
         let spared = superblocks.iter().enumerate().find_map(|(at, superblock)| {
             let from = begins(superblock.metadata().unwrap().len());
             let is_there = |copy: &&Copy| copy.superblock == *superblock && copy.offset + copy.length > from;
             let there = self.copies.iter().filter(is_there).filter(|copy| self.is_good(copy));
             let there: Vec<Copy> = there.cloned().collect();
-            let can_go = !there.is_empty() && there.iter().all(|copy| self.good(&copy.chunk) > 1);
+            let can_go = !there.is_empty() && there.iter().all(|copy| self.can_be_spared(&copy.chunk));
             can_go.then_some((at, from, there))
         });
-        let (at, from, there) = spared.expect("a superblock whose chunks all have another good copy");
+        let (at, from, there) = spared.expect("a superblock whose chunks can all be read without it");
         for copy in &there {
             self.strike(copy);
         }
         (superblocks.remove(at), from)
     }
 
-    /// Strikes any copy of a chunk that has another good one; false when there is none.
+    /// Strikes any copy of a chunk that can be read without it; false when there is none.
     pub fn plant_one(&mut self) -> bool {
-        let may_go = |copy: &&Copy| self.is_good(copy) && self.good(&copy.chunk) > 1;
+        let may_go = |copy: &&Copy| self.is_good(copy) && self.can_be_spared(&copy.chunk);
         let candidates: Vec<_> = self.copies.iter().filter(may_go).cloned().collect();
         let Some(copy) = candidates.choose(&mut self.rng) else {
             return false;
@@ -197,10 +256,54 @@ impl Planter {
         true
     }
 
+    /// The same with a record that is right in itself, of bytes that are not what the chunk's id stands for: what it says is
+    /// their SHA-256, and so are its checksums. At a node that votes, and that reads all of its log at its next start; false
+    /// when there is no such copy.
+    pub fn forge_one(&mut self) -> bool {
+        let may_go =
+            |copy: &&Copy| self.is_good(copy) && !self.mute.contains(&copy.node) && self.can_be_spared(&copy.chunk);
+        let candidates: Vec<_> = self.copies.iter().filter(may_go).cloned().collect();
+        let Some(copy) = candidates.choose(&mut self.rng) else {
+            return false;
+        };
+        let file = File::options().read(true).write(true).open(&copy.superblock).unwrap();
+        let read = |from: u64, length: u64| {
+            let mut bytes = vec![0_u8; usize::try_from(length).unwrap()];
+            file.read_exact_at(&mut bytes, from).unwrap();
+            bytes
+        };
+        let (of_superblock, mut head) = (read(0, 128), read(copy.record, copy.offset - copy.record));
+        let mut others = vec![0_u8; usize::try_from(copy.length).unwrap()];
+        self.rng.fill(&mut others[..]);
+        head[DIGEST].copy_from_slice(Digest::of(&others).as_bytes());
+        let id_bytes = usize::from(u16::from_le_bytes([head[6], head[7]]));
+        let register_bytes = usize::try_from(u32::from_le_bytes(head[8..12].try_into().unwrap())).unwrap();
+        let (salt, number) = (&of_superblock[32..48], &of_superblock[12..16]);
+        let checksum = crc32c(&[
+            salt,
+            number,
+            &copy.record.to_le_bytes(),
+            &head[..CHECKSUM.start],
+            &head[CHECKSUM.end..CHECKSUM.end + id_bytes + register_bytes],
+        ]);
+        head[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+        file.write_all_at(&others, copy.offset).unwrap();
+        file.write_all_at(&head, copy.record).unwrap();
+        // With it the record would not be read again.
+        let checkpoint = copy.superblock.with_file_name("checkpoint");
+        if checkpoint.exists() {
+            std::fs::remove_file(checkpoint).unwrap();
+        }
+        self.strike(copy);
+        self.planted += 1;
+        true
+    }
+
     fn plant(&mut self, copy: &Copy) {
-        let fault = match self.rng.random_range(0..3) {
+        let fault = match self.rng.random_range(0..4) {
             0 => Fault::Flip,
             1 if copy.length >= 4096 => Fault::Hole,
+            2 if copy.length >= 4096 => Fault::Emptiness,
             _ => Fault::OtherBytes,
         };
         let file = File::options().read(true).write(true).open(&copy.superblock).unwrap();
@@ -213,15 +316,10 @@ impl Planter {
                 file.write_all_at(&byte, at).unwrap();
             }
             Fault::Hole => {
-                let pages = copy.length / 4096;
-                let at = copy.offset + self.rng.random_range(0..pages) * 4096;
-                let punched = Command::new("fallocate")
-                    .args(["--punch-hole", "--offset", &at.to_string(), "--length", "4096"])
-                    .arg(&copy.superblock)
-                    .status()
-                    .unwrap();
-                assert!(punched.success());
+                let page = self.rng.random_range(0..copy.length / 4096);
+                punch(copy, page * 4096, 4096);
             }
+            Fault::Emptiness => punch(copy, 0, copy.length / 4096 * 4096),
             Fault::OtherBytes => {
                 // Those of another chunk, under this one's name.
                 let others: Vec<_> = self
@@ -239,4 +337,15 @@ impl Planter {
         self.strike(copy);
         self.planted += 1;
     }
+}
+
+/// Gives a part of a copy's bytes back to the file system, which reads as zeros.
+fn punch(copy: &Copy, at: u64, length: u64) {
+    let punched = Command::new("fallocate")
+        .args(["--punch-hole", "--offset", &(copy.offset + at).to_string()])
+        .args(["--length", &length.to_string()])
+        .arg(&copy.superblock)
+        .status()
+        .unwrap();
+    assert!(punched.success());
 }

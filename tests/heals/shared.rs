@@ -2,13 +2,14 @@
 //! wait for long, and nodes that join it.
 
 use std::{
+    net::UdpSocket,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::harness::{self, Cluster, get_json, http, media, service::Service, wait_at_most};
+use crate::harness::{self, Cluster, get_json, http, media, service::Service, skipped, wait_at_most};
 
 /// As short as nodes may be silent in these tests, in seconds.
 pub const NODE_TIMEOUT: u64 = 6;
@@ -53,6 +54,35 @@ const STORED_GB: u64 = 2;
 /// All copies together.
 pub fn bytes_wanted() -> u64 {
     number("VSTACK_HEAL_GB", STORED_GB) * 1_000_000_000
+}
+
+/// Whether so many GB are stored, of which the figures of a test are. Where less is, that is said: nobody is to take what
+/// is measured then for what was promised, and nothing is held against it.
+pub fn is_at_full_size(test: &str, gb: u64) -> bool {
+    let lacking = lacking(number("VSTACK_HEAL_GB", STORED_GB), gb);
+    if let Some(why) = &lacking {
+        skipped(&format!("the figures of {test}"), why);
+    }
+    lacking.is_none()
+}
+
+/// Why figures of so many GB are not shown where others are stored.
+fn lacking(stored: u64, gb: u64) -> Option<String> {
+    (stored < gb).then(|| {
+        format!(
+            "{stored} GB are stored, and they are of {gb}: say VSTACK_HEAL_GB={gb}, where 20 more are free on the disk"
+        )
+    })
+}
+
+#[test]
+fn figures_of_much_are_not_shown_with_little() {
+    let why = lacking(2, 20).unwrap();
+    assert!(
+        why.contains("2 GB are stored") && why.contains("VSTACK_HEAL_GB=20"),
+        "{why}"
+    );
+    assert_eq!([lacking(20, 20), lacking(28, 20)], [None, None]);
 }
 
 /// A cluster that holds so much that somebody may watch.
@@ -196,8 +226,13 @@ impl Filled {
 
     /// Every video can be had, byte for byte.
     pub fn all_can_be_had(&self) {
+        self.can_be_had(&self.videos);
+    }
+
+    /// The same of some of them.
+    pub fn can_be_had(&self, videos: &[String]) {
         let expected = media::hashes(&self.film, "v:0");
-        for video in &self.videos {
+        for video in videos {
             assert_eq!(media::hashes(&self.played(video), "v:0"), expected, "{video}");
         }
     }
@@ -210,11 +245,16 @@ pub fn join(cluster: &Cluster, label: &str) -> Service {
 
 /// The same with this data directory, and superblocks of so many bytes.
 pub fn join_on(cluster: &Cluster, label: &str, data: &Path, superblock_bytes: &str) -> Service {
-    let secret = std::fs::read_to_string(cluster.data().join("cluster-secret")).unwrap();
     let (port, _held) = harness::service::free_port();
+    join_at(cluster, label, data, superblock_bytes, &port)
+}
+
+/// The same at this port.
+fn join_at(cluster: &Cluster, label: &str, data: &Path, superblock_bytes: &str, port: &str) -> Service {
+    let secret = std::fs::read_to_string(cluster.data().join("cluster-secret")).unwrap();
     let env = [
         ("NODE_ID", label),
-        ("PORT", &port),
+        ("PORT", port),
         ("NODE_URL", &format!("http://127.0.0.1:{port}")),
         ("DATA_DIR", data.to_str().unwrap()),
         ("METADATA_SERVICE_URL", &cluster.url("metadata")),
@@ -227,6 +267,43 @@ pub fn join_on(cluster: &Cluster, label: &str, data: &Path, superblock_bytes: &s
         secret.trim(),
         &env,
     )
+}
+
+/// A storage node that joined, and may be killed and started again as those of the cluster are.
+pub struct Newcomer {
+    pub label: String,
+    data: PathBuf,
+    port: String,
+    /// None between its death and its next start.
+    service: Option<Service>,
+    _sign: UdpSocket,
+}
+
+impl Newcomer {
+    pub fn join(cluster: &Cluster, label: &str) -> Self {
+        let (port, sign) = harness::service::free_port();
+        let mut joined = Self {
+            label: label.to_owned(),
+            data: cluster.scratch(label),
+            port,
+            service: None,
+            _sign: sign,
+        };
+        joined.start(cluster);
+        joined
+    }
+
+    fn start(&mut self, cluster: &Cluster) {
+        let service = join_at(cluster, &self.label, &self.data, SUPERBLOCK_BYTES, &self.port);
+        self.service = Some(service);
+    }
+
+    /// SIGKILL; then it is started again, on the disk and at the address that it had.
+    pub fn kill(&mut self, cluster: &Cluster) {
+        // It is gone when this is dropped: two do not share a directory.
+        self.service = None;
+        self.start(cluster);
+    }
 }
 
 /// Items that decisions place at a node, by a census.

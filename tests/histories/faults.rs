@@ -1,6 +1,10 @@
 //! What goes wrong meanwhile, drawn from a seed: every history meets every kind of fault at least once.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::{
     RngExt as _,
@@ -14,7 +18,20 @@ use crate::{
     harness::Signal,
     links::{Flow, Link, OPEN},
     namespaces::Namespaces,
+    recorder::Progress,
 };
+
+/// Messages that are to meet a fault, so that it says something: a busy machine takes its time to send them.
+const MET_MIN: usize = 16;
+/// A fault that nobody meets ends nevertheless: callers may all be waiting for those whom it silenced.
+const MET_WITHIN: Duration = Duration::from_secs(3);
+/// Calls that are to be answered between two faults, and of all calls those for each that was not: fewer show little.
+const CALM_ANSWERS: usize = 32;
+const ANSWERED_FOR_EACH: usize = 5;
+/// For that.
+const CALM_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks at how far callers are.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,6 +126,7 @@ pub type Links = [Vec<Link>];
 pub struct Faults<'a> {
     pub cluster: &'a mut Cluster,
     pub links: &'a Links,
+    pub progress: Arc<Progress>,
     pub rng: StdRng,
     pub happened: Vec<Fault>,
 }
@@ -123,7 +141,8 @@ struct Open {
 }
 
 impl Faults<'_> {
-    /// Every kind once, in a random order, the last ones two at a time; ends with everything healed.
+    /// Every kind once, in a random order, the last ones two at a time; ends with everything healed. Each lasts until callers
+    /// met it, and what is between them until callers came on.
     pub async fn run(&mut self) {
         let all: &[Fault] = if self.cluster.net().is_some() {
             &IN_NAMESPACES
@@ -137,6 +156,7 @@ impl Faults<'_> {
         let mut dealt = 0;
         while let Some(fault) = deck.next() {
             let mut open = Open::default();
+            let sent = self.progress.sent();
             self.begin(fault, &mut open).await;
             if dealt >= all.len()
                 && let Some(second) = deck.next()
@@ -147,9 +167,25 @@ impl Faults<'_> {
             dealt += 1;
             let lasts = self.rng.random_range(300..800);
             sleep(Duration::from_millis(lasts)).await;
+            let progress = Arc::clone(&self.progress);
+            self.at_most(MET_WITHIN, || progress.sent() >= sent + MET_MIN).await;
+            let answered = progress.answered();
             self.heal(open);
             let calm = self.rng.random_range(150..350);
             sleep(Duration::from_millis(calm)).await;
+            let is_enough = || {
+                let now = progress.answered();
+                now >= answered + CALM_ANSWERS && now >= ANSWERED_FOR_EACH * progress.unanswered()
+            };
+            self.at_most(CALM_WITHIN, is_enough).await;
+        }
+    }
+
+    /// Waits until something is so; no longer than that.
+    async fn at_most(&self, limit: Duration, is_so: impl Fn() -> bool) {
+        let until = Instant::now() + limit;
+        while !is_so() && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
         }
     }
 

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -46,11 +49,37 @@ pub struct Record {
     pub given_up: usize,
 }
 
+/// How far callers have come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Messages that left for the network.
+    sent: AtomicUsize,
+    /// Calls that ended with an answer.
+    answered: AtomicUsize,
+    /// Those that ended without one.
+    unanswered: AtomicUsize,
+}
+
+impl Progress {
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+}
+
 /// Shared by all callers of one history.
 #[derive(Clone)]
 pub struct Recorder {
     started: Instant,
     registers: Arc<Mutex<BTreeMap<ChunkId, Register>>>,
+    pub progress: Arc<Progress>,
 }
 
 impl Recorder {
@@ -58,6 +87,7 @@ impl Recorder {
         Self {
             started: Instant::now(),
             registers: Arc::default(),
+            progress: Arc::default(),
         }
     }
 
@@ -77,6 +107,12 @@ impl Recorder {
 
     /// A call that has ended.
     pub fn ended(&self, chunk: &ChunkId, proposer: ProcessUuid, call: Call<Operation, Answer>) {
+        let ended = if call.answered.is_some() {
+            &self.progress.answered
+        } else {
+            &self.progress.unanswered
+        };
+        ended.fetch_add(1, Ordering::Relaxed);
         self.with(chunk, |register| register.made.push(Made { proposer, call }));
     }
 
@@ -202,6 +238,7 @@ pub struct RecordingWire {
 
 impl Wire for RecordingWire {
     fn send(&self, request: reqwest::Request) -> Sending {
+        self.recorder.progress.sent.fetch_add(1, Ordering::Relaxed);
         if let Some((chunk, paxos)) = paxos_of(&request) {
             self.recorder.leaving(&chunk, paxos);
         }

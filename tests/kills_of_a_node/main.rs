@@ -94,7 +94,12 @@ async fn rounds(
 
 #[test]
 fn a_node_that_is_killed_at_any_moment_loses_nothing() {
-    let kills = kills(15, 1000);
+    let kills = kills(15, 1000).max(1);
+    // However slow the machine is, it goes on until one hit what one in four is aimed at.
+    let counted = |hits: &Hits| match hits.checkpoints {
+        0 => hits.kills.min(kills - 1),
+        _ => hits.kills,
+    };
     let aim = |rng: &mut StdRng| match rng.random_range(0..4) {
         0 => Aim::Checkpoint,
         1 => Aim::Compaction(Duration::from_secs(5)),
@@ -102,8 +107,8 @@ fn a_node_that_is_killed_at_any_moment_loses_nothing() {
     };
     let hits = Runtime::new()
         .unwrap()
-        .block_on(rounds(kills, |hits| hits.kills, "67108864", aim));
-    assert!(hits.checkpoints > 0, "{hits:?}");
+        .block_on(rounds(kills, counted, "67108864", aim));
+    assert!(hits.kills >= kills && hits.checkpoints > 0, "{hits:?}");
     if kills >= 100 {
         let some = kills / 10;
         assert!(

@@ -20,6 +20,9 @@ pub const SECRET: &str = "a secret of the test that kills a node";
 /// How often it is looked whether the moment has come.
 const POLL: Duration = Duration::from_millis(1);
 
+/// For the index to be written down: some records do, which takes a busy machine its time.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(20);
+
 /// When to kill.
 #[derive(Debug, Clone, Copy)]
 pub enum Aim {
@@ -129,7 +132,7 @@ impl Victim {
     pub async fn kill_at(&mut self, aim: Aim, rng: &mut StdRng) {
         let limit = match aim {
             Aim::After(duration) => duration,
-            Aim::Checkpoint => Duration::from_secs(4),
+            Aim::Checkpoint => CHECKPOINT_WITHIN,
             Aim::Compaction(limit) => limit,
         };
         let deadline = Instant::now() + limit;

@@ -133,7 +133,7 @@ pub struct NodeCounted {
     pub stays_because: Option<String>,
 }
 
-/// A chunk of which a node holds something, and nothing known explains why.
+/// A chunk of which a node holds something that nobody expects there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Orphan {
     /// Which.
@@ -146,6 +146,41 @@ pub struct Orphan {
     pub node: String,
     /// Why it is kept, for people.
     pub why: String,
+    /// It is known what it is, and it is given up by itself as soon as nobody needs it. What nothing known explains is kept
+    /// until somebody gives it up.
+    #[serde(default)]
+    pub explained: bool,
+}
+
+/// Chunks that `POST /orphans/give-up` takes at once: as many as are ended side by side while somebody waits.
+pub const GIVEN_UP_AT_ONCE: usize = 8;
+
+/// `POST /orphans/give-up`: chunks that nothing known explains are to be deleted, for good, wherever something of them is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GiveUp {
+    /// Which: of those that [`Census::orphans`] names and does not call explained, from 1 to 8.
+    #[schema(value_type = Vec<String>)]
+    pub chunks: Vec<ChunkId>,
+}
+
+/// An orphan that was not given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptOrphan {
+    /// Which.
+    #[schema(value_type = String)]
+    pub chunk_id: ChunkId,
+    /// Why, and what to do, for people.
+    pub why: String,
+}
+
+/// The answer to [`GiveUp`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GivenUp {
+    /// Deleted, now or before: their nodes collect the bytes in their time.
+    #[schema(value_type = Vec<String>)]
+    pub given_up: Vec<ChunkId>,
+    /// Nothing came of it; again does no harm.
+    pub kept: Vec<KeptOrphan>,
 }
 
 /// Chunks about which nothing is done until somebody does something.
@@ -189,8 +224,8 @@ pub struct Census {
     pub videos_not_whole: u64,
     /// Every node.
     pub nodes: Vec<NodeCounted>,
-    /// Chunks of which something is kept that nothing known explains, at most two hundred of each node. What is explained
-    /// and nobody's any more is given up, and only counted until then.
+    /// Chunks of which something is kept that nothing known explains, or that cannot be given up yet, at most two hundred of
+    /// each node. What is explained and nobody's any more is given up, and only counted until then.
     pub orphans: Vec<Orphan>,
     /// What waits for somebody, at most twenty reasons, the most chunks first. Nodes that are only silent are waited for
     /// without a word.
@@ -210,7 +245,8 @@ pub struct Repair {
     /// Whose.
     #[schema(value_type = String)]
     pub video_id: VideoId,
-    /// `restore_copy`, `move`, `even_out`, `end_move`, `give_move_up`, `read_registers` or `salvage`.
+    /// `restore_copy`, `move`, `even_out`, `end_move`, `give_move_up`, `read_registers`, `salvage`, `correct_shards`,
+    /// `encode` or `decode`.
     pub what: String,
     /// How the chunk stood.
     pub why: String,
@@ -224,6 +260,9 @@ pub struct Repair {
     pub began: WallTime,
     /// How long it took, in seconds; none while it goes on.
     pub took_sec: Option<f64>,
+    /// How long it goes on by now, in seconds; none once it ended.
+    #[serde(default)]
+    pub elapsed_sec: Option<f64>,
     /// Bytes that went from node to node.
     pub bytes: u64,
     /// Why it did not work out; it is tried again.

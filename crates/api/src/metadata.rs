@@ -18,8 +18,8 @@ pub use nodes::{
     RefusedNode, RegisterNode, TOLD_CHUNKS_MAX, UnknownRole,
 };
 pub use videos::{
-    CreateVideo, Fragment, Fragments, Manifest, ManifestChunk, ManifestInit, Popularity, SetStatus, StatusSet,
-    VideoCreated, VideoInfo, VideoStatus, ViewCounted,
+    CreateVideo, Fragment, Fragments, LibrarySurvival, Manifest, ManifestChunk, ManifestInit, Popularity, SetStatus,
+    StatusSet, VideoCreated, VideoInfo, VideoStatus, VideoSurvival, ViewCounted,
 };
 
 /// How a chunk is kept.
@@ -163,6 +163,9 @@ pub struct Stats {
     /// Chunks of active videos placed on fewer nodes than the replication factor asks for.
     #[serde(default)]
     pub under_replicated_chunks: u64,
+    /// How many losses of nodes active videos survive.
+    #[serde(default)]
+    pub survival: LibrarySurvival,
     /// How many.
     pub healthy_nodes: usize,
     /// Of the metadata service.

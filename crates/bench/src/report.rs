@@ -74,6 +74,8 @@ pub struct Beside {
     pub columns: Vec<&'static str>,
     /// One per figure.
     pub lines: Vec<BesideLine>,
+    /// What others say of the same, in words: it was not measured here.
+    pub quoted: Vec<String>,
 }
 
 /// One figure of all contenders.
@@ -96,7 +98,13 @@ impl Beside {
             title: title.into(),
             columns,
             lines: Vec::new(),
+            quoted: Vec::new(),
         }
+    }
+
+    /// Adds what somebody else says of these figures.
+    pub fn quote(&mut self, words: impl Into<String>) {
+        self.quoted.push(words.into());
     }
 
     /// Adds a figure; `rounds` has those of each contender.
@@ -132,6 +140,9 @@ impl Beside {
                 let _in_memory = write!(text, "  {cell:>width$}");
             }
             text.push('\n');
+        }
+        for words in &self.quoted {
+            let _in_memory = writeln!(text, "  quoted, not measured here: {words}");
         }
         text
     }
@@ -366,6 +377,18 @@ mod tests {
                 "  messages                 6.00          12.0",
             ]
         );
+    }
+
+    #[test]
+    fn what_others_say_stands_below_and_is_called_so() {
+        let mut beside = Beside::new("a chunk", vec!["one"]);
+        beside.line("rate", "/s", vec![vec![1.0]]);
+        beside.quote("theirs: 9 /s");
+        assert_eq!(
+            beside.text().lines().last(),
+            Some("  quoted, not measured here: theirs: 9 /s")
+        );
+        assert!(beside.lines.len() == 1, "it is no figure of a contender");
     }
 
     #[test]

@@ -142,11 +142,12 @@ fn reclaiming_space_is_measured() {
             "disk space of the data directory after an orderly end",
         ],
     );
-    assert_eq!(
-        line(&section, "p99")[0].as_array().unwrap().len(),
-        3,
-        "three rounds at rest"
-    );
+    // A node that is done before anybody looks has moved nothing beside its readers, which is said of that round.
+    let at_rest = line(&section, "p99")[0].as_array().unwrap().len();
+    let notes = section["notes"].as_array().unwrap().iter();
+    let is_said = |note: &&Value| note.as_str().is_some_and(|note| note.ends_with("nothing was moved"));
+    let without = notes.filter(is_said).count();
+    assert!(at_rest > 0 && at_rest + without == 3, "three rounds at rest: {section}");
 }
 
 #[test]

@@ -48,6 +48,9 @@ enum Command {
     Census(commands::census::Options),
     /// Show what is being mended, and was.
     Repairs(commands::repairs::Options),
+    /// List what nodes keep where nobody expects it, and give up what nothing known explains.
+    #[command(after_help = commands::orphans::EXAMPLES)]
+    Orphans(commands::orphans::Options),
     /// Empty a node: what it holds is moved to others, and nothing new goes there.
     Drain(commands::membership::Options),
     /// Let a node take chunks again that was being emptied or taken out.
@@ -108,6 +111,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(options) => tool(|stop| commands::status::run(options, stop)),
         Command::Census(options) => tool(|stop| commands::census::run(options, stop)),
         Command::Repairs(options) => tool(|stop| commands::repairs::run(options, stop)),
+        Command::Orphans(options) => tool(|stop| commands::orphans::run(options, stop)),
         Command::Drain(options) => tool(|stop| commands::membership::drain(options, stop)),
         Command::Activate(options) => tool(|stop| commands::membership::activate(options, stop)),
         Command::Remove(options) => tool(|stop| commands::membership::remove(options, stop)),

@@ -5,12 +5,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use vstack_api::{
-    census::{Census, Repairs, VideoCensus},
+    census::{Census, GiveUp, GivenUp, Repairs, VideoCensus},
     headers,
     metadata::{
         CompleteVideo, ConsensusState, CreateVideo, DecidedBatch, FailVideo, Group, Heartbeat, Manifest,
         MetadataHealth, NodeAck, NodeInfo, NodeList, OwnerAlive, RedundancyConfig, RedundancyMode, RegisterNode,
-        RequestGroup, Stats, StatusSet, VideoCreated, VideoInfo, ViewCounted,
+        RequestGroup, Stats, StatusSet, VideoCreated, VideoInfo, VideoSurvival, ViewCounted,
     },
     redundancy::{EfficiencyReport, KeepingOfVideo, Keepings, Migration, OverrideSet, Recommendation, StorageOverhead},
 };
@@ -277,6 +277,16 @@ impl MetadataClient {
         self.get("/repairs", &[]).await
     }
 
+    /// Has chunks deleted that nothing known explains; at most
+    /// [`GIVEN_UP_AT_ONCE`](vstack_api::census::GIVEN_UP_AT_ONCE) at once.
+    ///
+    /// # Errors
+    /// As any call; 409 when nothing is given up there.
+    pub async fn give_up_orphans(&self, chunks: Vec<ChunkId>) -> Result<GivenUp, ClientError> {
+        let body = GiveUp { chunks };
+        self.call(Method::POST, "/orphans/give-up", &[], Some(&body)).await
+    }
+
     /// `GET /stats`.
     ///
     /// # Errors
@@ -299,6 +309,14 @@ impl MetadataClient {
     /// As any call.
     pub async fn videos(&self, query: &[(&str, String)]) -> Result<Vec<VideoInfo>, ClientError> {
         self.get("/videos", query).await
+    }
+
+    /// `GET /video/{id}/survival`: how many nodes a video may lose.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn survival(&self, video: VideoId) -> Result<VideoSurvival, ClientError> {
+        self.get(&format!("/video/{video}/survival"), &[]).await
     }
 
     /// `GET /manifest/{id}`, with public URLs.

@@ -4,15 +4,25 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use support::*;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use vstack_engine::{Engine, MemDisk, Op, Runs, Which};
 use vstack_types::SystemClock;
 
 /// Two superblocks are full, `a` is in the first and `b` in the second; a third one is begun.
 const ITEMS: [(&str, u64); 5] = [("a", 1), ("a2", 2), ("b", 3), ("b2", 4), ("c", 5)];
+
+/// For what ends by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn holes_are_made_beside_a_slow_reader_of_another_superblock() {
@@ -52,16 +62,30 @@ async fn another_superblock_is_emptied_beside_a_slow_reader() {
     let slow = find("a");
     let (its, another) = (slow.superblock(), find("b").superblock());
     assert_ne!(its, another);
-    let emptied = timeout(Duration::from_secs(30), engine.compact(another, u64::MAX, |_| {})).await;
+    let emptied = timeout(PATIENCE, engine.compact(another, u64::MAX, |_| {})).await;
     assert!(emptied.is_ok_and(|emptied| emptied.unwrap().emptied));
     // Its own is written again, and then waits for it.
-    let mut moved = 0;
-    let emptied = timeout(
-        Duration::from_millis(300),
-        engine.compact(its, u64::MAX, |so_far| moved = so_far.moved),
-    )
-    .await;
-    assert!(emptied.is_err() && moved == 2, "{emptied:?}, {moved}");
+    let moved = AtomicU64::new(0);
+    {
+        let mut emptying = pin!(engine.compact(its, u64::MAX, |so_far| moved.store(so_far.moved, Ordering::Relaxed)));
+        let all_is_moved = async {
+            while moved.load(Ordering::Relaxed) < 2 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let until_moved = async {
+            tokio::select! {
+                emptied = &mut emptying => panic!("it did not wait: {emptied:?}"),
+                () = all_is_moved => {}
+            }
+        };
+        timeout(PATIENCE, until_moved)
+            .await
+            .expect("what is kept is written again");
+        let emptied = timeout(Duration::from_millis(300), &mut emptying).await;
+        assert!(emptied.is_err(), "it did not wait: {emptied:?}");
+        assert_eq!(moved.load(Ordering::Relaxed), 2);
+    }
     assert_eq!(engine.read(&slow, None).await.unwrap(), *item(1, 100_000).bytes());
     drop(slow);
     assert!(engine.compact(its, u64::MAX, |_| {}).await.unwrap().emptied);

@@ -1,8 +1,9 @@
 //! Linear combinations of shards with the instructions AVX-512 and GFNI, where the processor has them.
 //!
 //! Why by hand: what there is of libraries takes 1.1 to 1.2 times as long as ISA-L for a chunk of 2 MiB, measured in turns
-//! (`vstack-bench coding`). It multiplies by table look-ups, two of sixteen entries a byte, or writes each output again and
-//! again. Here one instruction multiplies 64 bytes, and each byte is read once and written once for up to four outputs.
+//! (`vstack-bench coding`, which has the one that is used elsewhere beside this, ISA-L and two others). It multiplies by
+//! table look-ups, two of sixteen entries a byte, or writes each output again and again. Here one instruction multiplies 64
+//! bytes, and each byte is read once and written once for up to four outputs.
 //!
 //! Why it is sound: everything unsafe is in [`combined`], which is called by [`Gfni::combine`] alone. That needs a
 //! [`Gfni`], which only [`Gfni::detected`] gives, and only where the processor has the instructions; and it checks first

@@ -5,6 +5,9 @@ use vstack_types::{Digest, Hashed};
 
 use crate::{Code, Shape, TooFew};
 
+/// Bytes of each shard that are made of a chunk at a time where one alone is wanted.
+const STRIPE_BYTES: usize = 16 << 10;
+
 /// Why shards do not give their chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -67,6 +70,18 @@ fn split(shape: Shape, chunk: &Bytes) -> Vec<Bytes> {
 /// # Errors
 /// They are too few, or no shards of this chunk.
 pub fn read(code: &dyn Code, size: usize, sha256: Digest, have: &[(u8, Bytes)]) -> Result<Hashed, ReadError> {
+    let hashed = Hashed::new(decoded(code, size, have)?);
+    if hashed.sha256() != sha256 {
+        return Err(ReadError::Digest);
+    }
+    Ok(hashed)
+}
+
+/// What comes of shards, each with its place, which may be the shards of anything of `size` bytes.
+///
+/// # Errors
+/// They are too few, or cannot be shards of it.
+pub(crate) fn decoded(code: &dyn Code, size: usize, have: &[(u8, Bytes)]) -> Result<Bytes, ReadError> {
     let shape = code.shape();
     let mut shards = vec![None; shape.total()];
     for (index, shard) in have {
@@ -80,10 +95,12 @@ pub fn read(code: &dyn Code, size: usize, sha256: Digest, have: &[(u8, Bytes)]) 
     }
     let (data, len) = (usize::from(shape.data()), shape.shard_len(size));
     let (of_data, of_parity) = shards.split_at(data);
-    let mut chunk = BytesMut::zeroed(len * data);
-    for (place, shard) in chunk.chunks_exact_mut(len).zip(of_data) {
-        if let Some(shard) = shard {
-            place.copy_from_slice(shard);
+    // Most of it is written once: zeros are only where something is to be made.
+    let mut chunk = BytesMut::with_capacity(len * data);
+    for shard in of_data {
+        match shard {
+            Some(shard) => chunk.extend_from_slice(shard),
+            None => chunk.resize(chunk.len() + len, 0),
         }
     }
     if of_data.iter().any(Option::is_none) {
@@ -100,11 +117,7 @@ pub fn read(code: &dyn Code, size: usize, sha256: Digest, have: &[(u8, Bytes)]) 
         code.data(&mut shards)?;
     }
     chunk.truncate(size);
-    let hashed = Hashed::new(chunk.freeze());
-    if hashed.sha256() != sha256 {
-        return Err(ReadError::Digest);
-    }
-    Ok(hashed)
+    Ok(chunk.freeze())
 }
 
 /// One shard of a chunk, which is here whole; none if the code has no such shard.
@@ -113,7 +126,21 @@ pub fn remake(code: &dyn Code, chunk: &Bytes, index: u8) -> Option<Bytes> {
     if index < code.shape().data() {
         return Some(shards.swap_remove(index.into()));
     }
-    let mut parity = parity(code, &shards);
     let at = usize::from(index - code.shape().data());
-    (at < parity.len()).then(|| parity.swap_remove(at))
+    if at >= usize::from(code.shape().parity()) {
+        return None;
+    }
+    let len = shards.first().map_or(0, |shard| shard.len());
+    let mut made = BytesMut::with_capacity(len);
+    // The code makes all parity at once, and most of it is not wanted: a little of all of it at a time, however much it is.
+    let mut memory = BytesMut::zeroed(STRIPE_BYTES.min(len) * usize::from(code.shape().parity()));
+    for begin in (0..len).step_by(STRIPE_BYTES) {
+        let stripe = begin..(begin + STRIPE_BYTES).min(len);
+        let data: Vec<&[u8]> = shards.iter().map(|shard| &shard[stripe.clone()]).collect();
+        let mut parity: Vec<&mut [u8]> = memory.chunks_exact_mut(stripe.len()).collect();
+        parity.truncate(code.shape().parity().into());
+        code.parity(&data, &mut parity);
+        made.extend_from_slice(parity[at]);
+    }
+    Some(made.freeze())
 }

@@ -71,3 +71,20 @@ fn what_is_no_shard_of_the_chunk_is_said_so() {
     assert!(is_none(&[(0, shards[0].1.slice(1..))]), "too short");
     assert_eq!(code.shape().total(), 5);
 }
+
+/// Of a code with much parity all of it would be many times the chunk.
+#[test]
+fn a_shard_that_is_made_again_takes_the_memory_of_no_other() {
+    let chunk: Bytes = (0..=250_u8).cycle().take(200_003).collect();
+    for (data, parity) in [(1, 16), (3, 2), (16, 16)] {
+        let code = ReedSolomon::new(Shape::new(data, parity).expect("a shape"));
+        let shards = encode(&code, &chunk);
+        for index in data..data + parity {
+            let again = remake(&code, &chunk, index).expect("the code has it");
+            assert_eq!(again, shards[usize::from(index)], "{index} of {data}+{parity}");
+            let len = again.len();
+            let memory = again.try_into_mut().expect("nobody else has it").capacity();
+            assert!(memory < 2 * len, "{memory} bytes for {len}");
+        }
+    }
+}

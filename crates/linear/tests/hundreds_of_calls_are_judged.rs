@@ -1,12 +1,16 @@
-//! A register's history of hundreds of calls, some ten at a time and some never answered, is judged in about a second.
+//! A register's history of hundreds of calls, some ten at a time and some never answered, is judged by a search that stays
+//! small: how long that takes is for the machine to say, how many configurations it is not.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use vstack_chunkpaxos::{Change, Layout, Placement};
 use vstack_linear::{Answer, Call, ChunkRegister, History, Operation, Specification as _, check};
 use vstack_types::{Digest, Monotonic, NodeRef, NodeUuid};
+
+/// A search that tried orders as they come would need more of them than there is time for.
+const CONFIGURATIONS_MAX: usize = 300_000;
 
 fn nodes(numbers: &[u8]) -> Vec<NodeRef> {
     let node = |number: &u8| NodeRef::first(NodeUuid::from_bytes([*number; 16]));
@@ -75,12 +79,11 @@ fn good_and_bad_ones() {
         initial: nodes(&[1, 2, 3]),
     };
     let (mut judged, mut calls_all) = (0, 0);
-    let started = Instant::now();
     for seed in 0..10 {
         // Some ten calls at a time.
         let calls = recorded(&register, 800, 100, seed);
         calls_all += calls.len();
-        let verdict = check(&register, &History::new(calls.clone()).unwrap(), 2_000_000);
+        let verdict = check(&register, &History::new(calls.clone()).unwrap(), CONFIGURATIONS_MAX);
         assert!(verdict.is_linearizable(), "seed {seed}: {verdict:?}");
         // The same with one read that is an age too late.
         let mut late = calls;
@@ -96,11 +99,11 @@ fn good_and_bad_ones() {
             invoked: end,
             answered: Some((end, answer)),
         });
-        let verdict = check(&register, &History::new(late).unwrap(), 2_000_000);
+        let verdict = check(&register, &History::new(late).unwrap(), CONFIGURATIONS_MAX);
         assert!(verdict.is_violated(), "seed {seed}: {verdict:?}");
         judged += 2;
     }
-    let took = started.elapsed();
-    println!("{judged} histories, {calls_all} calls in the good ones: {took:?}");
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    println!(
+        "{judged} histories, {calls_all} calls in the good ones, at most {CONFIGURATIONS_MAX} configurations each"
+    );
 }

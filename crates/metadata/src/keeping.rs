@@ -32,7 +32,7 @@ const HEAT_KEPT: Duration = Duration::from_secs(600);
 /// What is decided of each video, as of the last look.
 #[derive(Debug, Default)]
 pub(crate) struct KeepingDesk {
-    decided: Mutex<Arc<Decided>>,
+    known: Mutex<Known>,
     /// Wakes the next look before its time.
     pub(crate) look_now: Notify,
 }
@@ -48,23 +48,52 @@ pub(crate) struct Decided {
     pub(crate) paused: bool,
 }
 
+/// What was decided last, and how often it was said meanwhile whether to pause.
+#[derive(Debug, Default)]
+struct Known {
+    decided: Arc<Decided>,
+    words: u64,
+}
+
 impl KeepingDesk {
-    fn lock(&self) -> MutexGuard<'_, Arc<Decided>> {
-        self.decided.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on, without waiting for the next look.
+    /// From now on, without waiting for the next look. It is written down before.
     pub(crate) fn pause(&self, paused: bool) {
         let mut known = self.lock();
-        *known = Arc::new(Decided {
+        known.words += 1;
+        known.decided = Arc::new(Decided {
             paused,
-            ..(**known).clone()
+            ..(*known.decided).clone()
         });
     }
 
     /// As of the last look.
     pub(crate) fn decided(&self) -> Arc<Decided> {
-        Arc::clone(&self.lock())
+        Arc::clone(&self.lock().decided)
+    }
+
+    /// How often it was said whether to pause.
+    fn words(&self) -> u64 {
+        self.lock().words
+    }
+
+    /// Takes over what a look came to that began after so many `words`; says whether that concerns what is mended next.
+    fn conclude(&self, mut decided: Decided, words: u64) -> bool {
+        let mut known = self.lock();
+        if known.words != words {
+            // What was read of it when the look began is over.
+            decided.paused = known.decided.paused;
+        }
+        if *known.decided == decided {
+            return false;
+        }
+        // A new film is counted in its time.
+        let concerns = known.decided.paused != decided.paused || are_shards(&known.decided) != are_shards(&decided);
+        known.decided = Arc::new(decided);
+        concerns
     }
 }
 
@@ -104,7 +133,7 @@ pub(crate) async fn run(app: Arc<App>) {
 async fn look(app: &App) -> Result<(), StoreError> {
     let policy = app.settings.policy();
     let rules = app.settings.rules();
-    let was_paused = app.keeping.lock().paused;
+    let words = app.keeping.words();
     let mut decided = Decided {
         paused: app.store.is_migration_paused().await?,
         ..Decided::default()
@@ -132,19 +161,8 @@ async fn look(app: &App) -> Result<(), StoreError> {
         }
     }
     decided.wished = Arc::new(wished);
-    let mut known = app.keeping.lock();
-    if known.paused != was_paused {
-        // Somebody said so meanwhile.
-        decided.paused = known.paused;
-    }
-    if **known != decided {
-        let concerns = known.paused != decided.paused || are_shards(&known) != are_shards(&decided);
-        *known = Arc::new(decided);
-        drop(known);
-        // A new film is counted in its time.
-        if concerns {
-            app.upkeep.count_now.notify_one();
-        }
+    if app.keeping.conclude(decided, words) {
+        app.upkeep.count_now.notify_one();
     }
     Ok(())
 }
@@ -229,6 +247,30 @@ mod tests {
             (hot.decision.mode, hot.decision.why, is_news),
             (Mode::Replicated, Why::Hot, true)
         );
+    }
+
+    /// What a look read of it may be older than what was said since.
+    #[test]
+    fn what_is_said_of_a_pause_while_a_look_is_under_way_is_not_undone() {
+        let desk = KeepingDesk::default();
+        let read = |paused| Decided {
+            paused,
+            ..Decided::default()
+        };
+        let words = desk.words();
+        desk.pause(true);
+        assert!(!desk.conclude(read(false), words));
+        assert!(desk.decided().paused);
+        // Said twice, so that it is again as it was when the look began, and not as it was read in between.
+        let words = desk.words();
+        desk.pause(false);
+        desk.pause(true);
+        assert!(!desk.conclude(read(false), words));
+        assert!(desk.decided().paused);
+        // Where nobody said anything, it is as it is written down: by whoever did so before this service began.
+        assert!(desk.conclude(read(false), desk.words()), "that is news");
+        assert!(!desk.decided().paused);
+        assert!(!desk.conclude(read(false), desk.words()), "and that is none");
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! it is learned. The service also proposes: the classic path for scripts, and the removal of what failed or was
 //! deleted.
 //!
-//! Pure: [`admission`], [`registry`], [`lifecycle`], [`redundancy`], [`manifest`]. Shells around them: `http`, the background
-//! workers, the stores.
+//! Pure: [`admission`], [`registry`], [`lifecycle`], [`redundancy`], [`manifest`], [`survival`]. Shells around them: `http`,
+//! the background workers, the stores.
 
 pub mod admission;
 mod app;
@@ -28,6 +28,7 @@ mod run;
 mod settings;
 mod silence;
 pub mod store;
+mod survival;
 mod trace;
 mod unheard;
 mod upkeep;

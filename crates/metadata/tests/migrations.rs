@@ -197,7 +197,7 @@ async fn nothing_is_migrated_while_it_is_paused() {
 /// out at once does not wait for the library either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_gets_its_share_while_a_library_becomes_shards() {
-    // One chunk in three seconds.
+    // One chunk in six seconds.
     let settings = ["--cold-after", "0", "--migration-rate", "100000"];
     let mut cluster = Cluster::start_with(5, &settings).await;
     let video = cluster.store(48, &[0, 1, 2]).await;

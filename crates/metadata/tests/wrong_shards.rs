@@ -7,11 +7,18 @@ use cluster::{
     Cluster, bytes, eventually,
     forms::{ask, becomes, get, list_wrongly, manifest, read},
 };
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use vstack_api::metadata::{ManifestChunk, RedundancyMode};
+use vstack_api::{
+    holdings::tag_of,
+    metadata::{ManifestChunk, RedundancyMode},
+};
 use vstack_erasure::{ReedSolomon, Shape, encode};
-use vstack_types::Digest;
+use vstack_types::{Digest, NodeRef};
+use vstack_upkeep::{
+    census::Part,
+    harm::{Changes, WrongShard},
+};
 
 /// A film of so many chunks, all of them shards.
 async fn coded(cluster: &Cluster, chunks: usize) -> (String, Vec<ManifestChunk>) {
@@ -163,6 +170,103 @@ async fn what_an_audit_found_is_known_to_the_next_service() {
         (&census["tally"]["lost"], &census["tally"]["whole"]),
         (&json!(1), &json!(1))
     );
+    cluster.stop().await;
+}
+
+/// A shard that is right was called wrong, by whoever had bad memory: it is made again, and is the same. That alone says
+/// nothing of the others, of which it was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_called_wrong_is_so_until_its_chunk_is_made_of_it() {
+    let never_audited = ["--audit-every", "0"];
+    let mut cluster = Cluster::start_behind_fronts(5, &never_audited).await;
+    let (video, chunks) = coded(&cluster, 1).await;
+    let fragments = chunks[0].fragments.as_ref().expect("it has some");
+    let shard = &fragments.shards[4];
+    let known = cluster.service.cluster().nodes().await.expect("nodes");
+    let holder = known.iter().find(|node| node.node_url == shard.node_url);
+    let disk = holder.and_then(|node| node.disk_uuid).expect("its disk");
+    let called_wrong = WrongShard {
+        video: video.parse().expect("an id"),
+        part: Part::Chunk(0),
+        node: NodeRef::first(disk),
+        tag: tag_of(shard.checksum.parse().expect("a digest")),
+    };
+    for front in &cluster.fronts {
+        front.refuse_proofs();
+    }
+    let found = Changes {
+        wrong: vec![called_wrong],
+        ..Changes::default()
+    };
+    cluster.store.note_harms(found).await.expect("it is written down");
+    cluster.restart_service(&never_audited).await;
+    // Tried again, so it was not called right when it was made.
+    eventually("it is made again twice, and not proven", async || {
+        cluster.tick();
+        let corrected = done(&cluster, "correct_shards").await;
+        assert!(!corrected.contains(&true), "{corrected:?}");
+        assert_ne!(cluster.census().await["health"], "healthy");
+        (corrected.len() >= 2).then_some(())
+    })
+    .await;
+    let wrong = async |cluster: &Cluster| cluster.store.harms().await.expect("the book").wrong;
+    assert_eq!(wrong(&cluster).await, [called_wrong].into());
+    for front in &cluster.fronts {
+        front.prove_again();
+    }
+    cluster.becomes("healthy", 1).await;
+    eventually("that is written down", async || {
+        cluster.tick();
+        wrong(&cluster).await.is_empty().then_some(())
+    })
+    .await;
+    is_right(&cluster, &video).await;
+    cluster.stop().await;
+}
+
+/// Of six nodes three are lost for good, so that nothing can be decided about the chunk any more. Of the shards that are left
+/// any two give it, but one of them is none of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lost_its_majority_is_salvaged_of_its_shards_though_one_of_them_is_wrong() {
+    let code = ["--erasure-data-shards", "2", "--erasure-parity-shards", "4"];
+    let mut cluster = Cluster::start_with(6, &[&code[..], &["--audit-every", "0"]].concat()).await;
+    let (video, chunks) = coded(&cluster, 1).await;
+    // What is salvaged stays as it is salvaged.
+    let (paused, _) = cluster.service.post("/redundancy/pause", json!({})).await;
+    assert_eq!(paused, StatusCode::OK);
+    let before = checksums(&chunks[0]);
+    list_wrongly(&cluster, &chunks[0].chunk_id, &[0]).await;
+    eventually("that is known", async || {
+        cluster.tick();
+        let listed = manifest(&cluster, &video).await.chunks.swap_remove(0);
+        let listed = checksums(&listed)?;
+        (listed.len() == 6 && Some(listed) != before).then_some(())
+    })
+    .await;
+    cluster.becomes("healthy", 1).await;
+    let mut lost = Vec::new();
+    for index in 3..6 {
+        lost.push(holder_of(&cluster, &video, index).await.0);
+    }
+    for at in &lost {
+        cluster.nodes[*at].take().expect("it runs").stop().await;
+    }
+    for at in &lost {
+        let path = format!("/nodes/node-{}", at + 1);
+        let removed = cluster.service.call(Method::DELETE, &path, None).await;
+        assert_eq!(removed.0, StatusCode::OK);
+    }
+    let salvaged = eventually("another chunk is in its place", async || {
+        cluster.tick();
+        let chunk = manifest(&cluster, &video).await.chunks.swap_remove(0);
+        let is_salvaged = chunk.chunk_id.as_str() == format!("{video}-chunk-000-r1");
+        (is_salvaged && chunk.replicas.len() == 3).then_some(chunk)
+    })
+    .await;
+    for url in &salvaged.replicas {
+        let got = get(&cluster, &format!("{url}/chunk/{}", salvaged.chunk_id)).await;
+        assert_eq!(got, Some(bytes(0)));
+    }
     cluster.stop().await;
 }
 

@@ -3,16 +3,16 @@
 //! Everything that is stored is made of bytes that have the chunk's SHA-256. With nothing wanted the answer says that what
 //! was named gives the chunk.
 
+mod gathering;
+
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::time::timeout;
 use vstack_api::ErrorCode;
-use vstack_client::{Made, Make, NodeClient, ShardAt, Want};
+use vstack_client::{Made, Make, Want};
 use vstack_engine::{Item, PutMode, Which};
-use vstack_erasure::{Code as _, ReedSolomon, Shape, read, remake};
+use vstack_erasure::{ReedSolomon, Shape, remake};
 use vstack_service::{ApiError, ApiResult, ClusterCall, Path, aside};
 use vstack_types::{ChunkId, Digest, Hashed, limits::LAYOUT_NODES_MAX};
 
@@ -20,7 +20,7 @@ use crate::{
     app::{Shared, engine_error},
     body,
     cluster::malformed,
-    pull::{self, HOLDER_TIMEOUT, NAMED_MAX, NEXT_AFTER, PULL_BYTES_MAX},
+    pull::{self, NAMED_MAX, PULL_BYTES_MAX},
     reply, sending,
 };
 
@@ -46,25 +46,21 @@ pub(crate) async fn make(
 
 /// Makes what is wanted; gives the digests of it.
 async fn store(app: Shared, id: ChunkId, make: Make) -> ApiResult<Vec<Digest>> {
-    // One place stands for the chunk, what it is gathered from, and what is made of it: at most four times as much.
+    // One place stands for the chunk, what it is gathered from, and one item that is made of it: at most four times as much.
     let place = body::place(&app, body::Sender::Known).await?;
     let chunk = gather(&app, &id, &make).await?;
-    let made = aside(move || {
-        let wanted = make.want.into_iter();
-        wanted
-            .map(|want| made(&chunk, want))
-            .collect::<ApiResult<Vec<Hashed>>>()
-    });
-    let made = made.await.map_err(ApiError::internal)??;
     let mut buffer = Some(place.buffer);
-    let mut items = Vec::with_capacity(made.len());
-    for hashed in made {
+    let mut items = Vec::with_capacity(make.want.len());
+    // One after the other: all shards of a code together may be seventeen times the chunk.
+    for want in make.want {
         let memory = match buffer.take() {
             Some(buffer) => buffer,
             None => body::place(&app, body::Sender::Known).await?.buffer,
         };
-        let item = Item::copied(memory, &hashed).map_err(malformed)?;
-        items.push(hashed.sha256());
+        let chunk = chunk.clone();
+        let item = aside(move || Item::copied(memory, &made(&chunk, want)?).map_err(malformed));
+        let item = item.await.map_err(ApiError::internal)??;
+        items.push(item.sha256());
         let put = app.engine.put(id.clone(), item, PutMode::Item);
         put.await.map_err(engine_error)?;
     }
@@ -151,13 +147,9 @@ async fn gather(app: &Shared, id: &ChunkId, make: &Make) -> ApiResult<Hashed> {
             "nobody was named who has the chunk",
         ));
     };
-    let code = ReedSolomon::new(shape(shards.data, shards.parity)?);
-    let size = usize::try_from(make.size).map_err(malformed)?;
-    let have = gather_shards(app, id, &shards.of, code.shape(), size).await;
-    let sha256 = make.sha256;
-    let chunk = aside(move || read(&code, size, sha256, &have)).await;
-    let chunk = chunk.map_err(ApiError::internal)?;
-    chunk.map_err(|error| ApiError::new(ErrorCode::NeedBytes, error.to_string()))
+    let of_chunk = (usize::try_from(make.size).map_err(malformed)?, make.sha256);
+    let of = (shape(shards.data, shards.parity)?, &shards.of[..]);
+    gathering::gathered(app, id, of_chunk, of).await
 }
 
 /// An item that is here, verified; none if it is not.
@@ -167,69 +159,9 @@ async fn own(app: &Shared, id: &ChunkId, sha256: Digest) -> Option<Hashed> {
     Some(Hashed::new(bytes)).filter(|hashed| hashed.sha256() == sha256)
 }
 
-/// As many shards as a chunk is read from, if they can be had: those that are here first, then as many others at once as
-/// are missing, and one more whenever one fails or is slow.
-async fn gather_shards(app: &Shared, id: &ChunkId, of: &[ShardAt], shape: Shape, size: usize) -> Vec<(u8, Bytes)> {
-    let needed = usize::from(shape.data());
-    let mut have: Vec<(u8, Bytes)> = Vec::with_capacity(needed);
-    let mut elsewhere = Vec::new();
-    for shard in of {
-        if have.iter().any(|(index, _)| *index == shard.index) || have.len() == needed {
-            continue;
-        }
-        let mine = if shard.at.node == app.me() {
-            own(app, id, shard.sha256).await
-        } else {
-            None
-        };
-        match mine {
-            Some(shard_bytes) => have.push((shard.index, shard_bytes.into_bytes())),
-            None if shard.at.node == app.me() => {}
-            None => elsewhere.push(shard),
-        }
-    }
-    let mut elsewhere = elsewhere.into_iter();
-    let mut asked = FuturesUnordered::new();
-    let len = shape.shard_len(size);
-    let ask = |shard: &ShardAt| ask(app.peers.clone(), shard.clone(), id.clone(), len);
-    asked.extend(elsewhere.by_ref().take(needed - have.len()).map(ask));
-    while have.len() < needed {
-        let wait = if elsewhere.len() > 0 {
-            NEXT_AFTER
-        } else {
-            HOLDER_TIMEOUT
-        };
-        match timeout(wait, asked.next()).await {
-            Ok(Some(Some(shard))) => {
-                if !have.iter().any(|(index, _)| *index == shard.0) {
-                    have.push(shard);
-                }
-            }
-            Ok(None) if elsewhere.len() == 0 => break,
-            // This one has failed, or is slow: on to the next.
-            Ok(_) | Err(_) => match elsewhere.next() {
-                Some(shard) => asked.push(ask(shard)),
-                None if asked.is_empty() => break,
-                None => {}
-            },
-        }
-    }
-    have
-}
-
-async fn ask(peers: NodeClient, shard: ShardAt, id: ChunkId, len: usize) -> Option<(u8, Bytes)> {
-    match timeout(HOLDER_TIMEOUT, peers.item(&shard.at, &id, shard.sha256)).await {
-        Ok(Ok(item)) if item.bytes().len() == len => return Some((shard.index, item.into_bytes())),
-        Ok(Ok(_)) => tracing::warn!(%id, from = %shard.at.url, "a shard of another size"),
-        Ok(Err(error)) => tracing::info!(%id, from = %shard.at.url, %error, "a shard could not be had"),
-        Err(_) => tracing::info!(%id, from = %shard.at.url, "a shard was not given in time"),
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
-    use vstack_client::{Holder, ShardsAt};
+    use vstack_client::{Holder, ShardAt, ShardsAt};
     use vstack_types::{Incarnation, NodeRef, NodeUuid};
 
     use super::*;

@@ -115,9 +115,19 @@ async fn a_body_without_length_or_too_slow_is_refused() {
 async fn more_bodies_than_fit_wait_and_are_then_refused() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let dir = tempfile::tempdir().unwrap();
+    // A sixth of the time is what is waited for a place: the one that is taken is to be held for longer than that, however
+    // slow the machine is.
+    let long = "30";
     let node = TestNode::start(settings(
         dir.path(),
-        &["--max-concurrent-bodies", "1", "--body-timeout", "6"],
+        &[
+            "--max-concurrent-bodies",
+            "1",
+            "--body-timeout",
+            long,
+            "--body-pause",
+            long,
+        ],
     ))
     .await;
     let mut slow = tokio::net::TcpStream::connect(node.address).await.unwrap();

@@ -157,6 +157,53 @@ async fn shards_are_made_of_a_chunk_and_a_chunk_of_any_few() {
     }
 }
 
+/// Each is as it is listed, and whoever made it was wrong. No audit found that yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_were_made_wrongly_are_done_without() {
+    let directories: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut nodes = Vec::new();
+    for directory in &directories {
+        nodes.push(TestNode::start(settings(directory.path(), &[])).await);
+    }
+    let body = bytes(300_001);
+    let code = ReedSolomon::new(Shape::new(DATA, PARITY).unwrap());
+    let right = encode(&code, &body.clone().into());
+    // The first and the third, at two nodes that have right ones, too.
+    let mut listed = Vec::new();
+    for (index, shard) in (0_u8..).zip(&right) {
+        let content = match index {
+            0 | 2 => vec![index; shard.len()].into(),
+            _ => shard.clone(),
+        };
+        let node = &nodes[usize::from(index) / 2 % 2];
+        let sha256 = Digest::of(&content);
+        let (peers, holder, chunk) = (peers(), node.holder(), id("c"));
+        let put = peers.put_item(&holder, &chunk, sha256, content);
+        put.await.unwrap();
+        listed.push(ShardAt {
+            index,
+            sha256,
+            at: node.holder(),
+        });
+    }
+    let digest = |index: usize| Digest::of(&right[index]);
+    // Where nothing is, and where wrong ones are.
+    for node in &nodes {
+        let made = at(node, &make(&body, &[], Some(listed.clone()), &[shard(0), shard(2)])).await;
+        assert_eq!(made.unwrap().items, [digest(0), digest(2)]);
+    }
+    let chunk = at(&nodes[2], &make(&body, &[], Some(listed.clone()), &[Want::Chunk])).await;
+    assert_eq!(chunk.unwrap().items, [Digest::of(&body)]);
+    // No more is made of what is named than those are.
+    for few in [&listed[..3], &listed[..4]] {
+        let refused = at(&nodes[2], &make(&body, &[], Some(few.to_vec()), &[])).await;
+        assert_eq!(code_of(&refused), Some(ErrorCode::NeedBytes), "{refused:?}");
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_is_made_while_thirty_two_are_moved() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -251,36 +251,75 @@ async fn an_answer_that_cannot_be_read_to_its_end_is_broken_off() {
     node.stop().await;
 }
 
+/// Tries of something that other work only ever makes longer: one that is not held up says how long it takes by itself.
+const TRIES: usize = 4;
+
+/// The fastest try takes less than `limit`; the first that does is the last.
+async fn fastest(limit: Duration, mut attempt: impl AsyncFnMut(usize) -> Duration) {
+    let mut took = Vec::new();
+    for number in 0..TRIES {
+        took.push(attempt(number).await);
+        if took.iter().any(|took| *took < limit) {
+            return;
+        }
+    }
+    panic!("each of {TRIES} took {limit:?} or more: {took:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_passes_by_holders_that_say_nothing() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let from = TestNode::start(settings(one.path(), &[])).await;
     let to = TestNode::start(settings(two.path(), &[])).await;
-    let body = bytes(50_000);
-    from.put("/chunk/c", &body).await;
     // It takes connections and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = Holder {
         node: NodeRef::first(NodeUuid::from_bytes([9; 16])),
         url: format!("http://{}", listener.local_addr().unwrap()),
     };
-    let begun = Instant::now();
     let holders = [silent.clone(), from.holder()];
-    let sha256 = Digest::of(&body);
-    peers()
-        .pull(&to.holder(), &id("c"), sha256, body.len() as u64, &holders)
-        .await
-        .unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    assert_eq!(to.get("/chunk/c").await.bytes().await.unwrap(), body);
-    let nowhere = peers()
-        .pull(&to.holder(), &id("d"), Digest::of(b"d"), 1, &[silent])
-        .await;
-    assert_eq!(
-        nowhere.as_ref().err().and_then(ClientError::code),
-        Some(ErrorCode::NeedBytes)
-    );
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // Less than a holder that says nothing is given up after: the next one is asked beside it.
+    fastest(Duration::from_secs(8), async |attempt| {
+        let (chunk, body) = (format!("c{attempt}"), bytes(50_000 + attempt));
+        assert_eq!(from.put(&format!("/chunk/{chunk}"), &body).await.status(), 201);
+        let begun = Instant::now();
+        let pulled = peers()
+            .pull(
+                &to.holder(),
+                &id(&chunk),
+                Digest::of(&body),
+                body.len() as u64,
+                &holders,
+            )
+            .await;
+        let took = begun.elapsed();
+        if let Err(error) = pulled {
+            // A machine that stands still for long enough makes both holders late.
+            assert_eq!(error.code(), Some(ErrorCode::NeedBytes), "{error}");
+            return Duration::MAX;
+        }
+        assert_eq!(to.get(&format!("/chunk/{chunk}")).await.bytes().await.unwrap(), body);
+        took
+    })
+    .await;
+    fastest(Duration::from_secs(14), async |_attempt| {
+        let begun = Instant::now();
+        let nowhere = peers()
+            .pull(
+                &to.holder(),
+                &id("d"),
+                Digest::of(b"d"),
+                1,
+                std::slice::from_ref(&silent),
+            )
+            .await;
+        assert_eq!(
+            nowhere.as_ref().err().and_then(ClientError::code),
+            Some(ErrorCode::NeedBytes)
+        );
+        begun.elapsed()
+    })
+    .await;
     from.stop().await;
     to.stop().await;
 }

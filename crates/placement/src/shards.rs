@@ -88,6 +88,48 @@ pub fn losses_survivable(nodes: usize, data: usize, shards: usize) -> usize {
 /// # Errors
 /// When shards that are not made yet would not survive the loss of a node.
 pub fn choose_shards(candidates: &[Candidate], request: ShardsRequest<'_>) -> Result<Vec<NodeRef>, TooFewNodes> {
+    may_stay(candidates, request).map_or_else(|| chosen_anew(candidates, request), Ok)
+}
+
+/// Where shards are, where there is nothing to choose: so it is for nearly all of a million chunks.
+fn may_stay(candidates: &[Candidate], request: ShardsRequest<'_>) -> Option<Vec<NodeRef>> {
+    let places: Vec<NodeRef> = request.current.iter().copied().collect::<Option<_>>()?;
+    // The trusted one that is the disk's latest life.
+    let is_known = |candidate: &Candidate| {
+        let node = candidate.node;
+        let is_later = |other: &Candidate| other.node.uuid == node.uuid && other.node.incarnation > node.incarnation;
+        candidate.trusted && !candidates.iter().any(|other| other.trusted && is_later(other))
+    };
+    let stays = |node: &NodeRef| {
+        let mut known = candidates.iter().filter(|known| known.node == *node);
+        !request.gone.contains(node) && known.any(|known| !known.leaving && is_known(known))
+    };
+    if !places.iter().all(stays) {
+        return None;
+    }
+    let mut distinct = places.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let shards = places.len();
+    if distinct.len() == shards {
+        return Some(places);
+    }
+    if candidates.len() >= shards {
+        // Others may have some of them.
+        return None;
+    }
+    let takes = |candidate: &&Candidate| {
+        let is_other = !distinct.contains(&candidate.node) && !request.gone.contains(&candidate.node);
+        is_other && candidate.obstacle().is_none() && is_known(candidate)
+    };
+    let nodes = distinct.len() + candidates.iter().filter(takes).count();
+    let on = |node: &NodeRef| places.iter().filter(|place| *place == node).count();
+    let is_fair = distinct.iter().all(|node| on(node) <= shards.div_ceil(nodes));
+    let is_best = losses_survived(&places, request.data) >= losses_survivable(nodes, request.data, shards);
+    (is_fair && is_best).then_some(places)
+}
+
+fn chosen_anew(candidates: &[Candidate], request: ShardsRequest<'_>) -> Result<Vec<NodeRef>, TooFewNodes> {
     let ranked = ranked(candidates, request.video);
     let known = |node: NodeRef| ranked.iter().copied().find(|candidate| candidate.node == node);
     let stays = |node: &NodeRef| known(*node).is_some_and(|known| !known.leaving) && !request.gone.contains(node);
@@ -327,6 +369,37 @@ mod tests {
     }
 
     #[test]
+    fn where_shards_are_well_there_is_nothing_to_choose() {
+        let stay = |candidates: &[Candidate], current: &[u8], gone: &[u8]| {
+            let current: Vec<_> = current.iter().map(|n| Some(node(*n))).collect();
+            let gone: Vec<_> = gone.iter().map(|n| node(*n)).collect();
+            let request = ShardsRequest {
+                video: VideoId::from_bytes([7; 16]),
+                data: 3,
+                current: &current,
+                gone: &gone,
+            };
+            may_stay(candidates, request).is_some()
+        };
+        assert!(stay(&candidates(9), &[1, 2, 3, 4, 5], &[]));
+        assert!(!stay(&candidates(9), &[1, 2, 3, 4, 5], &[5]));
+        assert!(
+            !stay(&candidates(4), &[1, 2, 3, 4, 5], &[]),
+            "one is not known any more"
+        );
+        let mut some = candidates(5);
+        some[2].liveness = Liveness::Down;
+        assert!(stay(&some, &[1, 2, 3, 4, 5], &[]), "it is waited for");
+        some[2].leaving = true;
+        assert!(!stay(&some, &[1, 2, 3, 4, 5], &[]));
+        // As many as they have to.
+        assert!(stay(&candidates(3), &[1, 2, 3, 1, 2], &[]));
+        assert!(stay(&candidates(4), &[1, 2, 3, 1, 2], &[]), "no more would be survived");
+        assert!(!stay(&candidates(5), &[1, 2, 3, 1, 2, 3], &[]), "two could be lost");
+        assert!(!stay(&candidates(3), &[1, 1, 1, 2, 3], &[]), "too many at one");
+    }
+
+    #[test]
     fn zones_have_as_even_a_share_as_can_be() {
         let mut nodes = candidates(6);
         for (candidate, zone) in nodes.iter_mut().zip(["a", "a", "a", "a", "b", "c"]) {
@@ -360,6 +433,46 @@ mod tests {
                 let known = nodes.iter().find(|known| known.node == *place).expect("one there is");
                 prop_assert!(known.trusted && !known.leaving && known.liveness == Liveness::Healthy);
                 prop_assert!(known.disk_percent < DISK_PERCENT_WARNING);
+            }
+        }
+
+        /// Whatever there is, and on one node or another: two lives of a disk among them.
+        #[test]
+        fn what_may_stay_is_what_would_be_chosen(
+            states in proptest::collection::vec((0..6_u8, 0..2_u8), 1..8),
+            current in proptest::collection::vec((1..8_u8, 0..8_u32), 1..7),
+            gone in 1..12_u8,
+            data in 1..5_usize,
+        ) {
+            let life = |n: u8, second: bool| NodeRef {
+                incarnation: vstack_types::Incarnation(u32::from(second)),
+                ..node(n)
+            };
+            let of = |(n, (state, second)): (u8, &(u8, u8))| {
+                let candidate = Candidate {
+                    liveness: if *state == 1 { Liveness::Down } else { Liveness::Healthy },
+                    leaving: *state == 2,
+                    trusted: *state != 3,
+                    disk_percent: if *state == 4 { 90.0 } else { 0.0 },
+                    ..Candidate::healthy(node(n))
+                };
+                let later = Candidate {
+                    node: life(n, true),
+                    ..candidate.clone()
+                };
+                if *second == 1 { vec![candidate, later] } else { vec![candidate] }
+            };
+            let candidates: Vec<Candidate> = (1_u8..).zip(&states).flat_map(of).collect();
+            // Of most disks the first life is meant.
+            let current: Vec<_> = current.iter().map(|(n, second)| Some(life(*n, *second == 0))).collect();
+            let request = ShardsRequest {
+                video: VideoId::from_bytes([7; 16]),
+                data: data.min(current.len()),
+                current: &current,
+                gone: &[node(gone)],
+            };
+            if let Some(stays) = may_stay(&candidates, request) {
+                prop_assert_eq!(chosen_anew(&candidates, request), Ok(stays));
             }
         }
 

@@ -27,8 +27,9 @@ pub enum More {
     WaitUntil(Monotonic),
 }
 
-/// When one more shard is asked for than is needed; then whichever comes last is not waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// When one more shard is asked for than is needed; then whichever comes last is not waited for. What is more urgent is
+/// greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum OneMore {
     /// Not at all: exactly as many as are needed are on their way.
     Never,
@@ -176,8 +177,14 @@ impl Gathering {
     }
 
     /// Whether shards of it are here and are being joined.
-    pub(crate) const fn is_joining(&self) -> bool {
+    pub const fn is_joining(&self) -> bool {
         self.joining
+    }
+
+    /// The shards that came are kept no longer: they are fetched again. Not to be called while they are being joined.
+    pub fn let_go(&mut self) {
+        self.here.clear();
+        self.in_vain = 0;
     }
 
     /// Whether another transfer is to be begun now.

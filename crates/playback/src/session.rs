@@ -250,6 +250,11 @@ impl Session {
         .min()
     }
 
+    /// Whether [`Action::Join`] of a piece is still waited for.
+    pub fn is_joining(&self, piece: PieceId) -> bool {
+        self.scheduler.joining(piece).is_some()
+    }
+
     /// How it ended, once it has.
     pub fn ended(&self) -> Option<End> {
         self.ended

@@ -9,6 +9,8 @@ use vstack_types::Digest;
 pub(crate) struct Cache {
     limit: usize,
     held: usize,
+    /// Bytes of the limit that are others'.
+    left: usize,
     clock: u64,
     /// When each was last used, and its bytes.
     entries: HashMap<Digest, (u64, Bytes)>,
@@ -19,6 +21,7 @@ impl Cache {
         Self {
             limit,
             held: 0,
+            left: 0,
             clock: 0,
             entries: HashMap::new(),
         }
@@ -40,8 +43,18 @@ impl Cache {
         if let Some((_, old)) = self.entries.insert(digest, (self.clock, bytes)) {
             self.held -= old.len();
         }
+        self.keep_within();
+    }
+
+    /// Leaves so many bytes of the limit to others.
+    pub(crate) fn leave(&mut self, bytes: usize) {
+        self.left = bytes;
+        self.keep_within();
+    }
+
+    fn keep_within(&mut self) {
         // A linear search: some dozens of chunks are held, and each took a transfer.
-        while self.held > self.limit {
+        while self.held + self.left > self.limit {
             let Some(oldest) = self
                 .entries
                 .iter()
@@ -78,5 +91,21 @@ mod tests {
         assert_eq!(cache.held, 30);
         cache.put(Digest::of(b"large"), Bytes::from(vec![0; 31]));
         assert_eq!(cache.get(&Digest::of(b"large")), None);
+    }
+
+    #[test]
+    fn what_is_left_to_others_is_not_used() {
+        let chunk = |byte: u8| (Digest::of(&[byte]), Bytes::from(vec![byte; 10]));
+        let mut cache = Cache::new(30);
+        for (left, held) in [(0, 30), (5, 20), (40, 0), (10, 20)] {
+            cache.leave(left);
+            for byte in 0..3 {
+                let (digest, bytes) = chunk(byte);
+                cache.put(digest, bytes);
+            }
+            assert_eq!(cache.held, held, "{left} are left");
+        }
+        cache.leave(11);
+        assert_eq!(cache.held, 10, "at once");
     }
 }

@@ -151,20 +151,42 @@ impl Stored {
         }
     }
 
-    /// The piece, verified, made of the first of `sets` that gives it: of shards that are here, each verified by itself.
-    pub(crate) fn joined(&self, here: &[(Part, Bytes)], sets: &[Vec<ShardId>]) -> Option<Bytes> {
+    /// What makes the piece of shards that are here, each verified by itself: of the first of `sets` that gives it.
+    pub(crate) fn join(&self, here: &[(Part, Bytes)], sets: &[Vec<ShardId>]) -> Option<Join> {
+        let shard = |(part, bytes): &(Part, Bytes)| Some((part.shard()?, bytes.clone()));
+        Some(Join {
+            whole: self.whole.clone(),
+            shape: self.coded.as_ref()?.shape,
+            here: here.iter().filter_map(shard).collect(),
+            sets: sets.to_vec(),
+        })
+    }
+}
+
+/// Shards of a piece that may give it.
+#[derive(Debug)]
+pub(crate) struct Join {
+    whole: Source,
+    shape: Shape,
+    here: Vec<(ShardId, Bytes)>,
+    sets: Vec<Vec<ShardId>>,
+}
+
+impl Join {
+    /// The piece, verified; none where no set gives it. Takes some milliseconds for each.
+    pub(crate) fn run(self) -> Option<Bytes> {
         let size = usize::try_from(self.whole.bytes).ok()?;
-        let code = ReedSolomon::new(self.coded.as_ref()?.shape);
+        let code = ReedSolomon::new(self.shape);
         let found = |id: &ShardId| {
-            let of_it = here.iter().find(|(part, _)| *part == Part::Shard(*id));
+            let of_it = self.here.iter().find(|(here, _)| here == id);
             of_it.map(|(_, bytes)| (id.index, bytes.clone()))
         };
-        let joined = sets.iter().find_map(|set| {
+        let joined = self.sets.iter().find_map(|set| {
             let shards: Vec<(u8, Bytes)> = set.iter().filter_map(found).collect();
             vstack_erasure::read(&code, size, self.whole.digest, &shards).ok()
         });
         if joined.is_none() {
-            let (chunk, sets) = (&self.whole.chunk, sets.len());
+            let (chunk, sets) = (&self.whole.chunk, self.sets.len());
             tracing::warn!(%chunk, sets, "shards, each as it is listed, do not give their chunk");
         }
         joined.map(Hashed::into_bytes)

@@ -17,6 +17,7 @@ use vstack_types::{Clock as _, SystemClock, VideoId};
 use crate::{
     catalog::{Catalog, CatalogError},
     downloads::{Downloads, Report},
+    joining::Joining,
     sink::{Sink, SinkError, Target},
 };
 
@@ -179,6 +180,7 @@ pub(crate) async fn drive(
         downloads,
         sink,
         here: HashMap::new(),
+        joining: Joining::new(),
         pieces: HashMap::new(),
         calls: JoinSet::new(),
         snapshots,
@@ -210,6 +212,7 @@ struct Driver<'a> {
     sink: Sink,
     /// Verified parts of pieces that are not yet handed to the sink.
     here: HashMap<PieceId, Vec<(Part, Bytes)>>,
+    joining: Joining<PieceId>,
     /// What each transfer under way brings.
     pieces: HashMap<TransferId, (PieceId, Part)>,
     calls: JoinSet<Called>,
@@ -270,10 +273,7 @@ impl Driver<'_> {
                     self.pieces.remove(&transfer);
                     self.downloads.cancel(transfer);
                 }
-                Action::Join { piece, sets } => {
-                    let input = self.join(piece, &sets);
-                    self.session.handle(self.clock.monotonic(), input);
-                }
+                Action::Join { piece, sets } => self.join(piece, &sets),
                 Action::Deliver { piece } => {
                     let parts = self.here.remove(&piece).unwrap_or_default();
                     let whole = parts.into_iter().find(|(part, _)| *part == Part::Whole);
@@ -290,15 +290,28 @@ impl Driver<'_> {
         None
     }
 
-    /// Makes a piece of its shards.
-    fn join(&mut self, piece: PieceId, sets: &[Vec<ShardId>]) -> Input {
-        let here = self.here.entry(piece).or_default();
-        let joined = self.catalog.stored(piece).and_then(|stored| stored.joined(here, sets));
-        let Some(bytes) = joined else {
-            return Input::NotJoined { piece };
+    /// Has a piece made of its shards.
+    fn join(&mut self, piece: PieceId, sets: &[Vec<ShardId>]) {
+        let here = self.here.get(&piece).map_or(&[][..], Vec::as_slice);
+        match self.catalog.stored(piece).and_then(|stored| stored.join(here, sets)) {
+            Some(join) => self.joining.begin(piece, move || join.run()),
+            None => self.joined(piece, None),
+        }
+    }
+
+    fn joined(&mut self, piece: PieceId, bytes: Option<Bytes>) {
+        // It is kept in another form by now, and begun anew: what is here is of that.
+        if !self.session.is_joining(piece) {
+            return;
+        }
+        let input = match bytes {
+            Some(bytes) => {
+                self.here.insert(piece, vec![(Part::Whole, bytes)]);
+                Input::Joined { piece }
+            }
+            None => Input::NotJoined { piece },
         };
-        *here = vec![(Part::Whole, bytes)];
-        Input::Joined { piece }
+        self.session.handle(self.clock.monotonic(), input);
     }
 
     /// Waits for something to happen, and takes in all that already has.
@@ -312,6 +325,7 @@ impl Driver<'_> {
         tokio::select! {
             () = shutdown.cancelled() => return Some(Stop::Interrupted),
             report = self.downloads.next() => self.take(report),
+            (piece, bytes) = self.joining.next() => self.joined(piece, bytes),
             taken = self.sink.taken() => match taken {
                 Some(piece) => self.session.handle(self.clock.monotonic(), Input::Consumed { piece }),
                 None => return Some(Stop::SinkFailed),

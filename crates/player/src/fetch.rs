@@ -18,12 +18,13 @@ use vstack_playback::{
     Arrived, Explore, Failure, Gathering, Holders, MonitorSettings, More, OneMore, Part, SchedulerSettings, Selector,
     TransferId,
 };
-use vstack_types::{ChunkId, Clock as _, SystemClock};
+use vstack_types::{ChunkId, Clock as _, Digest, SystemClock};
 
 use crate::{
     cache::Cache,
     catalog::{CatalogError, Stored},
     downloads::{Downloads, Report},
+    joining::Joining,
 };
 
 /// Requests that wait for the task to look at them.
@@ -36,18 +37,20 @@ const IDLE_WAIT: Duration = Duration::from_secs(60);
 /// Limits of a [`ChunkSource`].
 #[derive(Debug, Clone, Copy)]
 pub struct FetchSettings {
-    /// Most transfers at a time: with 2 MiB each this bounds memory, and more would only share the same link.
+    /// Most transfers at a time: with 2 MiB each this bounds memory, and more would only share the same link. Chunks that are
+    /// being made of their shards count as one each.
     pub parallel_max: usize,
     /// Most chunks wanted at a time; more are refused as [`FetchError::Busy`].
     pub wanted_max: usize,
-    /// Bytes of chunks kept for the next reader.
+    /// Bytes of chunks kept for the next reader. They give way to shards that came and wait for others, of chunks of which
+    /// nothing is under way; where those alone are more, some are given up, and fetched again.
     pub cache_bytes: usize,
     /// Longest wait for one chunk.
     pub deadline: Duration,
     /// So often every replica may fail before the chunk is called unavailable.
     pub rounds_max: u32,
-    /// When one more shard of a chunk is asked for than is needed. What is urgent is not known here: by default when one
-    /// is late.
+    /// When one more shard is asked for than is needed, of chunks that nobody is known to wait for
+    /// ([`ChunkSource::awaited`]).
     pub one_more: OneMore,
 }
 
@@ -93,6 +96,7 @@ pub enum FetchError {
 struct Request {
     stored: Stored,
     holders: Holders,
+    one_more: OneMore,
     answer: oneshot::Sender<Result<Bytes, FetchError>>,
 }
 
@@ -101,6 +105,7 @@ struct Request {
 pub struct ChunkSource {
     requests: mpsc::Sender<Request>,
     deadline: Duration,
+    one_more: OneMore,
 }
 
 impl ChunkSource {
@@ -117,12 +122,24 @@ impl ChunkSource {
             selector: Selector::new(MonitorSettings::default(), scheduler, rand::make_rng::<StdRng>()),
             downloads: Downloads::new(NodeClient::new(http)),
             cache: Cache::new(settings.cache_bytes),
+            joining: Joining::new(),
             jobs: Vec::new(),
         };
         tokio::spawn(fetcher.run(requests, shutdown));
         Self {
             requests: sender,
             deadline: settings.deadline,
+            one_more: settings.one_more,
+        }
+    }
+
+    /// The same for who can do nothing before a chunk is here: one shard more than is needed is asked for at once, and
+    /// whichever comes last is not waited for, so that no single slow node holds it up.
+    #[must_use]
+    pub fn awaited(&self) -> Self {
+        Self {
+            one_more: OneMore::AtOnce,
+            ..self.clone()
         }
     }
 
@@ -154,6 +171,7 @@ impl ChunkSource {
                 .send(Request {
                     stored,
                     holders,
+                    one_more: self.one_more,
                     answer,
                 })
                 .await
@@ -170,9 +188,26 @@ impl ChunkSource {
 struct Job {
     stored: Stored,
     gathering: Gathering,
+    /// As the most urgent of its waiters wants it.
+    one_more: OneMore,
     /// Shards of it that came.
     here: Vec<(Part, Bytes)>,
     waiters: Vec<oneshot::Sender<Result<Bytes, FetchError>>>,
+}
+
+impl Job {
+    /// Bytes of shards that wait for others, while nothing is under way that bounds how many such jobs there are.
+    fn waiting_bytes(&self) -> usize {
+        if self.gathering.is_running() || self.gathering.is_joining() {
+            return 0;
+        }
+        self.here.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    fn let_go(&mut self) {
+        self.here.clear();
+        self.gathering.let_go();
+    }
 }
 
 struct Fetcher {
@@ -181,6 +216,8 @@ struct Fetcher {
     selector: Selector,
     downloads: Downloads,
     cache: Cache,
+    /// Chunks that are made of their shards, by their SHA-256.
+    joining: Joining<Digest>,
     /// In the order they were wanted; at most `wanted_max`.
     jobs: Vec<Job>,
 }
@@ -197,6 +234,7 @@ impl Fetcher {
                     None => return,
                 },
                 report = self.downloads.next() => self.take(report),
+                (digest, bytes) = self.joining.next() => self.joined(digest, bytes),
                 () = tokio::time::sleep_until(wake) => {}
             }
             while let Some(report) = self.downloads.try_next() {
@@ -216,6 +254,7 @@ impl Fetcher {
             // Of another code by now, it is fetched as it was begun.
             job.stored.add(request.stored);
             job.gathering.add(request.holders);
+            job.one_more = job.one_more.max(request.one_more);
             job.waiters.push(request.answer);
         } else if self.jobs.len() >= self.settings.wanted_max {
             let _gone = request.answer.send(Err(FetchError::Busy));
@@ -223,6 +262,7 @@ impl Fetcher {
             self.jobs.push(Job {
                 stored: request.stored,
                 gathering: Gathering::new(request.holders),
+                one_more: request.one_more,
                 here: Vec::new(),
                 waiters: vec![request.answer],
             });
@@ -238,8 +278,9 @@ impl Fetcher {
         self.drop_unwanted();
         for job in &mut self.jobs {
             // What was begun is not held up by what was not: of a chunk in shards several are fetched at once.
-            while (self.selector.running() < self.settings.parallel_max || job.gathering.is_running())
-                && job.gathering.wants_more(now, self.settings.one_more)
+            while (self.selector.running() + self.joining.len() < self.settings.parallel_max
+                || job.gathering.is_running())
+                && job.gathering.wants_more(now, job.one_more)
                 && let More::Started(transfer, node, part) =
                     job.gathering
                         .begin(now, &mut self.selector, job.stored.whole.bytes, Explore::All)
@@ -250,6 +291,7 @@ impl Fetcher {
             }
         }
         self.give_up_hopeless();
+        self.make_room();
         while let Some((ping, node)) = self.selector.poll_ping(now) {
             self.downloads.ping(ping, node);
         }
@@ -285,18 +327,37 @@ impl Fetcher {
         if let Some(shard @ Part::Shard(_)) = part {
             job.here.push((shard, body.clone()));
         }
-        let (bytes, spare) = match arrived {
+        let (is_whole, spare) = match arrived {
             None | Some(Arrived::Partly) => return,
-            Some(Arrived::Whole { spare }) => (Some(body), spare),
-            Some(Arrived::Joinable { sets, spare }) => (job.stored.joined(&job.here, &sets), spare),
+            Some(Arrived::Whole { spare }) => (true, spare),
+            Some(Arrived::Joinable { sets, spare }) => {
+                match job.stored.join(&job.here, &sets) {
+                    Some(join) => self.joining.begin(job.stored.whole.digest, move || join.run()),
+                    None => job.gathering.not_joined(),
+                }
+                (false, spare)
+            }
         };
         for transfer in spare {
             self.downloads.cancel(transfer);
         }
-        let Some(bytes) = bytes else {
-            job.gathering.not_joined();
+        if is_whole {
+            self.arrived(at, body);
+        }
+    }
+
+    /// What came of its shards.
+    fn joined(&mut self, digest: Digest, bytes: Option<Bytes>) {
+        let Some(at) = self.jobs.iter().position(|job| job.stored.whole.digest == digest) else {
             return;
         };
+        match bytes {
+            Some(bytes) => self.arrived(at, bytes),
+            None => self.jobs[at].gathering.not_joined(),
+        }
+    }
+
+    fn arrived(&mut self, at: usize, bytes: Bytes) {
         let job = self.jobs.remove(at);
         self.cache.put(job.stored.whole.digest, bytes.clone());
         answer(job, &Ok(bytes));
@@ -319,6 +380,7 @@ impl Fetcher {
                     self.selector.abandon(now, transfer);
                     self.downloads.cancel(transfer);
                 }
+                self.joining.forget(&job.stored.whole.digest);
             }
         }
         self.jobs.retain(|job| !job.waiters.is_empty());
@@ -327,7 +389,8 @@ impl Fetcher {
     fn give_up_hopeless(&mut self) {
         let rounds_max = self.settings.rounds_max;
         let hopeless = self.jobs.extract_if(.., |job| {
-            !job.gathering.is_running() && job.gathering.attempts().rounds() >= rounds_max
+            let is_over = !job.gathering.is_running() && !job.gathering.is_joining();
+            is_over && job.gathering.attempts().rounds() >= rounds_max
         });
         for job in hopeless {
             let error = FetchError::Unavailable {
@@ -335,6 +398,23 @@ impl Fetcher {
             };
             answer(job, &Err(error));
         }
+    }
+
+    /// Has shards that wait for others counted among what is kept, and gives up those that are too many: of the chunks that
+    /// were wanted last.
+    fn make_room(&mut self) {
+        let mut waiting: usize = self.jobs.iter().map(Job::waiting_bytes).sum();
+        for job in self.jobs.iter_mut().rev() {
+            if waiting <= self.settings.cache_bytes {
+                break;
+            }
+            let bytes = job.waiting_bytes();
+            if bytes > 0 {
+                job.let_go();
+                waiting -= bytes;
+            }
+        }
+        self.cache.leave(waiting);
     }
 }
 

@@ -10,6 +10,7 @@ mod display;
 mod downloads;
 mod driver;
 mod fetch;
+mod joining;
 mod play;
 mod service;
 mod settings;

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
+use vstack_erasure::decodings;
 use vstack_types::{Monotonic, VideoId};
 
 use crate::{
     census::{Census, Part, Row},
-    proof::decodings,
     report::Kept,
     standing::Form,
 };
@@ -139,38 +139,14 @@ pub fn pause(every: Duration, chunks: u64, bytes: u64) -> Duration {
 mod tests {
     use std::collections::BTreeSet;
 
-    use vstack_chunkpaxos::{Layout, Placement, Shard};
-    use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid};
+    use vstack_chunkpaxos::{Layout, Placement};
+    use vstack_types::{ChunkId, Digest};
 
     use super::*;
-    use crate::report::InForm;
-
-    fn video(n: u8) -> VideoId {
-        VideoId::from_bytes([n; 16])
-    }
-
-    fn node(n: u8) -> NodeRef {
-        NodeRef::first(NodeUuid::from_bytes([n; 16]))
-    }
-
-    fn copies() -> Layout {
-        Layout::Replicated {
-            nodes: [1, 2, 3].map(node).to_vec(),
-        }
-    }
-
-    fn shards() -> Layout {
-        let shard = |index: u8| Shard {
-            index,
-            node: node(index + 1),
-            sha256: Digest::of(&[index]),
-        };
-        Layout::Coded {
-            data: 3,
-            parity: 2,
-            shards: (0..5).map(shard).collect(),
-        }
-    }
+    use crate::{
+        fixtures::{copies, shards, video},
+        report::InForm,
+    };
 
     fn learn(census: &mut Census, of: u8, sequence: u32, layout: Layout, prev: Option<Layout>) {
         let placement = Placement {

@@ -326,13 +326,10 @@ impl Census {
     /// Which shards of a settled chunk are none of it, by their index; all others are. Says whether that is news. Where
     /// its placement is not the one with this version any more, nothing is noted.
     pub fn note_wrong(&mut self, video: VideoId, part: Part, version: u32, wrong: &[u8]) -> bool {
-        let Some(rows) = self.videos.get_mut(&video) else {
+        let Some(row) = self.settled(video, part, version) else {
             return false;
         };
-        let row = rows.iter_mut().find(|row| row.part == part);
-        let Some(row) = row.filter(|row| row.version == version && !row.joint) else {
-            return false;
-        };
+        let was_doubtful = std::mem::take(&mut row.doubtful);
         let mut noted = Vec::new();
         for (index, item) in (0_u8..).zip(row.items.iter_mut()) {
             let seen = match item.seen {
@@ -346,9 +343,33 @@ impl Census {
                 noted.push((item.node, item.bucket));
             }
         }
-        let is_news = !noted.is_empty();
+        let is_news = was_doubtful || !noted.is_empty();
         self.note_due(noted);
         is_news
+    }
+
+    /// Some of the shards of a settled chunk are none of it, and it is not known which, nor whether the others give it: it
+    /// is not called whole until that is known, or others are listed. Says whether that is news.
+    pub fn note_doubt(&mut self, video: VideoId, part: Part, version: u32) -> bool {
+        let row = self.settled(video, part, version);
+        row.is_some_and(|row| !std::mem::replace(&mut row.doubtful, true))
+    }
+
+    /// A chunk that is not being moved, and has the placement with this version.
+    fn settled(&mut self, video: VideoId, part: Part, version: u32) -> Option<&mut Row> {
+        let rows = self.videos.get_mut(&video)?;
+        let at = rows.binary_search_by_key(&part, |row| row.part).ok()?;
+        let row = rows.get_mut(at)?;
+        (row.version == version && !row.joint).then_some(row)
+    }
+
+    /// An earlier process found that some shards of a chunk are none of it, and not which, while its placement had this
+    /// version. Where it has another by now, nothing is noted.
+    pub fn recall_doubt(&mut self, video: VideoId, part: Part, version: u32) {
+        let rows = self.videos.get_mut(&video).into_iter().flatten();
+        for row in rows.filter(|row| (row.part, row.version) == (part, version)) {
+            row.doubtful = matches!(row.form, Form::Coded { .. });
+        }
     }
 
     /// A shard at a node, by the tag of its digest, was found to be none of its chunk by an earlier process. Where it is not

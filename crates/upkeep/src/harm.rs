@@ -2,11 +2,12 @@
 //! is entered once, and leaves once, by being whole again or by nobody wanting it any more. What stays is being repaired,
 //! or beyond repair.
 //!
-//! Which shards are none of their chunk is in it too, each by itself: no count of what nodes hold finds that again.
+//! Which shards are none of their chunk is in it too, each by itself: no count of what nodes hold finds that again. So are
+//! chunks of which some are, and nobody knows which.
 
 use std::collections::BTreeSet;
 
-use vstack_types::{NodeRef, VideoId};
+use vstack_types::{NodeRef, NodeUuid, VideoId};
 
 use crate::{
     census::{Census, Part, Row},
@@ -41,6 +42,21 @@ pub struct WrongShard {
     pub node: NodeRef,
     /// Of the digest that is listed, by which items of one chunk are told apart.
     pub tag: u32,
+}
+
+/// In the place of a node where it is not known which shards are none of their chunk. No disk has this name.
+const NOBODY: NodeRef = NodeRef::first(NodeUuid::from_bytes([0; 16]));
+
+impl WrongShard {
+    /// Some shard or other of a chunk, whose placement has this version.
+    pub const fn some(video: VideoId, part: Part, version: u32) -> Self {
+        Self {
+            video,
+            part,
+            node: NOBODY,
+            tag: version,
+        }
+    }
 }
 
 /// What was entered, and how it left. What is found is repaired, ended, or still in the book.
@@ -119,6 +135,7 @@ impl Book {
         let mut room = OPEN_MAX.saturating_sub(self.open.len());
         let mut wrong = BTreeSet::new();
         for (video, row) in outlook.census.rows() {
+            wrong.extend(row.doubtful.then(|| WrongShard::some(video, row.part, row.version)));
             let Some(harmed) = harmed(outlook, row) else { continue };
             wrong.extend(wrong_of(outlook.census, video, row));
             for node in harmed {
@@ -150,7 +167,11 @@ impl Book {
     /// down by an earlier process, before anything is compared.
     pub fn recall(&self, census: &mut Census) {
         for wrong in &self.wrong {
-            census.recall_wrong(wrong.video, wrong.part, (wrong.node, wrong.tag));
+            if wrong.node == NOBODY {
+                census.recall_doubt(wrong.video, wrong.part, wrong.tag);
+            } else {
+                census.recall_wrong(wrong.video, wrong.part, (wrong.node, wrong.tag));
+            }
         }
     }
 
@@ -220,7 +241,7 @@ fn is_well(census: &Census, row: &Row, node: NodeRef) -> bool {
 mod tests {
     use vstack_chunkpaxos::{Layout, Placement, Shard};
     use vstack_placement::Candidate;
-    use vstack_types::{ChunkId, Digest, NodeUuid};
+    use vstack_types::{ChunkId, Digest};
 
     use super::*;
     use crate::plan::Cluster;
@@ -406,6 +427,61 @@ mod tests {
         assert!(wrong(&copies).is_empty());
         follow(&mut book, &copies, all);
         assert!(book.wrong.is_empty());
+    }
+
+    #[test]
+    fn that_a_chunk_is_in_doubt_is_known_to_whoever_comes_later_until_it_is_no_more() {
+        const CHUNK: Part = Part::Chunk(0);
+        let id = ChunkId::of_video(VIDEO, 0);
+        let learned = |placement: &Placement| {
+            let mut census = Census::default();
+            census.learn(VIDEO, CHUNK, &id, placement, 0);
+            census
+        };
+        let all = &[1, 2, 3, 4, 5];
+        let is_doubtful = |census: &Census| census.row(VIDEO, CHUNK).is_some_and(|row| row.doubtful);
+        let (mut book, first) = (Book::default(), coded(1, all));
+        let mut census = learned(&first);
+        assert!(!census.note_doubt(VIDEO, CHUNK, 2), "that is another placement");
+        assert!(census.note_doubt(VIDEO, CHUNK, 1));
+        assert!(!census.note_doubt(VIDEO, CHUNK, 1), "that is known");
+        assert_eq!(follow(&mut book, &census, all), (0, 0, 0, 0, 0), "no copy is harmed");
+        assert_eq!(book.wrong, [WrongShard::some(VIDEO, CHUNK, 1)].into());
+
+        // Another process knows it before anything was audited, as long as nothing else was decided.
+        let mut later = learned(&first);
+        book.recall(&mut later);
+        assert!(is_doubtful(&later));
+        for other in [coded(3, all), placed(1, &[1, 2])] {
+            let mut other = learned(&other);
+            book.recall(&mut other);
+            assert!(!is_doubtful(&other), "{:?}", other.row(VIDEO, CHUNK));
+        }
+
+        // What is moved as it is stays in doubt where it goes, and one that gets other shards does not.
+        let mut moved = coded(2, all);
+        if let Layout::Coded { shards, .. } = &mut moved.layout {
+            shards[4].node = node(6);
+        }
+        moved.prev = Some(first.layout.clone());
+        later.learn(VIDEO, CHUNK, &id, &moved, 0);
+        assert!(is_doubtful(&later));
+        let settled = Placement {
+            version: 3,
+            prev: None,
+            ..moved
+        };
+        later.learn(VIDEO, CHUNK, &id, &settled, 0);
+        follow(&mut book, &later, all);
+        assert_eq!(book.wrong, [WrongShard::some(VIDEO, CHUNK, 3)].into());
+        later.learn(VIDEO, CHUNK, &id, &coded(4, &[1, 2, 3, 4, 9]), 0);
+        follow(&mut book, &later, all);
+        assert!(book.wrong.is_empty() && !is_doubtful(&later));
+
+        // An audit finds out which are none of it.
+        assert!(census.note_wrong(VIDEO, CHUNK, 1, &[]), "all are right");
+        assert!(!is_doubtful(&census));
+        assert!(!census.note_wrong(VIDEO, CHUNK, 1, &[]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Only what is whole in one form is made in the other. What has another form than is wished for is as safe as what has
 //! it: there is no hurry.
 
+mod chosen;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use vstack_placement::{
 };
 use vstack_types::{NodeRef, VideoId};
 
+use self::chosen::{Chosen, Wanted};
 use crate::{
     balance::is_movable,
     census::{Part, Row},
@@ -152,6 +154,7 @@ pub fn migrations<F: Fn(VideoId, Part) -> bool>(
     tried: Tried<'_, F>,
 ) -> Migrations {
     let mut migrations = Migrations::default();
+    let mut chosen = Chosen::default();
     for (video, wished) in wished {
         for row in outlook.census.rows_of(*video) {
             if !wished.is_to_change(row) || vstack_types::planted!("a film stays in the form it has") {
@@ -166,7 +169,7 @@ pub fn migrations<F: Fn(VideoId, Part) -> bool>(
                 continue;
             }
             let avoided = tried.avoided.get(&(*video, row.part)).map_or(&[][..], Vec::as_slice);
-            match job(outlook, (*video, row), *wished, avoided) {
+            match job(outlook, (*video, row), *wished, avoided, &mut chosen) {
                 Ok(job) => migrations.next.push(Migration {
                     video: *video,
                     part: row.part,
@@ -195,44 +198,27 @@ fn job(
     (video, row): (VideoId, &Row),
     wished: Wished,
     avoided: &[NodeRef],
+    chosen: &mut Chosen,
 ) -> Result<Job, Refused> {
-    let cluster = &outlook.cluster;
-    let mut gone: Vec<NodeRef> = cluster.gone.to_vec();
-    gone.extend_from_slice(cluster.lost);
-    gone.extend_from_slice(avoided);
-    match wished {
+    let survived_now = || outlook.survives(row).unwrap_or_default() as usize;
+    let wanted = match wished {
+        Wished::Copies => Wanted::Copies,
         Wished::Shards {
             data, parity, asked, ..
-        } => {
-            let request = ShardsRequest {
-                video,
-                data: data.get().into(),
-                current: &vec![None; usize::from(data.get()) + usize::from(parity)],
-                gone: &gone,
-            };
-            let to = choose_shards(cluster.nodes, request)?;
-            let survived = losses_survived(&to, data.get().into());
-            let copied = outlook.survives(row).unwrap_or_default() as usize;
-            if survived < copied && !asked {
-                return Err(Refused::Lesser {
-                    data: data.get().into(),
-                    parity: parity.into(),
-                    nodes: Takers::of(cluster.nodes, &gone).able,
-                    survived,
-                    copied,
-                });
-            }
-            Ok(Job::Encode { data, to })
-        }
-        Wished::Copies => {
-            // Who has shards already is as good as any other.
-            let request = MembersRequest {
-                video,
-                copies: cluster.copies,
-                current: &[],
-                gone: &gone,
-            };
-            let to = choose_members(cluster.nodes, request);
+        } => Wanted::Shards {
+            data,
+            parity,
+            survive: if asked { 0 } else { survived_now() },
+        },
+    };
+    let to = if avoided.is_empty() {
+        chosen.or(video, wanted, || choose(outlook, video, wanted, avoided))?
+    } else {
+        choose(outlook, video, wanted, avoided)?
+    };
+    match wanted {
+        Wanted::Shards { data, .. } => Ok(Job::Encode { data, to }),
+        Wanted::Copies => {
             let shards: Vec<NodeRef> = row
                 .of_layout()
                 .filter_map(|item| outlook.census.node(item.node))
@@ -243,6 +229,44 @@ fn job(
                 return Err(Refused::Copies { nodes, survived });
             }
             Ok(Job::Decode { to })
+        }
+    }
+}
+
+/// Where a chunk of a video is to be in this form, but for nodes in `avoided`.
+fn choose(outlook: &Outlook<'_>, video: VideoId, wanted: Wanted, avoided: &[NodeRef]) -> Result<Vec<NodeRef>, Refused> {
+    let cluster = &outlook.cluster;
+    let gone = [cluster.gone, cluster.lost, avoided].concat();
+    match wanted {
+        Wanted::Shards { data, parity, survive } => {
+            let request = ShardsRequest {
+                video,
+                data: data.get().into(),
+                current: &vec![None; usize::from(data.get()) + usize::from(parity)],
+                gone: &gone,
+            };
+            let to = choose_shards(cluster.nodes, request)?;
+            let survived = losses_survived(&to, data.get().into());
+            if survived < survive {
+                return Err(Refused::Lesser {
+                    data: data.get().into(),
+                    parity: parity.into(),
+                    nodes: Takers::of(cluster.nodes, &gone).able,
+                    survived,
+                    copied: survive,
+                });
+            }
+            Ok(to)
+        }
+        Wanted::Copies => {
+            // Who has shards already is as good as any other.
+            let request = MembersRequest {
+                video,
+                copies: cluster.copies,
+                current: &[],
+                gone: &gone,
+            };
+            Ok(choose_members(cluster.nodes, request))
         }
     }
 }

@@ -151,36 +151,14 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use vstack_chunkpaxos::{Layout, Placement, Shard};
-    use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid};
+    use vstack_chunkpaxos::Placement;
+    use vstack_types::{ChunkId, Digest};
 
     use super::*;
-    use crate::census::Census;
-
-    const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
-
-    fn node(n: u8) -> NodeRef {
-        NodeRef::first(NodeUuid::from_bytes([n; 16]))
-    }
-
-    fn copies() -> Layout {
-        Layout::Replicated {
-            nodes: [1, 2, 3].map(node).to_vec(),
-        }
-    }
-
-    fn shards() -> Layout {
-        let shard = |index: u8| Shard {
-            index,
-            node: node(index + 1),
-            sha256: Digest::of(&[index]),
-        };
-        Layout::Coded {
-            data: 3,
-            parity: 2,
-            shards: (0..5).map(shard).collect(),
-        }
-    }
+    use crate::{
+        census::Census,
+        fixtures::{copies, shards, video},
+    };
 
     #[test]
     fn bytes_are_told_apart_by_form_and_a_move_counts_where_it_leads() {
@@ -200,8 +178,8 @@ mod tests {
                 prev,
                 back: false,
             };
-            let id = ChunkId::of_video(VIDEO, sequence);
-            census.learn(VIDEO, Part::Chunk(sequence), &id, &placement, 0);
+            let id = ChunkId::of_video(video(3), sequence);
+            census.learn(video(3), Part::Chunk(sequence), &id, &placement, 0);
         }
         let mut kept = Kept::default();
         for ((_, row), survives) in census.rows().zip([Some(2), Some(1), Some(2)]) {

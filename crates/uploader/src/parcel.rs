@@ -6,9 +6,12 @@ use bytes::Bytes;
 use vstack_api::metadata::CodedForm;
 use vstack_chunkpaxos::{Layout, Placement, Shard};
 use vstack_client::Holder;
-use vstack_erasure::{ReedSolomon, Shape, encode};
+use vstack_erasure::{Code, ReadError, ReedSolomon, Shape, encode, prove};
 use vstack_service::aside;
 use vstack_types::{Digest, NodeRef};
+
+/// Times a chunk is coded at most: what a processor or memory got wrong once it may get right.
+const CODED_AT_MOST: usize = 2;
 
 /// A chunk made ready to be sent.
 #[derive(Debug, Clone)]
@@ -32,14 +35,11 @@ impl Parcel {
     /// chunk's first acceptors.
     ///
     /// # Errors
-    /// When coding ended badly.
+    /// When coding ended badly, or the shards do not give the chunk.
     pub async fn shards(bytes: Bytes, sha256: Digest, shape: Shape, group: &[Holder]) -> io::Result<Self> {
         let size = bytes.len();
-        let coded = move || {
-            let shards = encode(&ReedSolomon::new(shape), &bytes).into_iter();
-            shards.map(|shard| (Digest::of(&shard), shard)).collect::<Vec<_>>()
-        };
-        let items = aside(coded).await?;
+        let coded = move || proven(&ReedSolomon::new(shape), &bytes, sha256);
+        let items = aside(coded).await?.map_err(io::Error::other)?;
         let nodes = group.iter().map(|holder| holder.node).cycle();
         let shards = (0..).zip(nodes).zip(&items);
         let layout = Layout::Coded {
@@ -69,6 +69,24 @@ impl Parcel {
     }
 }
 
+/// The shards of a chunk, each with its SHA-256, once they were shown to give it. Nodes compare what they are sent with that
+/// alone: of shards that were made wrongly nobody would know before the chunk is to be read, and nothing else is left of it.
+///
+/// # Errors
+/// They do not give the chunk, however often they are made, or it is not what it was.
+fn proven(code: &dyn Code, chunk: &Bytes, sha256: Digest) -> Result<Vec<(Digest, Bytes)>, ReadError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let shards = encode(code, chunk);
+        match prove(code, chunk, sha256, &shards) {
+            Ok(()) => return Ok(shards.into_iter().map(|shard| (Digest::of(&shard), shard)).collect()),
+            Err(error) if tries >= CODED_AT_MOST => return Err(error),
+            Err(error) => tracing::error!(%sha256, %error, "shards were made wrongly; they are made again"),
+        }
+    }
+}
+
 fn first(size: usize, sha256: Digest, layout: Layout, prev: Option<Layout>) -> Placement {
     Placement {
         version: 1,
@@ -88,9 +106,64 @@ pub fn shape_for(form: Option<CodedForm>, bytes: usize) -> Option<Shape> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use vstack_erasure::TooFew;
     use vstack_types::NodeUuid;
 
     use super::*;
+
+    /// Makes the last byte of the last shard wrong, so many times.
+    #[derive(Debug)]
+    struct Miscalculates {
+        code: ReedSolomon,
+        times: usize,
+        called: AtomicUsize,
+    }
+
+    impl Miscalculates {
+        fn so_often(times: usize) -> Self {
+            Self {
+                code: ReedSolomon::new(Shape::new(3, 2).expect("is one")),
+                times,
+                called: AtomicUsize::new(0),
+            }
+        }
+    }
+
+    impl Code for Miscalculates {
+        fn shape(&self) -> Shape {
+            self.code.shape()
+        }
+
+        fn parity(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
+            self.code.parity(data, parity);
+            let is_wrong = self.called.fetch_add(1, SeqCst) < self.times;
+            let last = parity.last_mut().and_then(|shard| shard.last_mut());
+            if let Some(byte) = last.filter(|_| is_wrong) {
+                *byte ^= 1;
+            }
+        }
+
+        fn data(&self, shards: &mut [(&mut [u8], bool)]) -> Result<(), TooFew> {
+            self.code.data(shards)
+        }
+    }
+
+    #[test]
+    fn shards_that_do_not_give_their_chunk_are_made_again_and_never_sent() {
+        let chunk = Bytes::from((0..100_u8).collect::<Vec<u8>>());
+        let sha256 = Digest::of(&chunk);
+        let made = |times| proven(&Miscalculates::so_often(times), &chunk, sha256);
+        let right = made(0).expect("they are right");
+        assert_eq!(right.len(), 5);
+        assert!(right.iter().all(|(sha256, shard)| *sha256 == Digest::of(shard)));
+        assert_eq!(made(1).as_ref(), Ok(&right));
+        assert_eq!(made(CODED_AT_MOST), Err(ReadError::Digest));
+        let before = Digest::of(b"what it was");
+        let changed = proven(&Miscalculates::so_often(0), &chunk, before);
+        assert_eq!(changed, Err(ReadError::Digest), "it is another chunk by now");
+    }
 
     fn group(nodes: u8) -> Vec<Holder> {
         let holder = |n: u8| Holder {

@@ -26,6 +26,24 @@ const CHUNKS_AHEAD: usize = 2;
 const PATIENCE_FIRST: Duration = Duration::from_secs(3);
 const PATIENCE_NEXT: Duration = Duration::from_secs(60);
 
+/// Where a piece is in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Whoever asked waits for it.
+    First,
+    /// It is fetched ahead, while others are sent.
+    Next,
+}
+
+impl Turn {
+    const fn patience(self) -> Duration {
+        match self {
+            Self::First => PATIENCE_FIRST,
+            Self::Next => PATIENCE_NEXT,
+        }
+    }
+}
+
 /// Fetches. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gateway {
@@ -51,34 +69,35 @@ impl Gateway {
 
     /// Asks anew the next time.
     pub(crate) fn forget(&self, video: VideoId) {
-        self.manifests.distrust(video);
+        self.manifests.forget(video);
     }
 
     /// A whole stored thing of `video`, when there is room for it; it takes that room until it is dropped.
     pub(crate) async fn stored(&self, video: VideoId, source: Source) -> ApiResult<Bytes> {
-        self.stored_within(video, source, PATIENCE_FIRST).await
+        self.stored_at(Turn::First, video, source).await
     }
 
-    async fn stored_within(&self, video: VideoId, source: Source, patience: Duration) -> ApiResult<Bytes> {
+    async fn stored_at(&self, turn: Turn, video: VideoId, source: Source) -> ApiResult<Bytes> {
         let size = match self.presentation(video).await?.stored(source) {
             Some(Stored::Init(init)) => init.size_bytes,
             Some(Stored::Chunk(chunk)) => chunk.size_bytes,
             None => 0,
         };
-        let place = self.room.place(size, patience).await?;
-        Ok(place.hold(self.stored_now(video, source).await?))
+        let place = self.room.place(size, turn.patience()).await?;
+        Ok(place.hold(self.stored_now(turn, video, source).await?))
     }
 
     /// The manifest is looked up for every chunk, not once for a stream: a download may go on for hours, and chunks
     /// move meanwhile.
-    async fn stored_now(&self, video: VideoId, source: Source) -> ApiResult<Bytes> {
+    async fn stored_now(&self, turn: Turn, video: VideoId, source: Source) -> ApiResult<Bytes> {
         let presentation = self.presentation(video).await?;
-        match self.fetch(&presentation, source).await {
+        match self.fetch(turn, &presentation, source).await {
             Err(FetchError::Unavailable { chunk }) => {
                 tracing::warn!(%chunk, "no replica gives the chunk; asking where it is now");
-                self.manifests.distrust(video);
+                self.manifests.distrust(video, &presentation);
                 let presentation = self.presentation(video).await?;
-                self.fetch(&presentation, source).await.map_err(|error| refusal(&error))
+                let fetched = self.fetch(turn, &presentation, source).await;
+                fetched.map_err(|error| refusal(&error))
             }
             fetched => fetched.map_err(|error| refusal(&error)),
         }
@@ -91,13 +110,13 @@ impl Gateway {
         let Some(first) = rest.next() else {
             return Ok(Body::empty());
         };
-        let first = self.piece(video, first, PATIENCE_FIRST).await?;
+        let first = self.piece(Turn::First, video, first).await?;
         let gateway = self.clone();
         let rest = stream::iter(rest)
             .map(move |piece| {
                 let gateway = gateway.clone();
                 // A task of its own: a future that waits for room must not wait for its reader too.
-                let piece = async move { gateway.piece(video, piece, PATIENCE_NEXT).await };
+                let piece = async move { gateway.piece(Turn::Next, video, piece).await };
                 AbortOnDropHandle::new(tokio::spawn(piece))
                     .map(|piece| piece.unwrap_or_else(|panicked| Err(ApiError::internal(panicked))))
             })
@@ -105,8 +124,8 @@ impl Gateway {
         Ok(Body::from_stream(logged(video, stream::iter([Ok(first)]).chain(rest))))
     }
 
-    async fn piece(&self, video: VideoId, piece: Piece, patience: Duration) -> ApiResult<Bytes> {
-        let whole = self.stored_within(video, piece.source, patience).await?;
+    async fn piece(&self, turn: Turn, video: VideoId, piece: Piece) -> ApiResult<Bytes> {
+        let whole = self.stored_at(turn, video, piece.source).await?;
         let bounds = usize::try_from(piece.offset)
             .ok()
             .zip(usize::try_from(piece.offset + piece.len).ok());
@@ -121,10 +140,14 @@ impl Gateway {
             })
     }
 
-    async fn fetch(&self, presentation: &Presentation, source: Source) -> Result<Bytes, FetchError> {
+    async fn fetch(&self, turn: Turn, presentation: &Presentation, source: Source) -> Result<Bytes, FetchError> {
+        let chunks = match turn {
+            Turn::First => self.chunks.awaited(),
+            Turn::Next => self.chunks.clone(),
+        };
         match presentation.stored(source) {
-            Some(Stored::Init(init)) => self.chunks.init(init).await,
-            Some(Stored::Chunk(chunk)) => self.chunks.chunk(chunk).await,
+            Some(Stored::Init(init)) => chunks.init(init).await,
+            Some(Stored::Chunk(chunk)) => chunks.chunk(chunk).await,
             None => Ok(Bytes::new()),
         }
     }

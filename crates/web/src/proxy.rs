@@ -12,7 +12,7 @@ use serde::Deserialize;
 use vstack_api::{
     ErrorBody,
     census::{Census, Repairs, VideoCensus},
-    metadata::{ConsensusState, Manifest, RedundancyMode, StatusSet, VideoInfo, ViewCounted},
+    metadata::{ConsensusState, Manifest, RedundancyMode, StatusSet, VideoInfo, VideoSurvival, ViewCounted},
     redundancy::{EfficiencyReport, KeepingOfVideo, Keepings, Migration, OverrideSet, StorageOverhead},
     uploader::UploadStatus,
 };
@@ -123,6 +123,18 @@ pub(crate) async fn restore_video(
         &headers,
     )
     .await
+}
+
+/// How many nodes a video may lose.
+#[utoipa::path(get, path = "/api/video/{id}/survival", params(("id" = String, Path)), responses(
+    (status = 200, body = VideoSurvival), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn survival(
+    State(app): State<App>,
+    Path(video): Path<VideoId>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let path = format!("/video/{video}/survival");
+    pass(&app.metadata, Method::GET, &path, &headers).await
 }
 
 /// Counts a view.

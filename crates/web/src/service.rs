@@ -78,6 +78,7 @@ impl App {
         proxy::manifest,
         proxy::delete_video,
         proxy::restore_video,
+        proxy::survival,
         proxy::count_view,
         proxy::consensus,
         proxy::census,
@@ -145,6 +146,7 @@ fn routes(app: App) -> Router {
         .route("/api/manifest/{id}", get(proxy::manifest))
         .route("/api/video/{id}", delete(proxy::delete_video))
         .route("/api/video/{id}/restore", post(proxy::restore_video))
+        .route("/api/video/{id}/survival", get(proxy::survival))
         .route("/api/video/{id}/view", post(proxy::count_view))
         .route("/api/consensus/events", get(consensus::events))
         .route("/api/consensus/costs", get(consensus::costs))

@@ -18,6 +18,7 @@ import type {
   UploadStatus,
   VideoCensus,
   VideoInfo,
+  VideoSurvival,
 } from './types';
 
 const part = encodeURIComponent;
@@ -53,6 +54,7 @@ export async function trash(): Promise<VideoInfo[]> {
 }
 
 export const manifest = async (id: string) => (await getJson<Manifest>(`/api/manifest/${part(id)}`)).body;
+export const survival = async (id: string) => (await getJson<VideoSurvival>(`/api/video/${part(id)}/survival`)).body;
 export const health = async () => (await getJson<SystemHealth>('/api/health')).body;
 export const stats = async () => (await getJson<SystemStats>('/api/stats')).body;
 export const census = async () => (await getJson<Census>('/api/census')).body;

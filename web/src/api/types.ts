@@ -13,6 +13,17 @@ export interface VideoInfo {
   created_at: string;
   /** Of one that was deleted; none once it is gone for good. */
   restorable_until?: string;
+  /** Nodes that may be lost with everything still readable; null before all of it was counted, and when it cannot be read. */
+  failures_survived: number | null;
+  survival_counted: boolean;
+}
+
+/** How many nodes a video may lose: by what was counted, or before that by where its chunks are placed. */
+export interface VideoSurvival {
+  video_id: string;
+  /** Null when a chunk cannot be read now. */
+  failures_survived: number | null;
+  survival_counted: boolean;
 }
 
 export interface StatusSet {
@@ -412,6 +423,8 @@ export interface Orphan {
   video_id: string | null;
   node: string;
   why: string;
+  /** It is given up by itself as soon as nobody needs it. */
+  explained: boolean;
 }
 
 export interface Census {
@@ -446,6 +459,8 @@ export interface Repair {
   to: string[];
   began: string;
   took_sec: number | null;
+  /** While it goes on, how long it does by then. */
+  elapsed_sec: number | null;
   bytes: number;
   failed: string | null;
 }

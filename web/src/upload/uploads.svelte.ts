@@ -4,7 +4,7 @@
  */
 import * as calls from '../api/calls';
 import { ApiError } from '../api/http';
-import type { UploadStatus } from '../api/types';
+import type { UploadStatus, VideoSurvival } from '../api/types';
 import { poll } from '../polling/poll';
 import { sendFile, type Form, type Sending } from './send';
 import { SendRate } from './stages';
@@ -13,6 +13,9 @@ const PARALLEL_MAX = 2;
 const STATUS_EVERY_MS = 700;
 /** Questions about a session that may go unanswered before it is given up. */
 const SILENCE_MAX = 20;
+/** What a video survives is asked for until all of it was counted: so often at most. */
+const SURVIVAL_EVERY_MS = 2_000;
+const SURVIVAL_ASKS = 30;
 const KEY = 'vstack-uploads';
 
 export type Phase = 'waiting' | 'sending' | 'server' | 'completed' | 'failed' | 'cancelled';
@@ -29,6 +32,8 @@ export class Upload {
   rate = $state<number | null>(null);
   session = $state<string | null>(null);
   status = $state.raw<UploadStatus | null>(null);
+  /** Once it is completed, as far as that is known. */
+  survival = $state.raw<VideoSurvival | null>(null);
   error = $state<string | null>(null);
 
   readonly file: File | null;
@@ -106,14 +111,26 @@ export class Upload {
       if (this.phase !== 'server') return;
       this.#silence = 0;
       this.status = status;
-      if (status.status === 'completed') this.#end('completed', null);
-      else if (status.status === 'failed') this.#end('failed', status.error ?? 'The uploader gave no reason.');
+      if (status.status === 'completed') {
+        this.#end('completed', null);
+        this.#askSurvival(status.video_id);
+      } else if (status.status === 'failed') this.#end('failed', status.error ?? 'The uploader gave no reason.');
     } catch (error) {
       this.#silence += 1;
       const gone = error instanceof ApiError && error.status === 404;
       if (gone) this.#end('failed', 'The uploader no longer knows this upload: it may have been restarted. Try again.');
       else if (this.#silence > SILENCE_MAX) this.#end('failed', 'The uploader does not answer any more.');
     }
+  }
+
+  #askSurvival(video: string): void {
+    let left = SURVIVAL_ASKS;
+    const stop = poll(async () => {
+      left -= 1;
+      // One that cannot be had now is asked for again; the library tells it, too.
+      this.survival = await calls.survival(video).catch(() => this.survival);
+      if (left === 0 || this.survival?.survival_counted) stop();
+    }, SURVIVAL_EVERY_MS);
   }
 
   #end(phase: 'completed' | 'failed' | 'cancelled', error: string | null): void {

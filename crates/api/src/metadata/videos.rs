@@ -93,6 +93,42 @@ pub struct VideoInfo {
     /// given up.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub restorable_until: Option<WallTime>,
+    /// Nodes that may be lost, whichever they are, with every chunk still readable: by copies and shards that the last
+    /// count found at nodes that answer. None before all of it was counted, and when a chunk cannot be read now.
+    #[serde(default)]
+    pub failures_survived: Option<u32>,
+    /// All of it was counted.
+    #[serde(default)]
+    pub survival_counted: bool,
+}
+
+/// `GET /video/{id}/survival`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VideoSurvival {
+    /// Which video.
+    #[schema(value_type = String)]
+    pub video_id: VideoId,
+    /// Nodes that may be lost, whichever they are, with every chunk still readable: of those that answer now. None when a
+    /// chunk cannot be read now, or there is none.
+    pub failures_survived: Option<u32>,
+    /// By copies and shards that the last count found where they are. Before all of it was counted, some seconds after it
+    /// came, by where decisions place them.
+    pub survival_counted: bool,
+}
+
+/// What the videos of a library survive, by the last count. Only active ones: what was deleted and can be restored is
+/// looked after, and not told here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LibrarySurvival {
+    /// Nodes that may be lost, whichever they are, with every chunk still readable of every video that was counted and can
+    /// be read: as few as any of them survives. None where there is no such video.
+    pub failures_survived: Option<u32>,
+    /// Videos that survive no more than that.
+    pub videos: u64,
+    /// Videos of which a chunk cannot be read now.
+    pub unreadable_videos: u64,
+    /// Videos of which not everything was counted yet.
+    pub uncounted_videos: u64,
 }
 
 /// `PATCH /video/{id}/status`.

@@ -37,6 +37,10 @@ const BACKLOG_MAX: usize = 4096;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest sleep of the thread that paces, so that it notices when nobody wants it any more.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Fewer requests have no percentiles.
+const REQUESTS_MIN: f64 = 20.0;
+/// Longest that requests come due for the sake of being some.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How late, at its p99, the generator itself may be before its latencies are no longer the server's.
 const OWN_DELAY_MAX: Duration = Duration::from_millis(2);
 
@@ -64,6 +68,18 @@ pub struct Paced {
     pub waited: u64,
     /// Requests that were due and never sent.
     pub unsent: u64,
+}
+
+impl Plan {
+    /// For as long as it takes for some requests to come due: where a busy machine showed that it can do but few in a
+    /// second, there may be none in a short round.
+    pub fn with_requests(self) -> Self {
+        let least = Duration::try_from_secs_f64(REQUESTS_MIN / self.rate).unwrap_or(LONGEST);
+        Self {
+            duration: self.duration.max(least.min(LONGEST)),
+            ..self
+        }
+    }
 }
 
 impl Paced {
@@ -275,6 +291,7 @@ impl<W: Worker> Sending<W> {
 #[cfg(test)]
 mod tests {
     use anyhow::bail;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -325,14 +342,43 @@ mod tests {
         }
     }
 
+    /// Answers nobody before so many have asked.
+    struct LastToAsk {
+        asked: Arc<Semaphore>,
+        answered: Arc<Semaphore>,
+        all: u32,
+    }
+
+    impl Worker for LastToAsk {
+        async fn once(&mut self) -> anyhow::Result<Duration> {
+            self.asked.add_permits(1);
+            if self.asked.available_permits() >= self.all as usize {
+                self.answered.add_permits(self.all as usize);
+            }
+            self.answered.acquire().await?.forget();
+            Ok(Duration::ZERO)
+        }
+    }
+
     #[tokio::test]
     async fn requests_come_at_their_times_whatever_the_answers_do() {
-        let workers = (0..100).map(|_| Server::steady(Duration::from_millis(30))).collect();
+        let due = 199;
+        let (asked, answered) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let worker = |_| LastToAsk {
+            asked: Arc::clone(&asked),
+            answered: Arc::clone(&answered),
+            all: due,
+        };
+        let workers = (0..due).map(worker).collect();
+        let begun = Instant::now();
+        // Who waited for an answer would wait for ever.
         let (paced, workers) = open_loop(workers, PLAN).await.unwrap();
-        assert_eq!(paced.latency.count(), 199, "those due at 2, 4 .. 398 ms");
-        assert_eq!(workers.len(), 100);
-        assert!(paced.latency.summary().unwrap().p50 >= 30.0);
+        assert_eq!(paced.latency.count(), u64::from(due), "those due at 2, 4 .. 398 ms");
+        assert_eq!(workers.len(), due as usize);
         assert_eq!((paced.waited, paced.unsent), (0, 0));
+        // None before its time: the first waited for the last.
+        assert!(begun.elapsed() >= Duration::from_millis(398));
+        assert!(paced.latency.summary().unwrap().max >= 395.0);
     }
 
     #[tokio::test]
@@ -375,6 +421,14 @@ mod tests {
     async fn a_failed_request_fails_the_round() {
         assert!(open_loop(vec![Fails], PLAN).await.is_err());
         assert!(open_loop(Vec::<Fails>::new(), PLAN).await.is_err());
+    }
+
+    #[test]
+    fn a_plan_with_few_requests_is_made_longer() {
+        let at = |rate| Plan { rate, ..PLAN }.with_requests().duration;
+        assert_eq!(at(500.0), PLAN.duration);
+        assert_eq!(at(2.0), Duration::from_secs(10));
+        assert_eq!([at(0.1), at(0.0)], [LONGEST; 2]);
     }
 
     #[test]

@@ -79,7 +79,8 @@ async fn share(
             rate,
             duration: bench.round(),
             seed: round as u64,
-        };
+        }
+        .with_requests();
         for ((_, host), rounds) in contenders.hosts.iter().zip(&mut measured) {
             let workers = Gets::workers(host, CHUNKS, CONNECTIONS).await?;
             rounds.push(open_loop(workers, plan).await?.0);

@@ -214,7 +214,7 @@ async fn rounds(bench: &Bench, section: &mut Section, node: &LoneNode, size: Siz
             ..plan
         };
         let workers = Gets::of_every(&node.host, 2, size.read(), CONNECTIONS).await?;
-        let (quiet, _) = open_loop(workers, plan).await?;
+        let (quiet, _) = open_loop(workers, plan.with_requests()).await?;
         let before = look().await?;
         delete(&node.host, size.groups_of(round)).await?;
         // Deleting takes longer than a node keeps connections that nobody uses.

@@ -65,7 +65,8 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Section> {
             // Long enough that scrub is seen whatever steps it reads in.
             duration: bench.round().max(Duration::from_secs(1)),
             seed: round as u64,
-        };
+        }
+        .with_requests();
         quiet.push(round_of(bench, &data, &[], (chunks, &payload), plan).await?.0);
         let (paced, work) = round_of(bench, &data, &fast, (chunks, &payload), plan).await?;
         match work {

@@ -230,7 +230,8 @@ const fn meaning(health: Health) -> &'static str {
 
 /// What to do about chunks that nothing known explains.
 const UNEXPLAINED: &str = "The metadata service's database may be an older one, and these the only trace of films that it \
-                           knows nothing of: if there is a newer one, start the service with that. They are kept.";
+                           knows nothing of: if there is a newer one, start the service with that. They are kept; \
+                           `vstack orphans --give-up` gives them up.";
 
 fn show(Told { census, besides }: &Told<'_>, all: bool) {
     out!("{}: {}", word(census.health), meaning(census.health));
@@ -363,7 +364,7 @@ fn show_orphans(orphans: &[Orphan], all: bool, health: Health) {
     if orphans.is_empty() {
         return;
     }
-    out!("\nKept though nothing known explains it:");
+    out!("\nKept where nobody expects it:");
     let shown = if all { orphans.len() } else { NAMED };
     for orphan in orphans.iter().take(shown) {
         out!(

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use vstack_api::metadata::VideoStatus;
 
-use super::Cluster;
+use super::{Cluster, survival};
 use crate::output::{self, out, say};
 
 /// What to list.
@@ -56,6 +56,10 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     if is_trash {
         header.insert(5, "RESTORABLE UNTIL");
     }
+    let is_active = options.status == VideoStatus::Active;
+    if is_active {
+        header.insert(5, "SURVIVES");
+    }
     let mut table = output::table(&header);
     for video in videos {
         let mut row = vec![
@@ -69,6 +73,10 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
         if is_trash {
             let until = video.restorable_until;
             row.insert(5, until.map_or("-".to_owned(), |until| until.to_string()));
+        }
+        if is_active {
+            let survives = survival::of_video(video.failures_survived, video.survival_counted);
+            row.insert(5, survives);
         }
         table.add_row(row);
     }

@@ -1,15 +1,18 @@
 //! The tools for a cluster, one file each.
 
 pub mod census;
+mod consent;
 mod figures;
 pub mod logs;
 pub mod ls;
 pub mod membership;
 pub mod node;
+pub mod orphans;
 pub mod redundancy;
 pub mod repairs;
 pub mod rm;
 pub mod status;
+mod survival;
 pub mod upload;
 mod waiting;
 

@@ -82,7 +82,7 @@ fn show(options: &Options, repairs: &Repairs) -> anyhow::Result<()> {
         let to: Vec<String> = repair.to.iter().map(|node| output::plain(node)).collect();
         table.add_row([
             repair.began.to_string(),
-            repair.took_sec.map_or("-".to_owned(), |took| format!("{took:.1} s")),
+            took(repair),
             repair.what.replace('_', " "),
             because(repair),
             to.join(", "),
@@ -94,6 +94,15 @@ fn show(options: &Options, repairs: &Repairs) -> anyhow::Result<()> {
         out!("\n{table}");
     }
     Ok(())
+}
+
+/// How long it took, or goes on by now.
+fn took(repair: &Repair) -> String {
+    match (repair.took_sec, repair.elapsed_sec) {
+        (Some(took), _) => format!("{took:.1} s"),
+        (None, Some(elapsed)) => format!("{elapsed:.1} s so far"),
+        (None, None) => "-".to_owned(),
+    }
 }
 
 /// How the chunk stood, and what made it so.
@@ -117,16 +126,35 @@ fn outcome(repair: &Repair) -> String {
 mod tests {
     use super::*;
 
+    fn repair(reason: &str) -> Repair {
+        serde_json::from_value(serde_json::json!({
+            "chunk_id": "c", "video_id": "0190a5c4-7b1e-7d61-8f2e-5d3b6a9c1e47", "what": "move",
+            "why": "under_replicated", "reason": reason, "to": ["m"], "began": "2026-01-02T03:04:05Z",
+            "took_sec": null, "elapsed_sec": 4.04, "bytes": 0, "failed": null,
+        }))
+        .expect("a repair")
+    }
+
+    #[test]
+    fn it_is_said_how_long_a_repair_takes_also_while_it_goes_on() {
+        let running = repair("");
+        assert_eq!(
+            (took(&running), outcome(&running)),
+            ("4.0 s so far".to_owned(), "under way".to_owned())
+        );
+        let ended = Repair {
+            took_sec: Some(12.3),
+            elapsed_sec: None,
+            ..running
+        };
+        assert_eq!(
+            (took(&ended), outcome(&ended)),
+            ("12.3 s".to_owned(), "done".to_owned())
+        );
+    }
+
     #[test]
     fn it_is_said_what_made_a_repair_necessary() {
-        let repair = |reason: &str| -> Repair {
-            serde_json::from_value(serde_json::json!({
-                "chunk_id": "c", "video_id": "0190a5c4-7b1e-7d61-8f2e-5d3b6a9c1e47", "what": "move",
-                "why": "under_replicated", "reason": reason, "to": ["m"], "began": "2026-01-02T03:04:05Z",
-                "took_sec": null, "bytes": 0, "failed": null,
-            }))
-            .expect("a repair")
-        };
         assert_eq!(because(&repair("n is to go")), "under replicated: n is to go");
         assert_eq!(because(&repair("")), "under replicated");
         assert_eq!(outcome(&repair("")), "under way");

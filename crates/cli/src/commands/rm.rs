@@ -1,16 +1,13 @@
 //! `vstack rm`.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 use vstack_api::metadata::{StatusSet, VideoInfo, VideoStatus};
 use vstack_client::{ClientError, MetadataClient};
 use vstack_types::VideoId;
 
-use super::Cluster;
+use super::{Cluster, consent};
 use crate::output::{self, bytes, say};
 
 /// Deleted videos asked for at once.
@@ -160,26 +157,18 @@ async fn restorable(metadata: &MetadataClient) -> Result<Vec<VideoInfo>, ClientE
     Ok(all)
 }
 
-/// Whether a person at a terminal says yes. Asked aside, so that Ctrl-C is heard meanwhile.
+/// Whether a person at a terminal says yes.
 async fn agreed(json: bool, videos: &[VideoInfo]) -> anyhow::Result<bool> {
     anyhow::ensure!(
-        !json && std::io::stdin().is_terminal(),
+        consent::is_anybody_there(json),
         "nobody to ask: say --yes to purge every deleted video"
     );
     let size = bytes(videos.iter().map(|video| video.size_bytes).sum());
-    let question = format!(
-        "Purge {} deleted videos, {size} a copy, for good? Type yes: ",
+    consent::says_yes(format!(
+        "Purge {} deleted videos, {size} a copy, for good?",
         videos.len()
-    );
-    let asked = tokio::task::spawn_blocking(move || -> std::io::Result<String> {
-        let mut stderr = std::io::stderr();
-        write!(stderr, "{question}")?;
-        stderr.flush()?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        Ok(answer)
-    });
-    Ok(asked.await??.trim() == "yes")
+    ))
+    .await
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use vstack_client::ClientError;
 use super::{
     Cluster, by_zone, census,
     figures::{self, Figures},
-    node_client, uploader,
+    node_client, survival, uploader,
 };
 use crate::output::{self, out};
 
@@ -293,6 +293,10 @@ fn show(options: &Options, report: &Report) -> anyhow::Result<()> {
         );
     }
     out!("{:<10} {}", "stored", report.stored);
+    if let Some(stats) = &report.stats {
+        let survives = survival::of_library(&stats.survival, stats.total_videos);
+        out!("{:<10} {survives}", "survives");
+    }
     if report.repairs_enabled == Some(false) {
         out!("{:<10} {}", "repairs", census::REPAIRS_OFF);
     }

@@ -9,15 +9,20 @@ use std::{
 use anyhow::{Context as _, bail};
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::time::timeout;
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 use vstack_api::{
-    metadata::RedundancyMode,
+    metadata::{RedundancyMode, VideoSurvival},
     uploader::{UploadStage, UploadStatus},
 };
-use vstack_client::{ClientError, UploaderClient};
+use vstack_client::{ClientError, MetadataClient, UploaderClient};
 
-use super::uploader;
+use super::{Cluster, survival::lost_nodes, uploader};
 use crate::output::{self, out, say};
+
+/// The video is there by then: for what it survives nobody waits longer.
+const SURVIVAL_WITHIN: Duration = Duration::from_secs(3);
 
 /// What to upload.
 #[derive(Debug, clap::Args)]
@@ -47,6 +52,54 @@ pub struct Options {
         value_name = "URL"
     )]
     uploader_url: String,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+/// What came of an upload.
+#[derive(Debug, Serialize)]
+struct Uploaded {
+    #[serde(flatten)]
+    status: UploadStatus,
+    #[serde(flatten)]
+    survives: Survives,
+}
+
+/// How many nodes the video may lose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Survives {
+    /// None where that is not known: the upload did not complete or was not waited for, copies are still to be made, or
+    /// the metadata service did not say.
+    failures_survived: Option<u32>,
+    /// By copies and shards that were counted, not only by where they are placed.
+    survival_counted: bool,
+}
+
+impl Survives {
+    /// Where copies are still to be made, what is placed says nothing before it is counted.
+    const fn of(status: &UploadStatus, told: &VideoSurvival) -> Self {
+        if told.survival_counted || status.under_replicated == 0 {
+            Self {
+                failures_survived: told.failures_survived,
+                survival_counted: told.survival_counted,
+            }
+        } else {
+            Self {
+                failures_survived: None,
+                survival_counted: false,
+            }
+        }
+    }
+
+    fn in_words(self, status: &UploadStatus) -> String {
+        match (self.failures_survived, status.under_replicated) {
+            (Some(nodes), _) => format!("survives {}", lost_nodes(nodes.into())),
+            (None, 0) => "cannot be read now; `vstack census` says why".to_owned(),
+            (None, lacking) => format!(
+                "{lacking} of its chunks lack copies, which are made in the background; `vstack ls` tells what it survives"
+            ),
+        }
+    }
 }
 
 fn form(text: &str) -> Result<RedundancyMode, &'static str> {
@@ -58,14 +111,14 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
     if options.title.is_some() && options.files.len() > 1 {
         bail!("--title goes with one file; without it each video is named after its file");
     }
-    let client = uploader(&options.uploader_url)?;
+    let clients = (uploader(&options.uploader_url)?, options.cluster.metadata()?);
     let mut results = Vec::new();
     let mut failed = false;
     for file in &options.files {
-        match upload(&client, file, &options, &stop).await {
-            Ok(status) => {
-                failed |= status.status == UploadStage::Failed;
-                results.push(status);
+        match upload(&clients, file, &options, &stop).await {
+            Ok(uploaded) => {
+                failed |= uploaded.status.status == UploadStage::Failed;
+                results.push(uploaded);
             }
             Err(error) => {
                 failed = true;
@@ -83,11 +136,11 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
 }
 
 async fn upload(
-    client: &UploaderClient,
+    (client, metadata): &(UploaderClient, MetadataClient),
     path: &Path,
     options: &Options,
     stop: &CancellationToken,
-) -> anyhow::Result<UploadStatus> {
+) -> anyhow::Result<Uploaded> {
     let name = path
         .file_name()
         .map_or_else(|| "video".into(), |name| name.to_string_lossy().into_owned());
@@ -101,7 +154,10 @@ async fn upload(
         if !options.json {
             out!("{}  {}", accepted.video_id, output::plain(&accepted.title));
         }
-        return Ok(client.status(&accepted.upload_session_id).await?);
+        return Ok(Uploaded {
+            status: client.status(&accepted.upload_session_id).await?,
+            survives: Survives::default(),
+        });
     }
     let status = follow(client, &accepted.upload_session_id, &name, stop).await?;
     match status.status {
@@ -112,7 +168,32 @@ async fn upload(
     for warning in &status.warnings {
         say!("note: {name}: {warning}");
     }
-    Ok(status)
+    let mut uploaded = Uploaded {
+        status,
+        survives: Survives::default(),
+    };
+    if uploaded.status.status == UploadStage::Completed
+        && let Some((survives, words)) = stop.run_until_cancelled(survives(metadata, &uploaded.status)).await
+    {
+        if !options.json {
+            say!("{name}: {words}");
+        }
+        uploaded.survives = survives;
+    }
+    Ok(uploaded)
+}
+
+/// What a video that was just uploaded survives, and that in words.
+async fn survives(metadata: &MetadataClient, status: &UploadStatus) -> (Survives, String) {
+    let unknown = |why: String| (Survives::default(), format!("what it survives is not known: {why}"));
+    match timeout(SURVIVAL_WITHIN, metadata.survival(status.video_id)).await {
+        Ok(Ok(told)) => {
+            let survives = Survives::of(status, &told);
+            (survives, survives.in_words(status))
+        }
+        Ok(Err(error)) => unknown(error.to_string()),
+        Err(_elapsed) => unknown("the metadata service does not answer".to_owned()),
+    }
 }
 
 fn send_bar(name: &str) -> ProgressBar {
@@ -203,5 +284,65 @@ fn stage_text(status: &UploadStatus) -> String {
         UploadStage::Finalizing => "finishing".to_owned(),
         UploadStage::Completed => "done".to_owned(),
         UploadStage::Failed => "failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIDEO: &str = "0190a5c4-7b1e-7d61-8f2e-5d3b6a9c1e47";
+
+    fn status(under_replicated: u32) -> UploadStatus {
+        serde_json::from_value(serde_json::json!({
+            "video_id": VIDEO, "upload_session_id": "s", "title": "t", "filename": "f.mp4", "status": "completed",
+            "progress": 100.0, "started_at": "2026-01-02T03:04:05Z", "total_chunks": 3, "error": null,
+            "under_replicated": under_replicated,
+        }))
+        .expect("a status")
+    }
+
+    #[test]
+    fn what_an_upload_survives_is_told_and_not_assumed_where_copies_are_missing() {
+        let told = |failures_survived, survival_counted| VideoSurvival {
+            video_id: VIDEO.parse().expect("an id"),
+            failures_survived,
+            survival_counted,
+        };
+        let is_placed_alone = "2 of its chunks lack copies, which are made in the background";
+        for (lacking, told, survives, words) in [
+            (0, told(Some(2), true), Some(2), "survives 2 lost nodes"),
+            (0, told(Some(1), false), Some(1), "survives 1 lost node"),
+            (2, told(Some(1), true), Some(1), "survives 1 lost node"),
+            // It is placed on three nodes, and not on all of them yet.
+            (2, told(Some(2), false), None, is_placed_alone),
+            (0, told(None, true), None, "cannot be read now"),
+        ] {
+            let status = status(lacking);
+            let of = Survives::of(&status, &told);
+            assert_eq!(of.failures_survived, survives, "{told:?}");
+            let said = of.in_words(&status);
+            assert!(said.starts_with(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn json_has_it_beside_the_status() {
+        let uploaded = Uploaded {
+            status: status(0),
+            survives: Survives {
+                failures_survived: Some(2),
+                survival_counted: true,
+            },
+        };
+        let json = serde_json::to_value(&uploaded).expect("JSON");
+        assert_eq!(
+            (&json["video_id"], &json["status"]),
+            (&VIDEO.into(), &"completed".into())
+        );
+        assert_eq!(
+            (&json["failures_survived"], &json["survival_counted"]),
+            (&2.into(), &true.into())
+        );
     }
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use vstack_api::{
     ErrorCode,
-    census::{Census, Repairs, VideoCensus},
+    census::{Census, GIVEN_UP_AT_ONCE, GiveUp, GivenUp, Repairs, VideoCensus},
 };
 use vstack_service::{ApiError, ApiResult, Json, Path, Query};
 use vstack_types::VideoId;
@@ -78,4 +78,25 @@ pub(super) async fn rebalance(State(app): State<Shared>) -> ApiResult<Json<Repai
     }
     app.upkeep.hurry();
     repairs(State(app)).await
+}
+
+/// Has chunks deleted that nothing known explains, for good: as the deletion of any chunk it is decided by the nodes that
+/// decide about it, who collect the bytes in their time. What is known is never given up here.
+#[utoipa::path(post, path = "/orphans/give-up", request_body = GiveUp, responses((status = 200, body = GivenUp),
+    (status = 400, body = vstack_api::ErrorBody), (status = 409, body = vstack_api::ErrorBody)))]
+pub(super) async fn give_up(
+    State(app): State<Shared>,
+    Json(GiveUp { chunks }): Json<GiveUp>,
+) -> ApiResult<Json<GivenUp>> {
+    if !(1..=GIVEN_UP_AT_ONCE).contains(&chunks.len()) {
+        let detail = format!("chunks are named from 1 to {GIVEN_UP_AT_ONCE} at a time");
+        return Err(ApiError::new(ErrorCode::Malformed, detail));
+    }
+    if !app.settings.repairs {
+        return Err(ApiError::new(
+            ErrorCode::Conflict,
+            "REPAIRS=false: nothing is given up; start the metadata service without it",
+        ));
+    }
+    Ok(Json(upkeep::give_up(&app, chunks).await.map_err(store_error)?))
 }

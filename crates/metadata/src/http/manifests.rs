@@ -102,7 +102,8 @@ async fn read(app: &App, mut video: Video) -> ApiResult<(Video, Vec<Chunk>)> {
     }
 }
 
-async fn chunks(app: &App, id: VideoId) -> ApiResult<Vec<Chunk>> {
+/// All chunks of a video, in playing order, the init segment first.
+pub(super) async fn chunks(app: &App, id: VideoId) -> ApiResult<Vec<Chunk>> {
     let mut chunks: Vec<Chunk> = Vec::new();
     loop {
         let after = chunks.last().map(|chunk| chunk.place.map(|place| place.sequence_num));

@@ -29,6 +29,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/video/{id}", axum::routing::delete(videos::delete))
         .route("/video/{id}/restore", post(videos::restore))
         .route("/video/{id}/status", patch(videos::set_status))
+        .route("/video/{id}/survival", get(videos::survives))
         .route("/video/{id}/popularity", get(videos::popularity))
         .route("/video/{id}/view", post(videos::count_view))
         .route("/manifest/{id}", get(manifests::manifest))
@@ -60,6 +61,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         .route("/census/{video}", get(census::census_of_video))
         .route("/repairs", get(census::repairs))
         .route("/rebalance", post(census::rebalance))
+        .route("/orphans/give-up", post(census::give_up))
         .route("/events", get(stream::events))
         .route("/video/{id}/group", post(cluster::group))
         .route("/video/{id}/decided", post(cluster::decided))
@@ -84,6 +86,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         videos::delete,
         videos::restore,
         videos::set_status,
+        videos::survives,
         videos::popularity,
         videos::count_view,
         manifests::manifest,
@@ -112,6 +115,7 @@ pub(crate) fn routes(app: Shared) -> Router {
         census::census_of_video,
         census::repairs,
         census::rebalance,
+        census::give_up,
         stream::events,
         stream::messages,
         cluster::group,

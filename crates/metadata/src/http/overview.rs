@@ -3,10 +3,11 @@
 use axum::extract::State;
 use vstack_api::metadata::{MetadataHealth, ServiceMessage, Stats};
 use vstack_service::{ApiResult, Json, VERSION};
+use vstack_types::Timestamp;
 
 use crate::{
     app::{Shared, store_error},
-    registry,
+    registry, survival,
 };
 
 /// What this is.
@@ -47,11 +48,17 @@ pub(super) async fn stats(State(app): State<Shared>) -> ApiResult<Json<Stats>> {
     let copies = u32::try_from(app.settings.replication_factor).unwrap_or(u32::MAX);
     let under_replicated_chunks = app.store.under_replicated(copies).await.map_err(store_error)?;
     let nodes = app.registered().await?;
+    let (summary, decided) = (app.upkeep.summary(), app.keeping.decided());
+    // Of what became active since, some of the chunks may not have been counted.
+    let is_known = |since: Timestamp| summary.at.is_some_and(|at| since <= at);
+    let known = decided.of.iter().filter(|(_, decision)| is_known(decision.since));
+    let known = known.map(|(video, _)| *video);
     Ok(Json(Stats {
         total_videos: totals.active_videos,
         total_chunks: totals.active_chunks,
         total_replicas: totals.active_replicas,
         under_replicated_chunks,
+        survival: survival::of_library(&summary.report, known, totals.active_videos),
         healthy_nodes: registry::summary(&nodes, app.now(), app.settings.node_timeout()).healthy,
         service_version: VERSION.into(),
     }))

@@ -1,5 +1,7 @@
 //! Videos: create, list, status, delete, views.
 
+use std::collections::BTreeSet;
+
 use axum::{
     extract::State,
     http::{HeaderName, HeaderValue},
@@ -10,17 +12,22 @@ use vstack_api::{
     ErrorCode, WallTime, headers,
     metadata::{
         CreateVideo, Popularity, RedundancyMode, SetStatus, StatusSet, VideoCreated, VideoInfo, VideoStatus,
-        ViewCounted,
+        VideoSurvival, ViewCounted,
     },
 };
+use vstack_chunkpaxos::Placement;
+use vstack_placement::Liveness;
 use vstack_service::{ApiError, ApiResult, Json, Path, Query};
-use vstack_types::{Timestamp, VideoId, limits::TITLE_CHARS_MAX};
+use vstack_types::{NodeRef, Timestamp, VideoId, limits::TITLE_CHARS_MAX};
+use vstack_upkeep::report::Report;
 
+use super::manifests;
 use crate::{
     app::{App, Shared, no_such_video, store_error},
     coded,
     lifecycle::may_become,
     store::{CompletionOutcome, Listing, NewVideo, Reap, Sort, SortKey, StatusChange, Video, VideoQuery},
+    survival,
 };
 
 /// Longest video, in seconds: ten years.
@@ -115,7 +122,10 @@ fn restorable_until(video: &Video, now: Timestamp) -> Option<WallTime> {
     }
 }
 
-fn info(listing: Listing, now: Timestamp) -> VideoInfo {
+fn info(listing: Listing, report: &Report, now: Timestamp) -> VideoInfo {
+    // What our uploader sent has an init segment besides.
+    let chunks = u64::from(listing.chunk_count) + u64::from(listing.video.owner.is_some());
+    let survival = survival::of_video(report, listing.video.id, chunks);
     VideoInfo {
         restorable_until: restorable_until(&listing.video, now),
         video_id: listing.video.id,
@@ -126,6 +136,8 @@ fn info(listing: Listing, now: Timestamp) -> VideoInfo {
         size_bytes: listing.size_bytes,
         view_count: listing.video.view_count,
         created_at: WallTime(listing.video.created_at),
+        failures_survived: survival.failures_survived,
+        survival_counted: survival.counted,
     }
 }
 
@@ -140,8 +152,9 @@ pub(super) async fn list(State(app): State<Shared>, Query(query): Query<ListQuer
         offset: query.offset,
     };
     let page = app.store.list_videos(query).await.map_err(store_error)?;
-    let now = app.now();
-    let infos: Vec<_> = page.videos.into_iter().map(|listing| info(listing, now)).collect();
+    let (now, report) = (app.now(), app.upkeep.summary().report.clone());
+    let videos = page.videos.into_iter();
+    let infos: Vec<_> = videos.map(|listing| info(listing, &report, now)).collect();
     let total = (
         HeaderName::from_static(headers::TOTAL_COUNT),
         HeaderValue::from(page.total),
@@ -289,6 +302,29 @@ async fn refuse_gaps(app: &App, id: VideoId) -> ApiResult<()> {
             expected += 1;
         }
     }
+}
+
+/// How many nodes a video may lose, by the nodes there are.
+#[utoipa::path(get, path = "/video/{id}/survival", params(("id" = String, Path)), responses((status = 200, body = VideoSurvival), (status = 404, body = vstack_api::ErrorBody)))]
+pub(super) async fn survives(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<VideoSurvival>> {
+    app.video(id).await?;
+    let chunks = manifests::chunks(&app, id).await?;
+    let placements = chunks.iter().map(|chunk| &chunk.placement);
+    let placements: Vec<&Placement> = placements.filter(|it| !it.layout.is_deleted()).collect();
+    let mut known = survival::of_video(&app.upkeep.summary().report, id, placements.len() as u64);
+    if !known.counted {
+        let candidates = app.candidates(&app.registered().await?);
+        let up = candidates
+            .iter()
+            .filter(|it| it.trusted && it.liveness != Liveness::Down);
+        let up: BTreeSet<NodeRef> = up.map(|it| it.node).collect();
+        known.failures_survived = survival::placed(placements, |node| up.contains(&node));
+    }
+    Ok(Json(VideoSurvival {
+        video_id: id,
+        failures_survived: known.failures_survived,
+        survival_counted: known.counted,
+    }))
 }
 
 /// Views counted.

@@ -4,7 +4,8 @@
 //! chunk again is what is listed: a machine with bad memory may have made it. One chunk at a time is looked at, when there
 //! is nothing else to do. Nodes make it of its shards alone, until each of them was used; only where that fails all that
 //! can be had are read here, and it is found out which are none of it. Those are noted in the census, and are harm like any
-//! other from then on: made anew, or named as lost where too few are left. What cannot be had is no finding.
+//! other from then on: made anew, or named as lost where too few are left. Where there are too many sets to try them all, a
+//! chunk may be in doubt: nobody calls it whole until an audit, of other sets, finds out. What cannot be had is no finding.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,7 +14,7 @@ use vstack_chunkpaxos::{Layout, Placement, Shard};
 use vstack_client::ShardAt;
 use vstack_erasure::{ReedSolomon, Shape};
 use vstack_service::aside;
-use vstack_types::{ChunkId, Digest, VideoId, ambient};
+use vstack_types::{ChunkId, Digest, VideoId};
 use vstack_upkeep::{
     audit::{self, Round},
     census::Part,
@@ -23,7 +24,7 @@ use super::{
     diagnosis::{Diagnosis, diagnose},
     mender::Mender,
     mending::is_idle,
-    shards::Unproven,
+    shards::{Unproven, drawn},
 };
 use crate::{app::App, registry, store::StoreError};
 
@@ -73,7 +74,9 @@ async fn begun(app: &App) -> Round {
     let mut round = Round::default();
     match app.store.harms().await {
         Ok(book) => {
-            let chunks: BTreeSet<(VideoId, Part)> = book.open.iter().map(|harm| (harm.video, harm.part)).collect();
+            let harmed = book.open.iter().map(|harm| (harm.video, harm.part));
+            let wrong = book.wrong.iter().map(|wrong| (wrong.video, wrong.part));
+            let chunks: BTreeSet<(VideoId, Part)> = harmed.chain(wrong).collect();
             for (video, part) in chunks {
                 round.again(video, part, app.clock.monotonic());
             }
@@ -106,8 +109,7 @@ fn due(app: &App, round: &mut Round, every: Duration) -> Option<Due> {
     }
     let kept = &summary.report.kept;
     let state = app.upkeep.state();
-    let draw = || u64::from_le_bytes(ambient::bytes());
-    let (video, row) = round.next(&state.census, kept, app.clock.monotonic(), draw)?;
+    let (video, row) = round.next(&state.census, kept, app.clock.monotonic(), drawn)?;
     Some(Due {
         video,
         part: row.part,
@@ -139,23 +141,26 @@ async fn look(app: &App, due: &Due) -> Result<Diagnosis, StoreError> {
 /// Notes what was found, and has it mended.
 fn conclude(app: &App, round: &mut Round, due: &Due, found: &Diagnosis) {
     app.upkeep.metrics.audited(found.word());
-    let wrong: Vec<u8> = match found {
-        Diagnosis::Unknown => {
-            round.again(due.video, due.part, app.clock.monotonic() + AGAIN_AFTER);
-            return;
-        }
-        Diagnosis::Sound => Vec::new(),
-        Diagnosis::Wrong(wrong) => wrong.clone(),
-        Diagnosis::Lost => (0..due.shards).collect(),
-    };
+    let again = app.clock.monotonic() + AGAIN_AFTER;
+    if *found == Diagnosis::Unknown {
+        round.again(due.video, due.part, again);
+        return;
+    }
+    let key = (due.video, due.part);
     let mut state = app.upkeep.state();
-    let is_news = state.note_wrong((due.video, due.part), due.version, &wrong);
+    let is_news = match found {
+        Diagnosis::Wrong(wrong) => state.note_wrong(key, due.version, wrong),
+        Diagnosis::Lost => state.note_wrong(key, due.version, &(0..due.shards).collect::<Vec<u8>>()),
+        Diagnosis::Doubtful => state.note_doubt(key, due.version),
+        Diagnosis::Sound | Diagnosis::Unknown => state.note_wrong(key, due.version, &[]),
+    };
     let row = state.census.row(due.video, due.part);
     let is_as_it_was = row.is_some_and(|row| row.version == due.version && !row.joint);
     drop(state);
-    if !is_as_it_was && !matches!(found, Diagnosis::Sound) {
-        // It was moved meanwhile, and what was found may be so where it is now.
-        round.again(due.video, due.part, app.clock.monotonic() + AGAIN_AFTER);
+    // It was moved meanwhile, and what was found may be so where it is now; or other sets may say more.
+    let is_open = !is_as_it_was || *found == Diagnosis::Doubtful;
+    if is_open && *found != Diagnosis::Sound {
+        round.again(due.video, due.part, again);
     }
     if !is_news {
         return;
@@ -164,6 +169,9 @@ fn conclude(app: &App, round: &mut Round, due: &Due, found: &Diagnosis) {
     match found {
         Diagnosis::Wrong(shards) => tracing::error!(%chunk, ?shards, "these of its shards are none of the chunk"),
         Diagnosis::Lost => tracing::error!(%chunk, "no set of its shards gives the chunk: it is lost"),
+        Diagnosis::Doubtful => {
+            tracing::error!(%chunk, "of very many sets of its shards none that was tried gives the chunk")
+        }
         Diagnosis::Sound | Diagnosis::Unknown => tracing::info!(%chunk, "its shards give the chunk after all"),
     }
     app.upkeep.count_now.notify_one();
@@ -198,11 +206,14 @@ impl Mender<'_> {
         }
         let listed: Vec<Digest> = shards.iter().map(|shard| shard.sha256).collect();
         let of_chunk = (usize::try_from(*size).unwrap_or(usize::MAX), *sha256);
+        let draw = drawn();
         let again = async || {
             let at_hand: Vec<ShardAt> = up.iter().filter_map(|shard| self.located(shard)).collect();
-            let have = self.had(at_hand, shards.len()).await;
+            let mut have = self.had(at_hand, shards.len()).await;
+            // The same sets are tried, in whichever order they came.
+            have.sort_unstable_by_key(|(index, _)| *index);
             let listed = listed.clone();
-            let found = aside(move || diagnose(&ReedSolomon::new(shape), of_chunk, &listed, &have)).await;
+            let found = aside(move || diagnose(&ReedSolomon::new(shape), of_chunk, &listed, &have, draw)).await;
             found.unwrap_or(Diagnosis::Unknown)
         };
         // Of bytes that were got and calculated with twice: a bit that turned in memory does not make a shard wrong.

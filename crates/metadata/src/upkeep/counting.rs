@@ -13,14 +13,17 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    time::sleep,
+};
 use vstack_client::Holder;
 use vstack_placement::Candidate;
 use vstack_types::{Monotonic, NodeRef};
 use vstack_upkeep::{census::Part, harm::Book, standing::Standing};
 
 use self::{asking::count, judging::judge};
-use super::{Attendance, Summary, leaving, renewal};
+use super::{Attendance, Summary, Upkeep, leaving, renewal};
 use crate::{
     app::App,
     keeping::Decided,
@@ -64,18 +67,25 @@ pub(super) async fn run(app: &App) {
         tokio::select! {
             biased;
             () = app.shutdown.cancelled() => return,
-            () = app.upkeep.count_now.notified() => {}
-            // A plan has no more than so much in it: who works faster than counts come is not to wait for them.
-            () = worked_off(app, busy * SHARE_AT_WORK) => {}
-            () = tokio::time::sleep(wait) => {}
+            () = until_due(&app.upkeep, wait, busy * SHARE_AT_WORK) => {}
         }
     }
 }
 
-/// Waits until all that was planned was begun, and then for as long as this.
-async fn worked_off(app: &App, rest: Duration) {
-    app.upkeep.worked_off.notified().await;
-    tokio::time::sleep(rest).await;
+/// Waits until the next count is due: after so long, or as soon as somebody wakes it. A plan has no more than so
+/// much in it, and who works faster than counts come is not to wait for them: once all of it was begun, it is due after a
+/// `rest`.
+async fn until_due(upkeep: &Upkeep, wait: Duration, rest: Duration) {
+    let worked_off = async {
+        upkeep.worked_off.notified().await;
+        sleep(rest).await;
+    };
+    tokio::select! {
+        biased;
+        () = upkeep.count_now.notified() => {}
+        () = worked_off => {}
+        () = sleep(wait) => {}
+    }
 }
 
 /// Time of a processor that counting took.
@@ -221,7 +231,7 @@ fn valid_until(app: &App) -> Monotonic {
     app.clock.monotonic() + (wait.max(app.pace.count_every) * 2).max(VALID_MIN)
 }
 
-impl super::Upkeep {
+impl Upkeep {
     fn set_summary(&self, summary: Summary) {
         *super::locked(&self.summary) = Arc::new(summary);
     }
@@ -263,5 +273,34 @@ pub(super) const fn word(standing: Standing) -> &'static str {
         Standing::Under { .. } => "under_replicated",
         Standing::Uncounted => "uncounted",
         Standing::Whole => "whole",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    /// Whether it is time for the next count, after `wake`, though it is not awaited for long.
+    async fn is_woken(rest: Duration, patience: Duration, wake: impl FnOnce(&Upkeep)) -> bool {
+        let upkeep = Upkeep::default();
+        wake(&upkeep);
+        timeout(patience, until_due(&upkeep, LONG, rest)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_is_worked_off_wakes_the_count_after_a_rest() {
+        let (short, patience) = (Duration::from_millis(20), Duration::from_secs(60));
+        assert!(!is_woken(Duration::ZERO, short, |_| {}).await, "nobody does");
+        assert!(is_woken(LONG, patience, |upkeep| upkeep.count_now.notify_one()).await);
+        let worked_off = |upkeep: &Upkeep| upkeep.worked_off.notify_one();
+        assert!(is_woken(Duration::from_millis(1), patience, worked_off).await);
+        assert!(!is_woken(LONG, short, worked_off).await, "not before it rested");
+        // Also where counts are rare, since there is much to count, it comes in a sixth of the time.
+        let (busy, all) = (Duration::from_secs(2), Duration::from_secs(120));
+        assert_eq!((busy * SHARE, busy * SHARE_AT_WORK), (all, all / 6));
     }
 }

@@ -1,13 +1,14 @@
-//! Which of the shards of a chunk are none of it. Pure.
+//! Which of the shards of a chunk are none of it, and what the others give. Pure.
 
-use std::iter::successors;
+use std::iter::{repeat_with, successors};
 
 use axum::body::Bytes;
-use vstack_erasure::{Code, encode, read};
-use vstack_types::Digest;
+use vstack_erasure::{Code, ReadError, TooFew, encode, read};
+use vstack_types::{Digest, Hashed};
 
 /// Sets of shards that are tried at most: all there are of any code up to 10+4. Of a larger one those with neighbours come
-/// first, which find any single one that is wrong. Each takes some milliseconds.
+/// first, which find any single one that is wrong, and then some that are drawn: others each time. Each takes some
+/// milliseconds.
 const SETS_MAX: usize = 1_024;
 
 /// What is found of the shards of a chunk.
@@ -19,7 +20,9 @@ pub(super) enum Diagnosis {
     Wrong(Vec<u8>),
     /// All are here as they are listed, and no set of them gives the chunk.
     Lost,
-    /// Too few could be had, or there are more sets than were tried.
+    /// All are here as they are listed, and none of the sets that were tried gives the chunk. There are others.
+    Doubtful,
+    /// Too few could be had.
     Unknown,
 }
 
@@ -30,35 +33,91 @@ impl Diagnosis {
             Self::Sound => "sound",
             Self::Wrong(_) => "wrong",
             Self::Lost => "lost",
+            Self::Doubtful => "doubtful",
             Self::Unknown => "unknown",
         }
     }
 }
 
 /// What is the matter with the shards of a chunk of this size and SHA-256, which has digests `listed`, by their index, of
-/// those that are here. Once some of them give the chunk, it is known of all what they should be, here or not.
+/// those that are here. Once some of them give the chunk, it is known of all what they should be, here or not. `draw` says
+/// which sets are tried where there are too many.
 pub(super) fn diagnose(
     code: &dyn Code,
-    (size, sha256): (usize, Digest),
+    of_chunk: (usize, Digest),
     listed: &[Digest],
     have: &[(u8, Bytes)],
+    draw: u64,
 ) -> Diagnosis {
-    let mut sets = sets(have.len(), code.shape().data().into());
-    for set in sets.by_ref().take(SETS_MAX) {
-        let some: Vec<(u8, Bytes)> = set.iter().map(|at| have[*at].clone()).collect();
-        if let Ok(chunk) = read(code, size, sha256, &some) {
-            let found = compared(&encode(code, chunk.bytes()), listed);
-            return if is_plausible(&found, &some, code.shape().data()) {
-                found
-            } else {
-                Diagnosis::Unknown
-            };
-        }
+    let sets = Sets::of(have.len(), code.shape().data().into(), draw);
+    if let Some((chunk, gave)) = sets.first_that_gives(code, of_chunk, have) {
+        let found = compared(&encode(code, chunk.bytes()), listed);
+        return if is_plausible(&found, &gave, code.shape().data()) {
+            found
+        } else {
+            Diagnosis::Unknown
+        };
     }
-    if have.len() == listed.len() && sets.next().is_none() {
-        Diagnosis::Lost
-    } else {
-        Diagnosis::Unknown
+    match (have.len() == listed.len(), sets.are_all) {
+        (true, true) => Diagnosis::Lost,
+        (true, false) => Diagnosis::Doubtful,
+        (false, _) => Diagnosis::Unknown,
+    }
+}
+
+/// The chunk of this size and SHA-256, of whichever of these shards give it: as many sets of them are tried as an audit tries.
+///
+/// # Errors
+/// Too few are here, or none of those sets gives it.
+pub(super) fn joined(
+    code: &dyn Code,
+    of_chunk: (usize, Digest),
+    have: &[(u8, Bytes)],
+    draw: u64,
+) -> Result<Hashed, ReadError> {
+    let need = usize::from(code.shape().data());
+    if have.len() < need {
+        let have = have.len();
+        return Err(TooFew { have, need }.into());
+    }
+    let given = Sets::of(have.len(), need, draw).first_that_gives(code, of_chunk, have);
+    given.map(|(chunk, _)| chunk).ok_or(ReadError::Digest)
+}
+
+/// Sets of shards that are to be tried, each by their places among those that are here.
+struct Sets {
+    these: Vec<Vec<usize>>,
+    /// There are no others.
+    are_all: bool,
+}
+
+impl Sets {
+    /// Of as many as are needed out of `count`.
+    fn of(count: usize, needed: usize, draw: u64) -> Self {
+        let mut these: Vec<Vec<usize>> = sets(count, needed).take(SETS_MAX + 1).collect();
+        let are_all = these.len() <= SETS_MAX;
+        if !are_all {
+            these.truncate(count);
+            // In the order of dictionaries, those that were tried would all have the same first ones.
+            let mut state = draw;
+            let drawn = repeat_with(|| drawn(count, needed, &mut state));
+            these.extend(drawn.take(SETS_MAX.saturating_sub(count)));
+        }
+        Self { these, are_all }
+    }
+
+    /// The chunk of the first of them that gives it, and the shards that did.
+    fn first_that_gives(
+        &self,
+        code: &dyn Code,
+        (size, sha256): (usize, Digest),
+        have: &[(u8, Bytes)],
+    ) -> Option<(Hashed, Vec<(u8, Bytes)>)> {
+        self.these.iter().find_map(|set| {
+            let some: Vec<(u8, Bytes)> = set.iter().map(|at| have[*at].clone()).collect();
+            let chunk = read(code, size, sha256, &some).ok()?;
+            Some((chunk, some))
+        })
     }
 }
 
@@ -86,10 +145,30 @@ fn compared(right: &[Bytes], listed: &[Digest]) -> Diagnosis {
 /// Sets of as many as are needed out of `count`: neighbours first, around the end, and then all there are.
 fn sets(count: usize, needed: usize) -> impl Iterator<Item = Vec<usize>> {
     let fits = needed <= count;
-    let begins = if fits { 0..count } else { 0..0 };
+    // Where all are needed, their neighbours are all of them each time.
+    let begins = if needed < count { 0..count } else { 0..0 };
     let neighbours = begins.map(move |first| (first..first + needed).map(|at| at % count).collect::<Vec<usize>>());
     let first = fits.then(|| (0..needed).collect::<Vec<usize>>());
     neighbours.chain(successors(first, move |last| following(last, count)))
+}
+
+/// As many as are needed out of `count`, any with the same chance, by the generator splitmix64 (Steele, Lea and Flood,
+/// 2014).
+fn drawn(count: usize, needed: usize, state: &mut u64) -> Vec<usize> {
+    let mut next = || {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    let mut all: Vec<usize> = (0..count).collect();
+    for at in 0..needed.min(count) {
+        let left = (count - at) as u64;
+        let with = at + usize::try_from(next() % left).unwrap_or_default();
+        all.swap(at, with);
+    }
+    all.truncate(needed);
+    all
 }
 
 /// The next set in the order of dictionaries; none after the last.
@@ -125,8 +204,17 @@ mod tests {
         let listed: Vec<Digest> = shards.iter().map(|shard| Digest::of(shard)).collect();
         let all = (0_u8..).zip(shards);
         let have: Vec<(u8, Bytes)> = all.filter(|(index, _)| !missing.contains(index)).collect();
-        diagnose(&code, (chunk.len(), Digest::of(&chunk)), &listed, &have)
+        let of_chunk = (chunk.len(), Digest::of(&chunk));
+        let found = diagnose(&code, of_chunk, &listed, &have, DRAW);
+        // It is read just where it is found out what is the matter.
+        let read = joined(&code, of_chunk, &have, DRAW);
+        let is_found = matches!(found, Diagnosis::Sound | Diagnosis::Wrong(_));
+        assert_eq!(read.is_ok(), is_found, "{found:?} {read:?}");
+        assert!(read.is_err() || read.is_ok_and(|read| *read.bytes() == chunk));
+        found
     }
+
+    const DRAW: u64 = 42;
 
     #[test]
     fn those_that_are_wrong_are_named_as_long_as_the_others_give_the_chunk() {
@@ -167,9 +255,45 @@ mod tests {
 
     #[test]
     fn of_the_largest_code_any_one_is_found_and_what_was_not_tried_is_not_called_lost() {
-        assert_eq!(diagnosed((16, 16), &[20], &[]), Diagnosis::Wrong(vec![20]));
-        let every_third: Vec<u8> = (0..32).step_by(3).collect();
-        assert_eq!(diagnosed((16, 16), &every_third, &[]), Diagnosis::Unknown);
+        for one in [0, 15, 16, 20, 31] {
+            assert_eq!(diagnosed((16, 16), &[one], &[]), Diagnosis::Wrong(vec![one]));
+        }
+        // One set of six hundred million gives the chunk.
+        let every_second: Vec<u8> = (0..32).step_by(2).collect();
+        assert_eq!(diagnosed((16, 16), &every_second, &[]), Diagnosis::Doubtful);
+        assert_eq!(diagnosed((16, 16), &every_second, &[1]), Diagnosis::Unknown);
+    }
+
+    /// Neighbours have one of these among them, and so have those that come first in the order of dictionaries.
+    #[test]
+    fn of_the_largest_code_some_more_are_found_by_sets_that_are_drawn() {
+        assert_eq!(diagnosed((16, 16), &[0, 16], &[]), Diagnosis::Wrong(vec![0, 16]));
+        assert_eq!(
+            diagnosed((16, 16), &[0, 8, 16, 24], &[]),
+            Diagnosis::Wrong(vec![0, 8, 16, 24])
+        );
+    }
+
+    #[test]
+    fn whatever_is_drawn_is_a_set_and_others_come_each_time() {
+        let mut state = DRAW;
+        let mut all = BTreeSet::new();
+        for _ in 0..1_000 {
+            let mut set = drawn(5, 3, &mut state);
+            set.sort_unstable();
+            assert!(
+                set.len() == 3 && set.windows(2).all(|pair| pair[0] < pair[1]),
+                "{set:?}"
+            );
+            assert!(set.iter().all(|at| *at < 5));
+            all.insert(set);
+        }
+        assert_eq!(all.len(), 10, "each of them sometime");
+        let of = |draw| Sets::of(32, 16, draw);
+        assert_eq!((of(1).these.len(), of(1).are_all), (SETS_MAX, false));
+        assert_eq!(of(1).these[..32], of(2).these[..32], "neighbours");
+        assert_ne!(of(1).these, of(2).these);
+        assert!(Sets::of(14, 10, 1).are_all);
     }
 
     #[test]

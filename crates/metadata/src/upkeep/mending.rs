@@ -21,8 +21,10 @@ use self::{
     picking::{May, take},
 };
 use super::{
-    Planned, Purpose,
+    Planned, Purpose, Upkeep,
+    counting::word,
     mender::{Failed, attempt},
+    metrics::RepairLabels,
     reason::Reason,
 };
 use crate::app::App;
@@ -49,6 +51,28 @@ pub(crate) struct Mended {
     pub(crate) to: Vec<NodeRef>,
     /// They are still on their way there.
     copies: bool,
+}
+
+#[cfg(test)]
+impl Mended {
+    /// Of a test: just begun, with bytes on their way to these.
+    fn begun(purpose: Purpose, to: &[NodeRef]) -> Self {
+        let video = VideoId::from_bytes([1; 16]);
+        Self {
+            chunk: ChunkId::of_video(video, 0),
+            video,
+            what: "of no concern",
+            why: Standing::Endangered,
+            began: Timestamp(0),
+            took: None,
+            bytes: 0,
+            failed: None,
+            purpose,
+            reason: Reason::default(),
+            to: to.to_vec(),
+            copies: !to.is_empty(),
+        }
+    }
 }
 
 /// A chunk is one part of a video.
@@ -82,9 +106,7 @@ pub(super) async fn run(app: &App) {
                 migrate: migrating.is_zero() && !app.keeping.decided().paused,
             };
             let Some(next) = take(app, may) else {
-                if std::mem::take(&mut any_begun) && app.upkeep.plan().is_empty() {
-                    app.upkeep.worked_off.notify_one();
-                }
+                tell_worked_off(&app.upkeep, &mut any_begun);
                 let waits = [evening_out, migrating].into_iter().filter(|wait| !wait.is_zero());
                 wait = waits.min();
                 break;
@@ -105,6 +127,13 @@ pub(super) async fn run(app: &App) {
             () = app.upkeep.planned.notified() => {}
             () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
         }
+    }
+}
+
+/// Has more planned once all that was planned was begun, if any was since that was told last.
+fn tell_worked_off(upkeep: &Upkeep, any_begun: &mut bool) {
+    if std::mem::take(any_begun) && upkeep.plan().is_empty() {
+        upkeep.worked_off.notify_one();
     }
 }
 
@@ -133,6 +162,8 @@ pub(super) struct Task {
     to: Vec<NodeRef>,
     /// How often it was tried before.
     pub(super) tries: u32,
+    /// What made it necessary, in one word.
+    reason: &'static str,
 }
 
 impl Task {
@@ -154,6 +185,15 @@ impl Task {
             Job::Decode { .. } => "decode",
         }
     }
+
+    /// For metrics: each of them has few values.
+    fn labels(&self) -> RepairLabels {
+        RepairLabels {
+            what: self.what(),
+            why: word(self.planned.due.standing),
+            reason: self.reason,
+        }
+    }
 }
 
 async fn mend(app: &App, task: Task) {
@@ -163,7 +203,7 @@ async fn mend(app: &App, task: Task) {
         Ok(done) => app
             .upkeep
             .metrics
-            .mended(task.what(), done.bytes(), app.clock.monotonic().since(began)),
+            .mended(task.labels(), done.bytes(), app.clock.monotonic().since(began)),
         Err(_) => app.upkeep.metrics.failed(),
     }
     if let Err(Failed { why, .. }) = &outcome {
@@ -171,4 +211,38 @@ async fn mend(app: &App, task: Task) {
     }
     let now = (app.now(), app.clock.monotonic());
     app.upkeep.mending.ledger().ended(task.key(), now, outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use vstack_upkeep::plan::Due;
+
+    use super::*;
+
+    #[test]
+    fn that_all_was_begun_is_told_once_and_not_while_something_is_left() {
+        let upkeep = Upkeep::default();
+        let told = |mut any_begun: bool| {
+            tell_worked_off(&upkeep, &mut any_begun);
+            assert!(!any_begun);
+            upkeep.worked_off.notified().now_or_never().is_some()
+        };
+        assert!(!told(false), "nothing was begun");
+        assert!(told(true));
+        assert!(!told(false), "once");
+        let video = VideoId::from_bytes([1; 16]);
+        upkeep.plan().push(Planned {
+            video,
+            part: Part::Chunk(0),
+            id: ChunkId::of_video(video, 0),
+            version: 1,
+            due: Due {
+                standing: Standing::Endangered,
+                job: Job::Settle,
+            },
+            purpose: Purpose::Mends,
+        });
+        assert!(!told(true), "something is left");
+    }
 }

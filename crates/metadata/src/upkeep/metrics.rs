@@ -13,6 +13,17 @@ use super::{Harmed, Summary};
 
 type Label = [(&'static str, &'static str); 1];
 
+/// What tells repairs apart: words of which there are few.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RepairLabels {
+    /// What was done.
+    pub(super) what: &'static str,
+    /// How the chunk stood.
+    pub(super) why: &'static str,
+    /// What made it so.
+    pub(super) reason: &'static str,
+}
+
 /// Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Metrics {
@@ -20,7 +31,9 @@ pub(super) struct Metrics {
     complete: Gauge,
     orphans: Gauge,
     waiting: Gauge,
-    repairs: Family<Label, Counter>,
+    repairs: Family<[(&'static str, &'static str); 3], Counter>,
+    /// The same by what was done alone, for answers: it is printed by nobody.
+    done: Family<Label, Counter>,
     seconds: Family<Label, Counter<f64, AtomicU64>>,
     failures: Counter,
     bytes: Counter,
@@ -61,7 +74,7 @@ impl Metrics {
         registry.register("vstack_saved_bytes", help, self.saved_bytes.clone());
         let help = "Chunks that wait to be mended, brought into another form or evened out";
         registry.register("vstack_repairs_waiting", help, self.waiting.clone());
-        let help = "Chunks mended, by what was done";
+        let help = "Chunks mended, by what was done, how they stood, and what made them so";
         registry.register("vstack_repairs", help, self.repairs.clone());
         let help = "Time that mending a chunk took, in seconds, by what was done";
         registry.register("vstack_repair_seconds", help, self.seconds.clone());
@@ -123,9 +136,13 @@ impl Metrics {
         self.told.get_or_create(&[("of", of)]).inc_by(entries as u64);
     }
 
-    pub(super) fn mended(&self, what: &'static str, bytes: u64, took: Duration) {
+    pub(super) fn mended(&self, labels: RepairLabels, bytes: u64, took: Duration) {
+        let RepairLabels { what, why, reason } = labels;
         let of = [("what", what)];
-        self.repairs.get_or_create(&of).inc();
+        self.repairs
+            .get_or_create(&[("what", what), ("why", why), ("reason", reason)])
+            .inc();
+        self.done.get_or_create(&of).inc();
         self.seconds.get_or_create(&of).inc_by(took.as_secs_f64());
         self.bytes.inc_by(bytes);
     }
@@ -136,7 +153,7 @@ impl Metrics {
 
     /// How many chunks that was done to.
     pub(super) fn done(&self, what: &'static str) -> u64 {
-        self.repairs.get_or_create(&[("what", what)]).get()
+        self.done.get_or_create(&[("what", what)]).get()
     }
 
     pub(super) fn failed(&self) {
@@ -195,9 +212,19 @@ mod tests {
             rest.split("\n    }\n").next().unwrap_or_default()
         };
         let done = body(include_str!("mending.rs"), "fn what(&self) -> &'static str {");
+        let reasons = body(
+            include_str!("reason.rs"),
+            "fn word(&self, purpose: Purpose) -> &'static str {",
+        );
+        let standings = body(
+            include_str!("counting.rs"),
+            "const fn word(standing: Standing) -> &'static str {",
+        );
         let found = body(include_str!("diagnosis.rs"), "fn word(&self) -> &'static str {");
         for (metric, words, least) in [
             ("vstack_repairs_total", done, 10),
+            ("vstack_repairs_total", reasons, 12),
+            ("vstack_repairs_total", standings, 6),
             ("vstack_repair_seconds_total", done, 10),
             ("vstack_audits_total", found, 4),
         ] {
@@ -214,6 +241,36 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn repairs_are_told_apart_by_what_was_done_and_why() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mended = |what, why, reason| {
+            let labels = RepairLabels { what, why, reason };
+            metrics.mended(labels, 5, Duration::from_secs(2));
+        };
+        mended("restore_copy", "under_replicated", "damaged");
+        mended("restore_copy", "under_replicated", "missing");
+        mended("restore_copy", "under_replicated", "missing");
+        mended("move", "endangered", "gone");
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("text");
+        let of = |what: &str, why: &str, reason: &str, count: u64| {
+            format!("vstack_repairs_total{{what=\"{what}\",why=\"{why}\",reason=\"{reason}\"}} {count}")
+        };
+        for line in [
+            of("restore_copy", "under_replicated", "damaged", 1),
+            of("restore_copy", "under_replicated", "missing", 2),
+            of("move", "endangered", "gone", 1),
+            "vstack_repair_seconds_total{what=\"restore_copy\"} 6.0".to_owned(),
+            "vstack_repair_bytes_total 20".to_owned(),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        }
+        assert_eq!((metrics.done("restore_copy"), metrics.done("move")), (3, 1));
     }
 
     #[test]

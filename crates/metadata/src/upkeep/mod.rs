@@ -49,6 +49,7 @@ pub(crate) use keepings::{keepings, migration};
 use listening::Attendance;
 pub(crate) use mending::Mending;
 use metrics::Metrics;
+pub(crate) use strays::give_up;
 use strays::{Strange, Strays};
 pub(crate) use view::{census, of_video, repairs};
 
@@ -145,6 +146,13 @@ impl State {
             self.news += 1;
             self.is_uncounted(video, part);
         }
+        is_news
+    }
+
+    /// Some of the shards of a settled chunk are none of it, and it is not known which. Says whether that is news.
+    fn note_doubt(&mut self, (video, part): (VideoId, Part), version: u32) -> bool {
+        let is_news = self.census.note_doubt(video, part, version);
+        self.news += u64::from(is_news);
         is_news
     }
 

@@ -10,19 +10,20 @@ mod proving;
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Bytes;
-use futures_util::{StreamExt as _, future::join_all, stream};
+use futures_util::{Stream, StreamExt as _, future::join_all, stream};
 use tokio::time::timeout;
 use vstack_api::holdings::tag_of;
 use vstack_chunkpaxos::{Layout, Placement, Shard};
 use vstack_client::{Holder, Made, Make, ShardAt, ShardsAt, Want};
-use vstack_erasure::{ReedSolomon, Shape};
+use vstack_erasure::{ReadError, ReedSolomon, Shape};
 use vstack_service::aside;
-use vstack_types::{Digest, NodeRef};
+use vstack_types::{Digest, NodeRef, ambient};
 use vstack_upkeep::standing::Seen;
 
 pub(super) use self::proving::Unproven;
 use super::{
     counting::part_of,
+    diagnosis::joined,
     mender::{COPIED_WITHIN, Done, Failed, Mender, is_of_this_alone},
     mending::Task,
 };
@@ -40,6 +41,19 @@ type Code = (u8, u8);
 pub(super) fn shard_of(placement: &Placement, node: NodeRef, item: Digest) -> Option<Want> {
     let (data, parity, index) = placement.shard_at(node, item)?;
     Some(Want::Shard { data, parity, index })
+}
+
+/// Says where to begin, or which of many to try.
+pub(super) fn drawn() -> u64 {
+    u64::from_le_bytes(ambient::bytes())
+}
+
+/// As many of these as are wanted, each with another index. While a shard is moved two nodes have it: twice the same is not
+/// one more.
+async fn different(shards: impl Stream<Item = (u8, Bytes)>, wanted: usize) -> Vec<(u8, Bytes)> {
+    let mut known = BTreeSet::new();
+    let others = shards.filter(|(index, _)| std::future::ready(known.insert(*index)));
+    others.take(wanted).collect().await
 }
 
 impl Mender<'_> {
@@ -113,7 +127,7 @@ impl Mender<'_> {
         }
     }
 
-    /// The chunk made of its shards, as many as can be had; none if it has none.
+    /// The chunk made of its shards, whichever of those that can be had give it; none if it has none.
     pub(super) async fn made_of_shards(&self) -> Option<Result<Bytes, Failed>> {
         let shards = self.sources(None).shards?;
         let Placement { sha256, size, .. } = self.chunk.placement;
@@ -121,14 +135,22 @@ impl Mender<'_> {
             Ok(shape) => shape,
             Err(error) => return Some(Err(Failed::because(error))),
         };
-        let have = self.had(shards.of, shards.data.into()).await;
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let read = aside(move || vstack_erasure::read(&ReedSolomon::new(shape), size, sha256, &have)).await;
-        Some(match read {
-            Ok(Ok(chunk)) => Ok(chunk.into_bytes()),
-            Ok(Err(error)) => Err(Failed::because(error)),
-            Err(error) => Err(Failed::because(error)),
-        })
+        let of_chunk = (usize::try_from(size).unwrap_or(usize::MAX), sha256);
+        let mut why = None;
+        for wanted in [usize::from(shards.data), shards.of.len()] {
+            let have = self.had(shards.of.clone(), wanted).await;
+            // Of as many as are needed there is one set.
+            let draw = if why.is_some() { drawn() } else { 0 };
+            let joined = aside(move || joined(&ReedSolomon::new(shape), of_chunk, &have, draw)).await;
+            match joined.map_err(Failed::because) {
+                Ok(Ok(chunk)) => return Some(Ok(chunk.into_bytes())),
+                // One of them was made wrongly: with the others there may be enough that are right.
+                Ok(Err(error @ ReadError::Digest)) => why = Some(Failed::because(error)),
+                Ok(Err(error)) => return Some(Err(Failed::because(error))),
+                Err(failed) => return Some(Err(failed)),
+            }
+        }
+        why.map(Err)
     }
 
     /// As many of these shards as are wanted, if they can be had, each with its index. Their bytes are what is listed.
@@ -138,11 +160,8 @@ impl Mender<'_> {
             let item = timeout(COPIED_WITHIN, item).await.ok()?.ok()?;
             Some((shard.index, item.into_bytes()))
         });
-        let asked = asked.buffer_unordered(wanted).filter_map(std::future::ready);
-        // While a shard is moved two nodes have it: twice the same is not one more.
-        let mut known = BTreeSet::new();
-        let others = asked.filter(|(index, _)| std::future::ready(known.insert(*index)));
-        others.take(wanted).collect().await
+        let asked = asked.buffer_unordered(wanted.max(1));
+        different(asked.filter_map(std::future::ready), wanted).await
     }
 
     /// Has a node make again what it should have of a chunk of which nobody has the same; gives how many bytes that were.
@@ -374,5 +393,23 @@ impl Mender<'_> {
         self.app.upkeep.planned.notify_one();
         let to = Layout::Replicated { nodes: to.to_vec() };
         self.change_to(task, to, bytes).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_same_shard_at_two_nodes_is_one() {
+        let shard = |index: u8| (index, Bytes::from(vec![index; 3]));
+        let had = async |indexes: Vec<u8>, wanted: usize| {
+            let shards: Vec<(u8, Bytes)> = indexes.into_iter().map(shard).collect();
+            let had = different(stream::iter(shards), wanted).await;
+            had.into_iter().map(|(index, _)| index).collect::<Vec<u8>>()
+        };
+        assert_eq!(had(vec![2, 2, 0, 0, 1, 4], 3).await, [2, 0, 1]);
+        assert_eq!(had(vec![2, 2, 0, 0], 3).await, [2, 0], "too few, and not called enough");
+        assert_eq!(had(vec![3, 4], 1).await, [3]);
     }
 }

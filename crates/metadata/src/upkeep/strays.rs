@@ -2,10 +2,13 @@
 //!
 //! A count tells strangers by fingerprints alone; what they are is asked of their node. A chunk that was moved away while
 //! its node was not there is told where it is now; what a salvage left behind, and what is left of a video that ended, is
-//! deleted as anything is, by the protocol. What nothing known explains is kept, and named: the database may be an older
-//! one, and this the only trace of a film.
+//! deleted as anything is, by the protocol. What nothing known explains is kept, and named, until somebody gives it up: the
+//! database may be an older one, and this the only trace of a film.
 
+mod giving_up;
+mod kept;
 mod lending;
+mod progress;
 mod telling;
 
 use std::{
@@ -21,8 +24,11 @@ use vstack_client::{ClientError, Holder};
 use vstack_types::{ChunkId, FingerprintKey, Monotonic, NodeRef, VideoId};
 use vstack_upkeep::census::{Part, Stranger};
 
+pub(crate) use self::{giving_up::give_up, kept::Kept};
 use self::{
+    kept::Remembered,
     lending::{has_it, lent},
+    progress::Progress,
     telling::told,
 };
 use super::{counting::part_of, mending::Key};
@@ -47,8 +53,6 @@ const AT_ONCE: usize = 4;
 const PAUSE: u32 = 20;
 /// What is kept is looked at again after so many times as long as what is new.
 const KEPT_PAUSE: u32 = 20;
-/// Chunks kept that are named of one node.
-const NAMED_MAX: usize = 200;
 
 /// Chunks of which a node holds something that nobody expects there, by its own fingerprints.
 #[derive(Debug, Clone, Default)]
@@ -71,17 +75,12 @@ impl Strange {
             since: were_any.map_or(now, |before| before.since),
         }
     }
-}
 
-/// A chunk that is kept where nobody expects it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
-    pub(crate) chunk: ChunkId,
-    pub(crate) why: String,
-    /// It is known what it is, and it is only not given up yet.
-    pub(crate) explained: bool,
-    /// It is a whole copy of a chunk that is not whole where it is placed: that can be made of it.
-    lends: Option<Key>,
+    /// Whether a chunk is one of those.
+    fn has(&self, chunk: &ChunkId) -> bool {
+        let is_one = |key: FingerprintKey| self.fingerprints.binary_search(&key.of(chunk)).is_ok();
+        self.key.is_some_and(is_one)
+    }
 }
 
 /// What a look at a node came to.
@@ -92,8 +91,8 @@ struct Looked {
     again: Monotonic,
     again_unchanged: Monotonic,
     /// Where the next look goes on in the node's list.
-    cursor: Option<String>,
-    kept: Vec<Kept>,
+    progress: Progress,
+    remembered: Remembered,
     /// Looks so far: each begins with another chunk, so that none waits behind the same slow ones for ever.
     looks: usize,
 }
@@ -107,12 +106,12 @@ pub(crate) struct Strays {
 }
 
 impl Strays {
-    /// What is kept, at most two hundred of each node.
+    /// What is kept, some of each node.
     pub(crate) fn kept(&self) -> Vec<(NodeRef, Kept)> {
         let looked = super::locked(&self.looked);
         let of = |(node, looked): (&NodeRef, &Looked)| {
-            let node = *node;
-            looked.kept.clone().into_iter().map(move |kept| (node, kept))
+            let (node, named) = (*node, looked.remembered.named.clone());
+            named.into_iter().map(move |kept| (node, kept))
         };
         looked.iter().flat_map(of).collect()
     }
@@ -120,22 +119,21 @@ impl Strays {
     /// Whether something is kept that nothing known explains.
     pub(crate) fn any_unexplained(&self) -> bool {
         let looked = super::locked(&self.looked);
-        let mut kept = looked.values().flat_map(|looked| &looked.kept);
+        let mut kept = looked.values().flat_map(|looked| &looked.remembered.named);
         kept.any(|kept| !kept.explained)
     }
 
     /// Chunks that are not whole where they are placed, and of which some node has a whole copy besides.
     pub(super) fn lent(&self) -> BTreeSet<Key> {
         let looked = super::locked(&self.looked);
-        looked.values().flat_map(|looked| lent_of(&looked.kept)).collect()
+        looked.values().flat_map(|looked| looked.remembered.lent()).collect()
     }
 
     /// Who has a whole copy of a chunk where it is not placed.
     pub(super) fn lenders(&self, key: Key, chunk: &ChunkId) -> Vec<NodeRef> {
         let looked = super::locked(&self.looked);
-        let is_it = |kept: &Kept| kept.lends == Some(key) && kept.chunk == *chunk;
-        let lenders = looked.iter().filter(|(_, looked)| looked.kept.iter().any(is_it));
-        lenders.map(|(node, _)| *node).collect()
+        let lends = looked.iter().filter(|(_, looked)| looked.remembered.lends(key, chunk));
+        lends.map(|(node, _)| *node).collect()
     }
 
     /// A node has no strangers, or all that it has were looked at: what comes later is of what is known. Says whether that
@@ -219,25 +217,19 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
     let (mut is_news, mut any_done) = (false, false);
     let looked = match dealt {
         Ok(dealt) => {
-            let lent_before = lent_of(&before.kept);
-            let mut kept = dealt.kept;
-            if before.cursor.is_some() {
-                // What was kept of an earlier part of the list stays named.
-                kept.extend(before.kept);
-            }
-            kept.sort_by(|a, b| a.chunk.cmp(&b.chunk));
-            kept.dedup_by(|a, b| a.chunk == b.chunk);
-            kept.truncate(NAMED_MAX);
+            let lent_before = before.remembered.lent();
+            let is_strange = |chunk: &ChunkId| strange.has(chunk);
+            let remembered = before.remembered.after(dealt.kept, &dealt.chunks, is_strange);
             any_done = dealt.any_done;
-            let is_explained = dealt.cursor.is_none() && app.upkeep.strays.explain(node);
-            is_news = is_explained || lent_of(&kept) != lent_before;
-            let is_settled = dealt.all_kept && dealt.cursor.is_none();
+            let is_explained = dealt.is_through && app.upkeep.strays.explain(node);
+            is_news = is_explained || remembered.lent() != lent_before;
+            let is_settled = dealt.all_kept && dealt.is_through;
             Looked {
                 fingerprints: Arc::clone(&strange.fingerprints),
                 again,
                 again_unchanged: now + if is_settled { pause * KEPT_PAUSE } else { pause },
-                cursor: dealt.cursor,
-                kept,
+                progress: dealt.progress,
+                remembered,
                 looks: before.looks.wrapping_add(1),
             }
         }
@@ -259,30 +251,32 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
     }
 }
 
-/// Chunks that can be made of what is kept.
-fn lent_of(kept: &[Kept]) -> BTreeSet<Key> {
-    kept.iter().filter_map(|kept| kept.lends).collect()
-}
-
 /// What came of a look.
 #[derive(Debug, Default)]
 struct Dealings {
+    /// What was dealt with, and what of it is kept.
+    chunks: BTreeSet<ChunkId>,
     kept: Vec<Kept>,
     /// Nothing was done, nothing waits, and nothing was left out.
     all_kept: bool,
     any_done: bool,
-    cursor: Option<String>,
+    progress: Progress,
+    /// All of the node's list was dealt with.
+    is_through: bool,
 }
 
 async fn deal(app: &App, node: NodeRef, strange: &Strange, before: &Looked) -> Result<Dealings, StrayError> {
     let asked = Asked::as_of_now(app).await?;
     let Some((holder, key)) = asked.urls.holder(node).zip(strange.key) else {
-        return Ok(Dealings::default());
+        return Ok(Dealings {
+            progress: before.progress.clone(),
+            ..Dealings::default()
+        });
     };
     let until = tokio::time::Instant::now() + LOOK_WITHIN;
     let mut list = List {
         found: BTreeSet::new(),
-        cursor: before.cursor.clone(),
+        cursor: before.progress.cursor.clone(),
     };
     let looked = timeout(
         LOOK_WITHIN / 2,
@@ -292,43 +286,38 @@ async fn deal(app: &App, node: NodeRef, strange: &Strange, before: &Looked) -> R
     match looked {
         Ok(listed) => listed?,
         // However long the list is: what it told so far is dealt with, and the next look goes on from there.
-        Err(_elapsed) if list.cursor != before.cursor => {}
+        Err(_elapsed) if list.cursor != before.progress.cursor => {}
         Err(_elapsed) => return Err(silent(&holder).into()),
     }
     let List { found: chunks, cursor } = list;
-    let mut chunks: Vec<ChunkId> = chunks.into_iter().collect();
-    let found = chunks.len();
-    let first = before.looks.wrapping_mul(AT_ONCE * 8).checked_rem(found);
+    let found: Vec<ChunkId> = chunks.into_iter().collect();
+    let mut chunks = found.clone();
+    let first = before.looks.wrapping_mul(AT_ONCE * 8).checked_rem(found.len());
     chunks.rotate_left(first.unwrap_or_default());
+    // Those first that no look came to yet.
+    chunks.sort_by_key(|chunk| before.progress.has_dealt_with(chunk));
+    let (asked, holder) = (&asked, &holder);
     let dealt = stream::iter(chunks)
-        .map(|chunk| deal_with(app, &asked, &holder, chunk))
+        .map(|chunk| async move { (chunk.clone(), deal_with(app, asked, holder, chunk).await) })
         .buffer_unordered(AT_ONCE)
         .take_until(tokio::time::sleep_until(until));
     let mut dealt = std::pin::pin!(dealt);
-    let mut dealings = Dealings {
-        cursor,
-        ..Dealings::default()
-    };
-    let (mut kept, mut done) = (0, 0);
-    while let Some(outcome) = dealt.next().await {
-        done += 1;
+    let mut dealings = Dealings::default();
+    let mut kept = 0;
+    while let Some((chunk, outcome)) = dealt.next().await {
         match outcome? {
             Dealt::Waits => {}
             Dealt::Done => dealings.any_done = true,
             Dealt::Kept(one) => {
                 kept += 1;
-                if dealings.kept.len() < NAMED_MAX {
-                    dealings.kept.push(one);
-                }
+                dealings.kept.push(one);
             }
             Dealt::Failed(one) => dealings.kept.push(one),
         }
+        dealings.chunks.insert(chunk);
     }
-    dealings.all_kept = kept == found;
-    if done < found {
-        // The same part of the list again.
-        dealings.cursor.clone_from(&before.cursor);
-    }
+    dealings.all_kept = kept == found.len();
+    (dealings.progress, dealings.is_through) = before.progress.after(&found, &dealings.chunks, cursor);
     Ok(dealings)
 }
 
@@ -532,8 +521,9 @@ mod tests {
             lends: is_whole.then_some((video, Part::Chunk(sequence))),
         };
         let strays = Strays::default();
+        let kept = vec![kept(0, true), kept(1, false)];
         let looked = Looked {
-            kept: vec![kept(0, true), kept(1, false)],
+            remembered: Remembered::default().after(kept, &BTreeSet::new(), |_| true),
             ..Looked::default()
         };
         crate::upkeep::locked(&strays.looked).insert(node, looked);

@@ -164,6 +164,7 @@ fn orphans(app: &App, registered: &[Node]) -> Vec<Orphan> {
         chunk_id: kept.chunk,
         node: label(&by_disk, node),
         why: kept.why,
+        explained: kept.explained,
     });
     orphans.collect()
 }
@@ -200,6 +201,7 @@ pub(crate) async fn repairs(app: &App) -> Result<Repairs, StoreError> {
     let progress = app.upkeep.mending.progress();
     let summary = app.upkeep.summary();
     let harmed = summary.harmed;
+    let now = app.now();
     let repair = |mended: Mended| Repair {
         chunk_id: mended.chunk,
         video_id: mended.video,
@@ -212,6 +214,7 @@ pub(crate) async fn repairs(app: &App) -> Result<Repairs, StoreError> {
         to: mended.to.iter().map(|node| label(&by_disk, *node)).collect(),
         began: WallTime(mended.began),
         took_sec: mended.took.map(|took| took.as_secs_f64()),
+        elapsed_sec: mended.took.is_none().then(|| now.since(mended.began).as_secs_f64()),
         bytes: mended.bytes,
         failed: mended.failed,
     };

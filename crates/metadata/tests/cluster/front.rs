@@ -40,6 +40,7 @@ struct Door {
     node: Mutex<String>,
     lies: AtomicBool,
     lies_told: AtomicUsize,
+    refuses_proofs: AtomicBool,
     http: reqwest::Client,
     secret: ClusterSecret,
 }
@@ -57,6 +58,7 @@ impl Front {
             node: Mutex::default(),
             lies: AtomicBool::new(false),
             lies_told: AtomicUsize::new(0),
+            refuses_proofs: AtomicBool::new(false),
             http: reqwest::Client::builder().no_proxy().build().expect("a client"),
             secret: SECRET.parse().expect("a secret"),
         });
@@ -79,7 +81,17 @@ impl Front {
         self.door.lies.store(true, Ordering::SeqCst);
     }
 
-    /// How often it did.
+    /// From now on it does not say whether shards give their chunk.
+    pub fn refuse_proofs(&self) {
+        self.door.refuses_proofs.store(true, Ordering::SeqCst);
+    }
+
+    /// Now it does.
+    pub fn prove_again(&self) {
+        self.door.refuses_proofs.store(false, Ordering::SeqCst);
+    }
+
+    /// How often it told what is not so.
     pub fn lies_told(&self) -> usize {
         self.door.lies_told.load(Ordering::SeqCst)
     }
@@ -96,6 +108,9 @@ async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
     let Ok(body) = to_bytes(body, BODY_MAX).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
+    if door.refuses_proofs.load(Ordering::SeqCst) && parts.uri.path().ends_with("/make") && is_proof(&body) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     if door.lies.load(Ordering::SeqCst)
         && parts.uri.path().ends_with("/make")
         && let Some(lie) = door.lie(&parts.headers, &body)
@@ -114,6 +129,11 @@ async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
         Ok(body) => (status, headers, body).into_response(),
         Err(_) => StatusCode::BAD_GATEWAY.into_response(),
     }
+}
+
+/// Whether nothing is to be made, but to be found out whether it could be.
+fn is_proof(body: &Bytes) -> bool {
+    serde_json::from_slice::<Make>(body).is_ok_and(|make| make.want.is_empty())
 }
 
 fn without_hops(mut headers: HeaderMap) -> HeaderMap {

@@ -230,21 +230,26 @@ impl Cluster {
 impl Cluster {
     /// Has a node keep a chunk, placed there by a decision, of a film of which the database knows nothing.
     pub async fn store_unknown(&self, node: usize) -> ChunkId {
+        self.store_unknown_on(&[node]).await
+    }
+
+    /// The same of several nodes together.
+    pub async fn store_unknown_on(&self, nodes: &[usize]) -> ChunkId {
         let known = self.service.cluster().nodes().await.expect("nodes");
-        let node = known
-            .iter()
-            .find(|known| known.node_url == self.url(node))
-            .expect("it is registered");
-        let holder = Holder {
-            node: NodeRef::first(node.disk_uuid.expect("its disk")),
-            url: node.node_url.clone(),
+        let holder = |node: &usize| {
+            let mut known = known.iter();
+            let node = known.find(|known| known.node_url == self.url(*node));
+            let node = node.expect("it is registered");
+            Holder {
+                node: NodeRef::first(node.disk_uuid.expect("its disk")),
+                url: node.node_url.clone(),
+            }
         };
+        let holders: Vec<Holder> = nodes.iter().map(holder).collect();
         let secret = SECRET.parse().expect("a secret");
         let nodes = NodeClient::new(HttpClient::new(Some(secret), Timeouts::default()).expect("a client"));
         let (chunk, content) = (ChunkId::of_video(VideoId::from_bytes([7; 16]), 3), bytes(9));
         let sha256 = Digest::of(&content);
-        let put = nodes.put_item(&holder, &chunk, sha256, content.clone().into());
-        put.await.expect("stored");
         let news = Request::Decided {
             ballot: Ballot::zero(ProcessUuid::random()),
             placement: Placement {
@@ -252,13 +257,17 @@ impl Cluster {
                 size: content.len() as u64,
                 sha256,
                 layout: Layout::Replicated {
-                    nodes: vec![holder.node],
+                    nodes: holders.iter().map(|holder| holder.node).collect(),
                 },
                 prev: None,
                 back: false,
             },
         };
-        nodes.paxos(&holder, &chunk, &news).await.expect("noted");
+        for holder in &holders {
+            let put = nodes.put_item(holder, &chunk, sha256, content.clone().into());
+            put.await.expect("stored");
+            nodes.paxos(holder, &chunk, &news).await.expect("noted");
+        }
         chunk
     }
 }

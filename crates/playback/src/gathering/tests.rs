@@ -360,6 +360,24 @@ fn any_two_that_were_made_wrongly_are_found_of_a_code_with_up_to_nine_data_shard
 }
 
 #[test]
+fn what_was_let_go_is_fetched_again() {
+    let mut scene = Scene::of(coded(3, one_each(5)));
+    let asked = scene.all();
+    assert_eq!(indexes(&asked), [0, 1, 2]);
+    for (transfer, ..) in &asked[..2] {
+        assert_eq!(scene.done(*transfer), Arrived::Partly);
+    }
+    assert_eq!(scene.next(), None, "two are here, and one is on its way");
+    scene.gathering.let_go();
+    let again = scene.all();
+    assert_eq!(again.len(), 2);
+    assert!(scene.gathering.runs(asked[2].0), "what is on its way still comes");
+    assert_eq!(scene.done(asked[2].0), Arrived::Partly);
+    assert_eq!(scene.done(again[0].0), Arrived::Partly);
+    assert!(matches!(scene.done(again[1].0), Arrived::Joinable { .. }));
+}
+
+#[test]
 fn a_newer_list_keeps_what_it_names_and_gives_up_what_it_does_not() {
     let mut scene = Scene::of(coded(3, one_each(5)));
     let asked = scene.all();

@@ -109,9 +109,15 @@ impl Film {
 
 /// Asks for exactly as many shards as are needed, so that they can be counted.
 fn source() -> ChunkSource {
+    keeping(FetchSettings::default().cache_bytes)
+}
+
+/// The same, with so many bytes for what is kept.
+fn keeping(cache_bytes: usize) -> ChunkSource {
     let http = HttpClient::new(None, Timeouts::default()).unwrap();
     let settings = FetchSettings {
         one_more: OneMore::Never,
+        cache_bytes,
         ..FetchSettings::default()
     };
     ChunkSource::start(http, settings, CancellationToken::new())
@@ -216,4 +222,33 @@ async fn one_who_knows_of_shards_helps_those_who_wait_for_a_copy() {
     assert!(soon(source.chunk(&in_shards)).await.unwrap() == film.video.chunks[0]);
     assert!(soon(waiting).await.unwrap().unwrap() == film.video.chunks[0]);
     assert_eq!((stalls.gets().len(), film.asked()), (1, 3), "it was fetched for both");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_that_wait_for_others_count_among_what_is_kept_or_are_given_up() {
+    // Room for a chunk of 100 kB and two shards of another; for either; not even for the shards. How often each of the two
+    // nodes that have theirs is asked in three rounds, and whether the chunk that was read before is kept.
+    let table = [(200_000, 1, true), (150_000, 1, false), (60_000, 3, false)];
+    for (cache_bytes, times, is_kept) in table {
+        let film = Film::start(2, "3+2", &[]).await;
+        let (source, chunks) = (keeping(cache_bytes), film.manifest().chunks);
+        assert!(soon(source.chunk(&chunks[0])).await.unwrap() == film.video.chunks[0]);
+        for lacking in &film.nodes[..3] {
+            lacking.set(Fault::Missing);
+        }
+        let error = soon(source.chunk(&chunks[1])).await.unwrap_err();
+        assert!(matches!(error, FetchError::Unavailable { .. }), "{error}");
+        for index in [3, 4] {
+            let shard = shard_id(&film.video, 1, index);
+            let gets = film.nodes[index].gets();
+            let asked = gets.iter().filter(|(id, _)| *id == shard).count();
+            assert_eq!(asked, times, "{shard}, with room for {cache_bytes}");
+        }
+        for lacking in &film.nodes[..3] {
+            lacking.set(Fault::None);
+        }
+        let before = film.asked();
+        assert!(soon(source.chunk(&chunks[0])).await.unwrap() == film.video.chunks[0]);
+        assert_eq!(film.asked() == before, is_kept, "with room for {cache_bytes}");
+    }
 }

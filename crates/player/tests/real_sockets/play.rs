@@ -1,6 +1,9 @@
 //! `vstack play`: what comes out is what was put in, or nothing.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 use vstack_api::{metadata::VideoStatus, web::BufferState};
@@ -90,21 +93,30 @@ async fn every_fault_of_two_nodes_is_survived_by_the_third() {
     }
 }
 
+/// Playbacks beside a silent node: other work only ever makes it be left later, so one that is not held up says when it is.
+const TRIES: usize = 4;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_node_is_left_for_another_within_two_seconds() {
-    let cluster = Cluster::start(Video::new(4, 100_000, 4.0), &[Fault::Silent, Fault::None]).await;
-    let directory = tempfile::tempdir().unwrap();
-    save(&cluster, directory.path()).await.unwrap();
-    let answered = cluster.nodes[1].gets();
-    for (chunk, asked) in cluster.nodes[0].gets() {
-        let next = answered
-            .iter()
-            .find(|(other, at)| *other == chunk && *at > asked)
-            .expect("another was asked")
-            .1;
+    let mut longest = Vec::new();
+    for _ in 0..TRIES {
+        let cluster = Cluster::start(Video::new(4, 100_000, 4.0), &[Fault::Silent, Fault::None]).await;
+        let directory = tempfile::tempdir().unwrap();
+        save(&cluster, directory.path()).await.unwrap();
+        let answered = cluster.nodes[1].gets();
+        let left_after = |(chunk, asked): (String, Instant)| {
+            let mut later = answered.iter().filter(|(other, at)| *other == chunk && *at > asked);
+            later.next().expect("another was asked").1 - asked
+        };
+        let gaps = cluster.nodes[0].gets().into_iter().map(left_after);
+        let waited = gaps.max().unwrap_or_default();
         // The exact limit of 2 s is shown in virtual time; here the machine may be busy.
-        assert!(next - asked < Duration::from_secs(3), "{:?}", next - asked);
+        if waited < Duration::from_secs(3) {
+            return;
+        }
+        longest.push(waited);
     }
+    panic!("in each of {TRIES} playbacks it was waited for too long: {longest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,7 +187,7 @@ async fn a_newer_manifest_is_asked_for_when_all_replicas_fail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_time_takes_as_long_as_the_video() {
     let cluster = Cluster::start(Video::new(5, 50_000, 0.3), &[Fault::None; 3]).await;
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let mut options = options(cluster.video.id, &cluster.metadata, None);
     options.speed = Speed::RealTime;
     let report = soon(play(options, CancellationToken::new())).await.unwrap();

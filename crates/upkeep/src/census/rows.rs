@@ -102,6 +102,8 @@ pub struct Row {
     pub joint: bool,
     /// It is one back.
     pub back: bool,
+    /// Some of its shards are none of it, and nobody knows which, or whether the others give it.
+    pub doubtful: bool,
     /// Of both halves.
     pub items: Box<[Item]>,
 }
@@ -147,7 +149,7 @@ impl Row {
         {
             expect(prev, Side::Prev);
         }
-        Self {
+        let row = Self {
             part,
             version: u32::try_from(placement.version).unwrap_or(u32::MAX),
             size: u32::try_from(placement.size).unwrap_or(u32::MAX),
@@ -157,8 +159,20 @@ impl Row {
             learned_s: 0,
             joint: placement.prev.is_some(),
             back: placement.back,
+            doubtful: false,
             items: items.into(),
+        };
+        // Wherever its shards are by now, they are the same.
+        let lists_the_same = |old: &Self| old.form == row.form && old.tags().eq(row.tags());
+        Self {
+            doubtful: old.is_some_and(|old| old.doubtful && lists_the_same(old)),
+            ..row
         }
+    }
+
+    /// Of the digests that are listed, in order.
+    fn tags(&self) -> impl Iterator<Item = u32> {
+        self.of_layout().map(|item| item.tag)
     }
 
     /// Bytes of an item.

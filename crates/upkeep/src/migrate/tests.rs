@@ -430,3 +430,28 @@ fn while_its_form_changes_a_chunk_stands_as_its_better_half_does() {
     assert_eq!(standing, Standing::Uncounted.min(standing), "{standing:?}");
     assert_ne!(standing, Standing::Whole);
 }
+
+#[test]
+fn what_is_in_doubt_is_never_called_whole_and_stays_in_its_form() {
+    let mut census = census(&[placed(300_000, shards(&[1, 2, 3, 4, 5]), None)], &[], &[]);
+    let candidates = nodes(6);
+    let of = |census: &Census| {
+        let outlook = Outlook::new(census, cluster(&candidates));
+        let row = census.row(VIDEO, Part::Chunk(0)).unwrap();
+        (outlook.standing(row), outlook.survives(row))
+    };
+    assert_eq!(of(&census), (Standing::Whole, Some(2)));
+    assert!(census.note_doubt(VIDEO, Part::Chunk(0), 1));
+    assert_eq!(of(&census), (Standing::Uncounted, None));
+    let to_copies = planned(&census, &candidates, Wished::Copies);
+    assert_eq!((to_copies.next.len(), to_copies.waiting[&VIDEO].unready), (0, 1));
+    // Where it is does not depend on what it is.
+    let mut leaves = candidates.clone();
+    leaves[0].leaving = true;
+    let outlook = Outlook::new(&census, cluster(&leaves));
+    let row = census.row(VIDEO, Part::Chunk(0)).unwrap();
+    let job = outlook.due(VIDEO, row, &[]).map(|due| due.job);
+    assert!(matches!(job, Some(Job::Move { .. })), "{job:?}");
+    assert!(census.note_wrong(VIDEO, Part::Chunk(0), 1, &[]));
+    assert_eq!(of(&census).0, Standing::Whole);
+}

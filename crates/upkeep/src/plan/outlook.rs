@@ -99,6 +99,10 @@ impl<'a> Outlook<'a> {
         if up().any(|item| item.seat != Seat::Agrees && !is_assumed(item)) {
             return Standing::Uncounted;
         }
+        if row.doubtful {
+            // Whatever its nodes have, it is not known whether it can be read.
+            return Standing::Uncounted;
+        }
         Standing::Whole
     }
 
@@ -132,8 +136,11 @@ impl<'a> Outlook<'a> {
     }
 
     /// After the loss of how many nodes, whichever they are, a chunk could still be read, by what is known to be there now;
-    /// none when it cannot be read now.
+    /// none when it cannot be read now, or that is in doubt.
     pub fn survives(&self, row: &Row) -> Option<u32> {
+        if row.doubtful {
+            return None;
+        }
         let there = survives(row.form, &self.copies(row.of_layout()));
         if row.joint {
             there.max(survives(row.prev_form, &self.copies(row.of_prev())))

@@ -214,6 +214,25 @@ fn another_node_takes_over_where_a_copy_cannot_be_restored() {
     assert_eq!(job, Job::Move { to: nodes(&[1, 3, 4]) }, "not where it leaves anyway");
 }
 
+/// It may be avoided for what it was to be given besides.
+#[test]
+fn what_a_node_has_stays_there_though_it_is_avoided() {
+    let placement = placed(&[1, 2, 3], None);
+    let well = census(&placement, &[1, 2, 3], whole);
+    assert_eq!(next_but(&well, &five(), &[], &[2]), None);
+    let lacks = census(&placement, &[1, 2, 3], |n, held| {
+        if n == 2 {
+            held.items.clear();
+        }
+    });
+    let job = next_but(&lacks, &five()[..4], &[], &[2]).map(|(_, job)| job);
+    assert_eq!(
+        job,
+        Some(Job::Move { to: nodes(&[1, 3, 4]) }),
+        "what it has not does not"
+    );
+}
+
 #[test]
 fn a_move_is_not_ended_before_its_bytes_are_known_to_be_there() {
     let placement = placed(&[1, 2, 4], Some(&[1, 2, 3]));

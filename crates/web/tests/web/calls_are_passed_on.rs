@@ -85,6 +85,7 @@ async fn calls_reach_the_metadata_service_and_nothing_else_does() {
     assert_eq!(list.headers()["x-total-count"], "7");
     stage.get(&format!("/api/consensus/{id}-chunk-000")).await;
     stage.get("/api/redundancy/efficiency").await;
+    stage.get(&format!("/api/video/{id}/survival")).await;
     stage
         .http
         .delete(stage.url(&format!("/api/video/{id}")))
@@ -109,6 +110,7 @@ async fn calls_reach_the_metadata_service_and_nothing_else_does() {
         "GET /videos?limit=5&q=a%20b".to_owned(),
         format!("GET /consensus/{id}-chunk-000"),
         "GET /redundancy/efficiency".to_owned(),
+        format!("GET /video/{id}/survival"),
         format!("DELETE /video/{id}"),
         format!("POST /video/{id}/view"),
     ];

@@ -1,9 +1,13 @@
 //! Chunks in shards through the gateway: made of whatever can be had, verified, and kept for the next reader.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{
+    StreamExt as _,
+    future::{join, join_all},
+    stream::FuturesUnordered,
+};
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use vstack_api::metadata::{Fragment, Fragments, Manifest, RedundancyMode};
@@ -216,8 +220,45 @@ async fn readers_of_one_chunk_share_its_shards() {
     let readers = (0..20).map(|_| assert_given(&stage, 0, "with others"));
     join_all(readers).await;
     let served = served(&stage);
-    // One more than is needed where one was late.
+    // One more than is needed, for they wait.
     assert!((3..=4).contains(&served), "{served}");
+}
+
+/// Nodes that are asked for a shard, one after the other, while all of them trickle.
+fn asked(stage: &Stage) -> FuturesUnordered<impl Future<Output = usize>> {
+    let numbered = stage.nodes.iter().enumerate();
+    let asked = numbered.map(|(at, node)| async move {
+        let mut trickling = node.trickling.subscribe();
+        trickling.wait_for(|bodies| *bodies > 0).await.unwrap();
+        at
+    });
+    asked.collect()
+}
+
+/// Of exactly as many shards as are needed none would come before its node has given all of it, which takes longer than this
+/// test: nobody would know that one is late.
+#[tokio::test]
+async fn who_waits_for_a_chunk_waits_for_no_slow_node() {
+    const SOON: Duration = Duration::from_secs(8);
+    let stage = film(vec![coded("3+2")], 0, as_it_is).await;
+    for node in &stage.nodes {
+        node.trickles.send_replace(true);
+    }
+    let all_but_one = async {
+        // Before any of them has given a shard, nothing says that one is late.
+        let asked: Vec<usize> = asked(&stage).take(4).collect().await;
+        for quick in &asked[1..] {
+            stage.nodes[*quick].trickles.send_replace(false);
+        }
+        &stage.nodes[asked[0]]
+    };
+    let given = join(all_but_one, assert_given(&stage, 0, "with one slow node"));
+    let (slow, ()) = tokio::time::timeout(SOON, given).await.expect("one more is asked for");
+    assert!(*slow.trickles.borrow(), "it is slow still");
+    let mut trickling = slow.trickling.subscribe();
+    let given_up = trickling.wait_for(|bodies| *bodies == 0);
+    let given_up = tokio::time::timeout(Duration::from_secs(3), given_up).await;
+    given_up.expect("it is not waited for").unwrap();
 }
 
 #[tokio::test]

@@ -3,11 +3,13 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -20,8 +22,12 @@ use axum::{
 };
 use bytes::Bytes;
 use clap::{Args as _, FromArgMatches as _};
-use futures_util::StreamExt as _;
-use tokio::{net::TcpListener, sync::mpsc};
+use futures_util::{StreamExt as _, stream};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vstack_api::{
     WallTime,
@@ -33,6 +39,9 @@ use vstack_web::Settings;
 /// What a node has, by id: under one id several, of which `?sha256=` names one.
 pub type Contents = HashMap<String, Vec<Bytes>>;
 
+/// Between two bytes of a node that trickles: less than any silence for which a transfer is given up.
+const TRICKLE: Duration = Duration::from_millis(50);
+
 /// A storage node that has whatever it was given.
 #[derive(Default)]
 pub struct FakeNode {
@@ -43,6 +52,36 @@ pub struct FakeNode {
     pub corrupt: AtomicBool,
     /// Chunks given.
     pub served: AtomicU64,
+    /// It gives one byte after the other, with pauses, for as long as this is so.
+    pub trickles: watch::Sender<bool>,
+    /// Of those, bodies that are on their way.
+    pub trickling: watch::Sender<usize>,
+}
+
+/// Counts one body less when it was given, or its reader is gone.
+struct Trickling(Arc<FakeNode>);
+
+impl Drop for Trickling {
+    fn drop(&mut self) {
+        self.0.trickling.send_modify(|bodies| *bodies -= 1);
+    }
+}
+
+fn trickle(node: Arc<FakeNode>, bytes: Bytes) -> Response {
+    node.trickling.send_modify(|bodies| *bodies += 1);
+    let trickles = node.trickles.subscribe();
+    let parts = stream::unfold(
+        (bytes, trickles, Trickling(node)),
+        |(mut left, mut trickles, trickling)| async move {
+            if left.is_empty() {
+                return None;
+            }
+            let is_over = timeout(TRICKLE, trickles.wait_for(|trickles| !*trickles)).await.is_ok();
+            let part = left.split_to(if is_over { left.len() } else { 1 });
+            Some((Ok::<Bytes, Infallible>(part), (left, trickles, trickling)))
+        },
+    );
+    Body::from_stream(parts).into_response()
 }
 
 async fn give(
@@ -66,6 +105,9 @@ async fn give(
         let mut other = bytes.to_vec();
         other[0] ^= 1;
         return other.into_response();
+    }
+    if *node.trickles.borrow() {
+        return trickle(Arc::clone(&node), bytes);
     }
     bytes.into_response()
 }

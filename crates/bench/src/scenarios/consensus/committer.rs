@@ -83,12 +83,19 @@ impl Committer {
         Ok(decided)
     }
 
+    /// Waits until every node has what was committed, where a commit does not wait for that.
+    pub async fn is_everywhere(&self) -> anyhow::Result<()> {
+        match &self.client {
+            Client::Raft(client) => client.copied().await,
+            Client::Fast(_) | Client::Classic(_) | Client::Textbook(_) => Ok(()),
+        }
+    }
+
     /// Waits until every node has everything, and sends the news that has gathered.
     pub async fn settle(&self) -> anyhow::Result<()> {
         match &self.client {
             Client::Fast(client) => client.tell_rest().await,
-            Client::Raft(client) => client.copied().await,
-            Client::Classic(_) | Client::Textbook(_) => Ok(()),
+            Client::Raft(_) | Client::Classic(_) | Client::Textbook(_) => self.is_everywhere().await,
         }
     }
 

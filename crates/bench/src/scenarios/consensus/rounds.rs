@@ -11,8 +11,11 @@ use tokio::task::JoinSet;
 use super::{committer::Committer, protocol::Protocol, tally::Tally, trio::Trio};
 use crate::{delay::Delay, measure::Latencies, payload::Payload, process::cpu_seconds, scenarios::Bench};
 
-/// Held back in each direction while round trips are measured: far more than a chunk takes by itself.
+/// Held back in each direction while round trips are measured, at least; and no less than a chunk takes by itself, however
+/// slow the machine is: what varies of that is then less than half a round trip.
 const ONE_WAY: Duration = Duration::from_millis(50);
+/// And at most: calls have timeouts.
+const ONE_WAY_MAX: Duration = Duration::from_millis(500);
 /// Chunks committed before anything is counted.
 const WARM_UP: u32 = 3;
 
@@ -75,6 +78,7 @@ pub async fn counted(chunks: u32, trio: &Trio, committer: &Committer) -> anyhow:
     let before = trio.counters().await?;
     for _ in 0..chunks {
         committer.commit().await?;
+        committer.is_everywhere().await?;
     }
     let decided = trio.counters().await?;
     committer.settle().await?;
@@ -119,21 +123,28 @@ pub async fn round_trips(
     let delay = Delay::default();
     let trio = Trio::start(protocol, &bench.binary, &bench.directory, Some(&delay)).await?;
     let committer = warm(protocol, &trio, payload, bytes).await?;
-    let (mut free, mut held_back) = (Vec::new(), Vec::new());
+    let mut free = Vec::new();
     for _ in 0..chunks {
-        for (took, one_way) in [(&mut free, Duration::ZERO), (&mut held_back, ONE_WAY)] {
-            delay.set(one_way);
-            took.push(committer.commit().await?.as_secs_f64());
-            // What is still under way belongs to neither.
-            delay.set(Duration::ZERO);
-            committer.settle().await?;
-        }
+        free.push(committer.commit().await?);
+        committer.settle().await?;
+    }
+    free.sort_unstable();
+    // One that was held up by something else says nothing of the others.
+    let middle = free.get(free.len() / 2).copied().unwrap_or_default();
+    let one_way = middle.clamp(ONE_WAY, ONE_WAY_MAX);
+    let mut held_back = Vec::new();
+    for _ in 0..chunks {
+        delay.set(one_way);
+        held_back.push(committer.commit().await?);
+        // What is still under way belongs to none of them.
+        delay.set(Duration::ZERO);
+        committer.settle().await?;
     }
     committer.check(0).await?;
     // Other work only ever adds to what a chunk takes by itself.
-    let alone = free.into_iter().fold(f64::INFINITY, f64::min);
+    let alone = free.first().copied().unwrap_or_default();
     let trips = held_back
         .into_iter()
-        .map(|took| (took - alone) / (2.0 * ONE_WAY.as_secs_f64()));
+        .map(|took| (took.as_secs_f64() - alone.as_secs_f64()) / (2.0 * one_way.as_secs_f64()));
     Ok(trips.collect())
 }

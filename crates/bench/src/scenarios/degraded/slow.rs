@@ -218,8 +218,8 @@ fn tell(section: &mut Section, found: &[Vec<LatencyMs>; READERS.len()], node: &s
         2 * ONE_WAY
     ));
     section.note(
-        "k+1 when one is late is what the gateway does, and the player ahead of time; k+1 at once is what the player does when \
-         playback waits; exactly k is a setting for this comparison",
+        "k+1 when one is late is what the player and the gateway do ahead of time; k+1 at once is what they do for what is \
+         waited for; exactly k is a setting for this comparison",
     );
 }
 

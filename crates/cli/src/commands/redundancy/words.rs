@@ -9,7 +9,10 @@ use vstack_api::{
 };
 
 use super::{One, Overview};
-use crate::output::{self, bytes, plain};
+use crate::{
+    commands::survival::lost_nodes,
+    output::{self, bytes, plain},
+};
 
 const REPAIRS_OFF: &str = "repairs are switched off by REPAIRS=false: nothing is brought into another form either";
 
@@ -129,14 +132,6 @@ fn why(word: &str) -> String {
         "dwells" => "moved lately".to_owned(),
         // What it is says why: new, hot, cold.
         other => plain(other),
-    }
-}
-
-fn lost_nodes(nodes: u64) -> String {
-    match nodes {
-        0 => "no lost node".to_owned(),
-        1 => "1 lost node".to_owned(),
-        nodes => format!("{nodes} lost nodes"),
     }
 }
 

@@ -268,3 +268,129 @@ fn keep_worst(plan: &mut Vec<Planned>) {
     plan.sort_by_key(|planned| (planned.due.standing, planned.video, planned.part));
     plan.truncate(PLAN_MAX);
 }
+
+#[cfg(test)]
+mod tests {
+    use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
+    use vstack_chunkpaxos::{Layout, Placement, Shard};
+    use vstack_placement::Candidate;
+    use vstack_types::{ChunkId, Digest, FingerprintKey, NodeUuid, VideoId};
+    use vstack_upkeep::census::{Census, Part};
+
+    use super::*;
+
+    const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
+    const KEY: FingerprintKey = FingerprintKey::from_bytes([1; 16]);
+
+    fn node(n: u8) -> NodeRef {
+        NodeRef::first(NodeUuid::from_bytes([n; 16]))
+    }
+
+    fn copies() -> Layout {
+        Layout::Replicated {
+            nodes: [1, 2, 3].map(node).to_vec(),
+        }
+    }
+
+    /// Of chunk `sequence`, one on each of five nodes, of which any three give it.
+    fn shards(sequence: u8) -> Layout {
+        let shard = |index: u8| Shard {
+            index,
+            node: node(index + 1),
+            sha256: Digest::of(&[sequence, index]),
+        };
+        Layout::Coded {
+            data: 3,
+            parity: 2,
+            shards: (0..5).map(shard).collect(),
+        }
+    }
+
+    /// What node `n` holds of these chunks: of each what is placed there, if it is one of those that have it.
+    fn held(placements: &[(Placement, &[u8])], n: u8) -> Holdings {
+        let mut held = Holdings::default();
+        for (sequence, (placement, there)) in (0..).zip(placements) {
+            let fingerprint = KEY.of(&ChunkId::of_video(VIDEO, sequence));
+            if !placement.names(node(n)) {
+                continue;
+            }
+            let brief = placement.brief();
+            held.registers.push(HeldRegister { fingerprint, brief });
+            let items = placement.items_of(&placement.layout, node(n));
+            let items = items.into_iter().filter(|_| there.contains(&n));
+            held.items.extend(items.map(|item| HeldItem {
+                fingerprint,
+                tag: tag_of(item),
+                damaged: false,
+                wanted: Wanted::Placed,
+            }));
+        }
+        held.sort();
+        held
+    }
+
+    /// Who has what of each chunk is named: the rest has lost its part.
+    #[test]
+    fn the_most_endangered_come_first_whatever_their_form() {
+        let table: [(Layout, &[u8]); 5] = [
+            (copies(), &[1, 3]),
+            (shards(1), &[1, 2, 3, 4]),
+            (shards(2), &[2, 4, 5]),
+            (copies(), &[2]),
+            (shards(4), &[1, 2, 3, 4, 5]),
+        ];
+        let placements = table.map(|(layout, there)| {
+            let placement = Placement {
+                version: 1,
+                size: 300_000,
+                sha256: Digest::of(b"chunk"),
+                layout,
+                prev: None,
+                back: false,
+            };
+            (placement, there)
+        });
+        let mut census = Census::default();
+        for (sequence, (placement, _)) in (0..).zip(&placements) {
+            let id = ChunkId::of_video(VIDEO, sequence);
+            census.learn(VIDEO, Part::Chunk(sequence), &id, placement, 0);
+        }
+        for n in 1..=5 {
+            census.count(node(n), &held(&placements, n), KEY, 0);
+        }
+        let nodes: Vec<Candidate> = (1..=5).map(|n| Candidate::healthy(node(n))).collect();
+        let cluster = Cluster {
+            nodes: &nodes,
+            gone: &[],
+            lost: &[],
+            copies: 3,
+        };
+        let outlook = Outlook::new(&census, cluster);
+        let due = |(video, row): (VideoId, &Row)| {
+            Some(Planned {
+                video,
+                part: row.part,
+                id: census.id(video, row.part),
+                version: row.version,
+                due: outlook.due(video, row, &[])?,
+                purpose: Purpose::Mends,
+            })
+        };
+        let mut plan: Vec<Planned> = census.rows().filter_map(due).collect();
+        plan.reverse();
+        keep_worst(&mut plan);
+        let order: Vec<(Part, Standing)> = plan
+            .iter()
+            .map(|planned| (planned.part, planned.due.standing))
+            .collect();
+        let under = Standing::Under { survives: 1 };
+        // Three of five shards that are left are as few as one of three copies; four are as many as two.
+        let expected = [
+            (Part::Chunk(2), Standing::Endangered),
+            (Part::Chunk(3), Standing::Endangered),
+            (Part::Chunk(0), under),
+            (Part::Chunk(1), under),
+        ];
+        assert_eq!(order, expected);
+    }
+}

@@ -277,11 +277,10 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use vstack_types::{ChunkId, NodeUuid, VideoId};
-    use vstack_upkeep::{census::Part, standing::Standing};
+    use vstack_types::{NodeUuid, VideoId};
+    use vstack_upkeep::census::Part;
 
     use super::*;
-    use crate::upkeep::reason::Reason;
 
     const KEY: Key = (VideoId::from_bytes([1; 16]), Part::Chunk(0));
 
@@ -291,23 +290,9 @@ mod tests {
 
     /// A try that begins and ends at once.
     fn tried(mending: &Mending, now: Monotonic, outcome: Result<Done, Failed>) {
-        let begun = Mended {
-            chunk: ChunkId::of_video(KEY.0, 0),
-            video: KEY.0,
-            what: "restore_copy",
-            why: Standing::Endangered,
-            began: Timestamp(0),
-            took: None,
-            bytes: 0,
-            failed: None,
-            purpose: Purpose::Mends,
-            reason: Reason::default(),
-            to: Vec::new(),
-            copies: false,
-        };
         let mut ledger = mending.ledger();
         assert!(ledger.may_begin(KEY, now).is_some(), "at {now:?}");
-        ledger.running.insert(KEY, begun);
+        ledger.running.insert(KEY, Mended::begun(Purpose::Mends, &[]));
         assert!(ledger.may_begin(KEY, now).is_none(), "one at a time");
         ledger.ended(KEY, (Timestamp(0), now), outcome);
     }
@@ -368,21 +353,7 @@ mod tests {
         let begin = |n: usize, to: NodeRef| {
             let mut ledger = mending.ledger();
             assert!(!ledger.is_busy(&[to]), "{n}");
-            let begun = Mended {
-                chunk: ChunkId::of_video(KEY.0, 0),
-                video: KEY.0,
-                what: "move",
-                why: Standing::Endangered,
-                began: Timestamp(0),
-                took: None,
-                bytes: 0,
-                failed: None,
-                purpose: Purpose::Mends,
-                reason: Reason::default(),
-                to: vec![to],
-                copies: true,
-            };
-            ledger.running.insert(key(n), begun);
+            ledger.running.insert(key(n), Mended::begun(Purpose::Mends, &[to]));
         };
         for n in 0..COPIED_TO_ONE_NODE {
             begin(n, nodes[0]);
@@ -416,6 +387,33 @@ mod tests {
         mending.keep_tried(at(4) + AVOIDED_FOR, |_| false);
         assert_eq!(
             mending.ledger().may_begin(KEY, at(4) + AVOIDED_FOR),
+            Some(0),
+            "it is forgotten"
+        );
+    }
+
+    /// What is well is moved, or gets another form, and is tried where it did not work otherwise, again and again.
+    #[test]
+    fn where_it_did_not_work_is_remembered_of_what_is_well_too_as_long_as_it_says_anything() {
+        let node = NodeRef::first(NodeUuid::from_bytes([7; 16]));
+        let mending = Mending::default();
+        for n in 0..TRIES_AT_A_NODE {
+            let now = at(0) + LEFT_MAX * n;
+            tried(&mending, now, Err(Failed::at(node, "it hangs")));
+        }
+        let last = at(0) + LEFT_MAX * (TRIES_AT_A_NODE - 1);
+        let almost = last + (AVOIDED_FOR - Duration::from_secs(1));
+        assert_eq!(
+            mending.ledger().may_begin(KEY, almost),
+            Some(TRIES_AT_A_NODE),
+            "its time is over"
+        );
+        mending.keep_tried(almost, |_| false);
+        assert_eq!(mending.avoided(KEY, almost), [node]);
+        assert_eq!(mending.tries(almost).avoided.get(&KEY), Some(&vec![node]));
+        mending.keep_tried(last + AVOIDED_FOR, |_| false);
+        assert_eq!(
+            mending.ledger().may_begin(KEY, last + AVOIDED_FOR),
             Some(0),
             "it is forgotten"
         );

@@ -1,6 +1,10 @@
 //! Second opinions: where a node makes something else of a chunk than is listed, others make it, too, before what is listed
 //! is called wrong; and who stands alone is not believed with this chunk for a while.
 
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::time::{sleep, timeout};
 use vstack_chunkpaxos::{Layout, Shard};
 use vstack_client::Want;
 use vstack_types::{Digest, NodeRef};
@@ -11,6 +15,14 @@ use crate::upkeep::{
     counting::part_of,
     mender::{Failed, Mender},
 };
+
+/// For one node to make a shard once more. It is only asked what it thinks: others can be.
+const OPINION_WITHIN: Duration = Duration::from_secs(20);
+/// For all opinions about shards that do not give their chunk together. Enough for all shards of the largest code, though
+/// each be asked of nodes that hang; and while it goes on nothing else is done about the chunk.
+const BLAMED_WITHIN: Duration = Duration::from_secs(330);
+/// Shards that others are asked about at the same time.
+const ASKED_AT_ONCE: usize = 4;
 
 impl Mender<'_> {
     /// What follows where a node made something else of the chunk than is listed: the shard is called wrong where another
@@ -53,19 +65,19 @@ impl Mender<'_> {
         if !failed.of_this_alone {
             return failed;
         }
-        for shard in &of {
+        let findings = stream::iter(of).map(|shard| async move {
             let mut doubt = Doubt::about(shard.sha256);
-            self.ask_others(code, shard, &mut doubt).await;
-            if !matches!(doubt.verdict(), Verdict::Other(_)) {
-                continue;
+            self.ask_others(code, &shard, &mut doubt).await;
+            matches!(doubt.verdict(), Verdict::Other(_)).then_some(shard)
+        });
+        match first_in_time(findings.buffered(ASKED_AT_ONCE), BLAMED_WITHIN).await {
+            Some(shard) if self.is_listed(&shard) => {
+                self.found_wrong(&shard);
+                Failed::because("one of its shards that was taken for right is none of it")
             }
-            if !self.is_listed(shard) {
-                return Failed::made_otherwise(shard.node);
-            }
-            self.found_wrong(shard);
-            return Failed::because("one of its shards that was taken for right is none of it");
+            Some(shard) => Failed::made_otherwise(shard.node),
+            None => Failed::because(failed.why),
         }
-        Failed::because(failed.why)
     }
 
     /// Has others make the same shard, until it is known what to believe. Not the node that has it: what is listed may be
@@ -79,10 +91,13 @@ impl Mender<'_> {
                 index: shard.index,
             };
             let from = self.sources(Some((shard.node, shard.sha256)));
-            match self.make(node, from, vec![want]).await {
-                Ok(made) => made.items.iter().for_each(|made| doubt.heard(node, *made)),
-                Err(failed) => {
+            match timeout(OPINION_WITHIN, self.make(node, from, vec![want])).await {
+                Ok(Ok(made)) => made.items.iter().for_each(|made| doubt.heard(node, *made)),
+                Ok(Err(failed)) => {
                     tracing::debug!(chunk = %self.chunk.id, %node, why = failed.why, "a second opinion could not be had");
+                }
+                Err(_elapsed) => {
+                    tracing::debug!(chunk = %self.chunk.id, %node, "a second opinion was not given in time");
                 }
             }
         }
@@ -124,5 +139,28 @@ fn disbelieved(doubt: &Doubt, maker: NodeRef) -> Failed {
         )
     } else {
         Failed::made_otherwise(maker)
+    }
+}
+
+/// The first finding of these, if it comes in time.
+async fn first_in_time<T>(findings: impl Stream<Item = Option<T>>, within: Duration) -> Option<T> {
+    let found = findings.filter_map(std::future::ready).take_until(sleep(within));
+    std::pin::pin!(found).next().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_to_blame_is_found_out_in_time_or_not_at_all() {
+        const LONG: Duration = Duration::from_secs(600);
+        let findings = |all: &[Option<u8>]| stream::iter(all.to_vec());
+        assert_eq!(first_in_time(findings(&[None, Some(1), Some(2)]), LONG).await, Some(1));
+        assert_eq!(first_in_time(findings(&[None, None]), LONG).await, None);
+        // Nodes that hang: nobody waits for them for longer than that.
+        let hangs = findings(&[None]).chain(stream::pending());
+        let ended = timeout(Duration::from_secs(60), first_in_time(hangs, Duration::from_millis(20))).await;
+        assert_eq!(ended, Ok(None));
     }
 }

@@ -1,11 +1,17 @@
 //! Proves shards: has the chunk made of them alone before anything is made of it that it should come of them.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use vstack_chunkpaxos::Shard;
 use vstack_client::{ShardAt, ShardsAt};
-use vstack_upkeep::proof::decodings;
+use vstack_erasure::decodings;
 
 use super::Sources;
 use crate::upkeep::mender::{Failed, Mender};
+
+/// For all sets that the chunk is made of. Most codes take two, and each some tens of milliseconds.
+const PROVEN_WITHIN: Duration = Duration::from_secs(180);
 
 /// Shards that did not give the chunk together.
 pub(in crate::upkeep) struct Unproven {
@@ -19,6 +25,20 @@ impl Mender<'_> {
         if vstack_types::planted!("shards are not proved to give their chunk") {
             return Ok(());
         }
+        let proven = timeout(PROVEN_WITHIN, self.made_of_each(data, parity, shards)).await;
+        // That says nothing of shards.
+        proven.unwrap_or_else(|_elapsed| {
+            Err(Unproven {
+                of: Vec::new(),
+                failed: Failed {
+                    of_this_alone: false,
+                    ..Failed::because("it took too long to make the chunk of its shards")
+                },
+            })
+        })
+    }
+
+    async fn made_of_each(&self, data: u8, parity: u8, shards: &[Shard]) -> Result<(), Unproven> {
         let indexes: Vec<u8> = shards.iter().map(|shard| shard.index).collect();
         for set in decodings(data, self.chunk.placement.size, &indexes) {
             let named = set
@@ -45,50 +65,5 @@ impl Mender<'_> {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::Bytes;
-    use vstack_erasure::{Code as _, ReedSolomon, Shape, encode, read};
-    use vstack_types::Digest;
-    use vstack_upkeep::proof::decodings;
-
-    /// Whether all sets that are to prove these shards give the chunk.
-    fn is_proven(code: &ReedSolomon, (size, sha256): (usize, Digest), shards: &[Bytes], sets: &[Vec<u8>]) -> bool {
-        let gives_it = |set: &Vec<u8>| {
-            let have: Vec<(u8, Bytes)> = set.iter().map(|at| (*at, shards[usize::from(*at)].clone())).collect();
-            read(code, size, sha256, &have).is_ok()
-        };
-        sets.iter().all(gives_it)
-    }
-
-    /// Any byte of any shard may be wrong, also one of those that only fill it up, and it is never called proven: of every
-    /// code, of sizes that fill all data shards, all but the last, and only some.
-    #[test]
-    fn of_every_code_a_shard_of_which_any_byte_is_wrong_is_not_proven() {
-        for (data, parity) in (1..=16_u8).flat_map(|data| (1..=16_u8).map(move |parity| (data, parity))) {
-            let code = ReedSolomon::new(Shape::new(data, parity).expect("a shape"));
-            let all: Vec<u8> = (0..data + parity).collect();
-            let of_two = 2 * usize::from(data);
-            for size in [of_two, of_two - 1, usize::from(data) + 1] {
-                let chunk: Bytes = (1..=250_u8).cycle().take(size).collect();
-                let of_chunk = (size, Digest::of(&chunk));
-                let right = encode(&code, &chunk);
-                let sets = decodings(data, size as u64, &all);
-                assert!(is_proven(&code, of_chunk, &right, &sets), "{data}+{parity} of {size}");
-                for index in &all {
-                    for at in 0..code.shape().shard_len(size) {
-                        let mut shards = right.clone();
-                        let mut wrong = shards[usize::from(*index)].to_vec();
-                        wrong[at] ^= 0x40;
-                        shards[usize::from(*index)] = wrong.into();
-                        let is_called_right = is_proven(&code, of_chunk, &shards, &sets);
-                        assert!(!is_called_right, "{data}+{parity} of {size}: byte {at} of {index}");
-                    }
-                }
-            }
-        }
     }
 }

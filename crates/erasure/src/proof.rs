@@ -5,6 +5,38 @@
 //! for nothing but such bytes. Both show once a data shard that is full is missing from the set: the code makes each of its
 //! bytes of all bytes at the same place in the set, and depends on every one of them.
 
+use bytes::Bytes;
+use vstack_types::Digest;
+
+use crate::{Code, ReadError, shards::decoded};
+
+/// Whether these are all the shards of a chunk with this SHA-256, in their places, each to its last byte: a processor or
+/// memory that failed may have made others.
+///
+/// # Errors
+/// Some of them are none of its shards, or the chunk is not what it was.
+///
+/// # Panics
+/// They are not as many as the code makes.
+pub fn prove(code: &dyn Code, chunk: &Bytes, sha256: Digest, shards: &[Bytes]) -> Result<(), ReadError> {
+    assert_eq!(shards.len(), code.shape().total(), "all shards are proven together");
+    // Once it is known to be the chunk, comparing with it says as much as hashing what each set gives, and takes less.
+    if Digest::of(chunk) != sha256 {
+        return Err(ReadError::Digest);
+    }
+    let indexes: Vec<u8> = (0..).zip(shards).map(|(index, _)| index).collect();
+    for set in decodings(code.shape().data(), chunk.len() as u64, &indexes) {
+        let have: Vec<(u8, Bytes)> = set
+            .iter()
+            .map(|index| (*index, shards[usize::from(*index)].clone()))
+            .collect();
+        if decoded(code, chunk.len(), &have)? != *chunk {
+            return Err(ReadError::Digest);
+        }
+    }
+    Ok(())
+}
+
 /// Sets out of `have`, of a chunk of `size` bytes of which `data` shards are needed: when each of them gives the chunk, all
 /// shards in `have` are right. Shards are named by their index, each once.
 ///
@@ -49,6 +81,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::{ReedSolomon, Shape, encode};
 
     /// Sizes of which the last data shards are full, hardly full, nearly empty, and nothing but zeros.
     fn sizes(data: u8) -> impl Iterator<Item = u64> {
@@ -113,6 +146,49 @@ mod tests {
             let all: Vec<u8> = (0..total).collect();
             assert_eq!(decodings(data, 2_000_000, &all).len(), 2, "{data} of {total}");
         }
+    }
+
+    /// Any byte of any shard may be wrong, also one of those that only fill it up, and it is never called proven: of every
+    /// code, of sizes that fill all data shards, all but the last, and only some.
+    #[test]
+    fn of_every_code_a_shard_of_which_any_byte_is_wrong_is_not_proven() {
+        for (data, parity) in (1..=16_u8).flat_map(|data| (1..=16_u8).map(move |parity| (data, parity))) {
+            let code = ReedSolomon::new(Shape::new(data, parity).expect("a shape"));
+            let of_two = 2 * usize::from(data);
+            for size in [of_two, of_two - 1, usize::from(data) + 1] {
+                let chunk: Bytes = (1..=250_u8).cycle().take(size).collect();
+                let sha256 = Digest::of(&chunk);
+                let right = encode(&code, &chunk);
+                assert_eq!(
+                    prove(&code, &chunk, sha256, &right),
+                    Ok(()),
+                    "{data}+{parity} of {size}"
+                );
+                for index in 0..right.len() {
+                    for at in 0..code.shape().shard_len(size) {
+                        let mut shards = right.clone();
+                        let mut wrong = shards[index].to_vec();
+                        wrong[at] ^= 0x40;
+                        shards[index] = wrong.into();
+                        let proven = prove(&code, &chunk, sha256, &shards);
+                        assert_eq!(
+                            proven,
+                            Err(ReadError::Digest),
+                            "{data}+{parity} of {size}: byte {at} of {index}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shards_of_a_chunk_that_is_not_what_it_was_are_not_proven() {
+        let code = ReedSolomon::new(Shape::new(3, 2).expect("a shape"));
+        let chunk = Bytes::from(vec![7; 100]);
+        let before = Digest::of(b"what it was");
+        let shards = encode(&code, &chunk);
+        assert_eq!(prove(&code, &chunk, before, &shards), Err(ReadError::Digest));
     }
 
     #[test]

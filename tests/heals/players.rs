@@ -1,0 +1,127 @@
+//! People who watch while a test does something else.
+
+use std::{
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    harness::{Cluster, get_json, vstack, wait_at_most},
+    load::{PATIENCE, Until},
+};
+
+/// Between a film that broke off and the next.
+const PLAYED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Players that play in real time, each by itself, one film after the other.
+pub struct Players {
+    until: Until,
+    threads: Vec<JoinHandle<Played>>,
+    metadata: String,
+}
+
+/// What players saw.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Played {
+    /// Films, each to its end.
+    pub films: u64,
+    /// How often one had to wait.
+    pub stalls: u64,
+    /// Films that ended before their end.
+    pub broken_off: u64,
+}
+
+/// What it means that a film ends before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakingOff {
+    /// The test fails.
+    Fails,
+    /// What it needed may have been killed just then: it is counted, and another film is played.
+    IsCounted,
+}
+
+/// Plays `films` until it is told to stop, and the one that it is at to its end.
+fn play_on<'a>(
+    metadata: &str,
+    films: impl Iterator<Item = &'a String>,
+    breaking_off: BreakingOff,
+    stop: &AtomicBool,
+) -> Played {
+    let mut played = Played::default();
+    for film in films {
+        let output = Command::new(vstack())
+            .args(["play", film, "--json", "--output", "/dev/null"])
+            .env("METADATA_SERVICE_URL", metadata)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        if output.status.success() {
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            played.films += 1;
+            played.stalls += report["buffer_stats"]["rebuffering_events"].as_u64().unwrap();
+        } else {
+            assert_eq!(
+                breaking_off,
+                BreakingOff::IsCounted,
+                "a player ended with {}",
+                output.status
+            );
+            played.broken_off += 1;
+            // Somebody who is told that it does not play now.
+            std::thread::sleep(PLAYED_AGAIN_AFTER);
+        }
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    played
+}
+
+impl Players {
+    pub fn start(cluster: &Cluster, videos: &[String], count: usize) -> Self {
+        Self::start_as(cluster, videos, count, BreakingOff::Fails)
+    }
+
+    pub fn start_as(cluster: &Cluster, videos: &[String], count: usize, breaking_off: BreakingOff) -> Self {
+        let until = Until::default();
+        let player = |first: usize| {
+            let (stop, videos, metadata) = (until.told(), videos.to_vec(), cluster.url("metadata"));
+            std::thread::spawn(move || play_on(&metadata, videos.iter().cycle().skip(first), breaking_off, &stop))
+        };
+        let threads = (0..count).map(player).collect();
+        Self {
+            until,
+            threads,
+            metadata: cluster.url("metadata"),
+        }
+    }
+
+    /// Waits until all have begun: each counts as a view.
+    pub fn wait_playing(&self) {
+        wait_at_most(PATIENCE, "everybody to watch", || {
+            let videos = get_json(&format!("{}/videos?limit=1000", self.metadata));
+            let views = videos
+                .as_array()?
+                .iter()
+                .filter_map(|video| video["view_count"].as_u64());
+            (views.sum::<u64>() >= self.threads.len() as u64).then_some(())
+        });
+    }
+
+    /// Waits until each is at the end of the film that it plays.
+    pub fn stop(self) -> Played {
+        drop(self.until);
+        let ended = self.threads.into_iter().map(|thread| thread.join().unwrap());
+        ended.fold(Played::default(), |all, one| Played {
+            films: all.films + one.films,
+            stalls: all.stalls + one.stalls,
+            broken_off: all.broken_off + one.broken_off,
+        })
+    }
+}
