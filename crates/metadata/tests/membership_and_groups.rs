@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use vstack_api::metadata::{CreateVideo, Group, NodeRole, RedundancyMode};
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Reply, Request};
-use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
+use vstack_client::{ClientError, Holder, HttpClient, NodeClient, Timeouts};
 use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId};
 
 /// Uploads of which it is no chance that none goes to a node that may be drawn: for each, three of four are.
@@ -29,9 +29,16 @@ async fn begin_coded(service: &Service) -> Upload {
     Upload { client, owner, video }
 }
 
+/// As a node does: who is told that another call of the same disk was quicker asks again.
 async fn register(service: &Service, node: &TestNode) {
-    let ack = service.cluster().register_node(&node.registration(1)).await;
-    assert!(ack.expect("registered").trusted);
+    let client = service.cluster();
+    let ack = eventually("the node is registered", async || {
+        match client.register_node(&node.registration(1)).await {
+            Err(ClientError::Refused { status: 503, .. }) => None,
+            ack => Some(ack),
+        }
+    });
+    assert!(ack.await.expect("registered").trusted);
 }
 
 fn has(group: &Group, node: NodeRef) -> bool {
