@@ -69,9 +69,13 @@ pub struct SuperblockSpace {
 }
 
 impl SuperblockSpace {
+    /// What of the filesystem was written to. Where it gives no space ahead, less than nothing is taken.
+    pub const fn written(&self) -> u64 {
+        self.allocated.saturating_sub(self.ahead)
+    }
+
     fn waste(&self) -> u64 {
-        let taken = self.allocated.saturating_sub(self.ahead);
-        taken.saturating_sub(self.live.max(RECORDS_AT))
+        self.written().saturating_sub(self.live.max(RECORDS_AT))
     }
 
     /// Whether writing what is wanted again is worth what it brings.

@@ -82,7 +82,11 @@ impl Emptying {
         let bytes = self.habits.superblock_bytes;
         let look = move |reader: &vstack_engine::Reader<_>| {
             let number = reader.most_wasteful(bytes, from, first..u32::MAX)?;
-            let taken: u64 = reader.space()?.iter().map(|space| space.allocated - space.ahead).sum();
+            let taken: u64 = reader
+                .space()?
+                .iter()
+                .map(vstack_engine::SuperblockSpace::written)
+                .sum();
             Ok::<_, std::io::Error>((number, taken))
         };
         let (number, before) = match app.engine.look_aside(look).await.flatten() {
@@ -118,7 +122,7 @@ impl Emptying {
     async fn was_it_worth_it(&mut self, app: &App, from: Waste, done: Compacted, before: u64) {
         let look = |reader: &vstack_engine::Reader<_>| {
             let space = reader.space()?;
-            let taken: u64 = space.iter().map(|space| space.allocated - space.ahead).sum();
+            let taken: u64 = space.iter().map(vstack_engine::SuperblockSpace::written).sum();
             Ok::<_, std::io::Error>((taken, space.last().map_or(0, |last| last.number)))
         };
         let Ok((after, last)) = app.engine.look_aside(look).await.flatten() else {
