@@ -42,7 +42,7 @@ pub(crate) struct Tail<F> {
 
 /// Space is taken ahead of the log in steps of so many bytes: often enough for a disk with little room, and seldom enough
 /// to cost nothing beside what is written.
-const STEP_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const STEP_BYTES: u64 = 16 * 1024 * 1024;
 
 impl<F: DiskFile> Tail<F> {
     /// Superblock `number`, with room up to `capacity`, that ends at `end`.
