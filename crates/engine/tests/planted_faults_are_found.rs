@@ -1,4 +1,4 @@
-//! Every fault planted in the engine is found by its name: by the campaign within 500 histories, or by a scene.
+//! Every fault planted in the engine is found by its name: by the campaign within 2,000 histories, or by a scene.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use campaign::history;
 use scenes::Scene;
 use vstack_types::planted::Planted;
 
-const HISTORIES_MAX: u64 = 500;
+const HISTORIES_MAX: u64 = 2000;
 
 const FAULTS: [&str; 32] = [
     "answered before the sync",
@@ -76,7 +76,7 @@ fn found(fault: &'static str) -> Option<(u64, String)> {
 }
 
 #[test]
-fn each_within_500_histories() {
+fn each_within_2000_histories() {
     let mut missed = Vec::new();
     for fault in FAULTS {
         match found(fault) {
