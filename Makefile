@@ -13,9 +13,11 @@ ENGINE_SCENARIOS := put get cold range paced mixed restart reclaim scrub
 SOAKS_OF_20_GB := the_space_of_what_is_deleted_comes_back nodes_come_and_go_under_load
 SOAKS_OF_28_GB := a_dead_node_is_replaced_while_people_watch
 SOAKS_FREE_GB := 20
+# What `make bench-strict` holds against its targets, and the GB that each needs free.
+STRICT := coding:1 degraded:4 census:20 overhead:34
 WEB_SOURCES := $(shell find web/src web/public web/index.html web/package.json web/package-lock.json web/vite.config.ts web/svelte.config.js web/tsconfig.json -type f 2>/dev/null)
 
-.PHONY: help run build test test-unit test-integration test-web test-browser check fmt bench bench-engine soak fuzz coverage setup-run setup-test setup-bench clean
+.PHONY: help run build test test-unit test-integration test-web test-browser check fmt bench bench-engine bench-strict soak fuzz coverage setup-run setup-test setup-bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -67,6 +69,16 @@ bench: setup-bench web/dist/index.html ## Figures beside their peers, with sprea
 bench-engine: setup-bench web/dist/index.html ## Figures of a storage node beside nginx and fio, and as JSON: ARGS='--quick'
 	cargo build --release --locked -p vstack
 	cargo run --release --locked -p vstack-bench -- --json target/bench-engine.json $(ARGS) $(ENGINE_SCENARIOS)
+
+bench-strict: setup-bench web/dist/index.html ## Fails unless every target of shards and the census is reached; what the disk has no room for is SKIPPED
+	cargo build --release --locked -p vstack
+	@place="$${TMPDIR:-/tmp}"; free=$$(df --output=avail -B1G "$$place" | tail -n 1); chosen=; \
+	for one in $(STRICT); do \
+		if [ "$$free" -ge "$${one#*:}" ]; then chosen="$$chosen $${one%:*}"; \
+		else echo "SKIPPED: $${one%:*}: it needs $${one#*:} GB free in $$place, and there are $$free"; fi; \
+	done; \
+	[ -n "$$chosen" ] || exit 0; \
+	cargo run --release --locked -p vstack-bench -- --strict $(ARGS) $$chosen
 
 soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 simulated histories, histories and kills of real processes, what a PUT costs, fuzzing
 	cargo test --release --locked -p vstack-model -- --ignored --nocapture

@@ -94,3 +94,37 @@ export async function seek(page, to) {
     { timeout: 20_000 },
   );
 }
+
+/**
+ * From its next page on, keeps what is appended to any SourceBuffer: what the browser is given to play, whoever gave it to
+ * the player. For films of a few megabytes.
+ */
+export async function keepAppended(page) {
+  await page.addInitScript(() => {
+    const kept = [];
+    const append = SourceBuffer.prototype.appendBuffer;
+    SourceBuffer.prototype.appendBuffer = function appendBuffer(data) {
+      const bytes = ArrayBuffer.isView(data)
+        ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice()
+        : new Uint8Array(data).slice();
+      append.call(this, data);
+      // Only now: what is refused because there is no room is appended again.
+      kept.push({ to: this, bytes });
+    };
+    Object.defineProperty(window, '__appended', { value: kept });
+  });
+}
+
+/** The SHA-256 of everything that was appended, in that order, and in which pieces to how many SourceBuffers. */
+export function appended(page) {
+  return page.evaluate(async () => {
+    const kept = window.__appended;
+    const whole = await new Blob(kept.map(({ bytes }) => bytes)).arrayBuffer();
+    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', whole));
+    return {
+      sha256: [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join(''),
+      pieces: kept.map(({ bytes }) => bytes.length),
+      sourceBuffers: new Set(kept.map(({ to }) => to)).size,
+    };
+  });
+}

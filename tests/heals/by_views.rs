@@ -1,5 +1,6 @@
-//! A film in shards that people watch has copies, with no command; and however views, or what they are held against, jump,
-//! it is not moved again before its time.
+//! A film in shards that people watch has copies, with no command, also where there are fewer copies than shards may be lost;
+//! and however views, or what they are held against, jump, and however long its moves were held up, it is not moved again
+//! before its time.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,11 @@ use vstack_api::{
     metadata::RedundancyMode::{self, ErasureCoding, Replication},
     redundancy::{KeepingOfVideo, VideoKeeping},
 };
-use vstack_types::limits::CODED_BYTES_MIN;
+use vstack_types::{Clock as _, SystemClock, Timestamp, limits::CODED_BYTES_MIN};
 
 use crate::{
-    harness::{Cluster, get_json, try_http, wait_at_most, wait_seeing},
+    harness::{Cluster, get_json, tool::ok, try_http, wait_at_most, wait_seeing},
+    shards,
     shared::{Filled, QUICKLY, SETTINGS},
 };
 
@@ -74,6 +76,23 @@ fn becomes(filled: &Filled, film: &str, mode: RedundancyMode) -> (VideoKeeping, 
     (so, whys)
 }
 
+/// People watch it, each to its end, as it is then: each counts as a view, and it is hot.
+fn is_watched(filled: &Filled, film: &str) {
+    for _ in 0..=THRESHOLD {
+        let played = filled.played(film);
+        assert!(played.metadata().unwrap().len() > 0);
+    }
+    let popularity = format!("{}/video/{film}/popularity", filled.cluster.url("metadata"));
+    wait_at_most(QUICKLY, "every view to be counted", || {
+        (get_json(&popularity)["view_count"] == THRESHOLD + 1).then_some(())
+    });
+}
+
+/// By the clock that all services go by.
+fn now() -> Timestamp {
+    SystemClock::start().wall()
+}
+
 #[test]
 fn a_film_that_is_watched_gets_copies_and_nothing_is_moved_twice_in_its_time() {
     let mut filled = Filled::nothing_yet(Cluster::start_with(&ARGUMENTS, &settings("2")), 6, 3);
@@ -82,16 +101,8 @@ fn a_film_that_is_watched_gets_copies_and_nothing_is_moved_twice_in_its_time() {
     let (cold, _) = becomes(&filled, &film, ErasureCoding);
     assert_eq!(cold.why, "cold");
 
-    // People watch it, each to its end, as it is then: each counts as a view.
     let began = Instant::now();
-    for _ in 0..=THRESHOLD {
-        let played = filled.played(&film);
-        assert!(played.metadata().unwrap().len() > 0);
-    }
-    let popularity = format!("{}/video/{film}/popularity", filled.cluster.url("metadata"));
-    wait_at_most(QUICKLY, "every view to be counted", || {
-        (get_json(&popularity)["view_count"] == THRESHOLD + 1).then_some(())
-    });
+    is_watched(&filled, &film);
     let watched = began.elapsed();
     let (hot, until_then) = becomes(&filled, &film, Replication);
     assert_eq!((hot.why.as_str(), hot.view_count), ("hot", THRESHOLD + 1));
@@ -123,5 +134,75 @@ fn a_film_that_is_watched_gets_copies_and_nothing_is_moved_twice_in_its_time() {
         "it had copies for {stayed:?}, and is to have them for {DWELL:?}"
     );
     filled.is_healthy_within(QUICKLY);
+    filled.all_can_be_had();
+}
+
+/// What is decided may be done much later.
+#[test]
+fn a_film_whose_moves_were_held_up_stays_for_its_time_once_it_was_moved() {
+    let mut filled = Filled::nothing_yet(Cluster::start_with(&ARGUMENTS, &settings("2")), 6, 3);
+    filled.call("POST", "/redundancy/pause");
+    let film = filled.upload_with(&[]);
+    let cold = wait_seeing(QUICKLY, "it to be decided that the film is cold", || {
+        let kept = kept(&filled, &film)?;
+        if kept.why == "cold" {
+            return Ok(kept);
+        }
+        Err(format!("{kept:?}"))
+    });
+    wait_at_most(QUICKLY, "the time to be over by when that was decided", || {
+        (now().since(cold.since.0) > DWELL).then_some(())
+    });
+    let still = kept(&filled, &film).unwrap();
+    assert_eq!((still.mode, still.coded_chunks), (ErasureCoding, 0), "it is paused");
+
+    let resumed = now();
+    filled.call("POST", "/redundancy/resume");
+    becomes(&filled, &film, ErasureCoding);
+    is_watched(&filled, &film);
+    let (hot, until_then) = becomes(&filled, &film, Replication);
+    let stayed = hot.since.0.since(resumed);
+    println!("moved {stayed:.1?} before it was decided otherwise, a film had copies again: {until_then:?}");
+    assert!(
+        stayed >= DWELL,
+        "it was moved {stayed:?} ago at most, and is to stay for {DWELL:?}"
+    );
+    assert!(until_then.contains(&"dwells".to_owned()), "{until_then:?}");
+    filled.is_healthy_within(QUICKLY);
+    filled.all_can_be_had();
+}
+
+/// Shards survive the loss of two nodes here, and both copies together that of one: copies are what was wanted of them.
+#[test]
+fn where_there_are_two_copies_a_film_becomes_shards_and_copies_again_by_views_and_by_hand() {
+    let changed = [("REPLICATION_FACTOR", "2"), ("REDUNDANCY_DWELL", "1")];
+    let settings: Vec<(&str, &str)> = settings("2").into_iter().chain(changed).collect();
+    let mut filled = Filled::nothing_yet(Cluster::start_with(&ARGUMENTS, &settings), 6, 3);
+    let film = filled.upload_with(&[]);
+    let has_two_copies = |filled: &Filled| {
+        for chunk in filled.chunks(&film) {
+            let copies = chunk["replicas"].as_array().unwrap().len();
+            assert!(copies == 2 && chunk["fragments"].is_null(), "{chunk}");
+        }
+    };
+    becomes(&filled, &film, ErasureCoding);
+    for chunk in shards::of_film(&filled, &film) {
+        assert_eq!((chunk.data, chunk.parity, chunk.held().len()), (3, 2, 5), "{chunk:?}");
+    }
+    ok(
+        &filled.cluster,
+        &["redundancy", &film, "--set", "replication", "--wait"],
+    );
+    filled.is_healthy_within(QUICKLY);
+    has_two_copies(&filled);
+
+    ok(&filled.cluster, &["redundancy", &film, "--set", "policy"]);
+    let (cold, _) = becomes(&filled, &film, ErasureCoding);
+    assert_eq!(cold.why, "cold");
+    is_watched(&filled, &film);
+    let (hot, _) = becomes(&filled, &film, Replication);
+    assert_eq!(hot.why, "hot");
+    filled.is_healthy_within(QUICKLY);
+    has_two_copies(&filled);
     filled.all_can_be_had();
 }

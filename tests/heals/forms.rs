@@ -381,6 +381,7 @@ impl Library {
             move |read_so_far: usize| {
                 let (film, at, original) = sample[read_so_far % SAMPLE];
                 let is_hashed = is_hashed(read_so_far);
+                reader.renew(film);
                 let began = Instant::now();
                 let got = reader.read(film, Part::Chunk(at));
                 let took = began.elapsed();

@@ -1,5 +1,5 @@
 //! Any process is killed, two hundred times, while nodes come, are emptied, filled and taken out, videos uploaded and
-//! deleted. Those that came meanwhile are killed as well as those that were there.
+//! deleted, as copies and as shards. Those that came meanwhile are killed as well as those that were there.
 
 use std::{
     collections::BTreeSet,
@@ -12,11 +12,12 @@ use serde_json::Value;
 use crate::{
     harness::{self, Answer, Cluster, Signal, wait_at_most},
     planted::{self, Planter},
-    shared::{Filled, HEALS_WITHIN, NODE_TIMEOUT, Newcomer, REPAIR_GRACE, SEED, SETTINGS, number},
+    shared::{Filled, HEALS_WITHIN, NODE_TIMEOUT, Newcomer, REPAIR_GRACE, SEED, SETTINGS, UPLOAD_CODED, number},
 };
 
-/// Nodes from the beginning; those that join have higher numbers.
-const NODES: u64 = 5;
+/// Nodes from the beginning, one more than a chunk has shards: one of them may be emptied. Those that join have higher
+/// numbers.
+const NODES: u64 = 6;
 /// Kills between a drain and the next; uploads, deletions and activations come as often.
 const ROUND: u64 = 8;
 /// Kills between a new node and the next.
@@ -49,6 +50,12 @@ struct Work {
     moves: BTreeSet<(String, String)>,
     /// The same, so that nodes hold the same.
     evened: BTreeSet<(String, String)>,
+    /// Of both, those of chunks of films that were uploaded as shards.
+    of_shards: BTreeSet<(String, String)>,
+    /// Videos whose deletion was asked for, and not heard to be. Whoever was asked may have written it down and died.
+    perhaps_deleted: Vec<String>,
+    /// Of the uploads, those as shards.
+    uploads_coded: u64,
     /// Is emptied, or empty.
     drained: Option<String>,
     /// Joined, and was not told to go yet.
@@ -74,6 +81,9 @@ impl Work {
             taken: Taken::default(),
             moves: BTreeSet::new(),
             evened: BTreeSet::new(),
+            of_shards: BTreeSet::new(),
+            perhaps_deleted: Vec::new(),
+            uploads_coded: 0,
             drained: None,
             newcomer: None,
             leaving: Vec::new(),
@@ -97,19 +107,8 @@ impl Work {
                 self.taken.activations += u64::from(self.drained.take_if(activate).is_some());
                 let _hurried = ask(filled, "POST", "/rebalance");
             }
-            2 => {
-                let output = filled.cluster.run(&["upload", filled.film.to_str().unwrap(), "--json"]);
-                if output.status.success() {
-                    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
-                    filled.videos.push(status[0]["video_id"].as_str().unwrap().to_owned());
-                    self.taken.uploads += 1;
-                }
-            }
-            6 if filled.videos.len() > 2 => {
-                let video = filled.videos.remove(self.rng.random_range(0..filled.videos.len()));
-                let deleted = ask(filled, "DELETE", &format!("/video/{video}"));
-                self.taken.deletions += u64::from(deleted.is_some());
-            }
+            2 => self.upload(kill / ROUND, filled),
+            6 if filled.videos.len() > 2 => self.delete(filled),
             _ => {}
         }
         match kill % NEWCOMERS {
@@ -123,6 +122,50 @@ impl Work {
         }
         self.see_off(filled);
         self.note_moves(filled);
+    }
+
+    /// The upload of this round.
+    fn upload(&mut self, round: u64, filled: &mut Filled) {
+        let upload = ["upload", filled.film.to_str().unwrap(), "--json"];
+        // As often as what is there from the beginning.
+        let is_coded = filled.is_turn_of_shards(usize::try_from(round).unwrap());
+        let form: &[&str] = if is_coded { &UPLOAD_CODED } else { &[] };
+        let output = filled.cluster.run(&[&upload[..], form].concat());
+        if !output.status.success() {
+            return;
+        }
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let video = status[0]["video_id"].as_str().unwrap();
+        filled.note(video);
+        self.taken.uploads += 1;
+        if is_coded {
+            filled.note_coded(video);
+            self.uploads_coded += 1;
+        }
+    }
+
+    /// One of the videos. Where that was not heard it may be there or not, and it is still one that may not be lost.
+    fn delete(&mut self, filled: &mut Filled) {
+        let video = filled.videos.remove(self.rng.random_range(0..filled.videos.len()));
+        if ask(filled, "DELETE", &format!("/video/{video}")).is_some() {
+            self.taken.deletions += 1;
+        } else {
+            self.perhaps_deleted.push(video);
+        }
+    }
+
+    /// Videos whose deletion nobody heard are either whole or gone; says how many are which.
+    fn perhaps_deleted_are_whole_or_gone(&self, filled: &Filled) -> (usize, usize) {
+        let is_gone = |video: &&String| {
+            let url = format!("{}/manifest/{video}", filled.cluster.url("metadata"));
+            let answer = harness::http("GET", &url, |request| request);
+            assert!([200, 404].contains(&answer.status), "{video}: {}", answer.status);
+            answer.status == 404
+        };
+        let (gone, there): (Vec<&String>, Vec<&String>) = self.perhaps_deleted.iter().partition(is_gone);
+        let there: Vec<String> = there.into_iter().cloned().collect();
+        filled.can_be_had(&there);
+        (there.len(), gone.len())
     }
 
     fn tell_newcomer_to_go(&mut self, filled: &Filled) {
@@ -160,7 +203,11 @@ impl Work {
                 _ => continue,
             };
             if repair["failed"].is_null() {
-                moves.insert((text("chunk_id"), text("began")));
+                let moved = (text("chunk_id"), text("began"));
+                if filled.is_of_coded(&moved.0) {
+                    self.of_shards.insert(moved.clone());
+                }
+                moves.insert(moved);
             }
         }
     }
@@ -241,7 +288,12 @@ impl Work {
             newcomers >= kills / NEWCOMERS,
             "of {kills} kills only {newcomers} of nodes that joined"
         );
-        for (what, moves) in [("moves", &self.moves), ("moves that even nodes out", &self.evened)] {
+        let moves = [
+            ("moves", &self.moves),
+            ("moves that even nodes out", &self.evened),
+            ("moves of shards", &self.of_shards),
+        ];
+        for (what, moves) in moves {
             let moves = moves.len() as u64;
             assert!(moves >= kills / ROUND, "beside {kills} kills only {moves} {what}");
         }
@@ -287,12 +339,15 @@ fn kills_while_it_heals_lose_nothing() {
     work.note_moves(&filled);
     let repairs = filled.repairs();
     println!(
-        "{killed} kills, {} of them of nodes that joined meanwhile, {} copies spoiled, {:?}, {} moves seen: {} chunks, {} \
-         whole, no orphans; {}",
+        "{killed} kills, {} of them of nodes that joined meanwhile, {} copies and shards spoiled, {:?}, {} of the uploads as \
+         shards, {} moves seen, and {} that even nodes out, {} of them of films in shards: {} chunks, {} whole, no orphans; {}",
         work.newcomers_killed,
         work.spoiled,
         work.taken,
+        work.uploads_coded,
         work.moves.len(),
+        work.evened.len(),
+        work.of_shards.len(),
         census["tally"]["chunks"],
         census["tally"]["whole"],
         repairs["harmed"]
@@ -301,4 +356,6 @@ fn kills_while_it_heals_lose_nothing() {
     assert!(repairs["harmed"]["repaired"].as_u64() > Some(0), "{repairs}");
     work.was_no_idling(killed);
     filled.all_can_be_had();
+    let (whole, gone) = work.perhaps_deleted_are_whole_or_gone(&filled);
+    println!("of deletions that were not heard {whole} videos are whole, and {gone} are gone");
 }

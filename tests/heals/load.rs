@@ -110,6 +110,8 @@ pub struct Seen {
     pub failed: usize,
     /// Of those, the latter.
     pub wrong: usize,
+    /// When each read began that failed, and when it ended.
+    failures: Vec<(Instant, Instant)>,
 }
 
 /// One read of a chunk.
@@ -165,7 +167,15 @@ impl Seen {
         )
     }
 
+    /// From when to when each read went on that failed.
+    pub fn failures(&self) -> &[(Instant, Instant)] {
+        &self.failures
+    }
+
     fn note(&mut self, read: &Read) {
+        if read.came != Came::TheChunk {
+            self.failures.push((read.began, read.began + read.took));
+        }
         match read.came {
             Came::TheChunk => {
                 self.took.push((read.began, read.took));
@@ -187,6 +197,7 @@ impl Seen {
             hashed: self.hashed,
             failed: self.failed,
             wrong: self.wrong,
+            failures: self.failures.clone(),
         }
     }
 }

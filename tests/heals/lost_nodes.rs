@@ -1,5 +1,5 @@
-//! A film in shards on five nodes, and nodes that are killed: any two, and nothing of it is missed; any three, and it is said
-//! what cannot be read, until one of them is back.
+//! A film in shards on five nodes, and nodes that are killed: any two, and nothing of it is missed; three, and three others,
+//! and it is said what cannot be read, until one of them is back.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use vstack_types::Digest;
 use crate::{
     gateway::Gateway,
     harness::{
-        Cluster, media,
+        Cluster,
         nodes::Nodes,
         tool::{self, Tool},
         wait_at_most, wait_seeing,
@@ -51,9 +51,8 @@ impl Settled {
                 "{chunk:?}"
             );
         }
-        let played = filled.played(&film);
-        assert_eq!(media::hashes(&played, "v:0"), media::hashes(&filled.film, "v:0"));
-        let whole = Digest::of(&std::fs::read(&played).unwrap());
+        filled.all_can_be_had();
+        let whole = Digest::of(&std::fs::read(filled.played(&film)).unwrap());
         Self { filled, film, whole }
     }
 
@@ -131,38 +130,11 @@ fn named(census: &Value, film: &str) -> BTreeMap<String, Option<String>> {
     named.collect()
 }
 
-#[test]
-fn after_three_losses_it_is_named_what_is_out_of_reach_and_one_node_brings_it_back() {
-    let settled = Settled::begin();
+/// All that is out of reach without these nodes is named, by when it is shown, by the census and by `vstack census`; says how
+/// much that is.
+fn is_named(settled: &Settled, gone: &[String]) -> usize {
     let (filled, film) = (&settled.filled, settled.film.as_str());
-    let settings = settings();
-    let mut nodes = Nodes::of(&filled.cluster, &settings);
-    let names = nodes.names();
-    let (gone, left) = names.split_at(3);
-    let gateway = Gateway::start(&filled.cluster);
-    for node in gone {
-        nodes.kill(node);
-    }
-
-    // Who reads is told that it cannot be, and when it is told that is bounded.
-    let began = Instant::now();
-    let saved = filled.cluster.scratch("unreadable.mp4");
-    let arguments = ["play", film, "--speed", "max", "--output", saved.to_str().unwrap()];
-    let player = Tool::start(&filled.cluster, &arguments);
-    let init_bytes = filled.manifest(film)["init"]["size_bytes"].as_u64().unwrap();
-    let refused = gateway.part_of_film(film, init_bytes);
-    let refused_after = began.elapsed();
     let coded = shards::of_film(filled, film);
-    let first = &coded[0].id;
-    assert!([503, 504].contains(&refused.status), "{}", refused.status);
-    let refusal = refused.json();
-    assert!(refusal["detail"].as_str().unwrap().contains(first), "{refusal}");
-    assert!(
-        refused_after < READS_END_WITHIN,
-        "the gateway said so after {refused_after:?}"
-    );
-
-    // Everything else is named, by when it is shown.
     let expected = out_of_reach(filled, film, gone);
     assert!(expected.len() >= coded.len(), "{expected:?}");
     let census = wait_seeing(QUICKLY, "all that is out of reach to be named", || {
@@ -178,20 +150,17 @@ fn after_three_losses_it_is_named_what_is_out_of_reach_and_one_node_brings_it_ba
     assert_eq!(census["tally"]["lost"], 0, "nobody said that they do not come back");
     assert_eq!(census["videos_not_whole"], 1, "{census}");
     let told = tool::run(&filled.cluster, &["census"]);
-    let names_it = told.out.contains("out of reach") && told.out.contains(first);
+    let names_it = told.out.contains("out of reach") && told.out.contains(&coded[0].id);
     assert!(told.code == Some(1) && names_it, "{told:?}");
+    expected.len()
+}
 
-    let ended = player.end_within(READS_END_WITHIN);
-    let played_for = began.elapsed();
-    assert!(
-        ended.code == Some(1) && ended.said("error: no replica of") && ended.said("could be read"),
-        "{ended:?}"
-    );
-
-    // One of them is enough.
+/// One of them is enough: says after how long everything was read again.
+fn one_brings_it_back(settled: &Settled, nodes: &mut Nodes<'_>, gone: &[String], gateway: &Gateway) -> Duration {
+    let (filled, film) = (&settled.filled, settled.film.as_str());
     let began = Instant::now();
     nodes.start_and_wait(&[&gone[0]]);
-    settled.is_read(&format!("with {} and {left:?}", gone[0]));
+    settled.is_read(&format!("with {} of {gone:?}", gone[0]));
     let back = began.elapsed();
     wait_at_most(QUICKLY, "the gateway that could not give it to give it", || {
         let again = gateway.try_film(film).filter(|answer| answer.status == 200)?;
@@ -202,11 +171,62 @@ fn after_three_losses_it_is_named_what_is_out_of_reach_and_one_node_brings_it_ba
         let census = filled.try_census()?;
         (census["tally"]["out_of_reach"] == 0 && named(&census, film).is_empty()).then_some(())
     });
-    nodes.start_and_wait(&[&gone[1], &gone[2]]);
+    let others: Vec<&str> = gone[1..].iter().map(String::as_str).collect();
+    nodes.start_and_wait(&others);
     filled.is_healthy_within(QUICKLY);
+    back
+}
+
+#[test]
+fn after_three_losses_it_is_named_what_is_out_of_reach_and_one_node_brings_it_back() {
+    let settled = Settled::begin();
+    let (filled, film) = (&settled.filled, settled.film.as_str());
+    let settings = settings();
+    let mut nodes = Nodes::of(&filled.cluster, &settings);
+    let names = nodes.names();
+    let three = |of: [usize; 3]| of.map(|at| names[at].clone());
+    let gateway = Gateway::start(&filled.cluster);
+    let gone = three([0, 1, 2]);
+    for node in &gone {
+        nodes.kill(node);
+    }
+
+    // Who reads is told that it cannot be, and when it is told that is bounded.
+    let began = Instant::now();
+    let saved = filled.cluster.scratch("unreadable.mp4");
+    let arguments = ["play", film, "--speed", "max", "--output", saved.to_str().unwrap()];
+    let player = Tool::start(&filled.cluster, &arguments);
+    let init_bytes = filled.manifest(film)["init"]["size_bytes"].as_u64().unwrap();
+    let refused = gateway.part_of_film(film, init_bytes);
+    let refused_after = began.elapsed();
+    assert!([503, 504].contains(&refused.status), "{}", refused.status);
+    let (refusal, coded) = (refused.json(), shards::of_film(filled, film));
+    assert!(refusal["detail"].as_str().unwrap().contains(&coded[0].id), "{refusal}");
+    assert!(
+        refused_after < READS_END_WITHIN,
+        "the gateway said so after {refused_after:?}"
+    );
+
+    let out_of_reach = is_named(&settled, &gone);
+
+    let ended = player.end_within(READS_END_WITHIN);
+    let played_for = began.elapsed();
+    assert!(
+        ended.code == Some(1) && ended.said("error: no replica of") && ended.said("could be read"),
+        "{ended:?}"
+    );
+    let back = one_brings_it_back(&settled, &mut nodes, &gone, &gateway);
+
+    // Three others, and what else they leave: another one is back first.
+    let gone = three([4, 2, 3]);
+    for node in &gone {
+        nodes.kill(node);
+    }
+    is_named(&settled, &gone);
+    let again = one_brings_it_back(&settled, &mut nodes, &gone, &gateway);
     println!(
-        "three of five nodes were killed: {} chunks named as out of reach; a gateway said so after {refused_after:.1?}, a \
-         player after {played_for:.1?}; all was read again {back:.1?} after one of them was started",
-        expected.len()
+        "three of five nodes were killed: {out_of_reach} chunks named as out of reach; a gateway said so after \
+         {refused_after:.1?}, a player after {played_for:.1?}; all was read again {back:.1?} after one of them was started, and \
+         of three others after {again:.1?}"
     );
 }

@@ -4,7 +4,7 @@ use std::{
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub struct Players {
 }
 
 /// What players saw.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 pub struct Played {
     /// Films, each to its end.
     pub films: u64,
@@ -33,6 +33,38 @@ pub struct Played {
     pub stalls: u64,
     /// Films that ended before their end.
     pub broken_off: u64,
+    /// Those that were not played as they are to be: with stalls, or not to their end.
+    pub disturbed: Vec<Disturbed>,
+}
+
+/// A film that was not played as it is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Disturbed {
+    pub began: Instant,
+    pub ended: Instant,
+    pub how: How,
+}
+
+/// What was amiss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// So often somebody had to wait.
+    Stalled(u64),
+    BrokeOff,
+}
+
+impl Played {
+    fn note(&mut self, began: Instant, how: How) {
+        match how {
+            How::Stalled(stalls) => self.stalls += stalls,
+            How::BrokeOff => self.broken_off += 1,
+        }
+        self.disturbed.push(Disturbed {
+            began,
+            ended: Instant::now(),
+            how,
+        });
+    }
 }
 
 /// What it means that a film ends before its end.
@@ -53,6 +85,7 @@ fn play_on<'a>(
 ) -> Played {
     let mut played = Played::default();
     for film in films {
+        let began = Instant::now();
         let output = Command::new(vstack())
             .args(["play", film, "--json", "--output", "/dev/null"])
             .env("METADATA_SERVICE_URL", metadata)
@@ -64,7 +97,10 @@ fn play_on<'a>(
         if output.status.success() {
             let report: Value = serde_json::from_slice(&output.stdout).unwrap();
             played.films += 1;
-            played.stalls += report["buffer_stats"]["rebuffering_events"].as_u64().unwrap();
+            let stalls = report["buffer_stats"]["rebuffering_events"].as_u64().unwrap();
+            if stalls > 0 {
+                played.note(began, How::Stalled(stalls));
+            }
         } else {
             assert_eq!(
                 breaking_off,
@@ -72,7 +108,7 @@ fn play_on<'a>(
                 "a player ended with {}",
                 output.status
             );
-            played.broken_off += 1;
+            played.note(began, How::BrokeOff);
             // Somebody who is told that it does not play now.
             std::thread::sleep(PLAYED_AGAIN_AFTER);
         }
@@ -122,6 +158,7 @@ impl Players {
             films: all.films + one.films,
             stalls: all.stalls + one.stalls,
             broken_off: all.broken_off + one.broken_off,
+            disturbed: [all.disturbed, one.disturbed].concat(),
         })
     }
 }

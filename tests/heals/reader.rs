@@ -1,20 +1,32 @@
 //! Reads single chunks by the rules of a player, in whichever form they are kept: the player's own core asks the nodes,
-//! puts shards together and verifies everything. Where chunks are is known by a manifest that is kept until it fails, and
-//! asked for anew then.
+//! puts shards together and verifies everything. Where chunks are is known by a manifest that is asked for anew when it
+//! fails, and between two reads when it is old.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use vstack_api::metadata::Manifest;
-use vstack_client::{HttpClient, MetadataClient, Timeouts};
+use vstack_client::{HttpClient, MetadataClient, Tagged, Timeouts};
 use vstack_player::{ChunkSource, FetchSettings};
 use vstack_types::VideoId;
 
 /// Manifests by which a chunk is looked for in one read: the one at hand, and newer ones. A player that plays goes on for
 /// half a minute; who measures gives up long before.
 const MANIFESTS_MAX: usize = 3;
+
+/// As players do.
+const RENEWED_EVERY: Duration = Duration::from_secs(20);
+
+/// A manifest at hand.
+struct Known {
+    at: Instant,
+    tagged: Tagged,
+}
 
 /// What is read of a film.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +48,7 @@ pub struct Reader {
     runtime: Runtime,
     metadata: MetadataClient,
     chunks: ChunkSource,
-    at_hand: BTreeMap<VideoId, Manifest>,
+    at_hand: BTreeMap<VideoId, Known>,
 }
 
 /// What drives calls of a test that has no runtime of its own.
@@ -74,19 +86,20 @@ impl Reader {
     pub fn read(&mut self, film: VideoId, part: Part) -> Result<Got, String> {
         let mut whys = Vec::new();
         for manifests in 0..MANIFESTS_MAX {
-            let manifest = match self.at_hand.remove(&film) {
+            let known = match self.at_hand.remove(&film) {
                 Some(known) => known,
-                None => match self.runtime.block_on(self.metadata.manifest(film)) {
-                    Ok(manifest) => manifest,
-                    Err(error) => {
-                        whys.push(error.to_string());
+                None => match self.asked(film, None) {
+                    Ok(Some(known)) => known,
+                    Ok(None) => unreachable!("nothing was known"),
+                    Err(why) => {
+                        whys.push(why);
                         continue;
                     }
                 },
             };
-            match self.runtime.block_on(fetch(&self.chunks, &manifest, part)) {
+            match self.runtime.block_on(fetch(&self.chunks, &known.tagged.manifest, part)) {
                 Ok(bytes) => {
-                    self.at_hand.insert(film, manifest);
+                    self.at_hand.insert(film, known);
                     return Ok(Got {
                         bytes,
                         was_elsewhere: manifests > 0,
@@ -96,6 +109,36 @@ impl Reader {
             }
         }
         Err(whys.join("; then "))
+    }
+
+    /// Asks for a newer manifest if the one at hand is old, as players do beside what they fetch. Where nobody answers, the
+    /// old one is good enough.
+    pub fn renew(&mut self, film: VideoId) {
+        let Some(known) = self
+            .at_hand
+            .get(&film)
+            .filter(|known| known.at.elapsed() >= RENEWED_EVERY)
+        else {
+            return;
+        };
+        let etag = known.tagged.etag.clone();
+        match self.asked(film, etag.as_deref()) {
+            Ok(Some(newer)) => drop(self.at_hand.insert(film, newer)),
+            Ok(None) => {
+                if let Some(known) = self.at_hand.get_mut(&film) {
+                    known.at = Instant::now();
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The manifest; none if it is the one that this is the tag of.
+    fn asked(&self, film: VideoId, etag: Option<&str>) -> Result<Option<Known>, String> {
+        let at = Instant::now();
+        let newer = self.runtime.block_on(self.metadata.newer_manifest(film, etag));
+        let newer = newer.map_err(|error| error.to_string())?;
+        Ok(newer.map(|tagged| Known { at, tagged }))
     }
 }
 

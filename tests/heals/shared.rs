@@ -2,6 +2,7 @@
 //! wait for long, and nodes that join it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::UdpSocket,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,7 +10,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{self, Cluster, get_json, http, media, service::Service, skipped, wait_at_most};
+use crate::{
+    harness::{self, Cluster, get_json, http, media, service::Service, skipped, wait_at_most, wait_for},
+    originals::Original,
+    shards::Coded,
+};
 
 /// As short as nodes may be silent in these tests, in seconds.
 pub const NODE_TIMEOUT: u64 = 6;
@@ -30,6 +35,13 @@ pub const QUICK: [(&str, &str); 2] = [("NODE_TIMEOUT", "4"), ("REPAIR_GRACE", "3
 pub const QUICKLY: Duration = Duration::from_secs(90);
 /// Copies of each chunk.
 pub const COPIES: u64 = 3;
+/// Shards of each chunk, and how many of them it takes to read it: 3+2, as clusters have it by themselves.
+const SHARDS: (u64, u64) = (5, 3);
+/// Of so many films one is kept as shards, where each shard of a chunk has a node of its own.
+const CODED_EVERY: usize = 3;
+const CODED_NODES_MIN: usize = 5;
+/// Streams of a film.
+const STREAMS: [&str; 2] = ["v:0", "a:0"];
 /// For everything to be whole.
 pub const HEALS_WITHIN: Duration = Duration::from_secs(1_200);
 /// Bytes of a superblock of nodes that are not told otherwise, as the harness has them made.
@@ -85,11 +97,18 @@ fn figures_of_much_are_not_shown_with_little() {
     assert_eq!([lacking(20, 20), lacking(28, 20)], [None, None]);
 }
 
+/// For `vstack upload`: as shards from the first chunk on.
+pub const UPLOAD_CODED: [&str; 2] = ["--redundancy", "erasure_coding"];
+
 /// A cluster that holds so much that somebody may watch.
 pub struct Filled {
     pub cluster: Cluster,
     pub film: PathBuf,
     pub videos: Vec<String>,
+    /// As each was uploaded, also those that are no more, by their ids.
+    originals: BTreeMap<String, Original>,
+    /// Those that were uploaded as shards.
+    coded: BTreeSet<String>,
 }
 
 impl Filled {
@@ -102,21 +121,37 @@ impl Filled {
         Self::fill(Cluster::start_with(&["--nodes", nodes, "--no-restart"], settings))
     }
 
+    /// As much as is asked for. Where there are nodes enough for the shards of a chunk, every few films are shards.
     pub fn fill(cluster: Cluster) -> Self {
         let mut filled = Self::nothing_yet(cluster, 90, 8);
-        let size = filled.film.metadata().unwrap().len() * COPIES;
-        for _ in 0..bytes_wanted().div_ceil(size).max(2) {
-            filled.upload();
+        let film_bytes = filled.film.metadata().unwrap().len();
+        let (mut stored, mut films) = (0, 0_usize);
+        while stored < bytes_wanted() || films < 2 {
+            if filled.is_turn_of_shards(films) {
+                filled.upload_coded();
+                stored += film_bytes * SHARDS.0 / SHARDS.1;
+            } else {
+                filled.upload();
+                stored += film_bytes * COPIES;
+            }
+            films += 1;
         }
         filled.is_healthy();
-        let films = filled.videos.len() as u64;
         println!(
-            "{films} films are stored, with all copies {:.1} GB of the {:.1} that VSTACK_HEAL_GB asks for ({STORED_GB} unless \
-             it is set)",
-            (films * size) as f64 / 1e9,
+            "{films} films are stored, {} of them as shards, with all copies and shards {:.1} GB of the {:.1} that \
+             VSTACK_HEAL_GB asks for ({STORED_GB} unless it is set)",
+            filled.coded.len(),
+            stored as f64 / 1e9,
             bytes_wanted() as f64 / 1e9
         );
         filled
+    }
+
+    /// Whether the film after so many is to be shards.
+    pub fn is_turn_of_shards(&self, films: usize) -> bool {
+        let names = self.cluster.names();
+        let nodes = names.iter().filter(|name| name.starts_with("storage-node-")).count();
+        nodes >= CODED_NODES_MIN && films % CODED_EVERY == CODED_EVERY - 1
     }
 
     /// With a film of so many seconds, and megabits a second, that was not uploaded yet.
@@ -126,6 +161,8 @@ impl Filled {
             cluster,
             film,
             videos: Vec::new(),
+            originals: BTreeMap::new(),
+            coded: BTreeSet::new(),
         }
     }
 
@@ -138,13 +175,50 @@ impl Filled {
         let status = self.cluster.upload_with(arguments, &self.film);
         assert_eq!(status["status"], "completed", "{status}");
         let video = status["video_id"].as_str().unwrap().to_owned();
-        self.videos.push(video.clone());
+        self.note(&video);
         video
     }
 
     /// As shards from its first chunk on.
     pub fn upload_coded(&mut self) -> String {
-        self.upload_with(&["--redundancy", "erasure_coding"])
+        let video = self.upload_with(&UPLOAD_CODED);
+        self.note_coded(&video);
+        video
+    }
+
+    /// Notes a video whose upload was completed just now, and how it is.
+    pub fn note(&mut self, video: &str) {
+        let url = format!("{}/manifest/{video}", self.cluster.url("metadata"));
+        // Who is to be asked may have been killed meanwhile.
+        let manifest = wait_for("the manifest of a film that was uploaded", || {
+            let answer = harness::try_http("GET", &url, |request| request.timeout(Duration::from_secs(10))).ok()?;
+            (answer.status == 200).then(|| answer.json())
+        });
+        self.originals.insert(video.to_owned(), Original::of(&manifest));
+        self.videos.push(video.to_owned());
+    }
+
+    /// Notes that such a one was uploaded as shards.
+    pub fn note_coded(&mut self, video: &str) {
+        self.coded.insert(video.to_owned());
+    }
+
+    /// A video as it was uploaded.
+    pub fn original(&self, video: &str) -> &Original {
+        let original = self.originals.get(video);
+        original.unwrap_or_else(|| panic!("{video} was not uploaded here"))
+    }
+
+    /// Whether a chunk is one of a film that was uploaded as shards, by its id. Its init segment is kept as copies.
+    pub fn is_of_coded(&self, chunk: &str) -> bool {
+        let mut coded = self.coded.iter();
+        !chunk.contains("-init") && coded.any(|video| chunk.starts_with(video.as_str()))
+    }
+
+    /// Chunks that are kept as shards now.
+    pub fn coded_chunks(&self) -> Vec<Coded> {
+        let chunks = self.videos.iter().flat_map(|video| self.chunks(video));
+        chunks.filter_map(|chunk| Coded::of(&chunk)).collect()
     }
 
     pub fn manifest(&self, video: &str) -> Value {
@@ -167,7 +241,12 @@ impl Filled {
     }
 
     pub fn metric(&self, service: &str, name: &str) -> Option<f64> {
-        let url = format!("{}/metrics", self.cluster.url(service));
+        Self::metric_at(&self.cluster.url(service), name)
+    }
+
+    /// The same of a service that is reached there.
+    fn metric_at(url: &str, name: &str) -> Option<f64> {
+        let url = format!("{url}/metrics");
         let answer = harness::try_http("GET", &url, |request| request).ok()?;
         let text = String::from_utf8(answer.body).ok()?;
         let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name))?;
@@ -216,6 +295,17 @@ impl Filled {
         nodes.map(of).collect()
     }
 
+    /// Bytes in everything that each node holds, as it counts them itself: all nodes that are registered, also those that
+    /// joined. None while one of them does not answer.
+    pub fn held(&self) -> Option<Vec<(String, f64)>> {
+        let all = get_json(&format!("{}/nodes/all", self.cluster.url("metadata")));
+        let of = |node: &Value| {
+            let bytes = Self::metric_at(node["node_url"].as_str()?, "vstack_chunk_bytes")?;
+            Some((node["node_id"].as_str()?.to_owned(), bytes))
+        };
+        all["nodes"].as_array()?.iter().map(of).collect()
+    }
+
     /// A video as it comes back.
     pub fn played(&self, video: &str) -> PathBuf {
         let saved = self.cluster.scratch("saved.mp4");
@@ -229,11 +319,23 @@ impl Filled {
         self.can_be_had(&self.videos);
     }
 
-    /// The same of some of them.
+    /// The same of some of them: each byte of what is saved is the one that was uploaded, by the SHA-256 of every piece,
+    /// and the packets of picture and sound are those of the film.
     pub fn can_be_had(&self, videos: &[String]) {
-        let expected = media::hashes(&self.film, "v:0");
+        let hashes = |path: &Path| STREAMS.map(|stream| media::hashes(path, stream));
+        let expected = hashes(&self.film);
+        assert!(expected.iter().all(|packets| !packets.is_empty()));
+        // Uploads of one film are mostly the same to the byte, and then one look at the packets is enough.
+        let mut looked_at: Vec<&Original> = Vec::new();
         for video in videos {
-            assert_eq!(media::hashes(&self.played(video), "v:0"), expected, "{video}");
+            let (played, original) = (self.played(video), self.original(video));
+            let compared = original.compare(&std::fs::read(&played).unwrap());
+            assert_eq!(compared, Ok(()), "{video}");
+            if !looked_at.contains(&original) {
+                // Not by `assert_eq!`: these are very many.
+                assert!(hashes(&played) == expected, "{video} has other packets than the film");
+                looked_at.push(original);
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! A node starts again on an empty disk, at the same address and under the same label: it is a new disk, everything becomes
-//! whole, and nobody has to say or to remove anything.
+//! whole, copies and shards, and nobody has to say or to remove anything.
 
 use std::{path::Path, time::Instant};
 
@@ -11,15 +11,26 @@ use crate::{
 };
 
 const WIPED: &str = "storage-node-4";
-const NODES: [&str; 4] = ["storage-node-1", "storage-node-2", "storage-node-3", WIPED];
+/// One for each shard of a chunk.
+const NODES: [&str; 5] = [
+    "storage-node-1",
+    "storage-node-2",
+    "storage-node-3",
+    WIPED,
+    "storage-node-5",
+];
 
 #[test]
 fn a_wiped_disk_comes_back_as_new() {
     let settings: Vec<_> = SETTINGS.into_iter().chain(QUICK).collect();
-    let mut filled = Filled::nothing_yet(Cluster::start_with(&["--nodes", "4"], &settings), 6, 4);
-    for _ in 0..4 {
+    let nodes = NODES.len().to_string();
+    let mut filled = Filled::nothing_yet(Cluster::start_with(&["--nodes", &nodes], &settings), 6, 4);
+    for _ in 0..3 {
         filled.upload();
     }
+    filled.upload_coded();
+    let coded = filled.coded_chunks().len();
+    assert!(coded > 0, "nothing is kept as shards");
     wait_at_most(QUICKLY, "everything to be whole, and on every node", || {
         let census = filled.try_census()?;
         let is_used = items_placed(&census, WIPED) > Some(0);
@@ -45,8 +56,10 @@ fn a_wiped_disk_comes_back_as_new() {
         let is_used = items_placed(&census, WIPED) > Some(0);
         (census["health"] == "healthy" && is_used && labels(&census["nodes"], "node") == NODES).then_some(census)
     });
+    assert_eq!(filled.coded_chunks().len(), coded);
     println!(
-        "a wiped disk was back as new after {back:.1?}, and all {} chunks whole after {:.1?}, {} of them on it",
+        "a wiped disk was back as new after {back:.1?}, and all {} chunks whole after {:.1?}, {coded} of them in \
+         shards, {} items of them on it",
         census["tally"]["chunks"],
         began.elapsed(),
         items_placed(&census, WIPED).unwrap_or_default()

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vstack_types::{ChunkId, Digest, NodeRef, VideoId};
 
+use crate::census::Health;
+
 pub use cluster::{
     ChunkPlace, CodedForm, CompleteVideo, DecidedBatch, DecidedChunk, FailVideo, Group, GroupMember, OwnerAlive,
     RequestGroup,
@@ -54,7 +56,8 @@ impl std::str::FromStr for RedundancyMode {
 
 /// `POST /chunk/{id}/commit`: of bytes that were PUT whole. Shards are made by nodes: of a video that was created with
 /// `redundancy_mode` `erasure_coding`, or for which that was asked with `POST /redundancy/override/{id}`, once it is active.
-/// Fragments are not committed one by one, and `fragments_metadata` is not read.
+/// Fragments are not committed one by one, and `fragments_metadata` is not read: that they give the chunk cannot be told from
+/// their checksums, and a placement that named them would be decided for good.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CommitChunk {
     /// Where the bytes were PUT; looked up in the registry.
@@ -139,8 +142,16 @@ pub struct AcceptorState {
 /// `GET /health` of the metadata service.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MetadataHealth {
-    /// `healthy`, or `degraded` when too few nodes are healthy.
+    /// `healthy` when the service is, and everything that is stored was counted and is as it should be; `counting` while the
+    /// latter is not known; else `degraded`.
     pub status: String,
+    /// Of the service alone, whatever is stored: `healthy`, or `degraded` when its database does not answer or too few nodes
+    /// are healthy. None from an earlier version.
+    #[serde(default)]
+    pub service_status: Option<String>,
+    /// How whole what is stored is, as in `GET /census`. None from an earlier version.
+    #[serde(default)]
+    pub stored: Option<Health>,
     /// `metadata-service`.
     pub service: String,
     /// How many.

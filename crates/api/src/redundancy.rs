@@ -88,14 +88,22 @@ impl HeldBytes {
 /// What everything stored takes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Efficiency {
-    /// 100 x (1 - physical / (replication factor x logical)); 0 while nothing is stored. Where nodes have not told of
-    /// everything yet, or copies are missing, physical is less than what is placed, and this more than lasts.
-    pub storage_savings_percent: f64,
+    /// 100 x (1 - physical / (replication factor x logical)); 0 while nothing is stored, null while physical is not known.
+    /// Where nodes have not told of everything yet, or copies are missing, physical is less than what is placed, and this
+    /// more than lasts.
+    pub storage_savings_percent: Option<f64>,
+    /// The same of `total_disk_bytes`: what is saved of the disks. Below 0 while little is stored, since nodes take room
+    /// ahead of what they write.
+    #[serde(default)]
+    pub disk_savings_percent: Option<f64>,
     /// Bytes of one copy of everything.
     pub total_logical_bytes: u64,
-    /// Bytes that all nodes together hold, measured: `item_bytes` of `held`, where every node told. Where one did not, what
-    /// they hold is not known, and this is `total_placed_bytes`.
-    pub total_physical_bytes: u64,
+    /// Bytes of copies and shards that all nodes together hold, measured: `item_bytes` of `held`. Null where a node did not
+    /// tell: what they hold is not known then.
+    pub total_physical_bytes: Option<u64>,
+    /// Bytes that all nodes together take of their disks, measured: `allocated_bytes` of `held`. Null like the above.
+    #[serde(default)]
+    pub total_disk_bytes: Option<u64>,
     /// Bytes that decisions place on all nodes together. Nodes hold more while a move is cleaned up behind, and less where
     /// copies are missing.
     #[serde(default)]
@@ -103,9 +111,10 @@ pub struct Efficiency {
     /// What nodes told that they hold.
     #[serde(default)]
     pub held: HeldBytes,
-    /// Placed over logical bytes of what is replicated; 0 while nothing is.
+    /// Of chunks that were counted as copies, bytes that were found whole at the nodes over those of one copy; 0 while none
+    /// was counted.
     pub replication_overhead_factor: f64,
-    /// Placed over logical bytes of what is coded; 0 while nothing is.
+    /// The same of shards.
     pub erasure_coding_overhead_factor: f64,
 }
 
@@ -118,8 +127,18 @@ pub struct ModeFigures {
     pub storage_efficiency: f64,
     /// Taken up by a chunk of full size, on all nodes together.
     pub storage_per_chunk_mb: f64,
-    /// Nodes for one item each.
+    /// Nodes that it takes: with fewer there are fewer copies than it has, and shards are refused.
     pub nodes_required: usize,
+    /// Nodes that may be lost with everything still readable, on so few.
+    #[serde(default)]
+    pub failures_tolerated_by_required: usize,
+    /// Nodes for one item each, with which as many may be lost as can be. Fewer than these have several shards of a chunk
+    /// each.
+    #[serde(default)]
+    pub nodes_for_most_failures: usize,
+    /// Nodes that may be lost then.
+    #[serde(default)]
+    pub most_failures_tolerated: usize,
     /// Nodes that may be lost with everything still readable, on the nodes there are now.
     pub failures_tolerated: usize,
 }
@@ -142,8 +161,8 @@ pub struct EfficiencyReport {
     pub mode_comparison: ModeComparison,
 }
 
-/// `GET /storage/overhead`. Nodes tell what they hold in sum, not of which chunks: what is said of a form is what decisions
-/// place.
+/// `GET /storage/overhead`. Nodes tell what they hold in sum; what they hold in each form is of the last count of everything
+/// (`GET /census`), of those chunks of which each node told what it has.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct StorageOverhead {
     /// Chunks kept as copies.
@@ -152,32 +171,44 @@ pub struct StorageOverhead {
     pub erasure_coded_chunks: u64,
     /// Bytes of one copy of everything.
     pub total_logical_bytes: u64,
-    /// As in [`Efficiency`]: measured, where every node told.
-    pub total_physical_bytes: u64,
+    /// As in [`Efficiency`]: measured, or null.
+    pub total_physical_bytes: Option<u64>,
+    /// As in [`Efficiency`]: measured, or null.
+    #[serde(default)]
+    pub total_disk_bytes: Option<u64>,
     /// As in [`Efficiency`].
     #[serde(default)]
     pub total_placed_bytes: u64,
     /// As in [`Efficiency`].
     #[serde(default)]
     pub held: HeldBytes,
-    /// Bytes of one copy of what is kept as copies.
+    /// Bytes of one copy of what is kept as copies, or is going to be.
     #[serde(default)]
     pub replication_logical_bytes: u64,
-    /// Bytes that decisions place of that on all nodes together; a chunk that is being moved counts in the form it is going
-    /// to have.
+    /// Chunks of which copies were counted. Fewer than `replication_chunks`: of the others it is not known what is held. A
+    /// chunk whose form changes counts in both.
+    #[serde(default)]
+    pub replication_counted_chunks: u64,
+    /// Bytes of their copies that were found whole where they are placed, on all nodes together.
     #[serde(default)]
     pub replication_physical_bytes: u64,
-    /// Bytes of one copy of what is kept as shards.
+    /// Bytes of one copy of what is kept as shards, or is going to be.
     #[serde(default)]
     pub erasure_logical_bytes: u64,
-    /// Bytes that decisions place of that on all nodes together, as of copies.
+    /// Chunks of which shards were counted, as of copies.
+    #[serde(default)]
+    pub erasure_counted_chunks: u64,
+    /// Bytes of their shards that were found whole where they are placed, on all nodes together.
     #[serde(default)]
     pub erasure_physical_bytes: u64,
     /// As in [`Efficiency`].
-    pub storage_savings_percent: f64,
-    /// Placed beyond logical bytes of what is replicated.
+    pub storage_savings_percent: Option<f64>,
+    /// As in [`Efficiency`].
+    #[serde(default)]
+    pub disk_savings_percent: Option<f64>,
+    /// Of the chunks whose copies were counted, what was found beyond the bytes of one copy.
     pub replication_overhead_bytes: u64,
-    /// Placed beyond logical bytes of what is coded.
+    /// Of the chunks whose shards were counted, what was found beyond the bytes of one copy.
     pub erasure_overhead_bytes: u64,
 }
 
@@ -194,17 +225,20 @@ pub struct FragmentInfo {
     pub size_bytes: u64,
     /// `sha256:<hex>`.
     pub checksum: String,
-    /// `active`, or `unreachable` while its node is down.
+    /// `active` when the last count found it whole. Else `damaged`, `missing`, or `uncounted` while that is not known;
+    /// `unreachable` while its node is down; `wrong` when it was found to be no shard of this chunk, whatever its node has,
+    /// and `doubtful` when some shard of the chunk is none and it is not known which.
     pub status: String,
 }
 
-/// `GET /chunk/{id}/fragments`; empty for a replicated chunk.
+/// `GET /chunk/{id}/fragments`; empty for a replicated chunk. While a chunk is moved both halves are listed: old shards until
+/// it has become copies, and one shard at two nodes.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FragmentList {
     /// Which chunk.
     #[schema(value_type = String)]
     pub chunk_id: ChunkId,
-    /// By index.
+    /// By index; of one index, where it is going to be first.
     pub fragments: Vec<FragmentInfo>,
 }
 
@@ -242,13 +276,13 @@ pub struct VideoKeeping {
     /// Of `logical_bytes`, those of chunks that are kept as copies.
     #[serde(default)]
     pub replicated_logical_bytes: u64,
-    /// Of `placed_bytes`, what those take; a chunk that is being moved counts in the form it is going to have.
+    /// Of `placed_bytes`, those of copies; of a chunk whose form changes, the half that is copies.
     #[serde(default)]
     pub replicated_placed_bytes: u64,
     /// Of `logical_bytes`, those of chunks that are kept as shards.
     #[serde(default)]
     pub coded_logical_bytes: u64,
-    /// Of `placed_bytes`, what those take, as of copies.
+    /// Of `placed_bytes`, those of shards, as of copies.
     #[serde(default)]
     pub coded_placed_bytes: u64,
     /// Nodes that may be lost, whichever they are, with every chunk still readable: of the nodes that answer now, by where

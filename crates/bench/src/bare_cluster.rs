@@ -3,6 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -32,6 +33,8 @@ pub struct Node {
     pub url: String,
     /// Its data directory.
     pub data: PathBuf,
+    /// Starts it, with the settings it has now.
+    command: Command,
     running: Running,
 }
 
@@ -88,6 +91,7 @@ impl BareCluster {
                 name,
                 url,
                 data,
+                command: node,
                 running,
             });
         }
@@ -101,6 +105,23 @@ impl BareCluster {
         };
         cluster.all_take_part().await?;
         Ok(cluster)
+    }
+
+    /// Ends the storage nodes in order and starts each again on what it has, killed ones too, with `setting` at another
+    /// value, or at its default. All of them answer when this returns.
+    pub async fn restart_nodes(&mut self, setting: &str, value: Option<&str>) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            match value {
+                Some(value) => node.command.env(setting, value),
+                None => node.command.env_remove(setting),
+            };
+            node.running.restart(&mut node.command)?;
+        }
+        // The metadata service may not have missed them: what it says of them shows nothing.
+        let answers = async || self.sum(ITEMS).await.ok();
+        let waited = wait_for("every storage node to answer again", READY_TIMEOUT, answers).await;
+        waited.with_context(|| format!("the services said: {}", self.said()))?;
+        Ok(())
     }
 
     async fn all_take_part(&self) -> anyhow::Result<()> {

@@ -29,6 +29,8 @@ pub const GC_INTERVAL: &str = "GC_INTERVAL";
 pub const GC_GRACE: &str = "GC_GRACE";
 /// Setting: seconds for which bytes are kept that no decision names yet.
 pub const STAGING_TTL: &str = "STAGING_TTL";
+/// Setting: percent of waste from which on an idle node empties a superblock.
+pub const COMPACT_IDLE_PERCENT: &str = "COMPACT_IDLE_PERCENT";
 /// Names of superblock files begin like this; then their number, of as many digits.
 pub const SUPERBLOCK_PREFIX: &str = "superblock_";
 /// Names of checkpoint files begin like this.

@@ -50,16 +50,20 @@ impl Running {
     /// Starts `command`; what it prints goes to `log`.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
-        let child = command
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
         Ok(Self {
-            child,
+            child: spawn(name, command, file)?,
             name: name.to_owned(),
             log: log.to_owned(),
         })
+    }
+
+    /// Asks it to end, waits until it has, and starts `command` in its place; what that prints goes on in the same log.
+    pub fn restart(&mut self, command: &mut Command) -> anyhow::Result<()> {
+        self.stop();
+        let file = File::options().append(true).open(&self.log);
+        let file = file.with_context(|| format!("cannot go on in {}", self.log.display()))?;
+        self.child = spawn(&self.name, command, file)?;
+        Ok(())
     }
 
     /// Its process id.
@@ -88,11 +92,13 @@ impl Running {
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
-}
 
-impl Drop for Running {
     /// Asks it to end, waits, and kills it when it does not.
-    fn drop(&mut self) {
+    fn stop(&mut self) {
+        // The id of one that ended may be somebody else's by now.
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         let _it_may_be_gone = signal(self.child.id(), Signal::TERM);
         let deadline = Instant::now() + STOP_TIMEOUT;
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -105,6 +111,17 @@ impl Drop for Running {
             std::thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(name: &str, command: &mut Command, log: File) -> anyhow::Result<Child> {
+    let command = command.stdout(log.try_clone()?).stderr(log);
+    command.spawn().with_context(|| format!("cannot start {name}"))
 }
 
 /// Waits until `ready` gives something.
@@ -229,6 +246,26 @@ mod tests {
         assert!(stat.exists());
         drop(running);
         assert!(!stat.exists());
+    }
+
+    async fn has_said(running: &Running, all: &str) -> anyhow::Result<()> {
+        let has_said = async || (running.said() == all).then_some(());
+        wait_for(all, Duration::from_secs(10), has_said).await
+    }
+
+    #[tokio::test]
+    async fn a_process_is_started_again_with_another_setting_and_its_log_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut shell = command("sh");
+        shell.args(["-c", "echo \"$WORD\"; exec sleep 600"]).env("WORD", "one");
+        let mut running = Running::start("sh", &mut shell, &directory.path().join("log")).unwrap();
+        has_said(&running, "one\n").await.unwrap();
+        let first = running.pid();
+        running.restart(shell.env("WORD", "two")).unwrap();
+        has_said(&running, "one\ntwo\n").await.unwrap();
+        let is_there = |pid: u32| Path::new(&format!("/proc/{pid}/stat")).exists();
+        assert!(is_there(running.pid()));
+        assert!(first == running.pid() || !is_there(first));
     }
 
     #[tokio::test]

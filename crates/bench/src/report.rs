@@ -74,8 +74,31 @@ pub struct Beside {
     pub columns: Vec<&'static str>,
     /// One per figure.
     pub lines: Vec<BesideLine>,
-    /// What others say of the same, in words: it was not measured here.
-    pub quoted: Vec<String>,
+    /// What others say of the same: columns of their own, behind those of the contenders.
+    pub quoted: Vec<Quoted>,
+}
+
+/// What somebody says of the figures of a table: it was not measured here.
+#[derive(Debug, Clone, Serialize)]
+pub struct Quoted {
+    /// Of whom it is said.
+    pub of: &'static str,
+    /// One per figure, in its unit; None where nothing is said of it.
+    pub figures: Vec<Option<f64>>,
+    /// Where that is from, in words.
+    pub source: String,
+}
+
+impl Quoted {
+    /// Nobody is to take it for something that was measured.
+    fn heading(&self) -> String {
+        format!("{} (quoted)", self.of)
+    }
+
+    fn cell(&self, line: usize) -> String {
+        let said = self.figures.get(line).copied().flatten();
+        said.map_or_else(|| "-".to_owned(), figure)
+    }
 }
 
 /// One figure of all contenders.
@@ -102,9 +125,13 @@ impl Beside {
         }
     }
 
-    /// Adds what somebody else says of these figures.
-    pub fn quote(&mut self, words: impl Into<String>) {
-        self.quoted.push(words.into());
+    /// Adds what is said of somebody who is not here, figure by figure.
+    pub fn quote(&mut self, of: &'static str, figures: Vec<Option<f64>>, source: impl Into<String>) {
+        self.quoted.push(Quoted {
+            of,
+            figures,
+            source: source.into(),
+        });
     }
 
     /// Adds a figure; `rounds` has those of each contender.
@@ -119,16 +146,19 @@ impl Beside {
 
     /// For a terminal: medians, and how far the rounds lie apart.
     fn text(&self) -> String {
-        let head: Vec<String> = self.columns.iter().map(ToString::to_string).collect();
+        let head = self.columns.iter().map(ToString::to_string);
+        let head: Vec<String> = head.chain(self.quoted.iter().map(Quoted::heading)).collect();
+        let columns = 0..head.len();
         let mut table = vec![(self.title.clone(), head)];
-        for line in &self.lines {
+        for (number, line) in self.lines.iter().enumerate() {
             let name = match line.unit {
                 "" => line.figure.clone(),
                 unit => format!("{}, {unit}", line.figure),
             };
-            table.push((name, line.spreads.iter().map(|spread| cell(*spread)).collect()));
+            let measured = line.spreads.iter().map(|spread| cell(*spread));
+            let quoted = self.quoted.iter().map(|quoted| quoted.cell(number));
+            table.push((name, measured.chain(quoted).collect()));
         }
-        let columns = 0..self.columns.len();
         let widths: Vec<usize> = columns
             .map(|column| table.iter().map(|(_, cells)| cells[column].len()).max().unwrap_or(0))
             .collect();
@@ -141,8 +171,8 @@ impl Beside {
             }
             text.push('\n');
         }
-        for words in &self.quoted {
-            let _in_memory = writeln!(text, "  quoted, not measured here: {words}");
+        for Quoted { of, source, .. } in &self.quoted {
+            let _in_memory = writeln!(text, "  quoted, not measured here: {of}: {source}");
         }
         text
     }
@@ -380,15 +410,24 @@ mod tests {
     }
 
     #[test]
-    fn what_others_say_stands_below_and_is_called_so() {
+    fn what_others_say_has_a_column_of_its_own_and_is_called_so() {
         let mut beside = Beside::new("a chunk", vec!["one"]);
         beside.line("rate", "/s", vec![vec![1.0]]);
-        beside.quote("theirs: 9 /s");
+        beside.line("messages", "", vec![vec![6.0]]);
+        beside.quote("theirs", vec![Some(9.0), None], "their report");
+        let text = beside.text();
+        let lines: Vec<_> = text.lines().collect();
         assert_eq!(
-            beside.text().lines().last(),
-            Some("  quoted, not measured here: theirs: 9 /s")
+            lines,
+            [
+                "  a chunk    one  theirs (quoted)",
+                "  rate, /s  1.00             9.00",
+                "  messages  6.00                -",
+                "  quoted, not measured here: theirs: their report",
+            ]
         );
-        assert!(beside.lines.len() == 1, "it is no figure of a contender");
+        let measured: Vec<_> = beside.lines.iter().map(|line| line.rounds.len()).collect();
+        assert_eq!(measured, [1, 1], "it is no figure of a contender");
     }
 
     #[test]

@@ -190,7 +190,8 @@ fn what_shards_take_of_the_disk_is_measured() {
     has(
         &section,
         &[
-            "as shards, du to the library's, after each part",
+            "shards as nodes leave them by default, du to the library's, after each part",
+            "shards as nodes leave them by default, less than three copies, after each part",
             "until a part was shards, and its copies collected",
         ],
     );
@@ -198,10 +199,21 @@ fn what_shards_take_of_the_disk_is_measured() {
     let of = |column: usize| items[column][0].as_f64().unwrap();
     assert!((of(0) - 3.0).abs() < 1e-9, "three copies and nothing else: {items:?}");
     // Init segments stay as copies, and shards are as long as the longest of a chunk.
-    for column in [1, 2] {
+    for column in [1, 2, 3] {
         assert!((of(column) - 5.0 / 3.0).abs() < 0.01, "five thirds: {items:?}");
     }
-    assert!(line(&section, "du, to the library's").len() == 3);
+    let stored = line(&section, "du, to the library's");
+    assert_eq!(stored.len(), 4, "copies, and shards by default and compacted");
+    let names: Vec<_> = section["verdicts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|verdict| &verdict["at"])
+        .collect();
+    assert!(
+        names.iter().all(|at| !at.as_str().unwrap().contains("default")),
+        "what is left by default is held against nothing: {names:?}"
+    );
 }
 
 #[test]

@@ -140,8 +140,7 @@ impl HttpClient {
 
     pub(crate) async fn json<T: DeserializeOwned>(&self, url: &str, request: RequestBuilder) -> Result<T, ClientError> {
         let response = self.send(url, request).await?;
-        let body = read_bounded(url, response, JSON_BODY_BYTES_MAX * 16).await?;
-        parse(url, &body)
+        body_of(url, response).await
     }
 
     /// A cluster call with a body that its MAC covers; gives the answer's status and body, whose MAC was right.
@@ -295,6 +294,12 @@ pub(crate) async fn read_bounded(url: &str, mut response: Response, limit: usize
         body.extend_from_slice(&part);
     }
     Ok(body.freeze())
+}
+
+/// What a JSON body says; it may be long, and not without end.
+pub(crate) async fn body_of<T: DeserializeOwned>(url: &str, response: Response) -> Result<T, ClientError> {
+    let body = read_bounded(url, response, JSON_BODY_BYTES_MAX * 16).await?;
+    parse(url, &body)
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(url: &str, body: &[u8]) -> Result<T, ClientError> {

@@ -19,7 +19,7 @@ pub use error::ClientError;
 pub use event_parser::{EventParser, EventTooLong, ServerEvent};
 pub use http::{HttpClient, Timeouts};
 pub use make::{Made, Make, ShardAt, ShardsAt, Want};
-pub use metadata::MetadataClient;
+pub use metadata::{MetadataClient, Tagged};
 pub use node::{Holder, NodeClient, Ping, Proved, Pull};
 pub use propose::{Effort, NodeUrls, ProposeError, Proposed, propose, propose_counting};
 pub use uploader::UploaderClient;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
-use reqwest::Method;
+use reqwest::{Method, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 use vstack_api::{
     census::{Census, GiveUp, GivenUp, Repairs, VideoCensus},
@@ -18,8 +18,17 @@ use vstack_types::{ChunkId, ProcessUuid, VideoId};
 
 use crate::{
     ClientError, HttpClient,
-    http::{ClusterRequest, Moves, parse},
+    http::{ClusterRequest, Moves, body_of, parse},
 };
+
+/// A manifest, and by what it is known to be that still.
+#[derive(Debug, Clone)]
+pub struct Tagged {
+    /// As it is now.
+    pub manifest: Manifest,
+    /// Its `ETag`; none where the answer had none.
+    pub etag: Option<String>,
+}
 
 /// Calls the metadata service.
 #[derive(Debug, Clone)]
@@ -325,6 +334,39 @@ impl MetadataClient {
     /// As any call.
     pub async fn manifest(&self, video: VideoId) -> Result<Manifest, ClientError> {
         self.get(&format!("/manifest/{video}"), &[]).await
+    }
+
+    /// `GET /manifest/{id}` for who has one already, and its `ETag`: none when it is that still.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn newer_manifest(&self, video: VideoId, etag: Option<&str>) -> Result<Option<Tagged>, ClientError> {
+        let mut last = ClientError::Unreachable {
+            url: String::new(),
+            reason: "no METADATA_SERVICE_URL".to_owned(),
+        };
+        for base in &self.bases {
+            let url = format!("{base}/manifest/{video}");
+            let mut request = self.http.request(Method::GET, &url);
+            if let Some(etag) = etag {
+                request = request.header(header::IF_NONE_MATCH, etag);
+            }
+            let answer = match self.http.send(&url, request).await {
+                Err(error @ ClientError::Unreachable { .. }) => {
+                    last = error;
+                    continue;
+                }
+                answered => answered?,
+            };
+            if answer.status() == StatusCode::NOT_MODIFIED {
+                return Ok(None);
+            }
+            let etag = answer.headers().get(header::ETAG);
+            let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let manifest = body_of(&url, answer).await?;
+            return Ok(Some(Tagged { manifest, etag }));
+        }
+        Err(last)
     }
 
     /// `GET /manifest/{id}?urls=internal`.

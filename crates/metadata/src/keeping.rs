@@ -2,6 +2,10 @@
 //!
 //! What somebody asked for is done at once; everything else follows from a policy and its rules, which are pure
 //! (`vstack-redundancy`). Decisions are written down before anything follows from them: a restart moves nothing twice.
+//!
+//! What was moved stays for its time, from when it was moved. The store counts changes of form as it learns of them, and each
+//! look notes when there were more. What is about to be moved goes by the count as it is then (`may_become`): neither a
+//! plan of before the last look nor a chunk that was on its way as another form was decided has one moved twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,13 +16,13 @@ use std::{
 
 use tokio::sync::Notify;
 use vstack_api::metadata::RedundancyMode;
-use vstack_redundancy::{Decision, Mode, Policy, Rules, Why};
+use vstack_redundancy::{Changed, Decision, Mode, Policy, Rules, Why};
 use vstack_types::{Timestamp, VideoId};
 use vstack_upkeep::migrate::Wished;
 
 use crate::{
     app::App,
-    redundancy::{heat_of, would_decide},
+    redundancy::{changed_of, heat_of, would_decide},
     store::{KEEPINGS_MAX, Keeping, StoreError, Watched},
 };
 
@@ -42,7 +46,7 @@ pub(crate) struct KeepingDesk {
 pub(crate) struct Decided {
     /// Of each active video.
     pub(crate) of: BTreeMap<VideoId, Decision>,
-    /// In which form its chunks are to be.
+    /// In which form its chunks are to be; of a video that is to stay for now as it is, nothing.
     pub(crate) wished: Arc<BTreeMap<VideoId, Wished>>,
     /// Nothing is to be brought into another form for now.
     pub(crate) paused: bool,
@@ -150,7 +154,9 @@ async fn look(app: &App) -> Result<(), StoreError> {
                 news.push((watched.video, keeping));
             }
             decided.of.insert(watched.video, keeping.decision);
-            wished.insert(watched.video, wish(app, keeping.decision));
+            if may_change(keeping.decision, keeping.changed, &rules, now) {
+                wished.insert(watched.video, wish(app, keeping.decision));
+            }
         }
         for some in news.chunks(KEEPINGS_MAX) {
             app.store.note_keepings(some.to_vec()).await?;
@@ -184,8 +190,23 @@ fn wish(app: &App, decision: Decision) -> Wished {
             bytes_min: app.settings.erasure_min_bytes,
             asked: decision.why == Why::Asked,
         },
-        _ => Wished::Copies,
+        _ => Wished::Copies {
+            asked: decision.why == Why::Asked,
+        },
     }
+}
+
+/// Whether chunks of a video may be brought into the form that is decided: none that left it so lately that it would change
+/// twice within its time. What somebody asks for is done at once, and so are copies of what is new.
+fn may_change(decision: Decision, changed: Changed, rules: &Rules, now: Timestamp) -> bool {
+    matches!(decision.why, Why::Asked | Why::New) || changed.allows(decision.mode, rules.dwell, now)
+}
+
+/// Whether a chunk of a video may be brought into this form now, by what is written down of it: it was planned a while ago.
+pub(crate) fn may_become(watched: &Watched, mode: Mode, rules: &Rules, now: Timestamp) -> bool {
+    let decision = watched.keeping.map(|keeping| keeping.decision);
+    let decision = decision.filter(|decision| decision.mode == mode);
+    decision.is_some_and(|decision| may_change(decision, changed_of(watched, now), rules, now))
 }
 
 /// What is decided of a video now, and whether that is to be written down.
@@ -194,10 +215,14 @@ fn judge(watched: &Watched, rules: &Rules, policy: &dyn Policy, now: Timestamp) 
         decision: would_decide(watched, rules, policy, now),
         heat: heat_of(watched, now),
         heat_views: watched.view_count,
+        changed: changed_of(watched, now),
+        turns: watched.turns,
     };
     let is_news = watched.keeping.is_none_or(|last| {
         let was_watched = watched.view_count > last.heat_views;
-        last.decision != keeping.decision || (was_watched && now.since(last.heat.at) >= HEAT_KEPT)
+        last.decision != keeping.decision
+            || last.turns != keeping.turns
+            || (was_watched && now.since(last.heat.at) >= HEAT_KEPT)
     });
     (keeping, is_news)
 }
@@ -207,6 +232,7 @@ mod tests {
     use vstack_redundancy::Threshold;
 
     use super::*;
+    use crate::store::Turns;
 
     const HOUR_MS: i64 = 3_600_000;
     const RULES: Rules = Rules {
@@ -221,6 +247,7 @@ mod tests {
             created_at: Timestamp(HOUR_MS),
             view_count,
             override_mode: None,
+            turns: Turns::default(),
             keeping,
         }
     }
@@ -247,6 +274,110 @@ mod tests {
             (hot.decision.mode, hot.decision.why, is_news),
             (Mode::Replicated, Why::Hot, true)
         );
+    }
+
+    /// A film, and what is done about it as time passes: hours after the epoch, of which a move is to stay for one.
+    struct Told {
+        watched: Watched,
+        hour: f64,
+    }
+
+    impl Told {
+        /// Kept as copies, as new, for its first hour.
+        fn new() -> Self {
+            let mut told = Self {
+                watched: watched(0, None),
+                hour: 1.0,
+            };
+            assert_eq!(told.look().why, Why::New);
+            told
+        }
+
+        fn now(&self) -> Timestamp {
+            #[expect(clippy::cast_possible_truncation, reason = "few hours")]
+            let ms = (self.hour * HOUR_MS as f64) as i64;
+            Timestamp(ms)
+        }
+
+        fn look(&mut self) -> Decision {
+            let (keeping, is_news) = judge(&self.watched, &RULES, &Threshold, self.now());
+            if is_news {
+                self.watched.keeping = Some(keeping);
+            }
+            keeping.decision
+        }
+
+        fn look_at(&mut self, hour: f64) -> (Mode, Why) {
+            self.hour = hour;
+            let decision = self.look();
+            (decision.mode, decision.why)
+        }
+
+        /// Whether a job that was planned may be begun at this hour.
+        fn may_become(&mut self, mode: Mode, hour: f64) -> bool {
+            self.hour = hour;
+            may_become(&self.watched, mode, &RULES, self.now())
+        }
+    }
+
+    /// Moves were paused for longer than what is moved is to stay.
+    #[test]
+    fn no_chunk_changes_its_form_twice_in_its_time_however_long_its_move_was_held_up() {
+        let mut film = Told::new();
+        assert_eq!(film.look_at(2.0), (Mode::Coded, Why::Cold));
+        // It is paused, the time is over, and it goes on.
+        assert_eq!(film.look_at(5.0), (Mode::Coded, Why::Cold));
+        assert!(film.may_become(Mode::Coded, 5.0));
+        film.watched.turns.to_shards = 1;
+        // Everybody watches it, a minute later.
+        film.watched.view_count = 1_000;
+        assert_eq!(film.look_at(5.02), (Mode::Coded, Why::Dwells));
+        assert!(!film.may_become(Mode::Replicated, 5.03));
+        assert!(film.may_become(Mode::Coded, 5.03), "the rest of it follows meanwhile");
+        film.watched.turns.to_shards = 2;
+        assert_eq!(film.look_at(5.5), (Mode::Coded, Why::Dwells));
+        assert_eq!(
+            film.look_at(6.2),
+            (Mode::Coded, Why::Dwells),
+            "the second was moved at half past five"
+        );
+        assert_eq!(film.look_at(6.5), (Mode::Replicated, Why::Hot));
+        assert!(film.may_become(Mode::Replicated, 6.5));
+        film.watched.turns.to_copies = 1;
+        assert_eq!(film.look_at(6.6), (Mode::Replicated, Why::Hot));
+        assert_eq!(
+            film.watched.keeping.map(|keeping| keeping.changed.to_copies),
+            Some(Some(film.now()))
+        );
+    }
+
+    /// What was on its way as something else was decided came there after.
+    #[test]
+    fn what_comes_late_stays_for_its_time_too() {
+        let mut film = Told::new();
+        assert_eq!(film.look_at(2.0), (Mode::Coded, Why::Cold));
+        film.watched.view_count = 1_000;
+        assert_eq!(
+            film.look_at(3.0),
+            (Mode::Replicated, Why::Hot),
+            "nothing of it was moved"
+        );
+        assert!(!film.may_become(Mode::Coded, 3.1), "as was planned before");
+        assert!(film.may_become(Mode::Replicated, 3.1));
+        // And now it is shards, which no look has seen yet.
+        film.watched.turns.to_shards = 1;
+        assert!(!film.may_become(Mode::Replicated, 3.2));
+        assert_eq!(film.look_at(3.2), (Mode::Replicated, Why::Hot));
+        for (hour, expected) in [(3.3, false), (4.1, false), (4.3, true)] {
+            assert_eq!(film.may_become(Mode::Replicated, hour), expected, "at {hour}");
+        }
+        film.hour = 3.3;
+        let keeping = film.watched.keeping.expect("it was looked at");
+        assert!(!may_change(keeping.decision, keeping.changed, &RULES, film.now()));
+        // Unless somebody asks for it.
+        film.watched.override_mode = Some(RedundancyMode::Replication);
+        assert_eq!(film.look_at(3.4), (Mode::Replicated, Why::Asked));
+        assert!(film.may_become(Mode::Replicated, 3.4));
     }
 
     /// What a look read of it may be older than what was said since.

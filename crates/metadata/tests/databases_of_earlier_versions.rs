@@ -5,7 +5,8 @@
 //! the whole time again. Of nodes: label, addresses, disk, trust, when they were last heard of; of their disks, how far
 //! the log reached and that it went back, from then on whoever takes their place. A disk that never told of its log
 //! leaves no trace. No process is known of any, so that each registers again at its next heartbeat. What they hold is not
-//! known until they tell. Of shards: which are none of their chunk, since that is written down.
+//! known until they tell. Of shards: which are none of their chunk, since that is written down. Of how videos are kept: what
+//! was decided, since that is, and when chunks changed their form, which was counted later.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the store fails the test")]
 
@@ -25,10 +26,11 @@ use vstack_chunkpaxos::{Layout, Placement};
 use vstack_metadata::{
     admission::Refusal,
     store::{
-        Chunk, Chunks as _, DiskLog, Group, Harms as _, HeldTotals, Known, Node, NodeBeat, Nodes as _, OpenError, Reap,
-        SqliteStore, Videos as _,
+        Chunk, Chunks as _, DiskLog, Group, Harms as _, HeldTotals, Keeping, Keepings as _, Known, Node, NodeBeat,
+        Nodes as _, OpenError, Reap, SqliteStore, Turns, Videos as _,
     },
 };
+use vstack_redundancy::{Changed, Decision, Heat, Mode, Why};
 use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, ProcessUuid, Timestamp, VideoId};
 use vstack_upkeep::{census::Part, harm::WrongShard};
 
@@ -36,7 +38,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The versions there were, each by how the checksum of its migration begins. What was released is never edited: a
 /// database that has it would be refused.
-const VERSIONS: [(i64, &str); 14] = [
+const VERSIONS: [(i64, &str); 15] = [
     (1, "5d930956"),
     (2, "89110456"),
     (3, "c96bc1f8"),
@@ -51,6 +53,7 @@ const VERSIONS: [(i64, &str); 14] = [
     (12, "426c7557"),
     (13, "7e729b17"),
     (14, "4538ac0b"),
+    (15, "a9e7f8ea"),
 ];
 
 /// A node; `log_seq` stood beside it before version 4.
@@ -69,6 +72,13 @@ const VIDEOS: &str = "INSERT INTO videos (video_id, title, title_folded, duratio
 /// A shard that was found to be none of its chunk, since that is written down.
 const WRONG: &str = "INSERT INTO wrong_shards (video_id, part, disk_uuid, incarnation, tag) VALUES \
      ('01010101-0101-0101-0101-010101010101', 0, '02020202-0202-0202-0202-020202020202', 0, 4294967295)";
+
+/// What was decided of the video that plays, since that is written down.
+const KEPT: &str = "INSERT INTO keeping (video_id, mode, since, why, heat_fast, heat_slow, heat_at, heat_views) VALUES \
+     ('01010101-0101-0101-0101-010101010101', 'erasure_coding', 77, 'cold', 0.5, 0.25, 88, 7)";
+/// And how often its chunks changed their form, the last time after that was looked at.
+const TURNED: &str = "UPDATE keeping SET to_shards_at = 99, turns_to_shards = 5";
+const TURNS: &str = "UPDATE videos SET turns_to_shards = 6 WHERE status = 'active'";
 
 /// One in the trash, since there is one.
 const TRASHED: &str = "INSERT INTO videos (video_id, title, title_folded, duration_sec, status, version, created_at, \
@@ -185,8 +195,15 @@ async fn fill(database: &mut SqliteConnection, version: i64) {
         .await;
         run(database, "UPDATE videos SET trashed_at = 5000 WHERE status = 'deleted'").await;
     }
+    if version >= 12 {
+        run(database, KEPT).await;
+    }
     if version >= 14 {
         run(database, WRONG).await;
+    }
+    if version >= 15 {
+        run(database, TURNED).await;
+        run(database, TURNS).await;
     }
     let went_back = match version {
         1 => return,
@@ -366,8 +383,8 @@ async fn what_its_nodes_hold_is_not_known_until_they_tell() {
         };
         assert_eq!(totals.held, unknown, "version {version}");
         assert_eq!(
-            (totals.placed_bytes(), totals.physical_bytes()),
-            (200, 200),
+            (totals.placed_bytes, totals.physical_bytes(), totals.disk_bytes()),
+            (200, None, None),
             "version {version}"
         );
         store.close().await;
@@ -442,6 +459,42 @@ async fn what_was_found_to_be_none_of_its_chunk_is_known_still() {
         };
         let expected: BTreeSet<WrongShard> = (version >= 14).then_some(known).into_iter().collect();
         assert_eq!(store.harms().await.unwrap().wrong, expected, "version {version}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn how_its_videos_are_kept_is_known_still() {
+    for (version, _) in VERSIONS {
+        let (_directory, path) = left_by(version).await;
+        let store = SqliteStore::open(&path).await.unwrap();
+        let [plays] = store.watched(None, 10).await.unwrap()[..] else {
+            panic!("one plays");
+        };
+        let turns = |to_shards| Turns {
+            to_copies: 0,
+            to_shards: if version >= 15 { to_shards } else { 0 },
+        };
+        let kept = Keeping {
+            decision: Decision {
+                mode: Mode::Coded,
+                since: Timestamp(77),
+                why: Why::Cold,
+            },
+            heat: Heat {
+                fast: 0.5,
+                slow: 0.25,
+                at: Timestamp(88),
+            },
+            heat_views: 7,
+            changed: Changed {
+                to_copies: None,
+                to_shards: (version >= 15).then_some(Timestamp(99)),
+            },
+            turns: turns(5),
+        };
+        assert_eq!(plays.keeping, (version >= 12).then_some(kept), "version {version}");
+        assert_eq!(plays.turns, turns(6), "version {version}");
         store.close().await;
     }
 }

@@ -186,7 +186,7 @@ async fn bytes_are_told_apart_by_form() {
     assert_eq!(cluster.service.post(&asked, json!({})).await.0, StatusCode::OK);
     let size = bytes(0).len() as u64;
     let shard = size.div_ceil(3);
-    // While a chunk is moved, both halves count.
+    // While a chunk is moved, both halves count, each in the form that it has.
     eventually("everything is where it is to be", async || {
         cluster.tick();
         let of_copied = figures(&cluster, &format!("/redundancy/videos/{copied}"), OF_ONE).await;
@@ -221,6 +221,14 @@ async fn what_nodes_hold_is_measured_beside_what_is_placed() {
     let told = becomes(6 * size, 6 * size).await;
     assert!(told["held"]["allocated_bytes"].as_u64() >= Some(6 * size), "{told}");
     assert_eq!(told["storage_savings_percent"], 0.0);
+    // What nodes take of their disks is told apart: records and room that was taken ahead are in it.
+    assert_eq!(told["total_disk_bytes"], told["held"]["allocated_bytes"]);
+    let (disk, saved) = (told["total_disk_bytes"].as_u64(), told["disk_savings_percent"].as_f64());
+    let (disk, saved) = (disk.expect("a number") as f64, saved.expect("a number"));
+    assert!(
+        (saved - 100.0 * (1.0 - disk / (6 * size) as f64)).abs() < 1e-9,
+        "{told}"
+    );
     // Bytes that nothing places are held all the same.
     let url = format!("{}/chunk/stray", cluster.url(0));
     let put = cluster.service.http.put(url).body(bytes(5)).send().await;

@@ -254,3 +254,21 @@ async fn a_film_that_is_watched_much_has_copies_and_one_that_is_not_shards() {
     assert_eq!(kept(&cluster, &cold).await["why"], "hot");
     cluster.stop().await;
 }
+
+/// There is something else to do for as long as anybody looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_audited_while_a_library_becomes_shards() {
+    // One chunk in six seconds.
+    let settings = ["--cold-after", "0", "--migration-rate", "100000", "--audit-every", "1"];
+    let cluster = Cluster::start_with(5, &settings).await;
+    let video = cluster.store(48, &[0, 1, 2]).await;
+    eventually("what is shards is audited, and not all of it is", async || {
+        cluster.tick();
+        let waiting = kept(&cluster, &video).await["waiting_chunks"].as_u64()?;
+        let (_, metrics) = cluster.service.get("/metrics").await;
+        let is_audited = metrics.as_str()?.contains("vstack_audits_total{found=\"sound\"}");
+        (is_audited && waiting > 0).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}

@@ -272,7 +272,7 @@ async fn physical_bytes_are_what_nodes_tell_that_they_hold() {
         held,
         ..node.heartbeat(2)
     };
-    // Of a version that does not say it, it is not known, and what decisions place stands for it.
+    // Of a version that does not say it, it is not known, and nothing stands for it.
     cluster
         .heartbeat("node-2", &beat(&nodes[1], None))
         .await
@@ -281,8 +281,12 @@ async fn physical_bytes_are_what_nodes_tell_that_they_hold() {
     assert!(first.expect("noted").trusted);
     let unknown = stored(&service).await;
     assert_eq!(
-        (&unknown["total_physical_bytes"], &unknown["total_placed_bytes"]),
-        (&json!(0), &json!(0))
+        (
+            &unknown["total_physical_bytes"],
+            &unknown["total_disk_bytes"],
+            &unknown["total_placed_bytes"]
+        ),
+        (&Value::Null, &Value::Null, &json!(0))
     );
     assert_eq!(
         (&unknown["held"]["nodes"], &unknown["held"]["nodes_told"]),
@@ -301,8 +305,12 @@ async fn physical_bytes_are_what_nodes_tell_that_they_hold() {
         "as of when the one said it that was silent since"
     );
     assert_eq!(
-        (&known["total_physical_bytes"], &known["total_placed_bytes"]),
-        (&json!(750), &json!(0)),
+        (
+            &known["total_physical_bytes"],
+            &known["total_disk_bytes"],
+            &known["total_placed_bytes"]
+        ),
+        (&json!(750), &json!(12_288), &json!(0)),
         "whether or not anything was placed"
     );
     // Who does not know the secret says nothing, and no disk has as much as that.
@@ -321,7 +329,7 @@ async fn physical_bytes_are_what_nodes_tell_that_they_hold() {
         (&joined["held"]["nodes"], &joined["held"]["nodes_told"]),
         (&json!(3), &json!(2))
     );
-    assert_eq!(joined["total_physical_bytes"], 0);
+    assert_eq!(joined["total_physical_bytes"], Value::Null);
     nodes.push(third);
     cluster
         .heartbeat("node-3", &beat(&nodes[2], holds(0, 4_096)))

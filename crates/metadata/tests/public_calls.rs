@@ -56,8 +56,13 @@ async fn the_service_says_what_it_is() {
     let nodes = service.with_nodes(3).await;
     let (_, health) = service.get("/health").await;
     assert_eq!(
-        (&health["status"], &health["healthy_nodes"], &health["total_nodes"]),
-        (&json!("healthy"), &json!(3), &json!(3))
+        (&health["status"], &health["service_status"], &health["stored"]),
+        (&json!("counting"), &json!("healthy"), &json!("counting")),
+        "nobody was counted yet"
+    );
+    assert_eq!(
+        (&health["healthy_nodes"], &health["total_nodes"]),
+        (&json!(3), &json!(3))
     );
     let (_, stats) = service.get("/stats").await;
     for field in ["total_videos", "total_chunks", "total_replicas"] {
@@ -241,7 +246,13 @@ async fn a_mode_can_be_asked_for_where_there_are_nodes_for_it() {
     let id = create(&service, "one").await;
     let path = format!("/redundancy/override/{id}");
     let ask = async |mode: &str| service.call(Method::POST, &format!("{path}?mode={mode}"), None).await;
-    assert_eq!(ask("replication").await.0, StatusCode::OK);
+    let (status, refused) = ask("replication").await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("unprocessable"))
+    );
+    let why = refused["detail"].as_str().expect("why");
+    assert!(why.starts_with("no node can be given a copy now"), "{why}");
     assert_eq!(ask("raid").await.0, StatusCode::BAD_REQUEST);
     let (status, refused) = ask("erasure_coding").await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -250,6 +261,7 @@ async fn a_mode_can_be_asked_for_where_there_are_nodes_for_it() {
         "{refused}"
     );
     let _nodes = service.with_nodes(3).await;
+    assert_eq!(ask("replication").await.0, StatusCode::OK);
     let (status, set) = ask("erasure_coding").await;
     assert_eq!(
         (status, &set["override_mode"], &set["status"]),
@@ -275,8 +287,30 @@ async fn a_mode_can_be_asked_for_where_there_are_nodes_for_it() {
     let (_, config) = service.get("/redundancy/config").await;
     assert_eq!(config["erasure_total_shards"], 5);
     let (_, efficiency) = service.get("/redundancy/efficiency").await;
-    assert_eq!(efficiency["mode_comparison"]["erasure_coding"]["failures_tolerated"], 1);
-    assert_eq!(efficiency["efficiency"]["total_physical_bytes"], 0);
+    // Three nodes are what it takes, as the refusal says; all that shards can survive takes five.
+    let shards = &efficiency["mode_comparison"]["erasure_coding"];
+    assert_eq!(
+        (
+            &shards["failures_tolerated"],
+            &shards["nodes_required"],
+            &shards["failures_tolerated_by_required"]
+        ),
+        (&json!(1), &json!(3), &json!(1))
+    );
+    assert_eq!(
+        (&shards["nodes_for_most_failures"], &shards["most_failures_tolerated"]),
+        (&json!(5), &json!(2))
+    );
+    // Nodes that tell nothing of what they hold: that is said, and nothing stands for it.
+    let of_all = &efficiency["efficiency"];
+    assert_eq!(
+        (
+            &of_all["total_physical_bytes"],
+            &of_all["total_disk_bytes"],
+            &of_all["total_placed_bytes"]
+        ),
+        (&Value::Null, &Value::Null, &json!(0))
+    );
     service.stop().await;
 }
 
@@ -347,6 +381,13 @@ async fn nodes_that_can_be_given_nothing_do_not_count() {
     let one = "get 1 copy, and survive the loss of 0 nodes; 1 of 5 nodes can take chunks now (1 is being emptied, 1 is \
                silent, 2 are nearly full)";
     assert!(words.ends_with(one), "{words}");
+
+    beats(0, 86.0).await;
+    let (status, words) = ask("replication").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{words}");
+    let none = "no node can be given a copy now: 0 of 5 nodes can take chunks now (1 is being emptied, 1 is silent, 3 are \
+                nearly full); add a node, or make room on one, and ask again";
+    assert_eq!(words, none);
     service.stop().await;
 }
 

@@ -5,7 +5,7 @@ mod cluster;
 
 use cluster::{
     Cluster, bytes, eventually,
-    forms::{ask, becomes, get, list_wrongly, manifest, read},
+    forms::{ask, becomes, get, list_wrongly, manifest, shards_but},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -35,16 +35,21 @@ fn checksums(chunk: &ManifestChunk) -> Option<Vec<String>> {
     Some(shards.map(|shard| shard.checksum.clone()).collect())
 }
 
+fn code() -> ReedSolomon {
+    ReedSolomon::new(Shape::new(3, 2).expect("a shape"))
+}
+
 /// What should be listed for it.
 fn right(sequence: usize) -> Vec<String> {
-    let code = ReedSolomon::new(Shape::new(3, 2).expect("a shape"));
-    let shards = encode(&code, &bytes(sequence).into());
+    let shards = encode(&code(), &bytes(sequence).into());
     shards.iter().map(|shard| Digest::of(shard).prefixed()).collect()
 }
 
-/// The first chunk of a film once everything that is listed for it is right; any two nodes may be missing then.
+/// The first chunk of a film once everything that is listed for it is right; any two nodes may be missing then. Who does not
+/// get a shard may try again; shards that do not give the chunk are wrong at once.
 async fn is_right(cluster: &Cluster, video: &str) -> ManifestChunk {
-    let right = right(0);
+    let (right, whole) = (right(0), bytes(0));
+    let sha256 = Digest::of(&whole);
     let urls: Vec<&str> = cluster.nodes.iter().flatten().map(|node| node.url.as_str()).collect();
     // Where it is may change meanwhile, so that nodes hold the same.
     eventually(
@@ -52,14 +57,25 @@ async fn is_right(cluster: &Cluster, video: &str) -> ManifestChunk {
         async || {
             cluster.tick();
             let listed = manifest(cluster, video).await.chunks.swap_remove(0);
+            assert_eq!(
+                listed.checksum.parse().ok(),
+                Some(sha256),
+                "the chunk is not what it was"
+            );
             if checksums(&listed)? != right {
                 return None;
             }
             for (at, one) in urls.iter().enumerate() {
                 for other in &urls[..at] {
-                    if read(cluster, &listed, &[*one, *other]).await? != bytes(0) {
+                    let shards = shards_but(cluster, &listed, &[*one, *other]).await?;
+                    if shards.len() < 3 {
                         return None;
                     }
+                    let read = vstack_erasure::read(&code(), whole.len(), sha256, &shards);
+                    assert!(
+                        read.is_ok_and(|chunk| chunk.into_bytes() == whole),
+                        "without {one} and {other} it is another chunk"
+                    );
                 }
             }
             Some(listed)

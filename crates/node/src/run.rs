@@ -102,7 +102,7 @@ pub struct Queues {
 
 /// A node that is open, and does not serve yet.
 pub struct OpenNode {
-    app: Arc<App>,
+    pub(crate) app: Arc<App>,
     http: HttpClient,
     settings: Settings,
 }

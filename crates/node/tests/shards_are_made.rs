@@ -47,6 +47,17 @@ async fn at(node: &TestNode, make: &Make) -> Result<Made, ClientError> {
     peers().make(&node.holder(), &id("c"), make).await
 }
 
+/// So many nodes, each on a directory of its own, which is there as long as it is kept.
+async fn several(count: usize) -> (Vec<tempfile::TempDir>, Vec<TestNode>) {
+    let (mut directories, mut nodes) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let directory = tempfile::tempdir().unwrap();
+        nodes.push(TestNode::start(settings(directory.path(), &[])).await);
+        directories.push(directory);
+    }
+    (directories, nodes)
+}
+
 fn code_of(refused: &Result<Made, ClientError>) -> Option<ErrorCode> {
     refused.as_ref().err().and_then(ClientError::code)
 }
@@ -73,11 +84,7 @@ async fn of_a_chunk_of_many_pieces_that_is_in_no_cache_shards_are_made_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_are_made_of_a_chunk_and_a_chunk_of_any_few() {
-    let directories: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut nodes = Vec::new();
-    for directory in &directories {
-        nodes.push(TestNode::start(settings(directory.path(), &[])).await);
-    }
+    let (_directories, nodes) = several(4).await;
     let body = bytes(1_000_001);
     assert_eq!(nodes[0].put("/chunk/c", &body).await.status(), 201);
     let code = ReedSolomon::new(Shape::new(DATA, PARITY).unwrap());
@@ -160,11 +167,7 @@ async fn shards_are_made_of_a_chunk_and_a_chunk_of_any_few() {
 /// Each is as it is listed, and whoever made it was wrong. No audit found that yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_that_were_made_wrongly_are_done_without() {
-    let directories: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut nodes = Vec::new();
-    for directory in &directories {
-        nodes.push(TestNode::start(settings(directory.path(), &[])).await);
-    }
+    let (_directories, nodes) = several(3).await;
     let body = bytes(300_001);
     let code = ReedSolomon::new(Shape::new(DATA, PARITY).unwrap());
     let right = encode(&code, &body.clone().into());

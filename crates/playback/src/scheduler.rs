@@ -223,6 +223,10 @@ impl Scheduler {
         next
     }
 
+    pub(crate) fn all_here(&self) -> bool {
+        self.head == self.pieces.len()
+    }
+
     pub(crate) fn all_consumed(&self) -> bool {
         self.consumed == self.pieces.len()
     }

@@ -18,8 +18,11 @@ use crate::{
 
 /// A view counts when so much was played, or half of a shorter video.
 const VIEW_AFTER: Duration = Duration::from_secs(10);
-/// The manifest is asked for again at most this often.
+/// The manifest is asked for again at most this often when it does not help.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// And this often while all goes well: what is moved meanwhile is kept where it was for longer than that (`GC_GRACE` of the
+/// nodes, a minute), so that hardly a piece is looked for where it is gone.
+const RENEWED_EVERY: Duration = Duration::from_secs(20);
 /// A transfer is called too slow only when another node would be this many times as fast: estimates are rough, and
 /// what was already received is thrown away.
 const SLOW_FACTOR: u32 = 3;
@@ -114,8 +117,11 @@ pub enum Action {
         /// Which.
         piece: PieceId,
     },
-    /// Ask for a newer manifest: all replicas of a piece failed.
-    RefreshManifest,
+    /// Ask for a newer manifest.
+    RefreshManifest {
+        /// All replicas of a piece failed. Otherwise the one at hand serves, and only is some time old.
+        is_missed: bool,
+    },
     /// Count a view. Comes at most once.
     CountView,
     /// It is over; nothing comes after this.
@@ -152,7 +158,10 @@ pub struct Session {
     last_action: Option<Action>,
     now: Monotonic,
     view_counted: bool,
+    /// When the manifest was asked for because a piece could not be had.
     refreshed_at: Option<Monotonic>,
+    /// When it was asked for last.
+    known_at: Monotonic,
 }
 
 impl Session {
@@ -178,6 +187,7 @@ impl Session {
             now,
             view_counted: false,
             refreshed_at: None,
+            known_at: now,
         }
     }
 
@@ -244,6 +254,7 @@ impl Session {
             self.buffer.deadline(),
             self.view_deadline(),
             Some(self.history.due()),
+            self.renewal_at(),
         ]
         .into_iter()
         .flatten()
@@ -275,6 +286,15 @@ impl Session {
             self.view_counted = true;
             self.actions.push_back(Action::CountView);
         }
+        if self.renewal_at().is_some_and(|at| now >= at) {
+            self.known_at = now;
+            self.actions.push_back(Action::RefreshManifest { is_missed: false });
+        }
+    }
+
+    /// When the manifest is to be asked for again though it serves; never once everything is here.
+    fn renewal_at(&self) -> Option<Monotonic> {
+        (!self.scheduler.all_here()).then(|| self.known_at + RENEWED_EVERY)
     }
 
     fn view_position(&self) -> Duration {
@@ -403,7 +423,8 @@ impl Session {
             .is_none_or(|at| self.now.since(at) >= REFRESH_INTERVAL)
         {
             self.refreshed_at = Some(self.now);
-            self.actions.push_back(Action::RefreshManifest);
+            self.known_at = self.now;
+            self.actions.push_back(Action::RefreshManifest { is_missed: true });
         }
     }
 

@@ -10,7 +10,7 @@ use vstack_api::{
     metadata::{Manifest, VideoStatus},
     web::{PlayerMetrics, PlayerPerformance, PlayerStats, PlayerStatus},
 };
-use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient};
+use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient, Tagged};
 use vstack_playback::{Action, End, Input, Part, PieceId, Session, Settings, ShardId, Speed, TransferId};
 use vstack_types::{Clock as _, SystemClock, VideoId};
 
@@ -185,6 +185,7 @@ pub(crate) async fn drive(
         calls: JoinSet::new(),
         snapshots,
         snapshot_due: Instant::now(),
+        etag: None,
     };
     // On the heap: whoever awaits this would otherwise carry some 10 KB of session in its own future.
     Box::pin(driver.run(chunks, shutdown)).await
@@ -192,7 +193,7 @@ pub(crate) async fn drive(
 
 /// What a call to the metadata service brought.
 enum Called {
-    Manifest(Option<Box<Manifest>>),
+    Manifest(Option<Box<Tagged>>),
     ViewCounted,
 }
 
@@ -218,6 +219,8 @@ struct Driver<'a> {
     calls: JoinSet<Called>,
     snapshots: &'a watch::Sender<Arc<Snapshot>>,
     snapshot_due: Instant,
+    /// Of the manifest at hand, once it was asked for again.
+    etag: Option<String>,
 }
 
 impl Driver<'_> {
@@ -282,7 +285,7 @@ impl Driver<'_> {
                         return Some(Stop::SinkFailed);
                     }
                 }
-                Action::RefreshManifest => self.refresh(),
+                Action::RefreshManifest { is_missed } => self.refresh(is_missed),
                 Action::CountView => self.count_view(),
                 Action::Finished(end) => return Some(Stop::Ended(end)),
             }
@@ -358,13 +361,17 @@ impl Driver<'_> {
         self.session.handle(self.clock.monotonic(), input);
     }
 
-    fn refresh(&mut self) {
-        let (metadata, video) = (self.services.metadata.clone(), self.catalog.video);
+    fn refresh(&mut self, is_missed: bool) {
+        let (metadata, video, etag) = (self.services.metadata.clone(), self.catalog.video, self.etag.clone());
         self.calls.spawn(async move {
-            match metadata.manifest(video).await {
-                Ok(manifest) => Called::Manifest(Some(Box::new(manifest))),
+            match metadata.newer_manifest(video, etag.as_deref()).await {
+                Ok(newer) => Called::Manifest(newer.map(Box::new)),
                 Err(error) => {
-                    tracing::warn!(%video, %error, "no newer manifest");
+                    if is_missed {
+                        tracing::warn!(%video, %error, "no newer manifest");
+                    } else {
+                        tracing::debug!(%video, %error, "no newer manifest");
+                    }
                     Called::Manifest(None)
                 }
             }
@@ -382,7 +389,9 @@ impl Driver<'_> {
     }
 
     fn called(&mut self, called: Option<Called>) {
-        if let Some(Called::Manifest(Some(manifest))) = called {
+        if let Some(Called::Manifest(Some(newer))) = called {
+            let Tagged { manifest, etag } = *newer;
+            self.etag = etag;
             let pieces = self.catalog.renew(&manifest);
             self.session.handle(self.clock.monotonic(), Input::Holders { pieces });
         }

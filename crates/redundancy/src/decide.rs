@@ -15,6 +15,16 @@ pub enum Mode {
     Coded,
 }
 
+impl Mode {
+    /// The one that is not this one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Replicated => Self::Coded,
+            Self::Coded => Self::Replicated,
+        }
+    }
+}
+
 /// Why a video is to be kept so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Why {
@@ -63,6 +73,32 @@ pub struct Decision {
     pub why: Why,
 }
 
+/// When a chunk of a video came into either form last, out of the other one; none where that was never seen. A decision may
+/// wait long for its moves: behind many others, while they are paused, or for nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Shards that became copies.
+    pub to_copies: Option<Timestamp>,
+    /// Copies that became shards.
+    pub to_shards: Option<Timestamp>,
+}
+
+impl Changed {
+    /// When one came into this form last.
+    pub const fn to(self, mode: Mode) -> Option<Timestamp> {
+        match mode {
+            Mode::Replicated => self.to_copies,
+            Mode::Coded => self.to_shards,
+        }
+    }
+
+    /// Whether chunks of the video may come into this form now, and none of them changes its form twice within `dwell`: none
+    /// left it for the other one so lately.
+    pub fn allows(self, mode: Mode, dwell: Duration, now: Timestamp) -> bool {
+        self.to(mode.other()).is_none_or(|at| now.since(at) >= dwell)
+    }
+}
+
 /// The rules around a policy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
@@ -70,7 +106,7 @@ pub struct Rules {
     pub threshold: f64,
     /// A video that is younger stays replicated.
     pub cold_after: Duration,
-    /// What was moved stays for so long.
+    /// What was moved stays for so long, from when that was decided and from when its last chunk was moved.
     pub dwell: Duration,
 }
 
@@ -111,15 +147,20 @@ pub fn decide(
         decided(Mode::Coded, Why::Cold)
     };
     match last {
-        // Being new is no move: what ends it is the first.
-        Some(last) if last.mode != wished.mode && last.why != Why::New && now.since(last.since) < rules.dwell => {
-            Decision {
-                why: Why::Dwells,
-                ..last
-            }
-        }
+        Some(last) if last.mode != wished.mode && is_too_soon(last, seen.changed, rules.dwell, now) => Decision {
+            why: Why::Dwells,
+            ..last
+        },
         _ => wished,
     }
+}
+
+/// Whether a video is to stay for now as was decided last: since that was decided, or since chunks of it became so, which may
+/// have been long after.
+fn is_too_soon(last: Decision, changed: Changed, dwell: Duration, now: Timestamp) -> bool {
+    // Being new is no move: what ends it is the first.
+    let was_decided_lately = last.why != Why::New && now.since(last.since) < dwell;
+    was_decided_lately || !changed.allows(last.mode.other(), dwell, now)
 }
 
 #[cfg(test)]
@@ -141,6 +182,7 @@ mod tests {
             age: DAY * days,
             views,
             heat: Heat::default(),
+            changed: Changed::default(),
         }
     }
 
@@ -187,6 +229,45 @@ mod tests {
         assert_eq!(asked.mode, Mode::Replicated);
         let new = by_views(0, 0, None, None, at(0));
         assert_eq!(by_views(1, 0, None, Some(new), at(1)).mode, Mode::Coded);
+    }
+
+    /// A backlog, a pause or too few nodes may hold a move up for longer than what is moved is to stay.
+    #[test]
+    fn what_was_moved_stays_from_when_it_was_moved_and_not_from_when_that_was_decided() {
+        let cold = by_views(1, 10, None, None, at(0));
+        let later = |changed, hours| {
+            let seen = Seen {
+                changed,
+                ..seen(9, 2_000)
+            };
+            let decision = decide(&RULES, &Threshold, &seen, None, Some(cold), at(hours));
+            (decision.mode, decision.why)
+        };
+        // Nothing of it was moved: there is nothing that is to stay.
+        assert_eq!(later(Changed::default(), 24), (Mode::Replicated, Why::Hot));
+        let moved = |hours| Changed {
+            to_shards: Some(at(hours)),
+            ..Changed::default()
+        };
+        for (moved_at, now, expected) in [
+            (50, 51, (Mode::Coded, Why::Dwells)),
+            (50, 73, (Mode::Coded, Why::Dwells)),
+            (50, 74, (Mode::Replicated, Why::Hot)),
+            // It was moved before, and this was decided since.
+            (-50, 23, (Mode::Coded, Why::Dwells)),
+            (-50, 24, (Mode::Replicated, Why::Hot)),
+        ] {
+            assert_eq!(later(moved(moved_at), now), expected, "moved at {moved_at}, now {now}");
+        }
+        // The time of shards that became copies is not that of copies that became shards.
+        let back = Changed {
+            to_copies: Some(at(50)),
+            ..Changed::default()
+        };
+        assert_eq!(later(back, 51), (Mode::Replicated, Why::Hot));
+        assert!(back.allows(Mode::Replicated, DAY, at(51)), "others of it may follow");
+        assert!(!back.allows(Mode::Coded, DAY, at(73)));
+        assert!(back.allows(Mode::Coded, DAY, at(74)));
     }
 
     proptest! {

@@ -9,6 +9,6 @@ mod decide;
 mod heat;
 mod policy;
 
-pub use decide::{Decision, Mode, Rules, Why, decide};
+pub use decide::{Changed, Decision, Mode, Rules, Why, decide};
 pub use heat::Heat;
 pub use policy::{Adaptive, Policy, Seen, Threshold};

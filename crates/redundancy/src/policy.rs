@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::heat::Heat;
+use crate::{decide::Changed, heat::Heat};
 
 /// What is known of a video.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Seen {
     pub views: u64,
     /// As of now.
     pub heat: Heat,
+    /// When its chunks changed their form. Rules go by it, and no policy does.
+    pub changed: Changed,
 }
 
 /// Scores videos: what scores more than the threshold is hot.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use vstack_redundancy::{Adaptive, Heat, Policy as _, Seen, Threshold};
+use vstack_redundancy::{Adaptive, Changed, Heat, Policy as _, Seen, Threshold};
 use vstack_types::Timestamp;
 
 const DAY_MS: i64 = 86_400_000;
@@ -38,6 +38,7 @@ fn seen(days: &[u64]) -> Seen {
         age: Duration::from_secs(86_400) * u32::try_from(DAYS).expect("few"),
         views: days[DAYS - 1],
         heat: heat.at(at(DAYS)),
+        changed: Changed::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -16,11 +16,20 @@ const BEGIN_MS: i64 = 1_893_456_000_000;
 
 /// How wrong a host's wall clock is; it may be set while the host runs.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Skew(Arc<AtomicI64>);
+pub(crate) struct Skew {
+    ms: Arc<AtomicI64>,
+    was_wrong: Arc<AtomicBool>,
+}
 
 impl Skew {
     pub(crate) fn set_ms(&self, ms: i64) {
-        self.0.store(ms, Ordering::Relaxed);
+        self.ms.store(ms, Ordering::Relaxed);
+        self.was_wrong.fetch_or(ms != 0, Ordering::Relaxed);
+    }
+
+    /// Whether it ever was.
+    pub(crate) fn was_wrong(&self) -> bool {
+        self.was_wrong.load(Ordering::Relaxed)
     }
 }
 
@@ -51,7 +60,7 @@ impl Clock for SimClock {
 
     fn wall(&self) -> Timestamp {
         let elapsed = Timestamp(BEGIN_MS).plus(self.begun.elapsed());
-        Timestamp(elapsed.0 + self.skew.0.load(Ordering::Relaxed))
+        Timestamp(elapsed.0 + self.skew.ms.load(Ordering::Relaxed))
     }
 }
 

@@ -177,7 +177,10 @@ impl Wanted {
                 };
                 let held: Vec<usize> = assigned(placement).values().map(|items| items.len()).collect();
                 let survived = survives(usize::from(*data), &held).unwrap_or_default();
-                u32::try_from(copies.min(nodes)).unwrap_or(u32::MAX) > survived
+                // As many copies as are wanted are enough whatever shards survive, and who asks for copies has two at least.
+                let all = u32::try_from(copies.saturating_sub(1)).unwrap_or(u32::MAX);
+                let fewest = survived.min(if self.asked { all.min(1) } else { all });
+                u32::try_from(copies.min(nodes)).unwrap_or(u32::MAX) > fewest
             }
         }
     }
@@ -242,5 +245,24 @@ mod tests {
             [false, true, true],
             "one loss is survived as shards"
         );
+        let shards = placed(Layout::Coded {
+            data: 3,
+            parity: 2,
+            shards: (0..).zip(1..=5).map(shard).collect(),
+        });
+        let chosen = wanted(RedundancyMode::Replication, false);
+        // Of nodes and copies: two losses are survived as shards.
+        for (of_cluster, by_policy, by_hand) in [
+            ((2, 3), false, true),
+            ((3, 3), true, true),
+            ((1, 2), false, false),
+            ((2, 2), true, true),
+            ((1, 1), true, true),
+            ((2, 5), false, true),
+            ((3, 5), true, true),
+        ] {
+            assert_eq!(chosen.is_possible(&shards, of_cluster), by_policy, "{of_cluster:?}");
+            assert_eq!(back.is_possible(&shards, of_cluster), by_hand, "{of_cluster:?}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     hosts::{HostId, NodeHost, UploaderHost},
     invariants::{
         api,
-        dwell::Dwelling,
+        dwell::{Dwelling, Forms},
         groups,
         learner::{Learner, chains, check_buried},
         queues, removals, salvages, trash,
@@ -219,6 +219,7 @@ async fn sweep(world: Arc<World>) {
     let mut standing = groups::Standing::default();
     let mut choices = groups::Choices::default();
     let mut dwelling = Dwelling::default();
+    let mut forms = Forms::default();
     loop {
         sleep(SWEEP_EVERY).await;
         let checked = {
@@ -244,6 +245,10 @@ async fn sweep(world: Arc<World>) {
             match dwelling.check(&*world.store, policy.dwell).await {
                 Ok(films) => (0..films).for_each(|_| world.tally.strikes(Kind::FormDecided)),
                 Err(what) => world.violate(what),
+            }
+            let is_alone = world.plan.rivals == 0 && !world.hosts().metadata.skew.was_wrong();
+            if is_alone && let Err(what) = forms.check(&*world.store, world.begun.elapsed(), policy.dwell).await {
+                world.violate(what);
             }
         }
         let removed = world.hosts().removed.clone();

@@ -21,6 +21,9 @@ use crate::{
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// Bytes a second that are read for it at most: half of what evening nodes out may move, unless somebody says otherwise.
 const RATE_MAX: u64 = 10_000_000;
+/// While something else is to be done, so many times fewer bytes a second are read: a hundredth of what repairs may move, unless
+/// somebody says otherwise.
+const BESIDE: u64 = 10;
 /// Chunks that are remembered to be looked at besides. Where there are more, the round comes by.
 const LATER_MAX: usize = 10_000;
 
@@ -133,6 +136,43 @@ pub fn pause(every: Duration, chunks: u64, bytes: u64) -> Duration {
     let share = every / u32::try_from(chunks.max(1)).unwrap_or(u32::MAX);
     let at_rate = Duration::from_millis(bytes.saturating_mul(1_000) / RATE_MAX);
     share.min(PAUSE_MAX).max(at_rate)
+}
+
+/// When the next chunk is looked at: where nothing else is to be done, once its turn comes; else once it is overdue. There
+/// may always be something else to do, as while a large library changes its form, and audits are then not left for later.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    every: Duration,
+    /// When the last one was looked at.
+    at: Monotonic,
+    /// Bytes that were read for it.
+    bytes: u64,
+}
+
+impl Pace {
+    /// Of rounds that take `every`, from now on.
+    pub const fn new(every: Duration, now: Monotonic) -> Self {
+        Self {
+            every,
+            at: now,
+            bytes: 0,
+        }
+    }
+
+    /// For how long none is looked at yet, of so many `chunks`.
+    pub fn wait(&self, is_idle: bool, chunks: u64, now: Monotonic) -> Duration {
+        if is_idle {
+            return Duration::ZERO;
+        }
+        let beside = pause(self.every, chunks, self.bytes.saturating_mul(BESIDE));
+        beside.saturating_sub(now.since(self.at))
+    }
+
+    /// One was looked at, from `at` on; gives how long it is from then to the next where nothing else is to be done.
+    pub fn looked_at(&mut self, chunks: u64, bytes: u64, at: Monotonic) -> Duration {
+        (self.at, self.bytes) = (at, bytes);
+        pause(self.every, chunks, bytes)
+    }
 }
 
 #[cfg(test)]
@@ -250,6 +290,49 @@ mod tests {
         // What is no shards any more, or gone, is not; and the round goes on where it was.
         assert_eq!(next(60), Some((video(3), Part::Chunk(0))));
         assert_eq!(next(60), Some((video(1), Part::Chunk(0))));
+    }
+
+    /// A migration without end, and so many chunks of so many bytes: how many are audited in a month, by who looks whenever he
+    /// is told to.
+    #[test]
+    fn audits_go_on_while_there_is_always_something_else_to_do() {
+        let month = Duration::from_secs(30 * 86_400);
+        let audited = |is_idle: bool, chunks: u64, bytes: u64| {
+            let (mut now, mut audited) = (START, 0_u64);
+            let mut pace = Pace::new(month, now);
+            while now < START + month {
+                let wait = pace.wait(is_idle, chunks, now);
+                if wait.is_zero() {
+                    audited += 1;
+                    let next = pace.looked_at(chunks, bytes, now);
+                    assert!(!next.is_zero(), "one at a time");
+                    now = now + next;
+                } else {
+                    now = now + wait;
+                }
+            }
+            audited
+        };
+        for (chunks, bytes) in [(10, 4_000_000), (10_000, 4_000_000), (500_000, 4_000_000)] {
+            let beside = audited(false, chunks, bytes);
+            assert!(
+                (chunks - 1..=chunks.max(4_320) + 1).contains(&beside),
+                "{chunks}: {beside}"
+            );
+        }
+        // More bytes than may be read beside other things: a megabyte a second, and ten where there is nothing else to do.
+        let megabyte_a_second: u64 = 30 * 86_400 * 1_000_000 / 4_000_000;
+        let of_many = |is_idle| audited(is_idle, 100_000_000, 4_000_000);
+        assert!(
+            (megabyte_a_second - 2..=megabyte_a_second).contains(&of_many(false)),
+            "{}",
+            of_many(false)
+        );
+        assert!(of_many(true) > 9 * megabyte_a_second, "{}", of_many(true));
+        // None is overdue as soon as a service has started, and what is idle is not kept waiting.
+        let pace = Pace::new(month, START);
+        assert_eq!(pace.wait(false, 1_000, START), Duration::from_secs(600));
+        assert_eq!(pace.wait(true, 1_000, START), Duration::ZERO);
     }
 
     #[test]

@@ -244,13 +244,10 @@ mod tests {
     use vstack_types::{ChunkId, Digest};
 
     use super::*;
-    use crate::plan::Cluster;
+    use crate::{fixtures::node, plan::Cluster};
 
     const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
-
-    fn node(n: u8) -> NodeRef {
-        NodeRef::first(NodeUuid::from_bytes([n; 16]))
-    }
+    const CHUNK: Part = Part::Chunk(0);
 
     fn placed(version: u64, on: &[u8]) -> Placement {
         Placement {
@@ -268,6 +265,13 @@ mod tests {
     fn learn(census: &mut Census, sequence: u32, version: u64, on: &[u8]) {
         let id = ChunkId::of_video(VIDEO, sequence);
         census.learn(VIDEO, Part::Chunk(sequence), &id, &placed(version, on), 0);
+    }
+
+    /// What a process knows that learned of one chunk alone, placed so.
+    fn learned(placement: &Placement) -> Census {
+        let mut census = Census::default();
+        census.learn(VIDEO, CHUNK, &ChunkId::of_video(VIDEO, 0), placement, 0);
+        census
     }
 
     fn saw(census: &mut Census, sequence: u32, n: u8, seen: Seen) {
@@ -375,13 +379,6 @@ mod tests {
 
     #[test]
     fn which_shards_are_none_of_their_chunk_is_known_to_whoever_comes_later() {
-        const CHUNK: Part = Part::Chunk(0);
-        let id = ChunkId::of_video(VIDEO, 0);
-        let learned = |placement: &Placement| {
-            let mut census = Census::default();
-            census.learn(VIDEO, CHUNK, &id, placement, 0);
-            census
-        };
         let all = &[1, 2, 3, 4, 5];
         let wrong = |census: &Census| census.row(VIDEO, CHUNK).map(Row::wrong).unwrap_or_default();
         let (mut book, first) = (Book::default(), coded(1, all));
@@ -431,13 +428,7 @@ mod tests {
 
     #[test]
     fn that_a_chunk_is_in_doubt_is_known_to_whoever_comes_later_until_it_is_no_more() {
-        const CHUNK: Part = Part::Chunk(0);
         let id = ChunkId::of_video(VIDEO, 0);
-        let learned = |placement: &Placement| {
-            let mut census = Census::default();
-            census.learn(VIDEO, CHUNK, &id, placement, 0);
-            census
-        };
         let all = &[1, 2, 3, 4, 5];
         let is_doubtful = |census: &Census| census.row(VIDEO, CHUNK).is_some_and(|row| row.doubtful);
         let (mut book, first) = (Book::default(), coded(1, all));

@@ -26,7 +26,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wished {
     /// As copies.
-    Copies,
+    Copies {
+        /// Somebody asked for it: also where fewer can be made than are usual.
+        asked: bool,
+    },
     /// As shards.
     Shards {
         /// Those that are needed.
@@ -47,8 +50,8 @@ impl Wished {
             return false;
         }
         match (self, row.form) {
-            (Self::Copies, Form::Replicated) | (Self::Shards { .. }, Form::Coded { .. }) => false,
-            (Self::Copies, Form::Coded { .. }) => true,
+            (Self::Copies { .. }, Form::Replicated) | (Self::Shards { .. }, Form::Coded { .. }) => false,
+            (Self::Copies { .. }, Form::Coded { .. }) => true,
             (Self::Shards { bytes_min, .. }, Form::Replicated) => row.size >= bytes_min,
         }
     }
@@ -104,14 +107,16 @@ pub enum Refused {
         /// Losses of nodes that the copies survive now.
         copied: usize,
     },
-    /// Copies would survive the loss of fewer nodes than shards do now.
+    /// There are too few nodes for the copies that it takes.
     #[error(
-        "as copies on {nodes} nodes chunks would survive the loss of fewer nodes than as shards, which survive {survived}; \
-         more nodes have to be up, to stay, and to have room"
+        "to become copies, chunks whose shards survive the loss of {survived} take {needed} nodes that can be given one, and \
+         there are {nodes}; more nodes have to be up, to stay, and to have room"
     )]
     Copies {
         /// Nodes that can take one.
         nodes: usize,
+        /// Nodes that it takes.
+        needed: usize,
         /// Losses of nodes that its shards survive.
         survived: usize,
     },
@@ -202,7 +207,7 @@ fn job(
 ) -> Result<Job, Refused> {
     let survived_now = || outlook.survives(row).unwrap_or_default() as usize;
     let wanted = match wished {
-        Wished::Copies => Wanted::Copies,
+        Wished::Copies { .. } => Wanted::Copies,
         Wished::Shards {
             data, parity, asked, ..
         } => Wanted::Shards {
@@ -224,13 +229,27 @@ fn job(
                 .filter_map(|item| outlook.census.node(item.node))
                 .collect();
             let survived = losses_survived(&shards, row.form.needed());
-            if to.len() <= survived {
-                let nodes = to.len();
-                return Err(Refused::Copies { nodes, survived });
+            let needed = copies_needed(survived, outlook.cluster.copies, wished);
+            if to.len() < needed {
+                return Err(Refused::Copies {
+                    nodes: to.len(),
+                    needed,
+                    survived,
+                });
             }
             Ok(Job::Decode { to })
         }
     }
+}
+
+/// Copies below which none are made of shards that survive the loss of so many nodes. As many copies as are `usual` are what
+/// somebody wants copies to be, however many losses shards survive beside that: else what became shards could never be copies
+/// again where there is more parity than copies. Fewer are made where they survive as much as the shards, or where somebody
+/// asks for them, who is not left with a single one for that.
+fn copies_needed(survived: usize, usual: usize, wished: Wished) -> usize {
+    let is_asked = matches!(wished, Wished::Copies { asked: true });
+    let survive = survived.min(usual.saturating_sub(1));
+    1 + if is_asked { survive.min(1) } else { survive }
 }
 
 /// Where a chunk of a video is to be in this form, but for nodes in `avoided`.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use vstack_types::VideoId;
 
 use crate::{
-    census::{Part, Row},
+    census::{Item, Part, Row},
     plan::Outlook,
-    standing::{Form, Standing},
+    standing::{Form, Seen, Standing},
 };
 
 /// How many chunks stand how.
@@ -60,7 +60,8 @@ pub struct VideoReport {
     pub named: Vec<(Standing, Part)>,
 }
 
-/// What is kept in one form. A chunk that is being moved counts, with both halves, in the form it is going to have.
+/// What is kept in one form. A chunk whose form changes counts in the one it is going to have, and each half of what is
+/// placed in the form that it has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InForm {
     /// How many chunks.
@@ -69,6 +70,32 @@ pub struct InForm {
     pub logical_bytes: u64,
     /// Bytes that decisions place on all nodes together.
     pub placed_bytes: u64,
+    /// What was counted of that.
+    pub counted: Counted,
+}
+
+/// What was counted of chunks in one form: of those of which each node told what it has. A chunk whose form changes counts in
+/// both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// How many chunks.
+    pub chunks: u64,
+    /// Bytes of one copy of all of them.
+    pub logical_bytes: u64,
+    /// Bytes of their items that were found whole where they are placed.
+    pub held_bytes: u64,
+}
+
+impl Counted {
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            chunks: self.chunks + other.chunks,
+            logical_bytes: self.logical_bytes + other.logical_bytes,
+            held_bytes: self.held_bytes + other.held_bytes,
+        }
+    }
 }
 
 /// How the chunks of a video are kept.
@@ -93,7 +120,28 @@ impl Kept {
         };
         form.chunks += 1;
         form.logical_bytes += u64::from(row.size);
-        form.placed_bytes += row.placed_bytes();
+        let is_counted = row.items.iter().all(|item| item.seen != Seen::NotCounted);
+        for (kept, is_coded) in [(&mut self.copies, false), (&mut self.shards, true)] {
+            let is_so = |item: &&Item| matches!(row.form_of(item), Form::Coded { .. }) == is_coded;
+            let mut items = row.items.iter().filter(is_so).peekable();
+            if items.peek().is_none() {
+                continue;
+            }
+            let (mut placed, mut whole) = (0, 0);
+            for item in items {
+                let bytes = row.item_bytes(item);
+                placed += bytes;
+                whole += if item.seen == Seen::Whole { bytes } else { 0 };
+            }
+            kept.placed_bytes += placed;
+            if is_counted {
+                kept.counted = kept.counted.and(Counted {
+                    chunks: 1,
+                    logical_bytes: u64::from(row.size),
+                    held_bytes: whole,
+                });
+            }
+        }
         self.survives = if is_first {
             survives
         } else {
@@ -157,11 +205,11 @@ mod tests {
     use super::*;
     use crate::{
         census::Census,
-        fixtures::{copies, shards, video},
+        fixtures::{copies, node, shards, video},
     };
 
     #[test]
-    fn bytes_are_told_apart_by_form_and_a_move_counts_where_it_leads() {
+    fn bytes_are_told_apart_by_form_and_so_are_the_halves_of_a_move() {
         let mut census = Census::default();
         let table = [
             (100, copies(), None),
@@ -181,17 +229,42 @@ mod tests {
             let id = ChunkId::of_video(video(3), sequence);
             census.learn(video(3), Part::Chunk(sequence), &id, &placement, 0);
         }
-        let mut kept = Kept::default();
-        for ((_, row), survives) in census.rows().zip([Some(2), Some(1), Some(2)]) {
-            kept.add(row, survives);
-        }
+        let kept = |census: &Census| {
+            let mut kept = Kept::default();
+            for ((_, row), survives) in census.rows().zip([Some(2), Some(1), Some(2)]) {
+                kept.add(row, survives);
+            }
+            kept
+        };
         let in_form = |chunks, logical_bytes, placed_bytes| InForm {
             chunks,
             logical_bytes,
             placed_bytes,
+            counted: Counted::default(),
         };
-        assert_eq!(kept.copies, in_form(1, 100, 3 * 100));
-        assert_eq!(kept.shards, in_form(2, 330, 5 * 100 + 5 * 10 + 3 * 30));
-        assert_eq!(kept.survives, Some(1), "as the worst of them");
+        let uncounted = kept(&census);
+        assert_eq!(uncounted.copies, in_form(1, 100, 3 * 100 + 3 * 30));
+        assert_eq!(uncounted.shards, in_form(2, 330, 5 * 100 + 5 * 10));
+        assert_eq!(uncounted.survives, Some(1), "as the worst of them");
+
+        // Of the first each node told, and one has it no more; of the last all but one, which may have it or not.
+        let seen = [(1, Seen::Whole), (2, Seen::Whole), (3, Seen::Damaged)];
+        for (n, seen) in seen {
+            census.note(node(n), video(3), Part::Chunk(0), Digest::of(b"chunk"), seen);
+        }
+        for n in [1, 2] {
+            census.note(node(n), video(3), Part::Chunk(2), Digest::of(b"chunk"), Seen::Whole);
+        }
+        let counted = kept(&census);
+        let of_copies = Counted {
+            chunks: 1,
+            logical_bytes: 100,
+            held_bytes: 2 * 100,
+        };
+        assert_eq!(
+            (counted.copies.counted, counted.shards.counted),
+            (of_copies, Counted::default())
+        );
+        assert_eq!(counted.copies.placed_bytes, uncounted.copies.placed_bytes);
     }
 }

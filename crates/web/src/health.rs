@@ -112,6 +112,8 @@ async fn ask(http: &HttpClient, url: &str) -> ServiceHealth {
 #[derive(Debug, Default, Deserialize)]
 struct Said {
     status: Option<String>,
+    /// Where `status` is about more than the service: that of the service alone. What is stored is asked for by itself.
+    service_status: Option<String>,
 }
 
 /// What a service that answers says of itself. One that says nothing is well by that it answers.
@@ -124,7 +126,13 @@ async fn said(mut answer: reqwest::Response) -> &'static str {
             Ok(Some(_)) | Err(_) => return "unhealthy",
         }
     }
-    match serde_json::from_slice::<Said>(&body).unwrap_or_default().status {
+    word_of(&body)
+}
+
+/// The same of a body. Where a service says how it is by itself, and how what is stored is, only the former is asked here.
+fn word_of(body: &[u8]) -> &'static str {
+    let said = serde_json::from_slice::<Said>(body).unwrap_or_default();
+    match said.service_status.or(said.status) {
         Some(status) if status != "healthy" => "degraded",
         _ => "healthy",
     }
@@ -218,6 +226,26 @@ mod tests {
             };
             let judged = judge(&services(metadata, uploader), &list, Some(Health::Healthy));
             assert_eq!(judged, expected, "{metadata} {uploader} {nodes:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_judged_by_itself_and_not_by_what_is_stored() {
+        for (body, expected) in [
+            (r#"{"status":"healthy"}"#, "healthy"),
+            (r#"{"status":"warning"}"#, "degraded"),
+            (r#"{"status":"counting","service_status":"healthy"}"#, "healthy"),
+            (
+                r#"{"status":"degraded","service_status":"healthy","stored":"lost"}"#,
+                "healthy",
+            ),
+            (
+                r#"{"status":"degraded","service_status":"degraded","stored":"healthy"}"#,
+                "degraded",
+            ),
+            ("{}", "healthy"),
+        ] {
+            assert_eq!(word_of(body.as_bytes()), expected, "{body}");
         }
     }
 

@@ -258,7 +258,13 @@ export interface ModeFigures {
   overhead_factor: number;
   storage_efficiency: number;
   storage_per_chunk_mb: number;
+  /** Nodes that it takes, and how many of those may be lost. */
   nodes_required: number;
+  failures_tolerated_by_required: number;
+  /** Nodes with which as many may be lost as can be, and how many those are. */
+  nodes_for_most_failures: number;
+  most_failures_tolerated: number;
+  /** On the nodes there are now. */
   failures_tolerated: number;
 }
 
@@ -277,17 +283,21 @@ export interface HeldBytes {
 
 /** What everything stored takes. */
 export interface Stored {
-  storage_savings_percent: number;
+  /** Of what the nodes hold, and of what they take of their disks; null where one did not tell. */
+  storage_savings_percent: number | null;
+  disk_savings_percent: number | null;
   total_logical_bytes: number;
-  /** What the nodes hold; where one did not tell, what decisions place. */
-  total_physical_bytes: number;
+  /** Bytes of copies and shards that the nodes hold; null where one did not tell. */
+  total_physical_bytes: number | null;
+  /** What they take of their disks for that, with records, waste and room that is taken ahead; null likewise. */
+  total_disk_bytes: number | null;
   /** What decisions place. */
   total_placed_bytes: number;
   held: HeldBytes;
 }
 
 export interface Efficiency {
-  /** Of each form, placed over logical bytes. */
+  /** Of each form, counted over logical bytes; 0 while nothing of it was counted. */
   efficiency: Stored & { replication_overhead_factor: number; erasure_coding_overhead_factor: number };
   mode_comparison: { replication: ModeFigures; erasure_coding: ModeFigures };
 }
@@ -296,12 +306,14 @@ export interface Efficiency {
 export interface StorageOverhead extends Stored {
   replication_chunks: number;
   erasure_coded_chunks: number;
-  /** Bytes of one copy of what is kept in each form, and what decisions place of those on all nodes together. */
+  /** Bytes of one copy of what is kept in each form; chunks of it that were counted, and what was found of them. */
   replication_logical_bytes: number;
+  replication_counted_chunks: number;
   replication_physical_bytes: number;
   erasure_logical_bytes: number;
+  erasure_counted_chunks: number;
   erasure_physical_bytes: number;
-  /** Placed beyond logical bytes of what is replicated, and of what is coded. */
+  /** Of what was counted, what is beyond the bytes of one copy. */
   replication_overhead_bytes: number;
   erasure_overhead_bytes: number;
 }

@@ -22,7 +22,13 @@ function setUp(ask: () => Promise<Manifest> = async () => manifest) {
     await new Promise((done) => setImmediate(done));
     return state.asked;
   };
-  return { state, wantAt };
+  const useAt = async (now: number) => {
+    state.now = now;
+    renewal.used();
+    await new Promise((done) => setImmediate(done));
+    return state.asked;
+  };
+  return { state, wantAt, useAt };
 }
 
 describe('asking for a newer manifest', () => {
@@ -51,5 +57,13 @@ describe('asking for a newer manifest', () => {
   it('goes on after a call that failed', async () => {
     const { wantAt } = setUp(() => Promise.reject(new Error('the service does not answer')));
     expect([await wantAt(0), await wantAt(999), await wantAt(1_000)]).toEqual([1, 1, 2]);
+  });
+
+  it('happens when the one at hand is old and used, and keeps nobody waiting who misses something', async () => {
+    const { wantAt, useAt } = setUp();
+    expect([await useAt(0), await useAt(19_999), await useAt(20_000)]).toEqual([0, 0, 1]);
+    expect([await useAt(39_999), await useAt(40_000)]).toEqual([1, 2]);
+    expect([await wantAt(40_000), await wantAt(40_999), await wantAt(41_000)]).toEqual([3, 3, 4]);
+    expect([await useAt(60_999), await useAt(61_000)]).toEqual([4, 5]);
   });
 });

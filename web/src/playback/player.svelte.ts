@@ -13,6 +13,7 @@ import type { NodeView } from './node_book';
 import { AHEAD_SEC, type ChunkCell, HEALTHY_SEC, PlaybackSession, type PlaybackEvent, type Totals } from './session';
 import type { Environment } from './transfer';
 import { ViewCounter } from './view_counter';
+import { whatIsMissing } from './waiting';
 
 const SNAPSHOT_EVERY_MS = 250;
 /** A minute of buffer levels. */
@@ -21,6 +22,8 @@ const HISTORY_MAX = 240;
 const BUFFER_EMPTY_SEC = 0.5;
 /** Media errors closer together than this are not recovered from a second time. */
 const RECOVERY_PAUSE_MS = 5_000;
+/** When hls.js gave up what nobody gave, it is asked to go on after this. */
+const AGAIN_AFTER_MS = 5_000;
 
 export type BufferState = 'idle' | 'starting' | 'healthy' | 'low' | 'stalled' | 'ended';
 
@@ -28,6 +31,8 @@ export type BufferState = 'idle' | 'starting' | 'healthy' | 'low' | 'stalled' | 
 export interface Snapshot {
   bufferSec: number;
   state: BufferState;
+  /** Why it does not go on, in words, while it waits for what nobody gives. */
+  waitsFor: string | null;
   /** Times playback had to wait after it had begun. */
   stalls: number;
   startupMs: number | null;
@@ -83,6 +88,7 @@ export class Player {
   #attachedAt = performance.now();
   #startupMs: number | null = null;
   #recoveredAt = -Infinity;
+  #again: ReturnType<typeof setTimeout> | undefined;
   #cleanUp: (() => void)[] = [];
 
   /** `Engine` is hls.js, or null where it cannot play. */
@@ -101,6 +107,7 @@ export class Player {
 
   destroy(): void {
     for (const run of this.#cleanUp.splice(0)) run();
+    clearTimeout(this.#again);
     this.#hls?.destroy();
     this.#session?.close();
     this.#video.removeAttribute('src');
@@ -139,7 +146,7 @@ export class Player {
     this.#session = session;
     this.cells = session.cells.map((cell) => ({ ...cell }));
     session.start();
-    const retry = { maxNumRetry: 8, retryDelayMs: 500, maxRetryDelayMs: 8_000 };
+    const retry = { maxNumRetry: 4, retryDelayMs: 500, maxRetryDelayMs: 8_000 };
     const hls = new Engine({
       fLoader: fragmentLoaderFor(session, env),
       enableWorker: false,
@@ -169,6 +176,12 @@ export class Player {
     if (media && performance.now() - this.#recoveredAt > RECOVERY_PAUSE_MS) {
       this.#recoveredAt = performance.now();
       this.#hls?.recoverMediaError();
+      return;
+    }
+    if (!media && this.#session && this.#session.missing.size > 0) {
+      // A node that has it may be back at any time: nobody should have to sit by and click. Until then the page says so.
+      clearTimeout(this.#again);
+      this.#again = setTimeout(() => this.#hls?.startLoad(), AGAIN_AFTER_MS);
       return;
     }
     this.failure = media
@@ -231,6 +244,7 @@ export class Player {
     this.snapshot = {
       bufferSec,
       state: this.#state(bufferSec),
+      waitsFor: bufferSec > BUFFER_EMPTY_SEC || this.#video.ended ? null : whatIsMissing(session?.missing ?? []),
       stalls: this.#stalls,
       startupMs: this.#startupMs,
       nodes: session?.nodes() ?? [],

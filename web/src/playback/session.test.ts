@@ -262,6 +262,25 @@ describe('a session of a video in shards', () => {
     expect(asked).toBe(1);
   });
 
+  it('names what nobody gives, however often it is asked for, until it comes, and keeps some errors', async () => {
+    let isBack = false;
+    const world = worldWith((url) => {
+      if (url.startsWith('/gateway')) return { kind: 'status', status: 503 };
+      return isDead(url) && !isBack ? { kind: 'unreachable' } : shardAt(url);
+    });
+    const session = new PlaybackSession(manifest(1), world, options);
+    expect(session.missing.size).toBe(0);
+    for (let times = 0; times < 101; times += 1) {
+      await expect(session.load(0, never, () => {})).rejects.toBeInstanceOf(NoSource);
+      expect([...session.missing].map(({ id }) => id)).toEqual(['v-chunk-000']);
+    }
+    expect(session.errors.length).toBe(100);
+    isBack = true;
+    const loaded = await session.load(0, never, () => {});
+    expect(Buffer.from(loaded.data).equals(Buffer.from(CODED.bytes))).toBe(true);
+    expect(session.missing.size).toBe(0);
+  });
+
   it('goes from copies that are gone to the shards that a newer manifest names', async () => {
     const copies = makeManifest([1], SIZE);
     const { size_bytes, checksum } = codedEntry('v-chunk-000');

@@ -20,6 +20,8 @@ export const HEALTHY_SEC = 15;
 export const PING_EVERY_MS = 3_000;
 const PING_TIMEOUT_MS = 2_000;
 const EVENTS_MAX = 60;
+/** Errors that are kept: what is asked for again and again may fail as often. */
+const ERRORS_MAX = 100;
 
 export type ChunkState = 'idle' | 'loading' | 'done' | 'failed';
 
@@ -52,6 +54,12 @@ interface TimedSegment extends Segment {
   startSec: number;
 }
 
+/** Adds to a list of which only the last ones are kept. */
+function keepSome<T>(list: T[], one: T, most: number): void {
+  list.push(one);
+  if (list.length > most) list.splice(0, list.length - most);
+}
+
 function segmentsOf(manifest: Manifest): TimedSegment[] {
   const segments: (TimedSegment & { chunks: Located[] })[] = [];
   for (const chunk of manifest.chunks) {
@@ -82,8 +90,10 @@ export class PlaybackSession {
   readonly totals: Totals = { verifiedBytes: 0, chunks: 0, failovers: 0, gatewayChunks: 0 };
   /** Newest last. */
   readonly events: PlaybackEvent[] = [];
-  /** Everything that went wrong for good, in words. */
+  /** What went wrong for good, in words, newest last. */
   readonly errors: string[] = [];
+  /** What nobody gave when it was asked for last, and is not here yet. */
+  readonly missing = new Set<ChunkCell>();
 
   #env: Environment;
   #options: SessionOptions;
@@ -129,6 +139,7 @@ export class PlaybackSession {
         if (fetched.origins.includes('gateway')) this.totals.gatewayChunks += 1;
         const givers = fetched.origins.map((origin) => this.#name(origin));
         this.#setCell(chunk.id, 'done', givers);
+        this.#miss(chunk.id, false);
         if (fetched.failures > 0) this.#note('info', `${this.#short(chunk.id)} came from ${givers.join(', ')} instead`);
       },
       dropped: (chunk, error) => {
@@ -138,8 +149,8 @@ export class PlaybackSession {
         }
         const text = error instanceof Error ? error.message : String(error);
         this.#setCell(chunk.id, 'failed', []);
-        this.errors.push(text);
-        this.#note('error', text);
+        this.#miss(chunk.id, true);
+        this.remark('error', text);
       },
     });
   }
@@ -182,7 +193,7 @@ export class PlaybackSession {
 
   /** Adds a line to the record. */
   remark(kind: PlaybackEvent['kind'], text: string): void {
-    if (kind === 'error') this.errors.push(text);
+    if (kind === 'error') keepSome(this.errors, text, ERRORS_MAX);
     this.#note(kind, text);
   }
 
@@ -191,7 +202,10 @@ export class PlaybackSession {
     const take = (manifest: Manifest) => this.#relocate(manifest);
     const renewal = newerManifest ? new ManifestRenewal(() => this.#env.now(), newerManifest, take) : null;
     return {
-      transferStarted: (chunk) => this.#setCell(chunk.id, 'loading', []),
+      transferStarted: (chunk) => {
+        renewal?.used();
+        this.#setCell(chunk.id, 'loading', []);
+      },
       transferFailed: (item, origin, kind, message) => {
         this.totals.failovers += 1;
         this.#note('warn', `${this.#name(origin)} ${kind}: ${this.#short(item.id)} (${message})`);
@@ -282,8 +296,14 @@ export class PlaybackSession {
     this.#options.onCell?.(cell);
   }
 
+  /** That it is asked for again does not bring it here. */
+  #miss(id: string, isMissing: boolean): void {
+    const cell = this.#cellById.get(id);
+    if (cell && isMissing) this.missing.add(cell);
+    else if (cell) this.missing.delete(cell);
+  }
+
   #note(kind: PlaybackEvent['kind'], text: string): void {
-    this.events.push({ atMs: this.#env.now() - this.#startedAt, kind, text });
-    if (this.events.length > EVENTS_MAX) this.events.splice(0, this.events.length - EVENTS_MAX);
+    keepSome(this.events, { atMs: this.#env.now() - this.#startedAt, kind, text }, EVENTS_MAX);
   }
 }

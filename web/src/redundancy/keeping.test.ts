@@ -6,6 +6,8 @@ import {
   forms,
   inShownOrder,
   lostNodes,
+  nodesFor,
+  onDisks,
   onNodes,
   pace,
   perByte,
@@ -116,19 +118,24 @@ it('tells the bytes of copies from those of shards', () => {
     erasure_coded_chunks: 3,
     total_logical_bytes: 1_000,
     total_physical_bytes: 2_600,
+    total_disk_bytes: 9_000,
     total_placed_bytes: 2_600,
     held: held(),
     replication_logical_bytes: 700,
+    replication_counted_chunks: 5,
     replication_physical_bytes: 2_100,
     erasure_logical_bytes: 300,
+    // One more is on its way from shards to copies.
+    erasure_counted_chunks: 4,
     erasure_physical_bytes: 500,
     storage_savings_percent: 13.3,
+    disk_savings_percent: -200,
     replication_overhead_bytes: 1_400,
     erasure_overhead_bytes: 200,
   };
   expect(forms(overhead)).toEqual({
-    copies: { chunks: 7, logical: 700, physical: 2_100 },
-    shards: { chunks: 3, logical: 300, physical: 500 },
+    copies: { chunks: 7, uncounted: 2, logical: 700, physical: 2_100 },
+    shards: { chunks: 3, uncounted: 0, logical: 300, physical: 500 },
   });
   expect(takenByForm(video())).toEqual(['copies 12 B for 4 B', 'shards 12 B for 6 B']);
   expect(takenByForm(video({ coded_logical_bytes: 0, coded_placed_bytes: 0 }))).toEqual([]);
@@ -144,18 +151,20 @@ it('leaves rows where they are', () => {
 
 it('says what the nodes hold as they told it, and what is placed where that is something else', () => {
   const now = Date.parse('2026-01-02T03:04:15Z');
-  const stored = (physical: number, placed: number, over: Partial<HeldBytes> = {}): Stored => ({
-    storage_savings_percent: 0,
+  const stored = (physical: number | null, placed: number, over: Partial<HeldBytes> = {}): Stored => ({
+    storage_savings_percent: physical === null ? null : 0,
+    disk_savings_percent: physical === null ? null : -20,
     total_logical_bytes: 1_000_000,
     total_physical_bytes: physical,
+    total_disk_bytes: physical === null ? null : 3_600_000,
     total_placed_bytes: placed,
     held: held(over),
   });
   const told = 'all copies and shards, as 5 nodes told';
-  expect(onNodes(stored(3_000_000, 3_000_000), now)).toEqual({ label: 'Held by the nodes', bytes: 3_000_000, note: told });
+  expect(onNodes(stored(3_000_000, 3_000_000), now)).toEqual({ label: 'Held by the nodes', value: '3.0 MB', note: told });
   expect(onNodes(stored(3_500_000, 3_000_000), now)).toEqual({
     label: 'Held by the nodes',
-    bytes: 3_500_000,
+    value: '3.5 MB',
     note: `${told}; 3.0 MB are placed, the rest is on its way or left behind`,
   });
   expect(onNodes(stored(0, 3_000_000), now).note).toBe(
@@ -163,17 +172,43 @@ it('says what the nodes hold as they told it, and what is placed where that is s
   );
   const silent = stored(3_000_000, 3_000_000, { as_of: '2026-01-02T02:04:15Z' });
   expect(onNodes(silent, now).note).toBe(`${told}; one last told 1 h ago`);
-  const unknown = stored(3_000_000, 3_000_000, { nodes_told: 4 });
+  const unknown = stored(null, 3_000_000, { nodes_told: 4 });
   expect(onNodes(unknown, now)).toEqual({
     label: 'Placed on the nodes',
-    bytes: 3_000_000,
+    value: '3.0 MB',
     note: 'what is held is not known: 4 of 5 nodes told',
   });
-  expect(onNodes(stored(0, 0, { nodes: 0, nodes_told: 0, as_of: null }), now).label).toBe('Placed on the nodes');
+  expect(onNodes(stored(null, 0, { nodes: 0, nodes_told: 0, as_of: null }), now).label).toBe('Placed on the nodes');
+
+  const besides = 'with records, waste and room that is taken ahead';
+  const onDisk = { label: 'Taken of their disks', value: '3.6 MB' };
+  expect(onDisks(stored(3_000_000, 3_000_000))).toEqual({
+    ...onDisk,
+    note: `${besides}; 20.0 % more than the bytes of copies alone`,
+  });
+  const less = { ...stored(3_000_000, 3_000_000), disk_savings_percent: 40 };
+  expect(onDisks(less).note).toBe(`${besides}; 40.0 % less than the bytes of copies alone`);
+  expect(onDisks({ ...less, total_logical_bytes: 0 })).toEqual({ ...onDisk, note: besides });
+  expect(onDisks(unknown)).toEqual({ ...onDisk, value: '–', note: 'not known: 4 of 5 nodes told' });
 
   expect(perByte(stored(3_500_000, 3_000_000))).toBe(3.5);
   expect(savedPercent(stored(1_500_000, 1_500_000), 3)).toBeCloseTo(50);
   expect(savedPercent(stored(0, 3_000_000), 3)).toBeCloseTo(0);
+  expect(savedPercent(stored(null, 1_500_000), 3)).toBeCloseTo(50);
   const empty = { ...stored(0, 0), total_logical_bytes: 0 };
   expect([perByte(empty), savedPercent(empty, 3)]).toEqual([null, 0]);
+});
+
+it('says how many nodes a form takes', () => {
+  const mode = (fewest: number, most: number) => ({
+    overhead_factor: 1,
+    storage_efficiency: 100,
+    storage_per_chunk_mb: 2,
+    nodes_required: fewest,
+    failures_tolerated_by_required: 1,
+    nodes_for_most_failures: most,
+    most_failures_tolerated: 2,
+    failures_tolerated: 1,
+  });
+  expect([mode(3, 3), mode(3, 5)].map(nodesFor)).toEqual(['3', '3 to 5']);
 });

@@ -1,5 +1,5 @@
 /** How videos are kept, in words and sums for people. Pure. */
-import type { Keepings, Migration, RedundancyMode, StorageOverhead, Stored, VideoKeeping } from '../api/types';
+import type { Keepings, Migration, ModeFigures, RedundancyMode, StorageOverhead, Stored, VideoKeeping } from '../api/types';
 import { ago, bytes, count } from '../format/format';
 
 /** Who decides how a video is kept: somebody, by a mode, or the policy. */
@@ -71,22 +71,41 @@ export function pace(migration: Migration): { text: string; tone: 'good' | 'info
 /** A node that has not told what it holds for so long is silent. */
 const SILENT_MS = 60_000;
 
+/** A figure with what it is. */
+export interface Told {
+  label: string;
+  value: string;
+  note: string;
+}
+
 /** What is on the nodes: measured, where all of them tell it, and what decisions place where that is something else. */
-export function onNodes(stored: Stored, now: number): { label: string; bytes: number; note: string } {
+export function onNodes(stored: Stored, now: number): Told {
   const { held, total_physical_bytes: physical, total_placed_bytes: placed } = stored;
-  if (held.nodes === 0 || held.nodes_told < held.nodes) {
+  if (physical === null) {
     const note = `what is held is not known: ${held.nodes_told} of ${count(held.nodes, 'node')} told`;
-    return { label: 'Placed on the nodes', bytes: placed, note };
+    return { label: 'Placed on the nodes', value: bytes(placed), note };
   }
   const notes = [`all copies and shards, as ${count(held.nodes, 'node')} told`];
   if (held.as_of !== null && now - Date.parse(held.as_of) > SILENT_MS) notes.push(`one last told ${ago(held.as_of, now)}`);
   if (physical > placed) notes.push(`${bytes(placed)} are placed, the rest is on its way or left behind`);
   if (physical < placed) notes.push(`${bytes(placed)} are placed, not all of it is there or was told of yet`);
-  return { label: 'Held by the nodes', bytes: physical, note: notes.join('; ') };
+  return { label: 'Held by the nodes', value: bytes(physical), note: notes.join('; ') };
+}
+
+/** What the nodes take of their disks for that, and what is saved of those. */
+export function onDisks(stored: Stored): Told {
+  const { held, total_disk_bytes: disk, disk_savings_percent: saved } = stored;
+  const label = 'Taken of their disks';
+  if (disk === null || saved === null) {
+    return { label, value: '–', note: `not known: ${held.nodes_told} of ${count(held.nodes, 'node')} told` };
+  }
+  const than = `${Math.abs(saved).toFixed(1)} % ${saved < 0 ? 'more' : 'less'} than the bytes of copies alone`;
+  const besides = 'with records, waste and room that is taken ahead';
+  return { label, value: bytes(disk), note: stored.total_logical_bytes === 0 ? besides : `${besides}; ${than}` };
 }
 
 /** What is stored for good: what is missing, or was not told of yet, saves nothing. */
-const lasting = (stored: Stored) => Math.max(stored.total_physical_bytes, stored.total_placed_bytes);
+const lasting = (stored: Stored) => Math.max(stored.total_physical_bytes ?? 0, stored.total_placed_bytes);
 
 /** Bytes stored for one; null while nothing is. */
 export const perByte = (stored: Stored): number | null =>
@@ -101,7 +120,9 @@ export function savedPercent(stored: Stored, copies: number): number {
 /** What is kept in one form. */
 export interface Form {
   chunks: number;
-  /** Bytes of one copy, and what decisions place on all nodes together. */
+  /** Of them, those of which it is not known yet what the nodes hold. */
+  uncounted: number;
+  /** Bytes of one copy, and what was counted on all nodes together. */
   logical: number;
   physical: number;
 }
@@ -110,15 +131,23 @@ export interface Form {
 export const forms = (overhead: StorageOverhead): { copies: Form; shards: Form } => ({
   copies: {
     chunks: overhead.replication_chunks,
+    uncounted: Math.max(0, overhead.replication_chunks - overhead.replication_counted_chunks),
     logical: overhead.replication_logical_bytes,
     physical: overhead.replication_physical_bytes,
   },
   shards: {
     chunks: overhead.erasure_coded_chunks,
+    uncounted: Math.max(0, overhead.erasure_coded_chunks - overhead.erasure_counted_chunks),
     logical: overhead.erasure_logical_bytes,
     physical: overhead.erasure_physical_bytes,
   },
 });
+
+/** `3`, or `3 to 5`: how many nodes it takes, and with how many as many may be lost as can be. */
+export const nodesFor = (mode: ModeFigures): string =>
+  mode.nodes_for_most_failures > mode.nodes_required
+    ? `${mode.nodes_required} to ${mode.nodes_for_most_failures}`
+    : `${mode.nodes_required}`;
 
 /** What each form takes of a video that has both; of any other, its sums say it. */
 export function takenByForm(video: VideoKeeping): string[] {

@@ -1,5 +1,5 @@
 //! Coding a chunk, and making two lost shards of it anew: the code that is used, beside ISA-L, the library that does it on
-//! processors without the instructions, and two other crates, one after the other again and again.
+//! processors without the instructions, and two other crates, one after the other again and again, forwards and backwards.
 
 use std::{
     hint::black_box,
@@ -32,6 +32,40 @@ const ORIGINAL_REBUILD_S: f64 = 31.9;
 /// Seconds of coding, as its own report has it.
 const ORIGINAL_ENCODE_REPORTED_S: f64 = 3.4;
 
+/// Who is measured, in the order of the columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contender {
+    Ours,
+    Isal,
+    Portable,
+    Erasure,
+    Simd,
+}
+
+impl Contender {
+    const ALL: [Self; 5] = [Self::Ours, Self::Isal, Self::Portable, Self::Erasure, Self::Simd];
+
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Ours => "V-Stack",
+            Self::Isal => "ISA-L",
+            Self::Portable => "rustfs-erasure-codec",
+            Self::Erasure => "reed-solomon-erasure",
+            Self::Simd => "reed-solomon-simd",
+        }
+    }
+}
+
+/// Who comes when: every second round the other way round. So V-Stack is before ISA-L as often as behind it, and what the
+/// machine slowly becomes, warmer or busier, is to the advantage of neither.
+fn order(round: usize) -> [Contender; 5] {
+    let mut order = Contender::ALL;
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
 /// Nanoseconds: of coding, and of making two data shards anew.
 #[derive(Debug, Clone, Copy)]
 struct Took {
@@ -57,28 +91,25 @@ fn measure(directory: &Path, pairs: usize, times: usize) -> anyhow::Result<Secti
     let mut erasure = Erasure::new()?;
     let mut isal = Isal::start(directory, times);
     let mut rounds: [Vec<Took>; 5] = Default::default();
-    for _ in 0..pairs {
-        rounds[0].push(ours.round(times)?);
-        if let Ok(isal) = &mut isal {
-            rounds[1].push(isal.round()?);
-        }
-        rounds[2].push(portable.round(times)?);
-        rounds[3].push(erasure.round(times)?);
-        rounds[4].push(simd(times)?);
+    for contender in (0..pairs).flat_map(order) {
+        let took = match contender {
+            Contender::Ours => ours.round(times)?,
+            Contender::Isal => match &mut isal {
+                Ok(isal) => isal.round()?,
+                Err(_told_below) => continue,
+            },
+            Contender::Portable => portable.round(times)?,
+            Contender::Erasure => erasure.round(times)?,
+            Contender::Simd => simd(times)?,
+        };
+        rounds[contender as usize].push(took);
     }
     if let Err(error) = &isal {
         section.note(format!(
             "ISA-L was not measured: {error:#}; `make setup-bench` installs it"
         ));
     }
-    let columns = vec![
-        "V-Stack",
-        "ISA-L",
-        "rustfs-erasure-codec",
-        "reed-solomon-erasure",
-        "reed-solomon-simd",
-    ];
-    let mut beside = Beside::new("median of a round", columns);
+    let mut beside = Beside::new("median of a round", Contender::ALL.map(Contender::column).to_vec());
     let microseconds = |of: fn(&Took) -> f64| {
         let rounds = rounds.iter();
         rounds
@@ -90,7 +121,9 @@ fn measure(directory: &Path, pairs: usize, times: usize) -> anyhow::Result<Secti
     quote_the_original(&mut beside);
     section.beside.push(beside);
     let ratios = |of: fn(&Took) -> f64| -> Vec<f64> {
-        let pairs = rounds[0].iter().zip(&rounds[1]);
+        let pairs = rounds[Contender::Ours as usize]
+            .iter()
+            .zip(&rounds[Contender::Isal as usize]);
         pairs.map(|(ours, isal)| of(ours) / of(isal)).collect()
     };
     section.judge_rounds(targets::CODING_ENCODE, "", &ratios(|took| took.encode));
@@ -106,20 +139,25 @@ fn measure(directory: &Path, pairs: usize, times: usize) -> anyhow::Result<Secti
     Ok(section)
 }
 
-/// It is not here: what was said of it is told as that.
+/// It is not here: what was said of it is told as that, beside what was measured.
 fn quote_the_original(beside: &mut Beside) {
-    beside.quote(format!(
-        "the original implementation: {ORIGINAL_ENCODE_S} s to encode, {ORIGINAL_REBUILD_S} s to rebuild two data shards, as \
-         noted on another machine when the targets were set; the original's own report has about \
-         {ORIGINAL_ENCODE_REPORTED_S} s to encode, and nothing of a rebuild"
-    ));
+    let microseconds = [ORIGINAL_ENCODE_S, ORIGINAL_REBUILD_S].map(|seconds| Some(seconds * 1e6));
+    beside.quote(
+        "the original implementation",
+        microseconds.to_vec(),
+        format!(
+            "{ORIGINAL_ENCODE_S} s to encode and {ORIGINAL_REBUILD_S} s to rebuild two data shards, as noted on another \
+             machine when the targets were set; the original's own report has about {ORIGINAL_ENCODE_REPORTED_S} s to \
+             encode, and nothing of a rebuild"
+        ),
+    );
 }
 
 /// With nothing measured yet.
 fn begun(pairs: usize, times: usize) -> Section {
     let about = format!(
-        "a chunk of 2 MiB as {DATA}+{PARITY} shards, one thread each, memory used again; {pairs} rounds, of each the median \
-         of {times} times"
+        "a chunk of 2 MiB as {DATA}+{PARITY} shards, one thread each, memory used again; {pairs} rounds, every second one in \
+         reverse order, of each the median of {times} times"
     );
     Section::new("coding", about)
 }
@@ -308,17 +346,43 @@ mod tests {
     fn the_original_is_quoted_and_never_measured() {
         let mut section = begun(30, 101);
         let mut beside = Beside::new("median of a round", vec!["V-Stack"]);
-        beside.line("encode", "us", vec![vec![1.0]]);
+        for figure in ["encode", "rebuild of two data shards"] {
+            beside.line(figure, "us", vec![vec![1.0]]);
+        }
         quote_the_original(&mut beside);
+        assert!(beside.lines.iter().all(|line| line.rounds.len() == 1));
         section.beside.push(beside);
         let told = section.text();
-        let quoted = told.lines().find(|line| line.contains("4.25 s")).expect("a line");
+        let line = |with: &str| told.lines().find(|line| line.contains(with)).expect("a line");
+        assert!(line("median of a round  ").ends_with("  the original implementation (quoted)"));
+        assert!(line("encode, us").ends_with(" 4250000"), "{told}");
+        assert!(line("rebuild of two data shards, us").ends_with(" 31900000"), "{told}");
+        let quoted = line("4.25 s");
         for part in [
             "quoted, not measured here: the original implementation",
             "31.9 s",
             "the original's own report has about 3.4 s",
         ] {
             assert!(quoted.contains(part), "{part} is not in {quoted}");
+        }
+    }
+
+    #[test]
+    fn who_comes_first_changes_from_round_to_round() {
+        let order: Vec<_> = (0..4).flat_map(order).collect();
+        let ours_and_isal: Vec<_> = order
+            .iter()
+            .filter(|one| matches!(one, Contender::Ours | Contender::Isal))
+            .collect();
+        let (ours, isal) = (&Contender::Ours, &Contender::Isal);
+        assert_eq!(ours_and_isal, [ours, isal, isal, ours, ours, isal, isal, ours]);
+        for contender in Contender::ALL {
+            assert_eq!(
+                order.iter().filter(|one| **one == contender).count(),
+                4,
+                "{contender:?}"
+            );
+            assert_eq!(Contender::ALL[contender as usize], contender, "it has its own column");
         }
     }
 

@@ -176,7 +176,9 @@ fn word_of_metadata(health: &Result<MetadataHealth, ClientError>) -> String {
         }
         let (healthy, all) = (health.healthy_nodes, health.total_nodes);
         let database = &health.database_status;
-        format!("{status}: {healthy} of {all} nodes healthy, database {database}")
+        let stored = health.stored.map(census::word);
+        let stored = stored.map_or_else(String::new, |word| format!(", stored data {word}"));
+        format!("{status}: {healthy} of {all} nodes healthy, database {database}{stored}")
     };
     word(health.as_ref().map(said))
 }
@@ -382,17 +384,24 @@ mod tests {
 
     #[test]
     fn a_service_that_is_not_well_is_not_called_healthy() {
-        let said = |status: &str| {
+        let said = |status: &str, stored: Option<Health>| {
             word_of_metadata(&Ok(MetadataHealth {
                 status: status.to_owned(),
+                service_status: None,
+                stored,
                 service: "metadata-service".to_owned(),
                 healthy_nodes: 2,
                 total_nodes: 3,
                 database_status: "connected".to_owned(),
             }))
         };
-        assert_eq!(said("healthy"), HEALTHY);
-        assert_eq!(said("degraded"), "degraded: 2 of 3 nodes healthy, database connected");
+        assert_eq!(said("healthy", Some(Health::Healthy)), HEALTHY);
+        let few = "degraded: 2 of 3 nodes healthy, database connected";
+        assert_eq!(said("degraded", None), few, "as an earlier version says it");
+        assert_eq!(
+            said("degraded", Some(Health::Lost)),
+            format!("{few}, stored data {}", census::word(Health::Lost))
+        );
         assert_eq!(word(Ok("degraded".to_owned())), "degraded");
         let silent = ClientError::Timeout {
             url: "http://m".to_owned(),

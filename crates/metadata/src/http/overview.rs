@@ -1,13 +1,16 @@
 //! `/`, `/health`, `/stats`.
 
 use axum::extract::State;
-use vstack_api::metadata::{MetadataHealth, ServiceMessage, Stats};
+use vstack_api::{
+    census::Health,
+    metadata::{MetadataHealth, ServiceMessage, Stats},
+};
 use vstack_service::{ApiResult, Json, VERSION};
 use vstack_types::Timestamp;
 
 use crate::{
     app::{Shared, store_error},
-    registry, survival,
+    registry, survival, upkeep,
 };
 
 /// What this is.
@@ -19,7 +22,19 @@ pub(super) async fn root() -> Json<ServiceMessage> {
     })
 }
 
-/// Liveness and details.
+/// What the service calls itself. Never healthy while something that is stored is not, or is not known to be.
+const fn status_of(is_service_well: bool, stored: Health) -> &'static str {
+    match stored {
+        _ if !is_service_well => "degraded",
+        Health::Healthy => "healthy",
+        Health::Counting => "counting",
+        Health::Unexplained | Health::UnderReplicated | Health::Endangered | Health::OutOfReach | Health::Lost => {
+            "degraded"
+        }
+    }
+}
+
+/// Liveness and details. Whoever answers lives, and answers 200, whatever the details are.
 #[utoipa::path(get, path = "/health", responses((status = 200, body = MetadataHealth)))]
 pub(super) async fn health(State(app): State<Shared>) -> Json<MetadataHealth> {
     let nodes = match app.store.ping().await {
@@ -31,9 +46,12 @@ pub(super) async fn health(State(app): State<Shared>) -> Json<MetadataHealth> {
         Err(error) => (Vec::new(), error.to_string()),
     };
     let healthy_nodes = registry::summary(&nodes, app.now(), app.settings.node_timeout()).healthy;
-    let well = database_status == "connected" && healthy_nodes >= app.settings.replication_factor;
+    let is_well = database_status == "connected" && healthy_nodes >= app.settings.replication_factor;
+    let stored = upkeep::stored_health(&app);
     Json(MetadataHealth {
-        status: if well { "healthy" } else { "degraded" }.into(),
+        status: status_of(is_well, stored).into(),
+        service_status: Some(if is_well { "healthy" } else { "degraded" }.into()),
+        stored: Some(stored),
         service: "metadata-service".into(),
         healthy_nodes,
         total_nodes: nodes.len(),
@@ -62,4 +80,25 @@ pub(super) async fn stats(State(app): State<Shared>) -> ApiResult<Json<Stats>> {
         healthy_nodes: registry::summary(&nodes, app.now(), app.settings.node_timeout()).healthy,
         service_version: VERSION.into(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_called_healthy_by_who_does_not_know_that_everything_stored_is() {
+        for (stored, expected) in [
+            (Health::Healthy, "healthy"),
+            (Health::Counting, "counting"),
+            (Health::Unexplained, "degraded"),
+            (Health::UnderReplicated, "degraded"),
+            (Health::Endangered, "degraded"),
+            (Health::OutOfReach, "degraded"),
+            (Health::Lost, "degraded"),
+        ] {
+            assert_eq!(status_of(true, stored), expected, "{stored:?}");
+            assert_eq!(status_of(false, stored), "degraded", "{stored:?}");
+        }
+    }
 }

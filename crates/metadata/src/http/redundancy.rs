@@ -14,7 +14,7 @@ use crate::{
     app::{App, Shared, no_such_video, store_error},
     coded::{self, Prospect},
     keeping::asked_of,
-    redundancy::{self as rules, Survived},
+    redundancy::{self as rules, ByForm, Survived},
     upkeep,
 };
 
@@ -37,6 +37,15 @@ pub(super) async fn recommend(State(app): State<Shared>, Path(id): Path<VideoId>
 #[utoipa::path(get, path = "/redundancy/config", responses((status = 200, body = RedundancyConfig)))]
 pub(super) async fn config(State(app): State<Shared>) -> Json<RedundancyConfig> {
     Json(app.settings.redundancy())
+}
+
+/// Why copies are not asked for where there could be none.
+fn no_copies(prospect: &Prospect) -> ApiError {
+    let detail = format!(
+        "no node can be given a copy now: {}; add a node, or make room on one, and ask again",
+        prospect.takers
+    );
+    ApiError::new(ErrorCode::Unprocessable, detail)
 }
 
 /// What follows from asking for a mode, in words.
@@ -78,6 +87,7 @@ pub(super) async fn set_override(
     app.video(id).await?;
     let prospect = coded::prospect(&app, id).await?;
     let survived = match mode {
+        RedundancyMode::Replication if prospect.copies == 0 => return Err(no_copies(&prospect)),
         RedundancyMode::Replication => prospect.copies.saturating_sub(1),
         RedundancyMode::ErasureCoding => prospect.shards.map_err(coded::refusal)?,
     };
@@ -114,6 +124,7 @@ pub(super) async fn clear_override(State(app): State<Shared>, Path(id): Path<Vid
 #[utoipa::path(get, path = "/redundancy/efficiency", responses((status = 200, body = EfficiencyReport)))]
 pub(super) async fn efficiency(State(app): State<Shared>) -> ApiResult<Json<EfficiencyReport>> {
     let totals = app.store.totals().await.map_err(store_error)?;
+    let by_form = ByForm::of(&app.upkeep.summary().report);
     let config = app.settings.redundancy();
     let prospect = coded::prospect(&app, coded::ANY).await?;
     let survived = Survived {
@@ -121,7 +132,7 @@ pub(super) async fn efficiency(State(app): State<Shared>) -> ApiResult<Json<Effi
         shards: prospect.shards.unwrap_or_default(),
     };
     Ok(Json(EfficiencyReport {
-        efficiency: rules::efficiency(&totals, &config),
+        efficiency: rules::efficiency(&totals, &by_form, &config),
         mode_comparison: rules::comparison(survived, &config),
     }))
 }
@@ -130,7 +141,8 @@ pub(super) async fn efficiency(State(app): State<Shared>) -> ApiResult<Json<Effi
 #[utoipa::path(get, path = "/storage/overhead", responses((status = 200, body = StorageOverhead)))]
 pub(super) async fn overhead(State(app): State<Shared>) -> ApiResult<Json<StorageOverhead>> {
     let totals = app.store.totals().await.map_err(store_error)?;
-    Ok(Json(rules::overhead(&totals, &app.settings.redundancy())))
+    let by_form = ByForm::of(&app.upkeep.summary().report);
+    Ok(Json(rules::overhead(&totals, &by_form, &app.settings.redundancy())))
 }
 
 /// Which videos.

@@ -49,8 +49,8 @@ pub struct Footprint {
     pub mode: StoredMode,
     /// Nodes that are to hold some of it; while joint, those of both halves.
     pub copies: u32,
-    /// Bytes that it places on all of them together.
-    pub physical_bytes: u64,
+    /// Bytes that it places on all of them together, in whichever form.
+    pub placed_bytes: u64,
 }
 
 impl Footprint {
@@ -65,12 +65,12 @@ impl Footprint {
             return Self {
                 mode,
                 copies: 0,
-                physical_bytes: 0,
+                placed_bytes: 0,
             };
         }
         // Every item a node must keep counts once on it, also when both halves of a joint name it.
         let nodes = placement.nodes();
-        let mut physical_bytes = 0_u64;
+        let mut placed_bytes = 0_u64;
         for node in &nodes {
             let mut counted = Vec::new();
             for layout in std::iter::once(&placement.layout).chain(&placement.prev) {
@@ -81,7 +81,7 @@ impl Footprint {
                 for item in placement.items_of(layout, *node) {
                     if !counted.contains(&item) {
                         counted.push(item);
-                        physical_bytes = physical_bytes.saturating_add(item_bytes);
+                        placed_bytes = placed_bytes.saturating_add(item_bytes);
                     }
                 }
             }
@@ -89,7 +89,7 @@ impl Footprint {
         Self {
             mode,
             copies: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
-            physical_bytes,
+            placed_bytes,
         }
     }
 }
@@ -112,15 +112,13 @@ pub enum Learned {
     Unknown,
 }
 
-/// What is stored in one form.
+/// What is stored in one form, or is going to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ModeTotals {
     /// Chunks, init segments too.
     pub chunks: u64,
     /// Bytes of one copy.
     pub logical_bytes: u64,
-    /// Bytes that decisions place on all nodes together: what they hold is told for all forms in one.
-    pub physical_bytes: u64,
 }
 
 /// Sums over everything learned.
@@ -136,23 +134,34 @@ pub struct Totals {
     pub replicated: ModeTotals,
     /// Stored as shards, of all videos.
     pub coded: ModeTotals,
+    /// Bytes that decisions place on all nodes together, in both forms.
+    pub placed_bytes: u64,
     /// What nodes told that they hold.
     pub held: HeldTotals,
 }
 
 impl Totals {
-    /// Bytes that decisions place on all nodes together.
-    pub const fn placed_bytes(&self) -> u64 {
-        self.replicated.physical_bytes.saturating_add(self.coded.physical_bytes)
+    /// Bytes of one copy of everything.
+    pub const fn logical_bytes(&self) -> u64 {
+        self.replicated.logical_bytes.saturating_add(self.coded.logical_bytes)
     }
 
-    /// Bytes that all nodes together hold, as they told. Where one did not, that is not known, and what decisions place
-    /// stands for it.
-    pub const fn physical_bytes(&self) -> u64 {
+    /// Bytes of items that all nodes together hold, as they told. Where one did not, that is not known, and nothing stands
+    /// for it.
+    pub const fn physical_bytes(&self) -> Option<u64> {
         if self.held.is_known() {
-            self.held.item_bytes
+            Some(self.held.item_bytes)
         } else {
-            self.placed_bytes()
+            None
+        }
+    }
+
+    /// Bytes that all nodes together take of their filesystems, as they told.
+    pub const fn disk_bytes(&self) -> Option<u64> {
+        if self.held.is_known() {
+            Some(self.held.allocated_bytes)
+        } else {
+            None
         }
     }
 }

@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 pub use changes::{Changes, Feed};
 pub use chunk::{Chunk, Chunks, Footprint, LEARN_CHUNKS_MAX, Learned, ModeTotals, StoredMode, Totals};
 pub use harm::Harms;
-pub use keeping::{KEEPINGS_MAX, Keeping, Keepings, Watched};
+pub use keeping::{KEEPINGS_MAX, Keeping, Keepings, Turns, Watched};
 pub use memory::MemoryStore;
 pub use node::{
     DAMAGED_MAX, Decide, DiskLog, HEARTBEAT_AHEAD_MS, Held, HeldTotals, Known, NODES_MAX, Node, NodeBeat, Nodes,

@@ -2,10 +2,11 @@
 //!
 //! Nodes compare what they have with the digests that are listed, and so does whoever reads. What nobody compares with the
 //! chunk again is what is listed: a machine with bad memory may have made it. One chunk at a time is looked at, when there
-//! is nothing else to do. Nodes make it of its shards alone, until each of them was used; only where that fails all that
-//! can be had are read here, and it is found out which are none of it. Those are noted in the census, and are harm like any
-//! other from then on: made anew, or named as lost where too few are left. Where there are too many sets to try them all, a
-//! chunk may be in doubt: nobody calls it whole until an audit, of other sets, finds out. What cannot be had is no finding.
+//! is nothing else to do, or once it is overdue: there may always be something else. Nodes make it of its shards alone,
+//! until each of them was used; only where that fails all that can be had are read here, and it is found out which are none
+//! of it. Those are noted in the census, and are harm like any other from then on: made anew, or named as lost where too few
+//! are left. Where there are too many sets to try them all, a chunk may be in doubt: nobody calls it whole until an audit,
+//! of other sets, finds out. What cannot be had is no finding.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,7 +17,7 @@ use vstack_erasure::{ReedSolomon, Shape};
 use vstack_service::aside;
 use vstack_types::{ChunkId, Digest, VideoId};
 use vstack_upkeep::{
-    audit::{self, Round},
+    audit::{self, Pace, Round},
     census::Part,
 };
 
@@ -42,7 +43,7 @@ struct Due {
     version: u32,
     /// How many it has.
     shards: u8,
-    /// From its audit to the next.
+    /// From now to the next.
     pause: Duration,
 }
 
@@ -54,11 +55,12 @@ pub(super) async fn run(app: &App) {
         return;
     }
     let mut round = begun(app).await;
+    let mut pace = Pace::new(every, app.clock.monotonic());
     loop {
         let wait = tokio::select! {
             biased;
             () = app.shutdown.cancelled() => return,
-            wait = next(app, &mut round, every) => wait,
+            wait = next(app, &mut round, &mut pace) => wait.unwrap_or_else(|wait| wait.min(LOOK_EVERY.min(every))),
         };
         tokio::select! {
             biased;
@@ -86,37 +88,41 @@ async fn begun(app: &App) -> Round {
     round
 }
 
-/// Audits the next chunk, if there is nothing else to do; gives how long to wait for the one after.
-async fn next(app: &App, round: &mut Round, every: Duration) -> Duration {
-    let Some(due) = due(app, round, every) else {
-        return LOOK_EVERY.min(every);
-    };
+/// Audits the next chunk, if its time has come; gives how long to wait for the one after, or else for its time.
+async fn next(app: &App, round: &mut Round, pace: &mut Pace) -> Result<Duration, Duration> {
+    let due = due(app, round, pace)?;
     let began = app.clock.monotonic();
     let found = look(app, &due).await.unwrap_or_else(|error| {
         tracing::warn!(chunk = %due.id, %error, "a chunk could not be audited; it is tried again");
         Diagnosis::Unknown
     });
     conclude(app, round, &due, &found);
-    due.pause.saturating_sub(app.clock.monotonic().since(began))
+    Ok(due.pause.saturating_sub(app.clock.monotonic().since(began)))
 }
 
-fn due(app: &App, round: &mut Round, every: Duration) -> Option<Due> {
+/// The next chunk; if there is none now, how long to wait at most.
+fn due(app: &App, round: &mut Round, pace: &mut Pace) -> Result<Due, Duration> {
     let summary = app.upkeep.summary();
     // Everything is learned, and who is there is known.
     let is_counted = summary.at.is_some() && app.upkeep.everybody_was_heard();
-    if !is_counted || !is_idle(app) {
-        return None;
+    if !is_counted {
+        return Err(LOOK_EVERY);
     }
     let kept = &summary.report.kept;
+    let (chunks, now) = (audit::chunks(kept), app.clock.monotonic());
+    let wait = pace.wait(is_idle(app), chunks, now);
+    if !wait.is_zero() {
+        return Err(wait);
+    }
     let state = app.upkeep.state();
-    let (video, row) = round.next(&state.census, kept, app.clock.monotonic(), drawn)?;
-    Some(Due {
+    let (video, row) = round.next(&state.census, kept, now, drawn).ok_or(LOOK_EVERY)?;
+    Ok(Due {
         video,
         part: row.part,
         id: state.census.id(video, row.part),
         version: row.version,
         shards: u8::try_from(row.of_layout().count()).unwrap_or(u8::MAX),
-        pause: audit::pause(every, audit::chunks(kept), audit::bytes_read(row)),
+        pause: pace.looked_at(chunks, audit::bytes_read(row), now),
     })
 }
 

@@ -96,51 +96,20 @@ pub(super) fn in_turns<T>(mut these: impl Iterator<Item = T>, mut those: impl It
 mod tests {
     use std::num::NonZeroU8;
 
-    use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
-    use vstack_chunkpaxos::{Layout, Placement};
+    use vstack_chunkpaxos::Placement;
     use vstack_placement::Candidate;
-    use vstack_types::{ChunkId, Digest, FingerprintKey, NodeRef, NodeUuid};
+    use vstack_types::Digest;
     use vstack_upkeep::{census::Census, plan::Cluster};
 
     use super::*;
-
-    const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
-    const KEY: FingerprintKey = FingerprintKey::from_bytes([1; 16]);
-
-    fn node(n: u8) -> NodeRef {
-        NodeRef::first(NodeUuid::from_bytes([n; 16]))
-    }
+    use crate::upkeep::fixtures::{VIDEO, copies, counted, node, placed};
 
     /// A film of which each chunk is whole, on the first three nodes.
     fn film(chunks: u32) -> Census {
-        let mut census = Census::default();
-        let nodes = [1, 2, 3].map(node);
-        let mut held = Holdings::default();
-        for sequence in 0..chunks {
-            let placement = Placement {
-                version: 1,
-                size: 300_000,
-                sha256: Digest::of(&sequence.to_le_bytes()),
-                layout: Layout::Replicated { nodes: nodes.to_vec() },
-                prev: None,
-                back: false,
-            };
-            let id = ChunkId::of_video(VIDEO, sequence);
-            census.learn(VIDEO, Part::Chunk(sequence), &id, &placement, 0);
-            let (fingerprint, brief) = (KEY.of(&id), placement.brief());
-            held.items.push(HeldItem {
-                fingerprint,
-                tag: tag_of(placement.sha256),
-                damaged: false,
-                wanted: Wanted::Placed,
-            });
-            held.registers.push(HeldRegister { fingerprint, brief });
-        }
-        held.sort();
-        for node in nodes {
-            census.count(node, &held, KEY, 0);
-        }
-        census
+        let chunk = |sequence: u32| -> (Placement, &[u8]) {
+            (placed(Digest::of(&sequence.to_le_bytes()), copies()), &[1, 2, 3])
+        };
+        counted(&(0..chunks).map(chunk).collect::<Vec<_>>(), 3)
     }
 
     const SHARDS: Wished = Wished::Shards {

@@ -4,17 +4,17 @@ use vstack_api::{
     WallTime,
     redundancy::{Keepings, Migration, VideoKeeping},
 };
-use vstack_redundancy::Decision;
+use vstack_redundancy::{Decision, Mode};
 use vstack_types::VideoId;
 use vstack_upkeep::report::Kept;
 
 use super::Summary;
 use crate::{
     app::App,
-    keeping::asked_of,
+    keeping::{asked_of, may_become},
     redundancy::would_decide,
     settings::RedundancyPolicy,
-    store::{StoreError, Video, Watched},
+    store::{StoreError, Turns, Video, Watched},
 };
 
 /// What is being brought into another form.
@@ -75,10 +75,22 @@ impl App {
         Ok(known.map(|known| of_video(known, decision, &self.upkeep.summary())))
     }
 
+    /// A video that is there to be watched; none of any other.
+    async fn watched(&self, video: VideoId) -> Result<Option<Watched>, StoreError> {
+        let next = self.store.watched(before(video), 1).await?.pop();
+        Ok(next.filter(|next| next.video == video))
+    }
+
+    /// Whether a chunk of a video may be brought into this form now.
+    pub(super) async fn may_become(&self, video: VideoId, mode: Mode) -> Result<bool, StoreError> {
+        let watched = self.watched(video).await?;
+        let (rules, now) = (self.settings.rules(), self.now());
+        Ok(watched.is_some_and(|watched| may_become(&watched, mode, &rules, now)))
+    }
+
     /// Views of a video, and what would be decided about it now; none when there is no such video.
     pub(crate) async fn would_decide(&self, video: VideoId) -> Result<Option<(u64, Decision)>, StoreError> {
-        let next = self.store.watched(before(video), 1).await?.pop();
-        let watched = match next.filter(|next| next.video == video) {
+        let watched = match self.watched(video).await? {
             Some(watched) => watched,
             None => {
                 // Decisions are about what can be watched. Anything else is judged as if it could be.
@@ -90,6 +102,7 @@ impl App {
                     created_at: known.created_at,
                     view_count: known.view_count,
                     override_mode: known.override_mode,
+                    turns: Turns::default(),
                     keeping: None,
                 }
             }

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use vstack_api::{ErrorCode, holdings::tag_of};
 use vstack_chunkpaxos::{Change, Layout, Outcome, Placement, Proposer, Refusal};
 use vstack_client::{ClientError, Holder, NodeUrls};
+use vstack_redundancy::Mode;
 use vstack_types::{Digest, NodeRef, ProcessUuid, VideoId};
 use vstack_upkeep::plan::Job;
 
@@ -100,6 +101,21 @@ const fn mended(bytes: u64) -> Done {
     Done::Mended { bytes }
 }
 
+/// The form into which a job brings a chunk that has the other one.
+const fn comes_into(job: &Job) -> Option<Mode> {
+    match job {
+        Job::Encode { .. } => Some(Mode::Coded),
+        Job::Decode { .. } => Some(Mode::Replicated),
+        Job::Salvage
+        | Job::Read { .. }
+        | Job::Restore { .. }
+        | Job::Settle
+        | Job::TurnBack
+        | Job::Move { .. }
+        | Job::Correct { .. } => None,
+    }
+}
+
 /// Does what is to be done about one chunk.
 pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
     let nodes = app.store.nodes().await.map_err(Failed::because)?;
@@ -114,6 +130,11 @@ pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
     if u32::try_from(chunk.placement.version).unwrap_or(u32::MAX) != task.planned.version {
         // The next count sees what is to be done about where it is now.
         return Ok(Done::Told);
+    }
+    if let Some(mode) = comes_into(&task.planned.due.job)
+        && !app.may_become(video, mode).await.map_err(Failed::because)?
+    {
+        return Err(Failed::because("its video is to stay in the form it has for now"));
     }
     let urls = registry::node_urls(&nodes);
     let lenders = app.upkeep.strays.lenders(task.key(), &chunk.id);

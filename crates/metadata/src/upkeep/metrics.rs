@@ -283,6 +283,7 @@ mod tests {
             chunks,
             logical_bytes,
             placed_bytes,
+            ..InForm::default()
         };
         let show = |shards: InForm, waiting: Waiting| {
             let kept = Kept {

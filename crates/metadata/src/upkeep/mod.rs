@@ -2,7 +2,7 @@
 //!
 //! One part listens who is there. One counts: it learns what is new from the store, asks nodes what they hold, compares,
 //! and plans. Another mends what the plan names, the most endangered first. One finds out what it is that nobody expects
-//! where it is. One reads, when there is nothing else to do, whether the shards of each chunk give it. Counting comes from
+//! where it is. One reads, when little else is to be done, whether the shards of each chunk give it. Counting comes from
 //! memory on both sides; mending goes by the protocol's own moves. All of it can be lost at any moment: it is counted again.
 
 mod agreement;
@@ -10,6 +10,8 @@ mod auditing;
 mod bettering;
 mod counting;
 mod diagnosis;
+#[cfg(test)]
+mod fixtures;
 mod grace;
 mod keepings;
 mod leaving;
@@ -20,6 +22,7 @@ mod metrics;
 mod reason;
 mod renewal;
 mod salvage;
+mod seen;
 mod shards;
 mod strays;
 mod view;
@@ -51,7 +54,7 @@ pub(crate) use mending::Mending;
 use metrics::Metrics;
 pub(crate) use strays::give_up;
 use strays::{Strange, Strays};
-pub(crate) use view::{census, of_video, repairs};
+pub(crate) use view::{census, of_video, repairs, stored_health};
 
 /// What was counted of a node.
 #[derive(Debug, Clone, Default)]

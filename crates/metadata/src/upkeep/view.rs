@@ -68,6 +68,18 @@ const fn health(tally: &report::Tally, heard: bool, complete: bool, explained: b
     }
 }
 
+/// How everything that is stored stands by a count, `complete` or not, in one word.
+fn standing_of(app: &App, summary: &Summary, complete: bool) -> Health {
+    let explained = !app.upkeep.strays.any_unexplained();
+    health(&summary.report.tally, summary.attendance.complete, complete, explained)
+}
+
+/// The same by the last count, for who asks for nothing else.
+pub(crate) fn stored_health(app: &App) -> Health {
+    let summary = app.upkeep.summary();
+    standing_of(app, &summary, summary.complete && is_current(app, &summary))
+}
+
 /// The census as it was last made; of the videos that are not whole, without the first `offset`, the worst first.
 pub(crate) async fn census(app: &App, offset: usize) -> Result<Census, StoreError> {
     let summary = app.upkeep.summary();
@@ -93,12 +105,7 @@ pub(crate) async fn census(app: &App, offset: usize) -> Result<Census, StoreErro
         videos.extend(named);
     }
     Ok(Census {
-        health: health(
-            &summary.report.tally,
-            summary.attendance.complete,
-            complete,
-            !app.upkeep.strays.any_unexplained(),
-        ),
+        health: standing_of(app, &summary, complete),
         complete,
         at: WallTime(summary.at.unwrap_or(app.now())),
         tally: tally(&summary.report.tally),

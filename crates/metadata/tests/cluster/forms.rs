@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use bytes::Bytes;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use vstack_api::metadata::{Manifest, ManifestChunk, RedundancyMode};
@@ -46,20 +47,30 @@ pub async fn get(cluster: &Cluster, url: &str) -> Option<Vec<u8>> {
     is_there.then(|| body.to_vec())
 }
 
-/// A chunk as whoever reads it without the nodes at `but` gets it; none when that cannot be.
-pub async fn read(cluster: &Cluster, chunk: &ManifestChunk, but: &[&str]) -> Option<Vec<u8>> {
+/// Those shards of a chunk, each as it is listed, that whoever reads it without the nodes at `but` gets; none when it is
+/// listed to have none.
+pub async fn shards_but(cluster: &Cluster, chunk: &ManifestChunk, but: &[&str]) -> Option<Vec<(u8, Bytes)>> {
     let fragments = chunk.fragments.as_ref()?;
-    let code = ReedSolomon::new(Shape::new(fragments.data_shards, fragments.parity_shards).ok()?);
     let mut have = Vec::new();
     for shard in &fragments.shards {
         if but.contains(&shard.node_url.as_str()) {
             continue;
         }
+        let listed: Digest = shard.checksum.parse().ok()?;
         let url = format!("{}/chunk/{}", shard.node_url, shard.fragment_id);
-        if let Some(bytes) = get(cluster, &url).await {
+        // A node that has not heard of a change has another under the same name.
+        if let Some(bytes) = get(cluster, &url).await.filter(|bytes| Digest::of(bytes) == listed) {
             have.push((shard.fragment_index, bytes.into()));
         }
     }
+    Some(have)
+}
+
+/// A chunk as whoever reads it without the nodes at `but` gets it; none when that cannot be.
+pub async fn read(cluster: &Cluster, chunk: &ManifestChunk, but: &[&str]) -> Option<Vec<u8>> {
+    let fragments = chunk.fragments.as_ref()?;
+    let code = ReedSolomon::new(Shape::new(fragments.data_shards, fragments.parity_shards).ok()?);
+    let have = shards_but(cluster, chunk, but).await?;
     let size = usize::try_from(chunk.size_bytes).expect("small");
     let read = vstack_erasure::read(&code, size, chunk.checksum.parse().ok()?, &have);
     read.ok().map(|chunk| Hashed::into_bytes(chunk).to_vec())

@@ -241,7 +241,7 @@ pub(crate) async fn totals_are_those_of_the_placements(store: Shared) {
         Footprint {
             mode: StoredMode::ErasureCoding,
             copies: 3,
-            physical_bytes: 3 * 501
+            placed_bytes: 3 * 501
         }
     );
     let joint = Placement {
@@ -255,7 +255,7 @@ pub(crate) async fn totals_are_those_of_the_placements(store: Shared) {
         Footprint {
             mode: StoredMode::Replication,
             copies: 3,
-            physical_bytes: 300
+            placed_bytes: 300
         }
     );
     let shown = [
@@ -293,16 +293,15 @@ pub(crate) async fn totals_are_those_of_the_placements(store: Shared) {
         totals.replicated,
         ModeTotals {
             chunks: 4,
-            logical_bytes: copies + 100,
-            physical_bytes: 3 * copies + 300
+            logical_bytes: copies + 100
         }
     );
     assert_eq!(
         totals.coded,
         ModeTotals {
             chunks: 1,
-            logical_bytes: 1_001,
-            physical_bytes: 1_503
+            logical_bytes: 1_001
         }
     );
+    assert_eq!(totals.placed_bytes, 3 * copies + 300 + 1_503);
 }

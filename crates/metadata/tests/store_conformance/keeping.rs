@@ -1,11 +1,15 @@
 //! How videos are kept.
 
 use vstack_api::metadata::{RedundancyMode, VideoStatus};
-use vstack_metadata::store::{Keeping, StatusChange};
-use vstack_redundancy::{Decision, Heat, Mode, Why};
-use vstack_types::{Timestamp, VideoId};
+use vstack_chunkpaxos::{Layout, Placement, Shard};
+use vstack_metadata::store::{Chunk, Keeping, StatusChange, Turns};
+use vstack_redundancy::{Changed, Decision, Heat, Mode, Why};
+use vstack_types::{Digest, Timestamp, VideoId};
 
-use crate::{Shared, create};
+use crate::{
+    Shared, create,
+    records::{acceptor, chunk, learn},
+};
 
 fn keeping(mode: Mode, why: Why, views: u64) -> Keeping {
     Keeping {
@@ -20,6 +24,14 @@ fn keeping(mode: Mode, why: Why, views: u64) -> Keeping {
             at: Timestamp(88),
         },
         heat_views: views,
+        changed: Changed {
+            to_copies: (mode == Mode::Replicated).then_some(Timestamp(99)),
+            to_shards: (mode == Mode::Coded).then_some(Timestamp(-3)),
+        },
+        turns: Turns {
+            to_copies: views + 1,
+            to_shards: views + 2,
+        },
     }
 }
 
@@ -81,6 +93,52 @@ pub(crate) async fn what_was_decided_of_active_videos_reads_back(store: Shared) 
     let newer = keeping(Mode::Replicated, Why::Hot, 8);
     store.note_keepings(vec![(ids[2], newer)]).await.unwrap();
     assert_eq!(kept(&store.watched(Some(ids[1]), 10).await.unwrap()), [Some(newer)]);
+}
+
+pub(crate) async fn changes_of_form_are_counted_once_each_has_ended(store: Shared) {
+    let video = create(&store, "turns").await;
+    activate(&store, video).await;
+    let copies = || Layout::Replicated {
+        nodes: vec![acceptor(1), acceptor(2)],
+    };
+    let shards = || Layout::Coded {
+        data: 1,
+        parity: 1,
+        shards: [0, 1]
+            .map(|index| Shard {
+                index,
+                node: acceptor(index + 3),
+                sha256: Digest::of(&[index]),
+            })
+            .to_vec(),
+    };
+    let news = |version, layout, prev| {
+        let chunk = chunk(video, 0);
+        let placement = Placement {
+            version,
+            layout,
+            prev,
+            ..chunk.placement
+        };
+        Chunk { placement, ..chunk }
+    };
+    let turns = async |news: Chunk| {
+        learn(&store, video, vec![news]).await;
+        let turns = store.watched(None, 1).await.unwrap()[0].turns;
+        (turns.to_copies, turns.to_shards)
+    };
+    assert_eq!(turns(news(1, copies(), None)).await, (0, 0));
+    assert_eq!(
+        turns(news(2, shards(), Some(copies()))).await,
+        (0, 0),
+        "it is on its way"
+    );
+    assert_eq!(turns(news(3, shards(), None)).await, (0, 1));
+    assert_eq!(turns(news(3, shards(), None)).await, (0, 1), "that is known");
+    assert_eq!(turns(news(2, shards(), Some(copies()))).await, (0, 1), "that is over");
+    // What was in between nobody told.
+    assert_eq!(turns(news(5, copies(), None)).await, (1, 1));
+    assert_eq!(turns(news(7, copies(), None)).await, (1, 1), "it was moved as it is");
 }
 
 pub(crate) async fn a_pause_stays(store: Shared) {

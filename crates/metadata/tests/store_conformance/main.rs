@@ -88,6 +88,7 @@ conformance! {
         a_video_that_ends_is_nobodys_concern_any_more;
     keeping:
         what_was_decided_of_active_videos_reads_back
+        changes_of_form_are_counted_once_each_has_ended
         a_pause_stays;
     harm:
         what_is_found_is_entered_once_and_leaves_once

@@ -205,7 +205,7 @@ impl Shell {
                     self.unconsumed.push(piece);
                     assert!(self.unconsumed.len() <= 16, "more handed out than agreed");
                 }
-                Action::RefreshManifest | Action::CountView => {}
+                Action::RefreshManifest { .. } | Action::CountView => {}
                 Action::Finished(end) => self.end = Some(end),
             }
         }

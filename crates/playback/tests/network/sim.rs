@@ -113,6 +113,8 @@ pub struct Run {
     pub parallel_max: usize,
     pub views: usize,
     pub refreshes: usize,
+    /// Times that a newer manifest was asked for though the one at hand served.
+    pub renewals: usize,
     /// Times that the shards at hand did not give their piece.
     pub joins_in_vain: usize,
     /// (second, level, state) at every step.
@@ -263,6 +265,7 @@ impl<'a> Sim<'a> {
             parallel_max: 0,
             views: 0,
             refreshes: 0,
+            renewals: 0,
             joins_in_vain: 0,
             levels: vec![],
         };
@@ -387,8 +390,12 @@ impl<'a> Sim<'a> {
                 self.run.delivered.push(piece);
                 self.tell(Input::Consumed { piece });
             }
-            Action::RefreshManifest => {
-                self.run.refreshes += 1;
+            Action::RefreshManifest { is_missed } => {
+                if is_missed {
+                    self.run.refreshes += 1;
+                } else {
+                    self.run.renewals += 1;
+                }
                 if let Some(which) = &self.world.refreshed {
                     let last = u32::try_from(self.world.chunks).unwrap();
                     let pieces = std::iter::once(PieceId::Init).chain((0..last).map(PieceId::Chunk));

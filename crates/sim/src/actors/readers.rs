@@ -158,10 +158,16 @@ async fn from_shards(
     let list: FragmentList = call(http, Method::GET, &url, Sent::Nothing).await?.json()?;
     let len = usize::try_from(list.fragments.first()?.size_bytes).ok()?;
     // How many are needed follows from their length.
-    let data = (1..=u8::try_from(list.fragments.len()).ok()?).find(|data| size.div_ceil(usize::from(*data)) == len)?;
-    let parity = u8::try_from(list.fragments.len()).ok()?.checked_sub(data)?;
-    let mut found = Vec::new();
+    let last = list.fragments.iter().map(|fragment| fragment.fragment_index).max()?;
+    let shards = last.checked_add(1)?;
+    let data = (1..=shards).find(|data| size.div_ceil(usize::from(*data)) == len)?;
+    let parity = shards.checked_sub(data)?;
+    let mut found: Vec<(u8, Bytes)> = Vec::new();
     for fragment in list.fragments {
+        // While it is moved a shard is named at two nodes.
+        if found.iter().any(|(index, _)| *index == fragment.fragment_index) {
+            continue;
+        }
         let url = format!("{}/chunk/{}", fragment.node_url, fragment.fragment_id);
         let asked = timeout(Duration::from_secs(3), call(http, Method::GET, &url, Sent::Nothing)).await;
         if let Ok(Some(heard)) = asked

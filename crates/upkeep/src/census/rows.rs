@@ -175,19 +175,18 @@ impl Row {
         self.of_layout().map(|item| item.tag)
     }
 
-    /// Bytes of an item.
-    pub fn item_bytes(&self, item: &Item) -> u64 {
-        let form = if item.side.in_layout() {
+    /// In which form an item is: while the form of a chunk changes, that of the half that assigns it.
+    pub const fn form_of(&self, item: &Item) -> Form {
+        if item.side.in_layout() {
             self.form
         } else {
             self.prev_form
-        };
-        form.item_bytes(self.size)
+        }
     }
 
-    /// Bytes of all items.
-    pub fn placed_bytes(&self) -> u64 {
-        self.items.iter().map(|item| self.item_bytes(item)).sum()
+    /// Bytes of an item.
+    pub fn item_bytes(&self, item: &Item) -> u64 {
+        self.form_of(item).item_bytes(self.size)
     }
 
     /// The items of the layout.

@@ -82,7 +82,11 @@ mod tests {
             chosen.or(video(2), Wanted::Copies, || Ok(vec![node(3)])),
             Ok(vec![node(3)])
         );
-        let refused = Refused::Copies { nodes: 1, survived: 2 };
+        let refused = Refused::Copies {
+            nodes: 1,
+            needed: 3,
+            survived: 2,
+        };
         assert_eq!(chosen.or(video(2), shards(2), || Err(refused)), Err(refused));
         for n in 1..5 {
             assert_eq!(chosen.or(video(n), shards(2), never), Err(refused));

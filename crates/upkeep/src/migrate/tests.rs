@@ -1,5 +1,7 @@
 //! What is brought into another form, and how what is shards stands and is mended.
 
+mod copies_again;
+
 use std::collections::BTreeSet;
 
 use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
@@ -25,6 +27,7 @@ const SHARDS: Wished = Wished::Shards {
     bytes_min: BYTES_MIN,
     asked: false,
 };
+const COPIES: Wished = Wished::Copies { asked: false };
 
 fn node(n: u8) -> NodeRef {
     NodeRef::first(NodeUuid::from_bytes([n; 16]))
@@ -140,7 +143,7 @@ fn copies_become_shards_on_nodes_of_their_own_and_come_back() {
     distinct.sort_unstable();
     distinct.dedup();
     assert_eq!((*data, distinct.len(), *bytes), (DATA, 5, 500_000));
-    let to_copies = planned(&census_of(shards(&[1, 2, 3, 4, 5])), &nodes(6), Wished::Copies);
+    let to_copies = planned(&census_of(shards(&[1, 2, 3, 4, 5])), &nodes(6), COPIES);
     let [
         Migration {
             job: Job::Decode { to },
@@ -154,7 +157,7 @@ fn copies_become_shards_on_nodes_of_their_own_and_come_back() {
     assert_eq!((to.len(), *bytes), (3, 900_000));
     let as_wished = planned(&census_of(shards(&[1, 2, 3, 4, 5])), &nodes(6), SHARDS);
     assert_eq!(as_wished, Migrations::default());
-    let as_wished = planned(&census_of(copies(&[1, 2, 3])), &nodes(6), Wished::Copies);
+    let as_wished = planned(&census_of(copies(&[1, 2, 3])), &nodes(6), COPIES);
     assert_eq!(as_wished, Migrations::default());
 }
 
@@ -443,7 +446,7 @@ fn what_is_in_doubt_is_never_called_whole_and_stays_in_its_form() {
     assert_eq!(of(&census), (Standing::Whole, Some(2)));
     assert!(census.note_doubt(VIDEO, Part::Chunk(0), 1));
     assert_eq!(of(&census), (Standing::Uncounted, None));
-    let to_copies = planned(&census, &candidates, Wished::Copies);
+    let to_copies = planned(&census, &candidates, COPIES);
     assert_eq!((to_copies.next.len(), to_copies.waiting[&VIDEO].unready), (0, 1));
     // Where it is does not depend on what it is.
     let mut leaves = candidates.clone();

@@ -152,26 +152,27 @@ fn stored(efficiency: &Efficiency, copies: usize) -> String {
         return "nothing is stored; `vstack upload FILE` brings a video".to_owned();
     }
     let (physical, placed) = (efficiency.total_physical_bytes, efficiency.total_placed_bytes);
-    let percent = if physical < placed {
-        // What is missing, or was not told of yet, saves nothing.
-        100.0 * (1.0 - placed as f64 / (copies as f64 * logical as f64))
-    } else {
-        efficiency.storage_savings_percent
-    };
-    let than = if percent < 0.0 { "more" } else { "less" };
-    let stored = physical.max(placed);
+    // What is missing, or was not told of yet, saves nothing.
+    let stored = physical.unwrap_or(placed).max(placed);
+    let take = if physical.is_some() { "take" } else { "are to take" };
     let mut lines = vec![format!(
-        "{} of video take {} on all nodes together: {:.2} for one, {:.1} % {than} than as copies alone",
+        "{} of video {take} {} on all nodes together: {:.2} for one, {} than as copies alone",
         bytes(logical),
         bytes(stored),
         stored as f64 / logical as f64,
-        percent.abs(),
+        less(100.0 * (1.0 - stored as f64 / (copies as f64 * logical as f64))),
     )];
     lines.extend(measured(efficiency));
     lines.join("\n")
 }
 
-/// What nodes told that they hold; nothing where the service does not say it.
+/// `22.2 % less`, or more.
+fn less(percent: f64) -> String {
+    let than = if percent < 0.0 { "more" } else { "less" };
+    format!("{:.1} % {than}", percent.abs())
+}
+
+/// What nodes told that they hold, and take of their disks; nothing where the service does not say it.
 fn measured(efficiency: &Efficiency) -> Option<String> {
     let (held, placed) = (&efficiency.held, efficiency.total_placed_bytes);
     if held.nodes == 0 {
@@ -190,6 +191,12 @@ fn measured(efficiency: &Efficiency) -> Option<String> {
         bytes(held.item_bytes),
         bytes(held.allocated_bytes),
     );
+    if let Some(saved) = efficiency.disk_savings_percent {
+        line += &format!(
+            " ({} than the bytes of copies alone, with records, waste and room that is taken ahead)",
+            less(saved)
+        );
+    }
     if let Some(as_of) = held.as_of {
         line += &format!("; all of them have since {as_of}");
     }
@@ -208,47 +215,52 @@ fn measured(efficiency: &Efficiency) -> Option<String> {
 fn forms(told: &Overview) -> Table {
     let (config, overhead) = (&told.config, &told.overhead);
     let (efficiency, modes) = (&told.report.efficiency, &told.report.mode_comparison);
-    let mut table = output::table(&[
-        "FORM",
-        "CHUNKS",
-        "VIDEO",
-        "PLACED",
-        "BYTES FOR ONE",
-        "NODES",
-        "SURVIVES",
-    ]);
-    let mut row = |name: String, chunks: u64, [video, placed]: [u64; 2], measured: f64, figures: &ModeFigures| {
-        // Of what there is none, what it would take.
-        let factor = if measured > 0.0 {
-            measured
-        } else {
-            figures.overhead_factor
+    let mut table = output::table(&["FORM", "CHUNKS", "VIDEO", "HELD", "BYTES FOR ONE", "NODES", "SURVIVES"]);
+    let mut row =
+        |name: String, [chunks, counted]: [u64; 2], [video, held]: [u64; 2], measured: f64, figures: &ModeFigures| {
+            table.add_row([
+                name,
+                match chunks.saturating_sub(counted) {
+                    0 => chunks.to_string(),
+                    uncounted => format!("{chunks}, {uncounted} not counted yet"),
+                },
+                bytes(video),
+                bytes(held),
+                match chunks {
+                    _ if measured > 0.0 => format!("{measured:.2}"),
+                    // Of what there is none, what it would take.
+                    0 => format!("{:.2}", figures.overhead_factor),
+                    _ => "-".to_owned(),
+                },
+                nodes_for(figures),
+                lost_nodes(figures.failures_tolerated as u64),
+            ]);
         };
-        table.add_row([
-            name,
-            chunks.to_string(),
-            bytes(video),
-            bytes(placed),
-            format!("{factor:.2}"),
-            figures.nodes_required.to_string(),
-            lost_nodes(figures.failures_tolerated as u64),
-        ]);
-    };
     row(
         format!("{} copies", config.replication_factor),
-        overhead.replication_chunks,
+        [overhead.replication_chunks, overhead.replication_counted_chunks],
         [overhead.replication_logical_bytes, overhead.replication_physical_bytes],
         efficiency.replication_overhead_factor,
         &modes.replication,
     );
     row(
         format!("{}+{} shards", config.erasure_data_shards, config.erasure_parity_shards),
-        overhead.erasure_coded_chunks,
+        [overhead.erasure_coded_chunks, overhead.erasure_counted_chunks],
         [overhead.erasure_logical_bytes, overhead.erasure_physical_bytes],
         efficiency.erasure_coding_overhead_factor,
         &modes.erasure_coding,
     );
     table
+}
+
+/// How many nodes it takes, and with how many as many may be lost as can be: `3`, `3 to 5`.
+fn nodes_for(figures: &ModeFigures) -> String {
+    let (fewest, most) = (figures.nodes_required, figures.nodes_for_most_failures);
+    if most > fewest {
+        format!("{fewest} to {most}")
+    } else {
+        fewest.to_string()
+    }
 }
 
 fn policy(keepings: &Keepings, config: &RedundancyConfig) -> String {
@@ -443,31 +455,37 @@ mod tests {
     }
 
     fn overview(videos: Vec<VideoKeeping>, total: u64) -> Overview {
-        let mode = |factor: f64, nodes: usize, failures: usize| ModeFigures {
+        let mode = |factor: f64, [fewest, most]: [usize; 2], failures: usize| ModeFigures {
             overhead_factor: factor,
             storage_efficiency: 100.0 / factor,
             storage_per_chunk_mb: 2.0 * factor,
-            nodes_required: nodes,
+            nodes_required: fewest,
+            failures_tolerated_by_required: 1,
+            nodes_for_most_failures: most,
+            most_failures_tolerated: 2,
             failures_tolerated: failures,
         };
         Overview {
             report: vstack_api::redundancy::EfficiencyReport {
                 efficiency: Efficiency {
-                    storage_savings_percent: 22.24,
+                    storage_savings_percent: Some(22.24),
+                    disk_savings_percent: Some(-316.67),
                     total_logical_bytes: 400_000_000,
-                    total_physical_bytes: 933_000_000,
+                    total_physical_bytes: Some(933_000_000),
+                    total_disk_bytes: Some(5_000_000_000),
                     total_placed_bytes: 933_000_000,
                     held: held(933_000_000, 5),
                     replication_overhead_factor: 3.0,
                     erasure_coding_overhead_factor: 0.0,
                 },
                 mode_comparison: vstack_api::redundancy::ModeComparison {
-                    replication: mode(3.0, 3, 2),
-                    erasure_coding: mode(5.0 / 3.0, 5, 1),
+                    replication: mode(3.0, [3, 3], 2),
+                    erasure_coding: mode(5.0 / 3.0, [3, 5], 1),
                 },
             },
             overhead: vstack_api::redundancy::StorageOverhead {
                 replication_chunks: 70,
+                replication_counted_chunks: 68,
                 replication_logical_bytes: 300_000_000,
                 replication_physical_bytes: 900_000_000,
                 ..Default::default()
@@ -495,10 +513,13 @@ mod tests {
     fn everything_is_told() {
         let told = all(&overview(vec![keeping("cold", [4, 6, 3], Some(2))], 3));
         for part in [
-            "400.0 MB of video take 933.0 MB on all nodes together: 2.33 for one, 22.2 % less than as copies alone\n\
-             5 nodes told that they hold 933.0 MB, and take 5.0 GB of their disks for it; all of them have since \
+            "400.0 MB of video take 933.0 MB on all nodes together: 2.33 for one, 22.3 % less than as copies alone\n\
+             5 nodes told that they hold 933.0 MB, and take 5.0 GB of their disks for it (316.7 % more than the bytes \
+             of copies alone, with records, waste and room that is taken ahead); all of them have since \
              2026-01-02T03:04:05.000Z\n\n",
             "3 copies",
+            "70, 2 not counted yet",
+            "3 to 5",
             "300.0 MB",
             "900.0 MB",
             "3+2 shards",
@@ -520,9 +541,8 @@ mod tests {
 
     #[test]
     fn what_is_held_is_told_beside_what_is_placed_where_that_is_something_else() {
-        let told = |physical: u64, placed: u64, held: HeldBytes| {
+        let told = |physical: Option<u64>, placed: u64, held: HeldBytes| {
             let efficiency = Efficiency {
-                storage_savings_percent: 100.0 * (1.0 - physical as f64 / 1_200e6),
                 total_logical_bytes: 400_000_000,
                 total_physical_bytes: physical,
                 total_placed_bytes: placed,
@@ -531,7 +551,7 @@ mod tests {
             };
             stored(&efficiency, 3)
         };
-        let left_behind = told(1_200_000_000, 900_000_000, held(1_200_000_000, 5));
+        let left_behind = told(Some(1_200_000_000), 900_000_000, held(1_200_000_000, 5));
         for part in [
             "400.0 MB of video take 1.2 GB on all nodes together: 3.00 for one, 0.0 % less",
             "5 nodes told that they hold 1.2 GB",
@@ -540,7 +560,7 @@ mod tests {
             assert!(left_behind.contains(part), "{part} is not in\n{left_behind}");
         }
         // What was just placed is not told of yet: that is nothing saved.
-        let not_yet = told(0, 1_200_000_000, held(0, 5));
+        let not_yet = told(Some(0), 1_200_000_000, held(0, 5));
         for part in [
             "400.0 MB of video take 1.2 GB on all nodes together: 3.00 for one, 0.0 % less",
             "5 nodes told that they hold 0 B",
@@ -548,11 +568,14 @@ mod tests {
         ] {
             assert!(not_yet.contains(part), "{part} is not in\n{not_yet}");
         }
-        let unknown = told(900_000_000, 900_000_000, held(700_000_000, 4));
-        let words = "that is what is placed; what nodes hold is not known: 4 of 5 nodes told it";
-        assert!(unknown.ends_with(words), "{unknown}");
+        let unknown = told(None, 900_000_000, held(700_000_000, 4));
+        assert_eq!(
+            unknown,
+            "400.0 MB of video are to take 900.0 MB on all nodes together: 2.25 for one, 25.0 % less than as copies alone\n\
+             that is what is placed; what nodes hold is not known: 4 of 5 nodes told it"
+        );
         // An older service does not tell it.
-        let older = told(900_000_000, 0, HeldBytes::default());
+        let older = told(Some(900_000_000), 0, HeldBytes::default());
         assert_eq!(
             older,
             "400.0 MB of video take 900.0 MB on all nodes together: 2.25 for one, 25.0 % less than as copies alone"

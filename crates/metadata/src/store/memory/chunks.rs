@@ -94,7 +94,7 @@ impl Chunks for MemoryStore {
             };
             mode.chunks += 1;
             mode.logical_bytes += chunk.placement.size;
-            mode.physical_bytes += footprint.physical_bytes;
+            totals.placed_bytes += footprint.placed_bytes;
             if active(video) && chunk.place.is_some() {
                 totals.active_chunks += 1;
                 totals.active_replicas += u64::from(footprint.copies);

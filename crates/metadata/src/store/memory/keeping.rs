@@ -19,6 +19,7 @@ impl Keepings for MemoryStore {
             created_at: video.created_at,
             view_count: video.view_count,
             override_mode: video.override_mode,
+            turns: tables.turns.get(&video.id).copied().unwrap_or_default(),
             keeping: tables.keepings.get(&video.id).copied(),
         });
         ready(Ok(watched.collect()))

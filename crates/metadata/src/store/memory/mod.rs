@@ -22,7 +22,7 @@ use vstack_upkeep::harm::Book;
 use super::{
     Answer, Chunk, Completion, CompletionOutcome, DiskLog, GROUPS_MAX, Group, GroupOutcome, Held, Keeping, Learned,
     Listing, NOTED_AHEAD_MS, NewVideo, Node, PASS_AHEAD_MS, Reap, ReapJob, Salvage, SortKey, StatusChange, Store,
-    StoreError, Video, VideoPage, VideoQuery, Videos,
+    StoreError, Turns, Video, VideoPage, VideoQuery, Videos, keeping::turned,
 };
 
 /// Everything in ordered maps behind a lock that is never held across an await.
@@ -50,6 +50,8 @@ struct Tables {
     salvages: BTreeMap<ChunkId, Salvage>,
     harms: Book,
     keepings: BTreeMap<VideoId, Keeping>,
+    /// None where no chunk changed its form.
+    turns: BTreeMap<VideoId, Turns>,
     migration_paused: bool,
 }
 
@@ -233,6 +235,10 @@ impl Tables {
             }
         }
         for (chunk_id, chunk) in news {
+            let known = self.chunks.get(&chunk_id);
+            if let Some(mode) = known.and_then(|(_, known)| turned(&known.placement, &chunk.placement)) {
+                self.turns.entry(id).or_default().note(mode);
+            }
             self.places.insert((id, place_key(&chunk)), chunk_id.clone());
             self.news.of_chunk(&chunk_id);
             self.chunks.insert(chunk_id, (id, chunk));

@@ -3,6 +3,7 @@
 use sqlx::{Row as _, Sqlite, Transaction};
 use vstack_api::metadata::VideoStatus;
 use vstack_chunkpaxos::Placement;
+use vstack_redundancy::Mode;
 use vstack_types::{ChunkId, Timestamp, VideoId};
 
 use super::{
@@ -11,7 +12,9 @@ use super::{
     rows::{self, integer, sql_integer},
     videos::{restart_reap, standing_of},
 };
-use crate::store::{Answer, Chunk, Chunks, Footprint, Learned, ModeTotals, StoreError, StoredMode, Totals};
+use crate::store::{
+    Answer, Chunk, Chunks, Footprint, Learned, ModeTotals, StoreError, StoredMode, Totals, keeping::turned,
+};
 
 /// What one chunk did to the tables.
 pub(super) enum Step {
@@ -50,7 +53,7 @@ pub(super) async fn insert(transaction: &mut Write, video: VideoId, chunk: &Chun
     .bind(chunk.placement.encode())
     .bind(footprint.mode.as_str())
     .bind(i64::from(footprint.copies))
-    .bind(sql_integer(footprint.physical_bytes))
+    .bind(sql_integer(footprint.placed_bytes))
     .execute(&mut **transaction)
     .await;
     match inserted {
@@ -73,10 +76,23 @@ async fn replace(transaction: &mut Write, id: &ChunkId, placement: &Placement) -
     .bind(placement.encode())
     .bind(footprint.mode.as_str())
     .bind(i64::from(footprint.copies))
-    .bind(sql_integer(footprint.physical_bytes))
+    .bind(sql_integer(footprint.placed_bytes))
     .bind(id.as_str())
     .execute(&mut **transaction)
     .await?;
+    Ok(())
+}
+
+/// A chunk of the video came into this form.
+async fn note_turn(transaction: &mut Write, video: VideoId, mode: Mode) -> Result<(), StoreError> {
+    let note = match mode {
+        Mode::Replicated => "UPDATE videos SET turns_to_copies = turns_to_copies + 1 WHERE video_id = ?",
+        Mode::Coded => "UPDATE videos SET turns_to_shards = turns_to_shards + 1 WHERE video_id = ?",
+    };
+    sqlx::query(note)
+        .bind(video.to_string())
+        .execute(&mut **transaction)
+        .await?;
     Ok(())
 }
 
@@ -102,6 +118,9 @@ async fn learn_one(transaction: &mut Write, video: VideoId, chunk: &Chunk) -> Re
         std::cmp::Ordering::Equal => Ok(Step::Conflict),
         std::cmp::Ordering::Greater => {
             replace(transaction, &chunk.id, &chunk.placement).await?;
+            if let Some(mode) = turned(&known.placement, &chunk.placement) {
+                note_turn(transaction, video, mode).await?;
+            }
             Ok(Step::News)
         }
     }
@@ -177,7 +196,7 @@ impl SqliteStore {
             ..Totals::default()
         };
         let modes = sqlx::query(
-            "SELECT mode, COUNT(*) AS chunks, SUM(size_bytes) AS logical_bytes, SUM(physical_bytes) AS physical_bytes \
+            "SELECT mode, COUNT(*) AS chunks, SUM(size_bytes) AS logical_bytes, SUM(physical_bytes) AS placed_bytes \
              FROM chunks GROUP BY mode",
         )
         .fetch_all(&mut *transaction)
@@ -186,8 +205,8 @@ impl SqliteStore {
             let sums = ModeTotals {
                 chunks: integer(row, "chunks")?,
                 logical_bytes: integer(row, "logical_bytes")?,
-                physical_bytes: integer(row, "physical_bytes")?,
             };
+            totals.placed_bytes += integer::<u64>(row, "placed_bytes")?;
             let mode: String = row.try_get("mode")?;
             if mode == StoredMode::Replication.as_str() {
                 totals.replicated = sums;

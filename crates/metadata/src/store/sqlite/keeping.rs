@@ -2,11 +2,11 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 use vstack_api::metadata::RedundancyMode;
-use vstack_redundancy::{Decision, Heat, Mode, Why};
+use vstack_redundancy::{Changed, Decision, Heat, Mode, Why};
 use vstack_types::{Timestamp, VideoId};
 
 use super::{SqliteStore, rows};
-use crate::store::{Answer, KEEPINGS_MAX, Keeping, Keepings, StoreError, Watched};
+use crate::store::{Answer, KEEPINGS_MAX, Keeping, Keepings, StoreError, Turns, Watched};
 
 fn keeping(row: &SqliteRow) -> Result<Option<Keeping>, StoreError> {
     let Some(mode) = rows::parsed_option::<RedundancyMode>(row, "mode")? else {
@@ -31,6 +31,14 @@ fn keeping(row: &SqliteRow) -> Result<Option<Keeping>, StoreError> {
             at: Timestamp(row.try_get("heat_at")?),
         },
         heat_views: rows::integer(row, "heat_views")?,
+        changed: Changed {
+            to_copies: row.try_get::<Option<i64>, _>("to_copies_at")?.map(Timestamp),
+            to_shards: row.try_get::<Option<i64>, _>("to_shards_at")?.map(Timestamp),
+        },
+        turns: Turns {
+            to_copies: rows::integer(row, "seen_to_copies")?,
+            to_shards: rows::integer(row, "seen_to_shards")?,
+        },
     }))
 }
 
@@ -40,20 +48,28 @@ fn watched(row: &SqliteRow) -> Result<Watched, StoreError> {
         created_at: Timestamp(row.try_get("created_at")?),
         view_count: rows::integer(row, "view_count")?,
         override_mode: rows::parsed_option(row, "override_mode")?,
+        turns: Turns {
+            to_copies: rows::integer(row, "turns_to_copies")?,
+            to_shards: rows::integer(row, "turns_to_shards")?,
+        },
         keeping: keeping(row)?,
     })
 }
 
 const SELECT: &str = "SELECT v.video_id, v.created_at, v.view_count, v.override_mode, \
-     k.mode, k.since, k.why, k.heat_fast, k.heat_slow, k.heat_at, k.heat_views \
+     v.turns_to_copies, v.turns_to_shards, \
+     k.mode, k.since, k.why, k.heat_fast, k.heat_slow, k.heat_at, k.heat_views, k.to_copies_at, k.to_shards_at, \
+     k.turns_to_copies AS seen_to_copies, k.turns_to_shards AS seen_to_shards \
      FROM videos v LEFT JOIN keeping k ON k.video_id = v.video_id \
      WHERE v.status = 'active' AND v.video_id > ? ORDER BY v.video_id LIMIT ?";
 
-const NOTE: &str = "INSERT INTO keeping (video_id, mode, since, why, heat_fast, heat_slow, heat_at, heat_views) \
-     SELECT video_id, ?, ?, ?, ?, ?, ?, ? FROM videos WHERE video_id = ? \
+const NOTE: &str = "INSERT INTO keeping (video_id, mode, since, why, heat_fast, heat_slow, heat_at, heat_views, \
+     to_copies_at, to_shards_at, turns_to_copies, turns_to_shards) \
+     SELECT video_id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM videos WHERE video_id = ? \
      ON CONFLICT (video_id) DO UPDATE SET mode = excluded.mode, since = excluded.since, why = excluded.why, \
      heat_fast = excluded.heat_fast, heat_slow = excluded.heat_slow, heat_at = excluded.heat_at, \
-     heat_views = excluded.heat_views";
+     heat_views = excluded.heat_views, to_copies_at = excluded.to_copies_at, to_shards_at = excluded.to_shards_at, \
+     turns_to_copies = excluded.turns_to_copies, turns_to_shards = excluded.turns_to_shards";
 
 impl SqliteStore {
     async fn note_all(&self, keepings: Vec<(VideoId, Keeping)>) -> Result<(), StoreError> {
@@ -71,6 +87,10 @@ impl SqliteStore {
                 .bind(keeping.heat.slow)
                 .bind(keeping.heat.at.0)
                 .bind(rows::sql_integer(keeping.heat_views))
+                .bind(keeping.changed.to_copies.map(|at| at.0))
+                .bind(keeping.changed.to_shards.map(|at| at.0))
+                .bind(rows::sql_integer(keeping.turns.to_copies))
+                .bind(rows::sql_integer(keeping.turns.to_shards))
                 .bind(video.to_string())
                 .execute(&mut *transaction)
                 .await?;

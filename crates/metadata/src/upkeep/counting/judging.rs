@@ -271,26 +271,13 @@ fn keep_worst(plan: &mut Vec<Planned>) {
 
 #[cfg(test)]
 mod tests {
-    use vstack_api::holdings::{HeldItem, HeldRegister, Holdings, Wanted, tag_of};
-    use vstack_chunkpaxos::{Layout, Placement, Shard};
+    use vstack_chunkpaxos::{Layout, Shard};
     use vstack_placement::Candidate;
-    use vstack_types::{ChunkId, Digest, FingerprintKey, NodeUuid, VideoId};
-    use vstack_upkeep::census::{Census, Part};
+    use vstack_types::{Digest, VideoId};
+    use vstack_upkeep::census::Part;
 
     use super::*;
-
-    const VIDEO: VideoId = VideoId::from_bytes([3; 16]);
-    const KEY: FingerprintKey = FingerprintKey::from_bytes([1; 16]);
-
-    fn node(n: u8) -> NodeRef {
-        NodeRef::first(NodeUuid::from_bytes([n; 16]))
-    }
-
-    fn copies() -> Layout {
-        Layout::Replicated {
-            nodes: [1, 2, 3].map(node).to_vec(),
-        }
-    }
+    use crate::upkeep::fixtures::{copies, counted, node, placed};
 
     /// Of chunk `sequence`, one on each of five nodes, of which any three give it.
     fn shards(sequence: u8) -> Layout {
@@ -306,29 +293,6 @@ mod tests {
         }
     }
 
-    /// What node `n` holds of these chunks: of each what is placed there, if it is one of those that have it.
-    fn held(placements: &[(Placement, &[u8])], n: u8) -> Holdings {
-        let mut held = Holdings::default();
-        for (sequence, (placement, there)) in (0..).zip(placements) {
-            let fingerprint = KEY.of(&ChunkId::of_video(VIDEO, sequence));
-            if !placement.names(node(n)) {
-                continue;
-            }
-            let brief = placement.brief();
-            held.registers.push(HeldRegister { fingerprint, brief });
-            let items = placement.items_of(&placement.layout, node(n));
-            let items = items.into_iter().filter(|_| there.contains(&n));
-            held.items.extend(items.map(|item| HeldItem {
-                fingerprint,
-                tag: tag_of(item),
-                damaged: false,
-                wanted: Wanted::Placed,
-            }));
-        }
-        held.sort();
-        held
-    }
-
     /// Who has what of each chunk is named: the rest has lost its part.
     #[test]
     fn the_most_endangered_come_first_whatever_their_form() {
@@ -339,25 +303,8 @@ mod tests {
             (copies(), &[2]),
             (shards(4), &[1, 2, 3, 4, 5]),
         ];
-        let placements = table.map(|(layout, there)| {
-            let placement = Placement {
-                version: 1,
-                size: 300_000,
-                sha256: Digest::of(b"chunk"),
-                layout,
-                prev: None,
-                back: false,
-            };
-            (placement, there)
-        });
-        let mut census = Census::default();
-        for (sequence, (placement, _)) in (0..).zip(&placements) {
-            let id = ChunkId::of_video(VIDEO, sequence);
-            census.learn(VIDEO, Part::Chunk(sequence), &id, placement, 0);
-        }
-        for n in 1..=5 {
-            census.count(node(n), &held(&placements, n), KEY, 0);
-        }
+        let placements = table.map(|(layout, there)| (placed(Digest::of(b"chunk"), layout), there));
+        let census = counted(&placements, 5);
         let nodes: Vec<Candidate> = (1..=5).map(|n| Candidate::healthy(node(n))).collect();
         let cluster = Cluster {
             nodes: &nodes,
