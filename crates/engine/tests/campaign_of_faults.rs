@@ -49,8 +49,8 @@ fn check(counts: &Counts, times: usize) {
     for (name, count, least) in [
         ("power cuts", counts.power_cuts, 4000),
         ("power cuts with unsynced writes", counts.cut_unsynced, 2000),
-        ("power cuts inside a move", counts.cut_moving, 50),
-        ("power cuts inside an emptying", counts.cut_emptying, 30),
+        ("power cuts inside a move", counts.cut_moving, 200),
+        ("power cuts inside an emptying", counts.cut_emptying, 200),
         ("power cuts inside a checkpoint", counts.cut_checkpoint, 200),
         ("torn", counts.torn, 50),
         ("damaged", counts.damaged, 50),
@@ -61,7 +61,11 @@ fn check(counts: &Counts, times: usize) {
         ("unreadable", counts.unreadable, 50),
         ("checkpoints", counts.checkpoints, 50),
         ("resumed", counts.resumed, 50),
-        ("emptied", counts.emptied, 50),
+        ("emptied", counts.emptied, 800),
+        ("put in order", counts.all_emptied, 400),
+        ("rested", counts.rested, 500),
+        ("turned", counts.turned, 1000),
+        ("scrubbed", counts.scrubbed, 5000),
         ("sent", counts.sent, 5000),
     ] {
         assert!(count >= least * times, "{name}: {counts:?}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use support::*;
 use vstack_chunkpaxos::Reply;
-use vstack_engine::{Engine, MemDisk, Missing, Op, Outcome, Scrubbed, Which};
+use vstack_engine::{Disk as _, Engine, Fault, MemDisk, Missing, Op, Outcome, Scrubbed, Which};
 use vstack_types::SystemClock;
 
 const FILE: &str = "superblock_000000.vsb";
@@ -120,4 +120,30 @@ async fn an_item_whose_record_is_gone_is_found_by_the_commit_record() {
     assert_eq!(served(running.reader(), "b").unwrap(), *b.bytes());
     running.submit(Op::DeleteStaged { id: id("b") }).await.unwrap();
     running.close().await;
+}
+
+/// A superblock that nothing was written to: the disk was nearly full when it was made, and what came next needed a larger
+/// one.
+#[tokio::test]
+async fn a_superblock_without_any_record_lacks_none() {
+    let (first, large) = (item(9, 220_000), item(8, 150_000));
+    let begun = |refused: u64| {
+        let disk = MemDisk::default();
+        let mut store = open(&disk);
+        one(&mut store, put("a", &first)).unwrap();
+        let used = disk.usage().unwrap().used_bytes;
+        disk.set_capacity(Some(used + (160 << 10)));
+        disk.plan(disk.changes() + refused, Fault::Full);
+        let result = one(&mut store, put("b", &item(2, 30_000)));
+        disk.forget_faults();
+        disk.set_capacity(None);
+        one(&mut store, put("c", &large)).unwrap();
+        let space = store.reader().space().unwrap();
+        (result.is_err() && space.len() == 3 && space[1].end == 8192).then_some(disk)
+    };
+    let disk = (1..20).find_map(begun).unwrap();
+    let engine = engine(&disk);
+    let found = scrub(&engine).await;
+    assert_eq!((found.items, found.stretches), (2, 0), "{found:?}");
+    engine.close().await;
 }

@@ -389,10 +389,11 @@ impl<D: Disk> Store<D> {
     fn write_sealed(&mut self, now: Now) -> Result<(), WriteError> {
         let (first, start) = (self.log.next_lsn, self.log.tail.end);
         let sealed = self.log.seal(now.wall);
-        if sealed.is_ok()
-            && let Some(superblock) = self.shared.superblocks.get(self.log.tail.number)
-        {
-            superblock.advance(first, start, self.log.tail.end);
+        if let Some(superblock) = self.shared.superblocks.get(self.log.tail.number) {
+            if sealed.is_ok() {
+                superblock.advance(first, start, self.log.tail.end);
+            }
+            // On a full disk what was taken went with what was cut.
             superblock.prepared_to(self.log.tail.prepared());
         }
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);

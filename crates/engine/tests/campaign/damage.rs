@@ -117,8 +117,23 @@ fn flip(disk: &MemDisk, rng: &mut StdRng) {
     }
 }
 
+fn lose(disk: &MemDisk, name: &str) -> Damaged {
+    disk.remove(name).unwrap();
+    disk.sync_dir().unwrap();
+    Damaged::Lost
+}
+
 /// Does harm, of a kind that `rng` chooses.
 pub fn inflict(disk: &MemDisk, rng: &mut StdRng) -> Damaged {
+    // Where there are several with records, one of them is lost more often: that has to be noticed behind a checkpoint, too.
+    let has_records = |name: &String| disk.contents(name).len() > HEADS;
+    let full: Vec<String> = superblocks(disk).into_iter().filter(has_records).collect();
+    if full.len() > 2
+        && rng.random_range(0..2) == 0
+        && let Some(name) = full.choose(rng)
+    {
+        return lose(disk, name);
+    }
     let name = superblocks(disk).choose(rng).cloned().unwrap_or_default();
     let mut bytes = disk.contents(&name);
     match rng.random_range(0..12) {
@@ -144,11 +159,7 @@ pub fn inflict(disk: &MemDisk, rng: &mut StdRng) -> Damaged {
             disk.plant(&name, &bytes);
             Damaged::Cut
         }
-        10 => {
-            disk.remove(&name).unwrap();
-            disk.sync_dir().unwrap();
-            Damaged::Lost
-        }
+        10 => lose(disk, &name),
         _ => {
             let identity = disk.contents("identity");
             match rng.random_range(0..3) {

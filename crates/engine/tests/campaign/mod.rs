@@ -5,6 +5,8 @@
 //! what was given up stays given up. One seed is one history.
 
 mod damage;
+mod house;
+mod scrubbed;
 mod sent;
 mod told;
 mod unreadable;
@@ -48,6 +50,16 @@ pub struct Counts {
     /// Starts that read only what is behind a checkpoint.
     pub resumed: usize,
     pub emptied: usize,
+    /// Times that all superblocks but an empty one were to be emptied.
+    pub in_order: usize,
+    /// Of them, those after which none but that one was left.
+    pub all_emptied: usize,
+    /// Times that space ahead of the log was given back.
+    pub rested: usize,
+    /// Superblocks begun because somebody asked for one.
+    pub turned: usize,
+    /// Items read again by a scrub.
+    pub scrubbed: usize,
     pub answers: usize,
     /// Items that were sent piece by piece.
     pub sent: usize,
@@ -70,6 +82,11 @@ impl std::ops::AddAssign for Counts {
         self.checkpoints += other.checkpoints;
         self.resumed += other.resumed;
         self.emptied += other.emptied;
+        self.in_order += other.in_order;
+        self.all_emptied += other.all_emptied;
+        self.rested += other.rested;
+        self.turned += other.turned;
+        self.scrubbed += other.scrubbed;
         self.answers += other.answers;
         self.sent += other.sent;
     }
@@ -181,7 +198,7 @@ impl World {
         let chunk = id(&format!("c{name}"));
         let round = self.rng.random_range(1..14);
         let bytes = contents(name, self.rng.random_range(0..VARIANTS));
-        match self.rng.random_range(0..16) {
+        match self.rng.random_range(0..19) {
             0..=2 => put(chunk.as_str(), &bytes),
             3..=5 => put_item(chunk.as_str(), &bytes),
             6 | 7 => Op::Put {
@@ -206,6 +223,7 @@ impl World {
             13 | 14 => Op::Decided {
                 decisions: vec![(chunk, ballot(round), self.value(name, round))],
             },
+            15 | 16 => Op::Turn,
             _ => Op::DeleteStaged { id: chunk },
         }
     }
@@ -250,7 +268,8 @@ impl World {
             }
             Ended::Marked if may_harm => self.harm(),
             Ended::Failed | Ended::Cut | Ended::Marked => {
-                let power = fault == Fault::PowerCut || self.rng.random_range(0..2) == 0;
+                // After writes that failed, too, the process may end and the machine stay.
+                let power = self.disk.is_down() || self.rng.random_range(0..3) > 0;
                 if power {
                     self.power_goes();
                 } else {
@@ -263,6 +282,7 @@ impl World {
                 self.told.see(&store, self.now(), Damaged::Nothing)?;
                 drop(store);
                 self.sends()?;
+                self.scrubs()?;
                 self.reads_may_fail()?;
                 self.every_vote_stands_twice()
             }
@@ -285,6 +305,14 @@ impl World {
     /// What a node sends of the disk as it is.
     fn sends(&mut self) -> Verdict {
         self.counts.sent += sent::sends_what_it_has(&self.disk, &self.options(), self.now())?;
+        Ok(())
+    }
+
+    /// What one scrub comes to on the disk as it is, after everything of it was read.
+    fn scrubs(&mut self) -> Verdict {
+        if self.rng.random_range(0..2) == 0 {
+            self.counts.scrubbed += scrubbed::scrub(&self.disk, &self.options(), self.now(), &self.told)?;
+        }
         Ok(())
     }
 
@@ -327,7 +355,7 @@ impl World {
                 let room = [0, 4096, 16_384, 65_536].choose(&mut self.rng).copied().unwrap_or(0);
                 self.disk.set_capacity(Some(used + room));
             }
-            match self.rng.random_range(0..12) {
+            match self.rng.random_range(0..16) {
                 0 | 1 => self.collect(store)?,
                 2 => self.read_all(store)?,
                 3 => {
@@ -340,6 +368,9 @@ impl World {
                     self.counts.checkpoints += usize::from(matches!(written, Ok(Some(_))));
                 }
                 6 => self.compact(store)?,
+                7 => self.rest(store)?,
+                8 => self.turn(store)?,
+                9 => self.make_order(store)?,
                 _ => self.batch(store)?,
             }
             if store.is_failed() {
@@ -351,6 +382,10 @@ impl World {
             return Ok(Ended::Failed);
         }
         if self.rng.random_range(0..2) == 0 && store.mark(self.now()).is_ok() {
+            // As a node that is told to end does.
+            if self.rng.random_range(0..2) == 0 && matches!(store.reader().write_checkpoint(), Ok(Some(_))) {
+                self.counts.checkpoints += 1;
+            }
             return Ok(Ended::Marked);
         }
         Ok(Ended::Cut)
@@ -358,11 +393,17 @@ impl World {
 
     fn batch(&mut self, store: &mut Store<MemDisk>) -> Verdict {
         let ops: Vec<Op> = if self.rng.random_range(0..3) == 0 {
+            // Their batch is torn more often than others.
+            self.spoil(&[Fault::PowerCut], 4, 3);
             vec![self.news()]
         } else {
             (0..self.rng.random_range(1..7)).map(|_| self.random_op()).collect()
         };
-        let results = store.commit(ops.clone(), self.now());
+        self.commit(store, &ops)
+    }
+
+    fn commit(&mut self, store: &mut Store<MemDisk>, ops: &[Op]) -> Verdict {
+        let results = store.commit(ops.to_vec(), self.now());
         for (op, result) in ops.iter().zip(&results) {
             self.counts.answers += usize::from(result.is_ok());
             self.told.hear(op, result, self.now())?;
@@ -404,49 +445,16 @@ impl World {
         Ok(())
     }
 
-    /// Gives space back, and empties a superblock, wasteful or not.
-    fn compact(&mut self, store: &mut Store<MemDisk>) -> Verdict {
-        let _ = store.reader().reclaim();
-        let reader = store.reader();
-        let mut numbers = reader.superblock_numbers();
-        numbers.pop();
-        let Some(number) = numbers.choose(&mut self.rng).copied() else {
-            return Ok(());
-        };
-        if reader.votes_lost() {
-            return Ok(());
-        }
-        // One that the disk does not give, or in which a deletion may be lost, is left as it is.
-        let Ok(wanted) = reader.wanted_records(number) else {
-            return Ok(());
-        };
-        let step = self.rng.random_range(1..5);
-        for offsets in wanted.chunks(step) {
-            let read = |offset: &u64| reader.read_for_move(number, *offset);
-            let moves: Vec<_> = offsets
-                .iter()
-                .filter_map(|offset| read(offset).ok().flatten())
-                .collect();
-            let (cut, moved) = self.cut_during(|| one_at(store, Op::Move { moves }, self.now()));
-            self.counts.cut_moving += usize::from(cut);
-            self.told.reached(store);
-            if moved.is_err() || self.rng.random_range(0..30) == 0 {
-                return Ok(());
-            }
-        }
-        let (cut, emptied) = self.cut_during(|| one_at(store, Op::Empty { superblock: number }, self.now()));
-        self.counts.cut_emptying += usize::from(cut);
-        self.counts.emptied += usize::from(emptied == Ok(Outcome::Emptied(true)));
-        Ok(())
-    }
-
-    /// Reads everything, as a scrub does; what is found damaged is written down.
+    /// Reads everything; what is found damaged is written down.
     fn read_all(&mut self, store: &mut Store<MemDisk>) -> Verdict {
         for listed in store.reader().list_items(0, usize::MAX, None).unwrap().entries {
             let Ok(found) = store.reader().find(&listed.id, Which::Exact(listed.sha256)) else {
                 continue;
             };
             if store.reader().read(&found, None, self.now().monotonic).is_err() {
+                if !self.told.harmed {
+                    return Err(format!("{} {} is damaged out of nothing", listed.id, listed.sha256));
+                }
                 let op = Op::Quarantine {
                     id: listed.id,
                     sha256: listed.sha256,
@@ -495,6 +503,7 @@ impl World {
         self.told.check(&store, self.now(), damaged, true)?;
         self.told.see(&store, self.now(), damaged)?;
         drop(store);
+        self.scrubs()?;
         if votes_lost || went_back || self.rng.random_range(0..12) == 0 {
             self.adopt(damaged)?;
         }

@@ -13,7 +13,8 @@ use vstack_types::{Clock, Digest, Monotonic, Timestamp};
 use super::{NAMES, VARIANTS, Verdict, contents, damage};
 use crate::support::sending::{Sent, in_memory, send_in_all_ways};
 
-struct Still(Now);
+/// A clock that stands still.
+pub struct Still(pub Now);
 
 impl Clock for Still {
     fn monotonic(&self) -> Monotonic {
@@ -25,14 +26,19 @@ impl Clock for Still {
     }
 }
 
-/// Opens a copy of `disk` and sends everything it has, before anything of it was read otherwise; then it is read whole,
-/// which comes to the same. Says how many items were whole; a disk that is refused sends none.
-pub fn sends_what_it_has(disk: &MemDisk, options: &StoreOptions, now: Now) -> Verdict<usize> {
+/// Does `work` on a runtime of its own, in this thread.
+pub fn alone<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap();
-    runtime.block_on(async {
+    runtime.block_on(work)
+}
+
+/// Opens a copy of `disk` and sends everything it has, before anything of it was read otherwise; then it is read whole,
+/// which comes to the same. Says how many items were whole; a disk that is refused sends none.
+pub fn sends_what_it_has(disk: &MemDisk, options: &StoreOptions, now: Now) -> Verdict<usize> {
+    alone(async {
         let runs = Runs::AsATask(Arc::new(|| Duration::ZERO));
         let copy = damage::copy(disk);
         match Engine::open_as(copy, options.clone(), Arc::new(Still(now)), runs) {
@@ -43,7 +49,7 @@ pub fn sends_what_it_has(disk: &MemDisk, options: &StoreOptions, now: Now) -> Ve
 }
 
 /// Every item that a history may put, by its digest.
-fn put() -> &'static BTreeMap<Digest, Item> {
+pub fn put() -> &'static BTreeMap<Digest, Item> {
     static PUT: OnceLock<BTreeMap<Digest, Item>> = OnceLock::new();
     PUT.get_or_init(|| {
         let items = (0..NAMES).flat_map(|name| (0..VARIANTS).map(move |variant| contents(name, variant)));

@@ -85,6 +85,11 @@ impl Told {
         ids.into_iter()
     }
 
+    /// Whether these bytes are here, as far as anybody was told or looked.
+    pub fn holds(&self, id: &ChunkId, sha256: Digest) -> bool {
+        self.items.contains_key(&(id.clone(), sha256))
+    }
+
     /// Notes how far the log reaches, as a heartbeat says it.
     pub fn reached(&mut self, store: &Store<MemDisk>) {
         self.log_seq = self.log_seq.max(store.reader().log_seq());
@@ -202,7 +207,7 @@ impl Told {
         }
     }
 
-    /// Whether a disk that just voted has the bytes that its vote vouches for.
+    /// Whether a disk that just voted has the bytes that its vote vouches for, and one that says that it has bytes has them.
     pub fn check_vouched(
         &self,
         reader: &Reader<MemDisk>,
@@ -229,6 +234,15 @@ impl Told {
                     ..
                 })),
             ) => (id, placement),
+            (
+                Op::Put { id, item, .. },
+                Ok(Outcome::Put(PutOutcome::Stored { .. } | PutOutcome::AlreadyThere { .. })),
+            ) => {
+                return match read(reader, id, item.sha256(), now)? {
+                    Read::Bytes => Ok(()),
+                    other => Err(format!("{id} {} was put and is {other:?}", item.sha256())),
+                };
+            }
             _ => return Ok(()),
         };
         if !assigns(&placement.layout, self.me) {
