@@ -461,7 +461,8 @@ fn two_hundred_kills_while_films_change_their_form() {
     // All of them, there and back.
     assert!(
         changes.chunks >= 2 * library.chunks(),
-        "beside {kills} kills only {} changes of form of {} chunks",
+        "beside {} kills only {} changes of form of {} chunks",
+        kills.count(),
         changes.chunks,
         library.chunks()
     );

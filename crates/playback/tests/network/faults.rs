@@ -219,12 +219,29 @@ fn without_any_node_the_session_ends_with_the_piece_it_lacks() {
 
 #[test]
 fn a_newer_manifest_is_followed() {
-    let mut world = World::new(vec![node(10.0, 20).with(20.0, Fault::Missing), node(10.0, 20)]);
+    let mut world = World::new(vec![node(10.0, 20).with(15.0, Fault::Missing), node(10.0, 20)]);
     world.replicas = vec![0];
     world.refreshed = Some(vec![1]);
     let run = world.run(300.0);
     assert_whole_and_in_order(&run, 16);
     assert_eq!((run.rebuffers(), run.refreshes), (0, 1));
+}
+
+/// What was moved is kept where it was for a minute.
+#[test]
+fn who_hears_of_a_move_in_time_misses_nothing() {
+    let mut world = World::new(vec![node(10.0, 20).with(25.0, Fault::Missing), node(10.0, 20)]);
+    world.replicas = vec![0];
+    world.refreshed = Some(vec![1]);
+    let run = world.run(300.0);
+    assert_whole_and_in_order(&run, 16);
+    assert_eq!((run.rebuffers(), run.refreshes), (0, 0));
+    let is_asked = f64::from(u32::try_from(run.renewals).unwrap());
+    assert!(
+        (1.0..=run.ended_at / 20.0).contains(&is_asked),
+        "{is_asked} times in {} s",
+        run.ended_at
+    );
 }
 
 #[test]
