@@ -21,6 +21,9 @@ pub(crate) struct Pace {
     pub checkpoint_records: u64,
     /// In which a node reads everything again.
     pub scrub_period: Duration,
+    /// From which percent of waste on a node that has nothing else to do makes order. Doing so, it gives up what is damaged:
+    /// where it does not, only who keeps count can tell.
+    pub idle_percent: u64,
     /// In which each chunk in shards is audited; none where that takes longer than any history.
     pub audit_every: Option<Duration>,
     pub reaper: ReaperPace,
@@ -175,6 +178,7 @@ impl Plan {
                 heartbeat: Duration::from_secs(dice.between(2, 8)),
                 checkpoint_records: [5, 50, 1_000_000][Dice::of(seed, "checkpoint").index(3)],
                 scrub_period: Duration::from_secs([10, 604_800][Dice::of(seed, "scrub").index(2)]),
+                idle_percent: [1, 10, 100, 100][Dice::of(seed, "order").index(4)],
                 audit_every: audit_every(seed),
                 reaper: ReaperPace::default(),
                 // Some clusters replace who is away soon, others wait for all the trouble to be over.

@@ -67,6 +67,7 @@ fn node_settings(world: &World, id: HostId) -> vstack_node::Settings {
     settings.heartbeat_interval = pace.heartbeat.as_secs();
     settings.checkpoint_records = pace.checkpoint_records;
     settings.scrub_period = pace.scrub_period.as_secs();
+    settings.compact_idle_percent = pace.idle_percent;
     settings
 }
 
