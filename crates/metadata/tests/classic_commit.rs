@@ -135,8 +135,13 @@ async fn a_scripts_video_can_be_played_as_its_chunks_are_committed() {
     );
     let (_, overhead) = script.service.get("/storage/overhead").await;
     assert_eq!(
-        (&overhead["total_logical_bytes"], &overhead["total_physical_bytes"]),
+        (&overhead["total_logical_bytes"], &overhead["total_placed_bytes"]),
         (&json!(14), &json!(42))
+    );
+    assert_eq!(
+        overhead["total_physical_bytes"],
+        json!(null),
+        "no node told what it holds"
     );
     assert_eq!(overhead["replication_overhead_bytes"], 28);
     let (status, fragments) = script

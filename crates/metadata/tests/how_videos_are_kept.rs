@@ -126,6 +126,14 @@ async fn what_is_recommended_is_what_the_policy_decides() {
     leave_to_policy(&service, &video).await;
     is_decided(&service, &video, "replication", "hot").await;
     let by_hand = format!("/redundancy/override/{video}?mode=replication");
+    let nobody = service.post(&by_hand, json!({})).await;
+    assert_eq!(
+        nobody.0,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "no node can take a copy: {}",
+        nobody.1
+    );
+    let _nodes = service.with_nodes(3).await;
     assert_eq!(service.post(&by_hand, json!({})).await.0, StatusCode::OK);
     is_decided(&service, &video, "replication", "asked").await;
     service.stop().await;

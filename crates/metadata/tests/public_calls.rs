@@ -55,10 +55,12 @@ async fn the_service_says_what_it_is() {
     );
     let nodes = service.with_nodes(3).await;
     let (_, health) = service.get("/health").await;
+    // Until the nodes were counted it is not known how what is stored stands, and so it is said.
+    let stored = &health["stored"];
+    assert!(*stored == "counting" || *stored == "healthy", "{health}");
     assert_eq!(
-        (&health["status"], &health["service_status"], &health["stored"]),
-        (&json!("counting"), &json!("healthy"), &json!("counting")),
-        "nobody was counted yet"
+        (&health["status"], &health["service_status"]),
+        (stored, &json!("healthy"))
     );
     assert_eq!(
         (&health["healthy_nodes"], &health["total_nodes"]),

@@ -334,7 +334,7 @@ fn renewals() -> Vec<Row> {
             )
             .faults(GC)
             .knowing(),
-            6_847,
+            81_273,
             &["v3X 124", "v3X 124>123 back"],
         ),
         row(
@@ -347,7 +347,7 @@ fn renewals() -> Vec<Row> {
                 &[Wish::Settle, Wish::TurnBack, Wish::Renew],
             )
             .faults(LOST_GC),
-            81_273,
+            6_847,
             &["v3X 2+1@123", "v3X 2+1@123>123 back"],
         ),
     ]
