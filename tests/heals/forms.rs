@@ -26,7 +26,7 @@ use crate::{
     harness::wait_seeing,
     load::{Came, Read, Readers, SAMPLE, is_hashed},
     reader::{Part, Reader, runtime},
-    shared::{Filled, SEED},
+    shared::{Filled, SEED, number},
 };
 
 /// Films in one answer: more are in no library here.
@@ -375,6 +375,9 @@ impl Library {
         };
         let sample: Arc<[(VideoId, usize, Original)]> = (0..SAMPLE).map(drawn).collect();
         let elsewhere = Arc::new(AtomicUsize::new(0));
+        // For whoever looks for what holds readers up.
+        let slow = Duration::from_millis(number("VSTACK_HEAL_SLOW_MS", 60_000));
+        let started = Instant::now();
         let readers = Readers::reading(|| {
             let (sample, noted) = (Arc::clone(&sample), Arc::clone(&elsewhere));
             let mut reader = Reader::start(&self.metadata_url);
@@ -387,7 +390,15 @@ impl Library {
                 let took = began.elapsed();
                 let came = match got {
                     Ok(got) => {
-                        noted.fetch_add(got.was_elsewhere.into(), Ordering::Relaxed);
+                        noted.fetch_add(got.missed.is_some().into(), Ordering::Relaxed);
+                        if took >= slow {
+                            let form = if got.has_copies { "copies" } else { "shards" };
+                            let after = began - started;
+                            println!(
+                                "after {after:.1?} chunk {at} of {film} took {took:.1?}, {form}, {:?}",
+                                got.missed
+                            );
+                        }
                         // The player's core hashed it already, by the manifest.
                         let is_as_long = got.bytes.len() as u64 == original.bytes;
                         Came::checked(is_as_long && (!is_hashed || original.is(&got.bytes)))

@@ -39,8 +39,10 @@ pub enum Part {
 /// A chunk as it came; its SHA-256 is the one of the manifest.
 pub struct Got {
     pub bytes: Bytes,
-    /// The manifest at hand did not give it any more, and a newer one did.
-    pub was_elsewhere: bool,
+    /// Why the manifest at hand did not give it any more, when a newer one did.
+    pub missed: Option<String>,
+    /// By the manifest that gave it, it is kept as copies, too, or as shards alone.
+    pub has_copies: bool,
 }
 
 /// Somebody who reads. Keeps nothing of what was read: each read goes to the nodes.
@@ -85,7 +87,7 @@ impl Reader {
     /// A chunk of a film; why not, where nobody gives it.
     pub fn read(&mut self, film: VideoId, part: Part) -> Result<Got, String> {
         let mut whys = Vec::new();
-        for manifests in 0..MANIFESTS_MAX {
+        for _ in 0..MANIFESTS_MAX {
             let known = match self.at_hand.remove(&film) {
                 Some(known) => known,
                 None => match self.asked(film, None) {
@@ -99,10 +101,16 @@ impl Reader {
             };
             match self.runtime.block_on(fetch(&self.chunks, &known.tagged.manifest, part)) {
                 Ok(bytes) => {
+                    let has_copies = match part {
+                        Part::Init => true,
+                        Part::Chunk(at) => !known.tagged.manifest.chunks[at].replicas.is_empty(),
+                    };
                     self.at_hand.insert(film, known);
+                    let missed = (!whys.is_empty()).then(|| whys.join("; then "));
                     return Ok(Got {
                         bytes,
-                        was_elsewhere: manifests > 0,
+                        missed,
+                        has_copies,
                     });
                 }
                 Err(why) => whys.push(why),
