@@ -14,6 +14,9 @@ use crate::{
     load::{PATIENCE, Until},
 };
 
+/// Of films that are watched. People come one after the other: who all began at once would also fill their buffers at
+/// once, again with every film, and what is measured would be that.
+const FILM_LENGTH: Duration = Duration::from_secs(90);
 /// Between a film that broke off and the next.
 const PLAYED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -126,9 +129,16 @@ impl Players {
 
     pub fn start_as(cluster: &Cluster, videos: &[String], count: usize, breaking_off: BreakingOff) -> Self {
         let until = Until::default();
+        let began = Instant::now();
         let player = |first: usize| {
             let (stop, videos, metadata) = (until.told(), videos.to_vec(), cluster.url("metadata"));
-            std::thread::spawn(move || play_on(&metadata, videos.iter().cycle().skip(first), breaking_off, &stop))
+            let begins = began + FILM_LENGTH * u32::try_from(first).unwrap() / u32::try_from(count).unwrap();
+            std::thread::spawn(move || {
+                wait_at_most(PATIENCE, "the next to begin", || {
+                    (Instant::now() >= begins || stop.load(Ordering::Relaxed)).then_some(())
+                });
+                play_on(&metadata, videos.iter().cycle().skip(first), breaking_off, &stop)
+            })
         };
         let threads = (0..count).map(player).collect();
         Self {
