@@ -302,9 +302,15 @@ fn the_shards_of_a_chunk_are_told_and_which_cannot_be_reached() {
     let fragments = |chunk: &str| get(&format!("{metadata}/chunk/{chunk}/fragments"));
     let manifest = filled.manifest(&film);
     for chunk in manifest["chunks"].as_array().unwrap() {
-        let told = fragments(chunk["chunk_id"].as_str().unwrap());
-        assert_eq!(told.status, 200);
-        let told = told.json();
+        // What is healthy was counted a moment ago, perhaps without what is new.
+        let told = wait_seeing(QUICKLY, "its shards to be counted", || {
+            let told = fragments(chunk["chunk_id"].as_str().unwrap());
+            assert_eq!(told.status, 200);
+            let told = told.json();
+            let is_counted = |shard: &Value| shard["status"] != "uncounted";
+            let are_counted = told["fragments"].as_array().unwrap().iter().all(is_counted);
+            if are_counted { Ok(told) } else { Err(told.to_string()) }
+        });
         assert_eq!(told["chunk_id"], chunk["chunk_id"]);
         let (told, listed) = (told["fragments"].as_array().unwrap().clone(), &chunk["fragments"]);
         if listed.is_null() {

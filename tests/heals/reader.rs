@@ -156,5 +156,5 @@ async fn fetch(chunks: &ChunkSource, manifest: &Manifest, part: Part) -> Result<
         Part::Init => chunks.init(manifest.init.as_ref().ok_or_else(missing)?).await,
         Part::Chunk(at) => chunks.chunk(manifest.chunks.get(at).ok_or_else(missing)?).await,
     };
-    got.map_err(|error| error.to_string())
+    got.map_err(|error| format!("{error:?}"))
 }

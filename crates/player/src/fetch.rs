@@ -3,7 +3,7 @@
 //!
 //! One task owns the [`Selector`]; callers talk to it over a bounded channel.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use vstack_api::metadata::{ManifestChunk, ManifestInit};
 use vstack_client::{HttpClient, NodeClient};
 use vstack_playback::{
-    Arrived, Explore, Failure, Gathering, Holders, MonitorSettings, More, OneMore, Part, SchedulerSettings, Selector,
-    TransferId,
+    Arrived, Explore, Failure, Gathering, Holders, MonitorSettings, More, NodeUrl, OneMore, Part, SchedulerSettings,
+    Selector, TransferId,
 };
 use vstack_types::{ChunkId, Clock as _, Digest, SystemClock};
 
@@ -32,6 +32,8 @@ const REQUESTS_MAX: usize = 64;
 
 /// While chunks are wanted, whoever wants them is looked after this often: a reader that went away does not say so.
 const WAITERS_CHECK: Duration = Duration::from_millis(100);
+/// Failures that are told of a chunk that nobody gives: the last ones.
+const FAILURES_TOLD: usize = 8;
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 
 /// Limits of a [`ChunkSource`].
@@ -78,6 +80,8 @@ pub enum FetchError {
     Unavailable {
         /// Which.
         chunk: ChunkId,
+        /// Who failed last, and how; nobody where there was nobody to ask. For those who run the nodes: not in the message.
+        why: Vec<(NodeUrl, Failure)>,
     },
     /// It took too long.
     #[error("{chunk} did not arrive in time")]
@@ -192,6 +196,10 @@ struct Job {
     one_more: OneMore,
     /// Shards of it that came.
     here: Vec<(Part, Bytes)>,
+    /// Who is asked for it.
+    asked: Vec<(TransferId, NodeUrl)>,
+    /// Who failed last.
+    failures: VecDeque<(NodeUrl, Failure)>,
     waiters: Vec<oneshot::Sender<Result<Bytes, FetchError>>>,
 }
 
@@ -264,6 +272,8 @@ impl Fetcher {
                 gathering: Gathering::new(request.holders),
                 one_more: request.one_more,
                 here: Vec::new(),
+                asked: Vec::new(),
+                failures: VecDeque::new(),
                 waiters: vec![request.answer],
             });
         }
@@ -286,6 +296,8 @@ impl Fetcher {
                         .begin(now, &mut self.selector, job.stored.whole.bytes, Explore::All)
             {
                 if let Some(source) = job.stored.part(part) {
+                    job.asked.retain(|(asked, _)| job.gathering.runs(*asked));
+                    job.asked.push((transfer, node.clone()));
                     self.downloads.fetch(transfer, node, source.clone());
                 }
             }
@@ -366,6 +378,12 @@ impl Fetcher {
     fn failed(&mut self, transfer: TransferId, failure: Failure) {
         let now = self.clock.monotonic();
         if let Some(job) = self.jobs.iter_mut().find(|job| job.gathering.runs(transfer)) {
+            if let Some((_, node)) = job.asked.iter().find(|(asked, _)| *asked == transfer) {
+                if job.failures.len() == FAILURES_TOLD {
+                    job.failures.pop_front();
+                }
+                job.failures.push_back((node.clone(), failure));
+            }
             job.gathering.failed(now, &mut self.selector, transfer, failure);
         }
     }
@@ -395,6 +413,7 @@ impl Fetcher {
         for job in hopeless {
             let error = FetchError::Unavailable {
                 chunk: job.stored.whole.chunk.clone(),
+                why: job.failures.iter().cloned().collect(),
             };
             answer(job, &Err(error));
         }

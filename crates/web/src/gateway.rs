@@ -92,8 +92,8 @@ impl Gateway {
     async fn stored_now(&self, turn: Turn, video: VideoId, source: Source) -> ApiResult<Bytes> {
         let presentation = self.presentation(video).await?;
         match self.fetch(turn, &presentation, source).await {
-            Err(FetchError::Unavailable { chunk }) => {
-                tracing::warn!(%chunk, "no replica gives the chunk; asking where it is now");
+            Err(FetchError::Unavailable { chunk, why }) => {
+                tracing::warn!(%chunk, ?why, "no replica gives the chunk; asking where it is now");
                 self.manifests.distrust(video, &presentation);
                 let presentation = self.presentation(video).await?;
                 let fetched = self.fetch(turn, &presentation, source).await;

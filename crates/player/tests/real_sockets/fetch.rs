@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use vstack_api::metadata::Manifest;
+use vstack_api::metadata::{Manifest, ManifestChunk};
 use vstack_client::{HttpClient, Timeouts};
+use vstack_playback::Failure;
 use vstack_player::{ChunkSource, FetchError, FetchSettings};
 
 use crate::fake::{Cluster, Fault, Video, nobody, soon};
@@ -96,14 +97,18 @@ async fn a_chunk_that_is_corrupt_everywhere_is_an_error() {
     let cluster = Cluster::start(Video::new(1, 60_000, 4.0), &[Fault::FlipsABit; 3]).await;
     let source = source(FetchSettings::default(), &CancellationToken::new());
     let mut chunk = cluster.video.manifest(&cluster.urls()).chunks[0].clone();
-    let missing = Err(FetchError::Unavailable {
-        chunk: chunk.chunk_id.clone(),
-    });
-    assert_eq!(soon(source.chunk(&chunk)).await, missing);
+    let why = async |wanted: &ManifestChunk| match soon(source.chunk(wanted)).await {
+        Err(FetchError::Unavailable { chunk, why }) if chunk == wanted.chunk_id => {
+            why.into_iter().map(|(_, failure)| failure).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    // The last of those of three rounds.
+    assert_eq!(why(&chunk).await, [Failure::Corrupt; 8]);
     chunk.replicas = vec![nobody().await];
-    assert_eq!(soon(source.chunk(&chunk)).await, missing);
+    assert_eq!(why(&chunk).await, [Failure::Unreachable; 3]);
     chunk.replicas = vec![];
-    assert_eq!(soon(source.chunk(&chunk)).await, missing);
+    assert_eq!(why(&chunk).await, []);
     chunk.checksum = "nonsense".to_owned();
     assert!(matches!(soon(source.chunk(&chunk)).await, Err(FetchError::Manifest(_))));
 }
