@@ -119,6 +119,14 @@ fn snapshot(directory: &Path) -> Snapshot {
     files.collect()
 }
 
+/// The superblocks that a report of `compact` calls emptied.
+fn emptied(report: &serde_json::Value) -> Vec<Option<u64>> {
+    let numbers = report["emptied"].as_array().unwrap().iter();
+    let mut emptied: Vec<_> = numbers.map(serde_json::Value::as_u64).collect();
+    emptied.sort_unstable();
+    emptied
+}
+
 #[test]
 fn what_is_no_data_directory_or_in_use_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -301,15 +309,8 @@ fn compact_gives_back_what_is_not_wanted() {
         "{one}"
     );
     let (code, all) = report("compact", path);
-    let mut emptied: Vec<_> = all["emptied"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one.as_u64())
-        .collect();
-    emptied.sort_unstable();
     // The third was the last one until something was written behind it.
-    assert_eq!((code, emptied), (0, vec![Some(0), Some(2), Some(3)]), "{all}");
+    assert_eq!((code, emptied(&all)), (0, vec![Some(0), Some(2), Some(3)]), "{all}");
     assert_eq!(all["stayed"], serde_json::json!([]), "{all}");
     assert!(
         all["allocated_bytes_after"].as_u64() < all["allocated_bytes_before"].as_u64(),
@@ -356,15 +357,8 @@ fn compact_gives_back_as_little_waste_as_is_asked_for() {
         assert_eq!((code, &seen["emptied"]), (0, &serde_json::json!([])), "{seen}");
     }
     let (code, seen) = report_of("compact", path, &["--waste", "10"]);
-    let mut emptied: Vec<_> = seen["emptied"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one.as_u64())
-        .collect();
-    emptied.sort_unstable();
     // With the last one, which is written to.
-    assert_eq!((code, emptied), (0, vec![Some(0), Some(1), Some(2)]), "{seen}");
+    assert_eq!((code, emptied(&seen)), (0, vec![Some(0), Some(1), Some(2)]), "{seen}");
     let payload = u64::from(SMALL_COUNT) * SMALL as u64;
     assert_eq!(
         (&seen["moved_records"], &seen["moved_bytes"], &seen["complete"]),
