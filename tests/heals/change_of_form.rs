@@ -162,6 +162,8 @@ impl Turn {
     fn was_not_noticed(&self, before: &Seen) {
         let mode = self.mode.as_str();
         assert_eq!(self.all.failed, 0, "to {mode}");
+        // What is moved is kept where it was for longer than a manifest gets old.
+        assert_eq!(self.elsewhere, 0, "reads by a newer manifest, to {mode}");
         assert!(
             before.count().min(self.meanwhile.count()) >= P99_READS_MIN,
             "{} reads before and {} on the way to {mode} say little of a p99: store more with VSTACK_HEAL_CHUNKS",

@@ -49,9 +49,12 @@ fn chunks(filled: &Filled, film: &str) -> Vec<Value> {
     filled.manifest(film)["chunks"].as_array().unwrap().clone()
 }
 
-/// A copy of a chunk that becomes shards. Until then it may also be moved, so that nodes hold their share.
-struct Copy {
-    node: Value,
+/// A copy of a chunk that becomes shards, or a shard of one that becomes copies. Until then it may also be moved, so that
+/// nodes hold their share.
+struct Item {
+    /// As manifests name it.
+    name: Value,
+    /// As players ask for it.
     url: String,
     /// When a manifest was asked for that still named it.
     named: Instant,
@@ -59,23 +62,43 @@ struct Copy {
     kept: Option<Duration>,
 }
 
-impl Copy {
-    /// Those of a chunk, asked for by what they are: by its name alone it is asked for as its form is.
-    fn all_of(chunk: &Value) -> Vec<Self> {
-        let (id, checksum) = (chunk["chunk_id"].as_str().unwrap(), chunk["checksum"].as_str().unwrap());
-        let sha256 = checksum.trim_start_matches("sha256:");
-        let copy = |node: &Value| Self {
-            node: node.clone(),
-            url: format!("{}/chunk/{id}?sha256={sha256}", node.as_str().unwrap()),
+impl Item {
+    fn of(name: &Value, node: &Value, id: &Value, checksum: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let sha256 = text(checksum).trim_start_matches("sha256:").to_owned();
+        Self {
+            name: name.clone(),
+            url: format!("{}/chunk/{}?sha256={sha256}", text(node), text(id)),
             named: Instant::now(),
             kept: None,
-        };
+        }
+    }
+
+    /// Copies of a chunk, asked for by what they are: by its name alone it is asked for as its form is.
+    fn copies(chunk: &Value) -> Vec<Self> {
+        let copy = |node: &Value| Self::of(node, node, &chunk["chunk_id"], &chunk["checksum"]);
         chunk["replicas"].as_array().unwrap().iter().map(copy).collect()
+    }
+
+    fn shards(chunk: &Value) -> Vec<Self> {
+        let shard = |shard: &Value| Self::of(shard, &shard["node_url"], &shard["fragment_id"], &shard["checksum"]);
+        chunk["fragments"]["shards"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(shard)
+            .collect()
+    }
+
+    fn is_named(&self, chunk: &Value) -> bool {
+        let names = [&chunk["replicas"], &chunk["fragments"]["shards"]];
+        let mut names = names.into_iter().filter_map(Value::as_array);
+        names.any(|names| names.contains(&self.name))
     }
 
     /// By a manifest that was asked for then: whatever it does not know yet is decided after that.
     fn look(&mut self, asked: Instant, chunk: &Value) {
-        if chunk["replicas"].as_array().unwrap().contains(&self.node) {
+        if self.is_named(chunk) {
             self.named = asked;
         } else if self.kept.is_none() && self.is_gone() {
             self.kept = Some(self.named.elapsed());
@@ -87,34 +110,56 @@ impl Copy {
     }
 }
 
+/// Has a film brought into a form, and waits until what its first chunk was before is gone. Says how long that was kept
+/// after a manifest had named it, and how long all chunks took.
+fn change(filled: &Filled, film: &str, mode: RedundancyMode, before: &mut [Item]) -> (Vec<Duration>, Duration) {
+    let all = Library::of(filled).chunks();
+    let began = Instant::now();
+    ok(&filled.cluster, &["redundancy", film, "--set", mode.as_str()]);
+    let mut took = None;
+    wait_at_most(
+        QUICKLY,
+        "all to have the other form, and what one was before to be gone",
+        || {
+            let asked = Instant::now();
+            let now = chunks(filled, film);
+            let are_all = match mode {
+                RedundancyMode::ErasureCoding => shards_alone(&now) == all,
+                RedundancyMode::Replication => begun(&now) == 0,
+            };
+            if took.is_none() && are_all {
+                took = Some(began.elapsed());
+            }
+            for item in &mut *before {
+                item.look(asked, &now[0]);
+            }
+            (took.is_some() && before.iter().all(|item| item.kept.is_some())).then_some(())
+        },
+    );
+    let kept = before.iter().filter_map(|item| item.kept).collect();
+    (kept, took.expect("it was waited for"))
+}
+
+fn were_kept(kept: &[Duration]) {
+    assert!(
+        kept.iter().all(|kept| *kept + HEARD_BEFORE >= GRACE),
+        "readers had {kept:?}, and are to have {GRACE:?}"
+    );
+}
+
 #[test]
 fn a_form_is_changed_at_its_rate_and_the_old_one_is_kept_for_its_grace() {
     let (filled, film) = begin();
     let library = Library::of(&filled);
     let mode = RedundancyMode::ErasureCoding;
-    let before = chunks(&filled, &film);
-    let mut copies = Copy::all_of(&before[0]);
-    assert!(copies.len() >= 3, "{}", before[0]);
+    let mut copies = Item::copies(&chunks(&filled, &film)[0]);
+    assert!(copies.len() >= 3, "{} copies", copies.len());
 
-    let began = Instant::now();
-    ok(&filled.cluster, &["redundancy", &film, "--set", mode.as_str()]);
-    let mut took = None;
-    wait_at_most(QUICKLY, "all to be shards, and the copies of one to be gone", || {
-        let asked = Instant::now();
-        let now = chunks(&filled, &film);
-        if took.is_none() && shards_alone(&now) == library.chunks() {
-            took = Some(began.elapsed());
-        }
-        for copy in &mut copies {
-            copy.look(asked, &now[0]);
-        }
-        (took.is_some() && copies.iter().all(|copy| copy.kept.is_some())).then_some(())
-    });
-    let (took, stored) = (took.expect("it was waited for"), library.placed_bytes(mode));
+    let (kept, took) = change(&filled, &film, mode, &mut copies);
+    let stored = library.placed_bytes(mode);
     // The last is begun as soon as anything may be stored, and a tenth of a second is saved up.
     let waited_for = stored - library.largest_placed_bytes(mode) - RATE / 10;
     let least = Duration::from_secs_f64(waited_for as f64 / RATE as f64);
-    let kept: Vec<Duration> = copies.iter().filter_map(|copy| copy.kept).collect();
     println!(
         "{}: {:.1} MB stored anew in {took:.1?} at {:.1} MB/s, which takes {least:.1?} at least; copies were kept for {kept:.1?}",
         library.in_words(),
@@ -126,10 +171,14 @@ fn a_form_is_changed_at_its_rate_and_the_old_one_is_kept_for_its_grace() {
         "there is too little to see a pace: {least:?}"
     );
     assert!(took >= least, "{stored} bytes in {took:?}, and {least:?} is the least");
-    assert!(
-        kept.iter().all(|kept| *kept + HEARD_BEFORE >= GRACE),
-        "readers had {kept:?}, and are to have {GRACE:?}"
-    );
+    were_kept(&kept);
+
+    let mut shards = Item::shards(&chunks(&filled, &film)[0]);
+    assert_eq!(shards.len(), 5);
+    assert!(shards.iter().all(|shard| !shard.is_gone()), "as players ask for them");
+    let (kept, _) = change(&filled, &film, RedundancyMode::Replication, &mut shards);
+    println!("shards were kept for {kept:.1?}");
+    were_kept(&kept);
     filled.all_can_be_had();
 }
 

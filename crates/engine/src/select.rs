@@ -1,6 +1,6 @@
 //! Which of the items under an id a reader gets. A pure function of the entry.
 
-use vstack_chunkpaxos::Layout;
+use vstack_chunkpaxos::{Layout, Shard};
 use vstack_types::{ChunkId, Digest, NodeRef};
 
 use crate::index::{Entry, StoredItem};
@@ -103,29 +103,45 @@ pub(crate) fn fragment_of(id: &ChunkId) -> Option<(ChunkId, u8)> {
         .flatten()
 }
 
-/// The shard `index` of the accepted placement, when it is `me` who has it.
+/// The shard `index` of the accepted placement, when it is `me` who has it. A shard that was moved away, or whose chunk has
+/// another form by now, is given as long as it is here to whoever names its digest: manifests from before still do.
 pub(crate) fn select_fragment(entry: &Entry, me: NodeRef, index: u8, which: Which) -> Result<&StoredItem, Missing> {
     let vote = entry
         .register
         .as_ref()
         .and_then(|stored| stored.register.accepted.as_ref());
-    let layouts = vote
-        .iter()
-        .flat_map(|vote| std::iter::once(&vote.placement.layout).chain(&vote.placement.prev));
-    for layout in layouts {
-        let Layout::Coded { shards, .. } = layout else { continue };
+    let layouts = || {
+        vote.iter()
+            .flat_map(|vote| std::iter::once(&vote.placement.layout).chain(&vote.placement.prev))
+    };
+    for shards in layouts().filter_map(shards_of) {
         let shard = shards.iter().find(|shard| shard.index == index && shard.node == me);
         let shard = shard.filter(|shard| !matches!(which, Which::Exact(sha256) if sha256 != shard.sha256));
         if let Some(item) = shard.and_then(|shard| entry.item(shard.sha256)) {
             return good(item);
         }
     }
-    Err(Missing::NotFound)
+    let Which::Exact(sha256) = which else {
+        return Err(Missing::NotFound);
+    };
+    let is_whole = vote.is_some_and(|vote| vote.placement.sha256 == sha256);
+    let is_another = |shard: &Shard| shard.index != index && shard.sha256 == sha256;
+    if is_whole || layouts().filter_map(shards_of).flatten().any(is_another) {
+        return Err(Missing::NotFound);
+    }
+    select(entry, me, which)
+}
+
+fn shards_of(layout: &Layout) -> Option<&[Shard]> {
+    match layout {
+        Layout::Coded { shards, .. } => Some(shards),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use vstack_chunkpaxos::{Ballot, Placement, Register, Shard, Vote};
+    use vstack_chunkpaxos::{Ballot, Placement, Register, Vote};
     use vstack_types::{NodeUuid, ProcessUuid, Timestamp};
 
     use super::*;
@@ -314,5 +330,22 @@ mod tests {
             Missing::NotFound,
             "another node's"
         );
+    }
+
+    #[test]
+    fn a_shard_that_is_left_is_given_to_who_names_its_digest() {
+        let copies = replicated(&[1, 2, 3]);
+        let mut left = entry(&[1, 10, 12], Some((copies, None, true)));
+        let given = |entry: &Entry, index, which| select_fragment(entry, node(1), index, which).map(|item| item.sha256);
+        assert_eq!(given(&left, 2, Which::Exact(digest(12))), Ok(digest(12)));
+        for (which, why) in [
+            (Which::Public, "which it was is known no more"),
+            (Which::Exact(digest(1)), "a copy is no shard"),
+            (Which::Exact(digest(13)), "it is not here"),
+        ] {
+            assert_eq!(given(&left, 2, which), Err(Missing::NotFound), "{why}");
+        }
+        corrupt(&mut left, digest(12));
+        assert_eq!(given(&left, 2, Which::Exact(digest(12))), Err(Missing::Corrupt));
     }
 }
