@@ -1,13 +1,13 @@
 //! Chunks in SQL: the learner.
 
-use sqlx::{Row as _, Sqlite, Transaction};
+use sqlx::{Row as _, SqliteConnection};
 use vstack_api::metadata::VideoStatus;
 use vstack_chunkpaxos::Placement;
 use vstack_redundancy::Mode;
 use vstack_types::{ChunkId, Timestamp, VideoId};
 
 use super::{
-    SqliteStore,
+    SqliteStore, Write,
     nodes::held_totals,
     rows::{self, integer, sql_integer},
     videos::{restart_reap, standing_of},
@@ -22,8 +22,6 @@ pub(super) enum Step {
     Known,
     Conflict,
 }
-
-type Write = Transaction<'static, Sqlite>;
 
 pub(super) async fn bump(transaction: &mut Write, video: &str) -> Result<(), StoreError> {
     sqlx::query("UPDATE videos SET version = version + 1 WHERE video_id = ?")
@@ -96,10 +94,13 @@ async fn note_turn(transaction: &mut Write, video: VideoId, mode: Mode) -> Resul
     Ok(())
 }
 
-pub(super) async fn select(transaction: &mut Write, id: &ChunkId) -> Result<Option<(VideoId, Chunk)>, StoreError> {
+pub(super) async fn select(
+    connection: &mut SqliteConnection,
+    id: &ChunkId,
+) -> Result<Option<(VideoId, Chunk)>, StoreError> {
     let row = sqlx::query("SELECT * FROM chunks WHERE chunk_id = ?")
         .bind(id.as_str())
-        .fetch_optional(&mut **transaction)
+        .fetch_optional(&mut *connection)
         .await?;
     row.as_ref().map(rows::chunk).transpose()
 }
@@ -216,15 +217,31 @@ impl SqliteStore {
         }
         Ok(totals)
     }
+
+    async fn learn_together(&self, video: VideoId, chunks: Vec<Chunk>) -> Result<Learned, StoreError> {
+        let mut transaction = self.write().await?;
+        let learned = learn_all(&mut transaction, video, &chunks).await?;
+        if matches!(learned, Learned::Known { .. } | Learned::Closed(_)) {
+            transaction.commit().await?;
+        }
+        Ok(learned)
+    }
+
+    async fn learn_one_deleted(&self, chunk: ChunkId, placement: Placement) -> Result<bool, StoreError> {
+        let mut transaction = self.write().await?;
+        let learned = learn_deleted(&mut transaction, &chunk, placement).await?;
+        transaction.commit().await?;
+        Ok(learned)
+    }
 }
 
 impl Chunks for SqliteStore {
     fn learn(&self, video: VideoId, chunks: Vec<Chunk>) -> Answer<'_, Learned> {
-        Box::pin(self.gathered.learn(video, chunks))
+        Box::pin(self.learn_together(video, chunks))
     }
 
     fn learn_deleted(&self, chunk: ChunkId, placement: Placement) -> Answer<'_, bool> {
-        Box::pin(self.gathered.learn_deleted(chunk, placement))
+        Box::pin(self.learn_one_deleted(chunk, placement))
     }
 
     fn chunk(&self, id: ChunkId) -> Answer<'_, Option<(VideoId, Chunk)>> {
@@ -256,13 +273,15 @@ impl Chunks for SqliteStore {
 
     fn forget_chunks(&self, video: VideoId) -> Answer<'_, u64> {
         Box::pin(async move {
-            let deleted = sqlx::query(
-                "DELETE FROM chunks WHERE video_id = ?1 AND EXISTS \
+            let deleted = self
+                .run(
+                    sqlx::query(
+                        "DELETE FROM chunks WHERE video_id = ?1 AND EXISTS \
                  (SELECT 1 FROM videos WHERE video_id = ?1 AND status IN ('failed', 'deleted'))",
-            )
-            .bind(video.to_string())
-            .execute(&self.writer)
-            .await?;
+                    )
+                    .bind(video.to_string()),
+                )
+                .await?;
             Ok(deleted.rows_affected())
         })
     }

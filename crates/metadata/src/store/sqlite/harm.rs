@@ -1,13 +1,13 @@
 //! The book of harm in SQL.
 
-use sqlx::{Row as _, Sqlite, Transaction, sqlite::SqliteRow};
+use sqlx::{Row as _, sqlite::SqliteRow};
 use vstack_types::{Incarnation, NodeRef};
 use vstack_upkeep::{
     census::Part,
     harm::{Book, Changes, Harm, Totals, WrongShard},
 };
 
-use super::{SqliteStore, rows};
+use super::{SqliteStore, Write, rows};
 use crate::store::{Answer, Harms, StoreError};
 
 /// The number of a part in its column.
@@ -59,11 +59,7 @@ const DELETE_WRONG: &str = "DELETE FROM wrong_shards \
      WHERE video_id = ? AND part = ? AND disk_uuid = ? AND incarnation = ? AND tag = ?";
 
 /// Runs a statement for each of these; gives how many rows it changed.
-async fn each(
-    transaction: &mut Transaction<'static, Sqlite>,
-    statement: &'static str,
-    harms: &[Harm],
-) -> Result<i64, StoreError> {
+async fn each(transaction: &mut Write, statement: &'static str, harms: &[Harm]) -> Result<i64, StoreError> {
     let mut changed = 0;
     for harm in harms {
         let done = sqlx::query(statement)
@@ -79,11 +75,7 @@ async fn each(
 }
 
 /// Runs a statement for each of these shards.
-async fn each_wrong(
-    transaction: &mut Transaction<'static, Sqlite>,
-    statement: &'static str,
-    shards: &[WrongShard],
-) -> Result<(), StoreError> {
+async fn each_wrong(transaction: &mut Write, statement: &'static str, shards: &[WrongShard]) -> Result<(), StoreError> {
     for shard in shards {
         sqlx::query(statement)
             .bind(shard.video.to_string())

@@ -127,9 +127,7 @@ impl Keepings for SqliteStore {
 
     fn pause_migration(&self, paused: bool) -> Answer<'_, ()> {
         Box::pin(async move {
-            sqlx::query("UPDATE keeping_settings SET paused = ?")
-                .bind(paused)
-                .execute(&self.writer)
+            self.run(sqlx::query("UPDATE keeping_settings SET paused = ?").bind(paused))
                 .await?;
             Ok(())
         })

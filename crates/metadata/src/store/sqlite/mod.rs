@@ -1,13 +1,11 @@
 //! The store on SQLite: embedded, in write-ahead mode, every commit synced.
 //!
-//! One connection writes, in transactions that take the write lock at their start: a transaction that read first and
-//! then found the lock taken could only fail. Decisions about chunks, of which there are very many, share transactions
-//! (`gathered`). Others read, each seeing one consistent state.
+//! One connection writes (`writer`), in transactions that take the write lock at their start: a transaction that read first
+//! and then found the lock taken could only fail. Others read, each seeing one consistent state.
 
 mod changes;
 mod chunks;
 mod damaged;
-mod gathered;
 mod harm;
 mod keeping;
 mod location;
@@ -15,19 +13,24 @@ mod nodes;
 mod rows;
 mod salvage;
 mod videos;
+mod writer;
 
 use std::{path::Path, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, SqlitePool, Transaction,
     migrate::MigrateError,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    query::Query,
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult,
+        SqliteSynchronous,
+    },
 };
 
 use super::{Answer, Store, StoreError};
 
-use gathered::Gathered;
 pub use location::{DatabaseUrl, DatabaseUrlError};
+use writer::{Write, Writer};
 
 /// Connections that only read. Queries take milliseconds and the machine is shared with storage nodes.
 const READERS: u32 = 4;
@@ -37,9 +40,8 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// A store in one file (and its write-ahead log beside it).
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    writer: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
-    gathered: Gathered,
 }
 
 /// Why a database could not be opened.
@@ -95,11 +97,9 @@ impl SqliteStore {
             .connect_with(options.create_if_missing(false).read_only(true))
             .await
             .map_err(OpenError::Open)?;
-        let gathered = Gathered::start(writer.clone());
         Ok(Self {
-            writer,
+            writer: Writer::new(writer),
             readers,
-            gathered,
         })
     }
 
@@ -109,17 +109,21 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        begin_write(&self.writer).await
+    async fn write(&self) -> Result<Write, StoreError> {
+        self.writer.begin().await
+    }
+
+    /// Writes by one statement.
+    async fn run(&self, statement: Query<'_, Sqlite, SqliteArguments>) -> Result<SqliteQueryResult, StoreError> {
+        let mut transaction = self.write().await?;
+        let done = statement.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done)
     }
 
     async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.readers.begin().await?)
     }
-}
-
-async fn begin_write(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
-    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
 }
 
 impl Store for SqliteStore {

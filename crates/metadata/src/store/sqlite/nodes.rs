@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use vstack_api::metadata::{DamageTold, DamagedChunk, NodeRole};
 use vstack_types::{NodeUuid, Timestamp};
 
 use super::{
-    SqliteStore,
+    SqliteStore, Write,
     rows::{self, sql_integer},
 };
 use crate::{
@@ -66,7 +66,7 @@ pub(super) async fn held_totals(connection: &mut SqliteConnection) -> Result<Hel
     Ok(totals)
 }
 
-async fn put_node(transaction: &mut Transaction<'static, Sqlite>, node: &Node) -> Result<(), StoreError> {
+async fn put_node(transaction: &mut Write, node: &Node) -> Result<(), StoreError> {
     let disk = node.acceptor.map(|acceptor| acceptor.uuid.to_string());
     sqlx::query("DELETE FROM nodes WHERE node_id = ? OR node_url = ? OR disk_uuid = ?")
         .bind(&node.label)
@@ -107,7 +107,7 @@ async fn put_node(transaction: &mut Transaction<'static, Sqlite>, node: &Node) -
 
 /// Only of a disk that is trusted, or of which somebody who is said how far its log reaches: strangers must not fill the
 /// table. Whoever is trusted may be named by a group at once, and has to be given up by name if it never comes back.
-async fn note_log(transaction: &mut Transaction<'static, Sqlite>, disk: &str, log_seq: u64) -> Result<(), StoreError> {
+async fn note_log(transaction: &mut Write, disk: &str, log_seq: u64) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO disks (disk_uuid, log_seq, went_back) VALUES (?, ?, 0) \
          ON CONFLICT (disk_uuid) DO UPDATE SET log_seq = MAX(log_seq, excluded.log_seq)",
@@ -284,11 +284,12 @@ impl Nodes for SqliteStore {
 
     fn give_up(&self, disk: NodeUuid, at: Option<Timestamp>) -> Answer<'_, ()> {
         Box::pin(async move {
-            sqlx::query("UPDATE disks SET given_up = ? WHERE disk_uuid = ?")
-                .bind(at.map(|at| at.0))
-                .bind(disk.to_string())
-                .execute(&self.writer)
-                .await?;
+            self.run(
+                sqlx::query("UPDATE disks SET given_up = ? WHERE disk_uuid = ?")
+                    .bind(at.map(|at| at.0))
+                    .bind(disk.to_string()),
+            )
+            .await?;
             Ok(())
         })
     }
@@ -305,14 +306,16 @@ impl Nodes for SqliteStore {
 
     fn forget_stranger(&self, label: String, disk: Option<NodeUuid>) -> Answer<'_, bool> {
         Box::pin(async move {
-            let deleted = sqlx::query(
-                "DELETE FROM nodes WHERE node_id = ?1 AND disk_uuid IS ?2 AND trusted = 0 \
+            let deleted = self
+                .run(
+                    sqlx::query(
+                        "DELETE FROM nodes WHERE node_id = ?1 AND disk_uuid IS ?2 AND trusted = 0 \
                  AND NOT EXISTS (SELECT 1 FROM disks WHERE disk_uuid = ?2)",
-            )
-            .bind(label)
-            .bind(disk.map(|disk| disk.to_string()))
-            .execute(&self.writer)
-            .await?;
+                    )
+                    .bind(label)
+                    .bind(disk.map(|disk| disk.to_string())),
+                )
+                .await?;
             Ok(deleted.rows_affected() > 0)
         })
     }

@@ -1,11 +1,11 @@
 //! Videos and groups in SQL.
 
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
 use vstack_api::metadata::{RedundancyMode, VideoStatus};
 use vstack_types::{ProcessUuid, Timestamp, VideoId};
 
 use super::{
-    SqliteStore,
+    SqliteStore, Write,
     rows::{self, VIDEO_COLUMNS, integer, sql_integer},
 };
 use crate::store::{
@@ -16,7 +16,7 @@ use crate::store::{
 /// Where a video stands; none when there is no such video.
 /// How a video stands, and whether it is in the trash.
 pub(super) async fn standing_of(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Write,
     id: VideoId,
 ) -> Result<Option<(VideoStatus, bool)>, StoreError> {
     let row = sqlx::query("SELECT status, trash_until IS NOT NULL AS trashed FROM videos WHERE video_id = ?")
@@ -27,10 +27,7 @@ pub(super) async fn standing_of(
         .transpose()
 }
 
-pub(super) async fn status_of(
-    transaction: &mut Transaction<'static, Sqlite>,
-    id: VideoId,
-) -> Result<Option<VideoStatus>, StoreError> {
+pub(super) async fn status_of(transaction: &mut Write, id: VideoId) -> Result<Option<VideoStatus>, StoreError> {
     let row = sqlx::query("SELECT status FROM videos WHERE video_id = ?")
         .bind(id.to_string())
         .fetch_optional(&mut **transaction)
@@ -39,11 +36,7 @@ pub(super) async fn status_of(
 }
 
 /// Has the reaping of a video begin anew, if it is one that ended; says whether it is.
-pub(super) async fn restart_reap(
-    transaction: &mut Transaction<'static, Sqlite>,
-    id: VideoId,
-    at: Timestamp,
-) -> Result<bool, StoreError> {
+pub(super) async fn restart_reap(transaction: &mut Write, id: VideoId, at: Timestamp) -> Result<bool, StoreError> {
     let updated = sqlx::query(
         "UPDATE videos SET reap_state = 'due', reap_attempts = 0, reap_confirms = 0, reap_next_at = ? \
          WHERE video_id = ? AND status IN ('failed', 'deleted') AND trash_until IS NULL",
@@ -58,6 +51,7 @@ pub(super) async fn restart_reap(
 impl SqliteStore {
     async fn insert_video(&self, new: NewVideo) -> Result<(), StoreError> {
         let video = new.begin();
+        let mut transaction = self.write().await?;
         let inserted = sqlx::query(
             "INSERT INTO videos (video_id, title, title_folded, duration_sec, status, owner, owner_last_seen, version, \
              created_at, touched_at, override_mode) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -73,10 +67,10 @@ impl SqliteStore {
         .bind(video.created_at.0)
         .bind(video.touched_at.0)
         .bind(video.override_mode.map(RedundancyMode::as_str))
-        .execute(&self.writer)
+        .execute(&mut *transaction)
         .await;
         match inserted {
-            Ok(_) => Ok(()),
+            Ok(_) => transaction.commit().await,
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
                 Err(StoreError::Exists { what: "video" })
             }
@@ -134,25 +128,27 @@ impl SqliteStore {
 
     async fn update_status(&self, id: VideoId, change: StatusChange) -> Result<bool, StoreError> {
         let ends = matches!(change.to, VideoStatus::Failed | VideoStatus::Deleted);
-        let updated = sqlx::query(
-            "UPDATE videos SET status = ?3, version = version + 1, fail_reason = COALESCE(?4, fail_reason), \
+        let updated = self
+            .run(
+                sqlx::query(
+                    "UPDATE videos SET status = ?3, version = version + 1, fail_reason = COALESCE(?4, fail_reason), \
              reap_next_at = CASE WHEN ?5 AND reap_state = 'not_due' THEN ?6 ELSE reap_next_at END, \
              trash_until = CASE WHEN ?5 AND reap_state = 'not_due' THEN ?8 ELSE trash_until END, \
              trashed_at = CASE WHEN ?5 AND reap_state = 'not_due' AND ?8 IS NOT NULL THEN ?6 ELSE trashed_at END, \
              reap_state = CASE WHEN ?5 AND reap_state = 'not_due' AND ?8 IS NULL THEN 'due' ELSE reap_state END \
              WHERE video_id = ?1 AND status = ?2 \
              AND (?7 IS NULL OR COALESCE(owner_last_seen, touched_at, created_at) < ?7)",
-        )
-        .bind(id.to_string())
-        .bind(change.from.as_str())
-        .bind(change.to.as_str())
-        .bind(change.reason)
-        .bind(ends)
-        .bind(change.at.0)
-        .bind(change.owner_silent_since.map(|before| before.0))
-        .bind(change.trash_until.map(|until| until.0))
-        .execute(&self.writer)
-        .await?;
+                )
+                .bind(id.to_string())
+                .bind(change.from.as_str())
+                .bind(change.to.as_str())
+                .bind(change.reason)
+                .bind(ends)
+                .bind(change.at.0)
+                .bind(change.owner_silent_since.map(|before| before.0))
+                .bind(change.trash_until.map(|until| until.0)),
+            )
+            .await?;
         Ok(updated.rows_affected() > 0)
     }
 
@@ -308,9 +304,11 @@ impl Videos for SqliteStore {
 
     fn count_view(&self, id: VideoId) -> Answer<'_, bool> {
         Box::pin(async move {
-            let updated = sqlx::query("UPDATE videos SET view_count = view_count + 1 WHERE video_id = ?")
-                .bind(id.to_string())
-                .execute(&self.writer)
+            let updated = self
+                .run(
+                    sqlx::query("UPDATE videos SET view_count = view_count + 1 WHERE video_id = ?")
+                        .bind(id.to_string()),
+                )
                 .await?;
             Ok(updated.rows_affected() > 0)
         })
@@ -318,10 +316,12 @@ impl Videos for SqliteStore {
 
     fn set_override(&self, id: VideoId, mode: Option<RedundancyMode>) -> Answer<'_, bool> {
         Box::pin(async move {
-            let updated = sqlx::query("UPDATE videos SET override_mode = ? WHERE video_id = ?")
-                .bind(mode.map(RedundancyMode::as_str))
-                .bind(id.to_string())
-                .execute(&self.writer)
+            let updated = self
+                .run(
+                    sqlx::query("UPDATE videos SET override_mode = ? WHERE video_id = ?")
+                        .bind(mode.map(RedundancyMode::as_str))
+                        .bind(id.to_string()),
+                )
                 .await?;
             Ok(updated.rows_affected() > 0)
         })
@@ -347,13 +347,14 @@ impl Videos for SqliteStore {
 
     fn touch_video(&self, id: VideoId, at: Timestamp) -> Answer<'_, ()> {
         Box::pin(async move {
-            sqlx::query(
-                "UPDATE videos SET touched_at = MAX(COALESCE(touched_at, created_at), ?) \
+            self.run(
+                sqlx::query(
+                    "UPDATE videos SET touched_at = MAX(COALESCE(touched_at, created_at), ?) \
                  WHERE video_id = ? AND owner IS NULL AND status = 'uploading'",
+                )
+                .bind(at.0)
+                .bind(id.to_string()),
             )
-            .bind(at.0)
-            .bind(id.to_string())
-            .execute(&self.writer)
             .await?;
             Ok(())
         })
@@ -414,31 +415,32 @@ impl Videos for SqliteStore {
     fn set_reap(&self, job: ReapJob, reap: Reap) -> Answer<'_, bool> {
         Box::pin(async move {
             let (state, attempts, confirms, next_at) = rows::reap_columns(reap);
-            let updated = sqlx::query(
-                "UPDATE videos SET reap_state = ?, reap_attempts = ?, reap_confirms = ?, reap_next_at = ? \
+            let updated = self
+                .run(
+                    sqlx::query(
+                        "UPDATE videos SET reap_state = ?, reap_attempts = ?, reap_confirms = ?, reap_next_at = ? \
                  WHERE video_id = ? AND reap_state = 'due' AND reap_attempts = ? AND reap_confirms = ?",
-            )
-            .bind(state)
-            .bind(attempts)
-            .bind(confirms)
-            .bind(next_at)
-            .bind(job.video.to_string())
-            .bind(i64::from(job.attempts))
-            .bind(job.confirms)
-            .execute(&self.writer)
-            .await?;
+                    )
+                    .bind(state)
+                    .bind(attempts)
+                    .bind(confirms)
+                    .bind(next_at)
+                    .bind(job.video.to_string())
+                    .bind(i64::from(job.attempts))
+                    .bind(job.confirms),
+                )
+                .await?;
             Ok(updated.rows_affected() > 0)
         })
     }
 
     fn restore(&self, id: VideoId) -> Answer<'_, bool> {
         Box::pin(async move {
-            let updated = sqlx::query(
+            let updated = self.run(sqlx::query(
                 "UPDATE videos SET status = 'active', version = version + 1, trash_until = NULL, trashed_at = NULL \
                  WHERE video_id = ? AND status = 'deleted' AND trash_until IS NOT NULL",
             )
-            .bind(id.to_string())
-            .execute(&self.writer)
+            .bind(id.to_string()))
             .await?;
             Ok(updated.rows_affected() > 0)
         })
@@ -446,14 +448,13 @@ impl Videos for SqliteStore {
 
     fn empty_trash(&self, now: Timestamp, purged: Option<VideoId>) -> Answer<'_, u64> {
         Box::pin(async move {
-            let updated = sqlx::query(
+            let updated = self.run(sqlx::query(
                 "UPDATE videos SET reap_state = 'due', reap_attempts = 0, reap_confirms = 0, reap_next_at = ?1, \
                  trash_until = NULL, trashed_at = NULL WHERE trash_until IS NOT NULL \
                  AND CASE WHEN ?2 IS NULL THEN trash_until <= ?1 ELSE video_id = ?2 END",
             )
             .bind(now.0)
-            .bind(purged.map(|video| video.to_string()))
-            .execute(&self.writer)
+            .bind(purged.map(|video| video.to_string())))
             .await?;
             Ok(updated.rows_affected())
         })
