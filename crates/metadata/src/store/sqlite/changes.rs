@@ -54,6 +54,6 @@ impl SqliteStore {
 
 impl Feed for SqliteStore {
     fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes> {
-        Box::pin(self.changed_since(after, limit))
+        self.apart(|store| async move { store.changed_since(after, limit).await })
     }
 }

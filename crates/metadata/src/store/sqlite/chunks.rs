@@ -237,22 +237,22 @@ impl SqliteStore {
 
 impl Chunks for SqliteStore {
     fn learn(&self, video: VideoId, chunks: Vec<Chunk>) -> Answer<'_, Learned> {
-        Box::pin(self.learn_together(video, chunks))
+        self.apart(|store| async move { store.learn_together(video, chunks).await })
     }
 
     fn learn_deleted(&self, chunk: ChunkId, placement: Placement) -> Answer<'_, bool> {
-        Box::pin(self.learn_one_deleted(chunk, placement))
+        self.apart(|store| async move { store.learn_one_deleted(chunk, placement).await })
     }
 
     fn chunk(&self, id: ChunkId) -> Answer<'_, Option<(VideoId, Chunk)>> {
-        Box::pin(async move {
-            let mut transaction = self.read().await?;
+        self.apart(|store| async move {
+            let mut transaction = store.read().await?;
             select(&mut transaction, &id).await
         })
     }
 
     fn video_chunks(&self, video: VideoId, after: Option<Option<u32>>, limit: u32) -> Answer<'_, Vec<Chunk>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             // In the index the init segment stands at -1.
             let after = after.map_or(-2, |after| after.map_or(-1, i64::from));
             let found = sqlx::query(
@@ -262,7 +262,7 @@ impl Chunks for SqliteStore {
             .bind(video.to_string())
             .bind(after)
             .bind(i64::from(limit))
-            .fetch_all(&self.readers)
+            .fetch_all(&store.readers)
             .await?;
             found
                 .iter()
@@ -272,8 +272,8 @@ impl Chunks for SqliteStore {
     }
 
     fn forget_chunks(&self, video: VideoId) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let deleted = self
+        self.apart(|store| async move {
+            let deleted = store
                 .run(
                     sqlx::query(
                         "DELETE FROM chunks WHERE video_id = ?1 AND EXISTS \
@@ -287,19 +287,19 @@ impl Chunks for SqliteStore {
     }
 
     fn under_replicated(&self, copies: u32) -> Answer<'_, u64> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let row = sqlx::query(
                 "SELECT COUNT(*) AS chunks FROM chunks JOIN videos USING (video_id) \
                  WHERE status = 'active' AND mode = 'replication' AND copies < ?",
             )
             .bind(i64::from(copies))
-            .fetch_one(&self.readers)
+            .fetch_one(&store.readers)
             .await?;
             integer(&row, "chunks")
         })
     }
 
     fn totals(&self) -> Answer<'_, Totals> {
-        Box::pin(self.sum())
+        self.apart(|store| async move { store.sum().await })
     }
 }

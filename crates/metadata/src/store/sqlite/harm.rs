@@ -130,10 +130,10 @@ impl SqliteStore {
 
 impl Harms for SqliteStore {
     fn harms(&self) -> Answer<'_, Book> {
-        Box::pin(self.book())
+        self.apart(|store| async move { store.book().await })
     }
 
     fn note_harms(&self, changes: Changes) -> Answer<'_, ()> {
-        Box::pin(self.note(changes))
+        self.apart(|store| async move { store.note(changes).await })
     }
 }

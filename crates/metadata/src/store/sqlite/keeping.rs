@@ -102,32 +102,33 @@ impl SqliteStore {
 
 impl Keepings for SqliteStore {
     fn watched(&self, after: Option<VideoId>, limit: u32) -> Answer<'_, Vec<Watched>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query(SELECT)
                 .bind(after.map_or_else(String::new, |video| video.to_string()))
                 .bind(i64::from(limit))
-                .fetch_all(&self.readers)
+                .fetch_all(&store.readers)
                 .await?;
             found.iter().map(watched).collect()
         })
     }
 
     fn note_keepings(&self, keepings: Vec<(VideoId, Keeping)>) -> Answer<'_, ()> {
-        Box::pin(self.note_all(keepings))
+        self.apart(|store| async move { store.note_all(keepings).await })
     }
 
     fn is_migration_paused(&self) -> Answer<'_, bool> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let row = sqlx::query("SELECT paused FROM keeping_settings")
-                .fetch_one(&self.readers)
+                .fetch_one(&store.readers)
                 .await?;
             Ok(row.try_get("paused")?)
         })
     }
 
     fn pause_migration(&self, paused: bool) -> Answer<'_, ()> {
-        Box::pin(async move {
-            self.run(sqlx::query("UPDATE keeping_settings SET paused = ?").bind(paused))
+        self.apart(|store| async move {
+            store
+                .run(sqlx::query("UPDATE keeping_settings SET paused = ?").bind(paused))
                 .await?;
             Ok(())
         })

@@ -109,6 +109,20 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
+    /// Works in a task of its own: else who is kept from going on by somebody who waits for a connection would hold the one
+    /// that is waited for.
+    fn apart<T, F>(&self, work: impl FnOnce(Self) -> F) -> Answer<'static, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let work = work(self.clone());
+        Box::pin(async move {
+            let done = tokio::spawn(work).await;
+            done.unwrap_or_else(|broken| Err(StoreError::Unavailable(broken.into())))
+        })
+    }
+
     async fn write(&self) -> Result<Write, StoreError> {
         self.writer.begin().await
     }
@@ -128,8 +142,8 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn ping(&self) -> Answer<'_, ()> {
-        Box::pin(async move {
-            sqlx::query("SELECT 1").execute(&self.readers).await?;
+        self.apart(|store| async move {
+            sqlx::query("SELECT 1").execute(&store.readers).await?;
             Ok(())
         })
     }
@@ -151,7 +165,38 @@ impl From<sqlx::Error> for StoreError {
 
 #[cfg(test)]
 mod tests {
+    use vstack_types::VideoId;
+
     use super::*;
+    use crate::store::Videos as _;
+
+    /// As whoever does several things at once in one task, and waits for another thing in between.
+    #[tokio::test]
+    async fn who_is_kept_from_going_on_holds_up_nobody() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(&directory.path().join("db")).await.expect("it opens");
+        let id = VideoId::random();
+        let mut writes: Vec<_> = (0..3).map(|_| store.count_view(id)).collect();
+        let mut reads: Vec<_> = (0..2 * READERS).map(|_| store.video(id)).collect();
+        for _ in 0..100 {
+            for write in &mut writes {
+                drop(futures_util::poll!(write));
+            }
+            for read in &mut reads {
+                drop(futures_util::poll!(read));
+            }
+            let held = |connections: &SqlitePool| connections.size() > connections.num_idle() as u32;
+            if held(&store.readers) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        // None of those is asked to go on meanwhile.
+        assert!(!store.count_view(id).await.expect("it is written"));
+        assert!(store.video(id).await.expect("it is read").is_none());
+        drop((writes, reads));
+        store.close().await;
+    }
 
     /// As on a disk without a byte left, where SQLite undoes a transaction by itself.
     #[tokio::test]

@@ -239,24 +239,24 @@ impl SqliteStore {
 
 impl Nodes for SqliteStore {
     fn nodes(&self) -> Answer<'_, Vec<Node>> {
-        Box::pin(async move { all_nodes(&mut *self.readers.acquire().await?).await })
+        self.apart(|store| async move { all_nodes(&mut *store.readers.acquire().await?).await })
     }
 
     fn node(&self, label: String) -> Answer<'_, Option<Node>> {
-        Box::pin(async move { node_labelled(&mut *self.readers.acquire().await?, &label).await })
+        self.apart(|store| async move { node_labelled(&mut *store.readers.acquire().await?, &label).await })
     }
 
     fn register_node(&self, disk: Option<NodeUuid>, decide: Decide) -> Answer<'_, Result<Node, Refusal>> {
-        Box::pin(self.decide_node(disk, decide))
+        self.apart(|store| async move { store.decide_node(disk, decide).await })
     }
 
     fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>> {
-        Box::pin(self.note_beat(label, beat))
+        self.apart(|store| async move { store.note_beat(label, beat).await })
     }
 
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let mut transaction = self.write().await?;
+        self.apart(|store| async move {
+            let mut transaction = store.write().await?;
             let updated = sqlx::query(
                 "UPDATE nodes SET trusted = 1 WHERE node_id = ?1 AND disk_uuid = ?2 \
                  AND NOT EXISTS (SELECT 1 FROM disks WHERE disk_uuid = ?2 AND went_back != 0)",
@@ -275,29 +275,30 @@ impl Nodes for SqliteStore {
     }
 
     fn distrust(&self, disk: NodeUuid) -> Answer<'_, Option<Node>> {
-        Box::pin(self.note_distrust(disk))
+        self.apart(|store| async move { store.note_distrust(disk).await })
     }
 
     fn set_role(&self, disk: NodeUuid, role: NodeRole) -> Answer<'_, Option<Node>> {
-        Box::pin(self.note_role(disk, role))
+        self.apart(|store| async move { store.note_role(disk, role).await })
     }
 
     fn give_up(&self, disk: NodeUuid, at: Option<Timestamp>) -> Answer<'_, ()> {
-        Box::pin(async move {
-            self.run(
-                sqlx::query("UPDATE disks SET given_up = ? WHERE disk_uuid = ?")
-                    .bind(at.map(|at| at.0))
-                    .bind(disk.to_string()),
-            )
-            .await?;
+        self.apart(|store| async move {
+            store
+                .run(
+                    sqlx::query("UPDATE disks SET given_up = ? WHERE disk_uuid = ?")
+                        .bind(at.map(|at| at.0))
+                        .bind(disk.to_string()),
+                )
+                .await?;
             Ok(())
         })
     }
 
     fn given_up(&self) -> Answer<'_, BTreeMap<NodeUuid, Timestamp>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query("SELECT disk_uuid, given_up FROM disks WHERE given_up IS NOT NULL")
-                .fetch_all(&self.readers)
+                .fetch_all(&store.readers)
                 .await?;
             let said = |row: &SqliteRow| Ok((rows::parsed(row, "disk_uuid")?, Timestamp(row.try_get("given_up")?)));
             found.iter().map(said).collect()
@@ -305,8 +306,8 @@ impl Nodes for SqliteStore {
     }
 
     fn forget_stranger(&self, label: String, disk: Option<NodeUuid>) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let deleted = self
+        self.apart(|store| async move {
+            let deleted = store
                 .run(
                     sqlx::query(
                         "DELETE FROM nodes WHERE node_id = ?1 AND disk_uuid IS ?2 AND trusted = 0 \
@@ -321,9 +322,9 @@ impl Nodes for SqliteStore {
     }
 
     fn roles(&self) -> Answer<'_, BTreeMap<NodeUuid, NodeRole>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query("SELECT disk_uuid, role FROM disks WHERE role <> 'active'")
-                .fetch_all(&self.readers)
+                .fetch_all(&store.readers)
                 .await?;
             let role = |row| Ok((rows::parsed(row, "disk_uuid")?, rows::parsed(row, "role")?));
             found.iter().map(role).collect()
@@ -331,14 +332,14 @@ impl Nodes for SqliteStore {
     }
 
     fn note_damage(&self, disk: NodeUuid, told: DamageTold) -> Answer<'_, ()> {
-        Box::pin(self.put_damage(disk, told))
+        self.apart(|store| async move { store.put_damage(disk, told).await })
     }
 
     fn damaged(&self, disk: NodeUuid, limit: u64) -> Answer<'_, Vec<DamagedChunk>> {
-        Box::pin(self.damaged_of(disk, limit))
+        self.apart(|store| async move { store.damaged_of(disk, limit).await })
     }
 
     fn damaged_counts(&self) -> Answer<'_, BTreeMap<NodeUuid, u64>> {
-        Box::pin(self.count_damaged())
+        self.apart(|store| async move { store.count_damaged().await })
     }
 }

@@ -83,30 +83,30 @@ impl SqliteStore {
 
 impl Salvages for SqliteStore {
     fn begin_salvage(&self, new: Salvage) -> Answer<'_, Salvage> {
-        Box::pin(self.begin(new))
+        self.apart(|store| async move { store.begin(new).await })
     }
 
     fn salvage(&self, chunk: ChunkId) -> Answer<'_, Option<Salvage>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query("SELECT * FROM salvages WHERE chunk_id = ?")
                 .bind(chunk.as_str())
-                .fetch_optional(&self.readers)
+                .fetch_optional(&store.readers)
                 .await?;
             found.as_ref().map(salvage).transpose()
         })
     }
 
     fn salvages_of(&self, of: ChunkId) -> Answer<'_, Vec<Salvage>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query("SELECT * FROM salvages WHERE of_chunk = ? ORDER BY chunk_id")
                 .bind(of.as_str())
-                .fetch_all(&self.readers)
+                .fetch_all(&store.readers)
                 .await?;
             found.iter().map(salvage).collect()
         })
     }
 
     fn finish_salvage(&self, of: ChunkId, chunk: Chunk) -> Answer<'_, Learned> {
-        Box::pin(self.finish(of, chunk))
+        self.apart(|store| async move { store.finish(of, chunk).await })
     }
 }

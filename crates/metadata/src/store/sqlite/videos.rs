@@ -275,36 +275,36 @@ const SET_RIGHT: [(&str, i64); 4] = [
 
 impl Videos for SqliteStore {
     fn create_video(&self, new: NewVideo) -> Answer<'_, ()> {
-        Box::pin(self.insert_video(new))
+        self.apart(|store| async move { store.insert_video(new).await })
     }
 
     fn video(&self, id: VideoId) -> Answer<'_, Option<Video>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let row = sqlx::query(AssertSqlSafe(format!(
                 "SELECT {VIDEO_COLUMNS} FROM videos WHERE video_id = ?"
             )))
             .bind(id.to_string())
-            .fetch_optional(&self.readers)
+            .fetch_optional(&store.readers)
             .await?;
             row.as_ref().map(rows::video).transpose()
         })
     }
 
     fn list_videos(&self, query: VideoQuery) -> Answer<'_, VideoPage> {
-        Box::pin(self.select_page(query))
+        self.apart(|store| async move { store.select_page(query).await })
     }
 
     fn change_status(&self, id: VideoId, change: StatusChange) -> Answer<'_, bool> {
-        Box::pin(self.update_status(id, change))
+        self.apart(|store| async move { store.update_status(id, change).await })
     }
 
     fn complete_video(&self, id: VideoId, completion: Completion) -> Answer<'_, CompletionOutcome> {
-        Box::pin(self.complete(id, completion))
+        self.apart(|store| async move { store.complete(id, completion).await })
     }
 
     fn count_view(&self, id: VideoId) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let updated = self
+        self.apart(|store| async move {
+            let updated = store
                 .run(
                     sqlx::query("UPDATE videos SET view_count = view_count + 1 WHERE video_id = ?")
                         .bind(id.to_string()),
@@ -315,8 +315,8 @@ impl Videos for SqliteStore {
     }
 
     fn set_override(&self, id: VideoId, mode: Option<RedundancyMode>) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let updated = self
+        self.apart(|store| async move {
+            let updated = store
                 .run(
                     sqlx::query("UPDATE videos SET override_mode = ? WHERE video_id = ?")
                         .bind(mode.map(RedundancyMode::as_str))
@@ -328,55 +328,56 @@ impl Videos for SqliteStore {
     }
 
     fn owner_alive(&self, owner: ProcessUuid, videos: Vec<VideoId>, at: Timestamp) -> Answer<'_, ()> {
-        Box::pin(self.touch_owner(owner, videos, at))
+        self.apart(|store| async move { store.touch_owner(owner, videos, at).await })
     }
 
     fn silent_owners(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<VideoId>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query(
                 "SELECT video_id FROM videos WHERE status = 'uploading' AND owner IS NOT NULL AND owner_last_seen < ? \
                  ORDER BY owner_last_seen, video_id LIMIT ?",
             )
             .bind(before.0)
             .bind(i64::from(limit))
-            .fetch_all(&self.readers)
+            .fetch_all(&store.readers)
             .await?;
             found.iter().map(|row| rows::parsed(row, "video_id")).collect()
         })
     }
 
     fn touch_video(&self, id: VideoId, at: Timestamp) -> Answer<'_, ()> {
-        Box::pin(async move {
-            self.run(
-                sqlx::query(
-                    "UPDATE videos SET touched_at = MAX(COALESCE(touched_at, created_at), ?) \
+        self.apart(|store| async move {
+            store
+                .run(
+                    sqlx::query(
+                        "UPDATE videos SET touched_at = MAX(COALESCE(touched_at, created_at), ?) \
                  WHERE video_id = ? AND owner IS NULL AND status = 'uploading'",
+                    )
+                    .bind(at.0)
+                    .bind(id.to_string()),
                 )
-                .bind(at.0)
-                .bind(id.to_string()),
-            )
-            .await?;
+                .await?;
             Ok(())
         })
     }
 
     fn untouched(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<VideoId>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query(
                 "SELECT video_id FROM videos WHERE status = 'uploading' AND owner IS NULL AND touched_at < ? \
                  ORDER BY touched_at, video_id LIMIT ?",
             )
             .bind(before.0)
             .bind(i64::from(limit))
-            .fetch_all(&self.readers)
+            .fetch_all(&store.readers)
             .await?;
             found.iter().map(|row| rows::parsed(row, "video_id")).collect()
         })
     }
 
     fn clock_is_right(&self, now: Timestamp) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let mut transaction = self.write().await?;
+        self.apart(|store| async move {
+            let mut transaction = store.write().await?;
             let mut righted = 0;
             for (statement, ahead_ms) in SET_RIGHT {
                 let updated = sqlx::query(statement)
@@ -392,14 +393,14 @@ impl Videos for SqliteStore {
     }
 
     fn due_reaps(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ReapJob>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query(
                 "SELECT video_id, reap_attempts, reap_confirms FROM videos WHERE reap_state = 'due' AND reap_next_at <= ? \
                  ORDER BY reap_next_at, video_id LIMIT ?",
             )
             .bind(now.0)
             .bind(i64::from(limit))
-            .fetch_all(&self.readers)
+            .fetch_all(&store.readers)
             .await?;
             let job = |row: &SqliteRow| {
                 Ok(ReapJob {
@@ -413,9 +414,9 @@ impl Videos for SqliteStore {
     }
 
     fn set_reap(&self, job: ReapJob, reap: Reap) -> Answer<'_, bool> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let (state, attempts, confirms, next_at) = rows::reap_columns(reap);
-            let updated = self
+            let updated = store
                 .run(
                     sqlx::query(
                         "UPDATE videos SET reap_state = ?, reap_attempts = ?, reap_confirms = ?, reap_next_at = ? \
@@ -435,8 +436,8 @@ impl Videos for SqliteStore {
     }
 
     fn restore(&self, id: VideoId) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let updated = self.run(sqlx::query(
+        self.apart(|store| async move {
+            let updated = store.run(sqlx::query(
                 "UPDATE videos SET status = 'active', version = version + 1, trash_until = NULL, trashed_at = NULL \
                  WHERE video_id = ? AND status = 'deleted' AND trash_until IS NOT NULL",
             )
@@ -447,8 +448,8 @@ impl Videos for SqliteStore {
     }
 
     fn empty_trash(&self, now: Timestamp, purged: Option<VideoId>) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let updated = self.run(sqlx::query(
+        self.apart(|store| async move {
+            let updated = store.run(sqlx::query(
                 "UPDATE videos SET reap_state = 'due', reap_attempts = 0, reap_confirms = 0, reap_next_at = ?1, \
                  trash_until = NULL, trashed_at = NULL WHERE trash_until IS NOT NULL \
                  AND CASE WHEN ?2 IS NULL THEN trash_until <= ?1 ELSE video_id = ?2 END",
@@ -461,8 +462,8 @@ impl Videos for SqliteStore {
     }
 
     fn reap_again(&self, id: VideoId, at: Timestamp) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let mut transaction = self.write().await?;
+        self.apart(|store| async move {
+            let mut transaction = store.write().await?;
             let again = restart_reap(&mut transaction, id, at).await?;
             transaction.commit().await?;
             Ok(again)
@@ -470,14 +471,14 @@ impl Videos for SqliteStore {
     }
 
     fn insert_group(&self, video: VideoId, group: Group) -> Answer<'_, GroupOutcome> {
-        Box::pin(self.insert_group_row(video, group))
+        self.apart(|store| async move { store.insert_group_row(video, group).await })
     }
 
     fn groups(&self, video: VideoId) -> Answer<'_, Vec<Group>> {
-        Box::pin(async move {
+        self.apart(|store| async move {
             let found = sqlx::query("SELECT from_seq, members FROM groups WHERE video_id = ? ORDER BY from_seq")
                 .bind(video.to_string())
-                .fetch_all(&self.readers)
+                .fetch_all(&store.readers)
                 .await?;
             let group = |row| {
                 Ok(Group {
