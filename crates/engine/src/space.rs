@@ -62,6 +62,8 @@ pub struct SuperblockSpace {
     pub allocated: u64,
     /// Bytes of its records that are wanted, about, as they are when they are written close together.
     pub live: u64,
+    /// Bytes beside those that are not given back by writing them again, as was found when that was done.
+    pub unavoidable: u64,
     /// Of what it takes, what is taken ahead of the log and not written to.
     pub ahead: u64,
     /// Records are being appended to it.
@@ -74,8 +76,10 @@ impl SuperblockSpace {
         self.allocated.saturating_sub(self.ahead)
     }
 
-    fn waste(&self) -> u64 {
-        self.written().saturating_sub(self.live.max(RECORDS_AT))
+    /// What may come back when what is wanted is written again.
+    pub fn waste(&self) -> u64 {
+        let needed = self.live.max(RECORDS_AT) + self.unavoidable;
+        self.written().saturating_sub(needed)
     }
 
     /// Whether writing what is wanted again is worth what it brings.
@@ -107,6 +111,7 @@ impl<D: Disk> Reader<D> {
                     end: superblock.end(),
                     allocated: superblock.file.allocated()?,
                     live: superblock.live_bytes(),
+                    unavoidable: superblock.unavoidable(),
                     ahead: superblock.ahead(),
                     is_tail: superblock.head.number >= tail,
                 })
@@ -271,6 +276,14 @@ impl<D: Disk> Reader<D> {
         }))
     }
 
+    /// Notes that `bytes` of what looks like waste of a superblock are none: so much of it is there since what is wanted was
+    /// written to it again, close together.
+    pub fn is_unavoidable(&self, number: u32, bytes: u64) {
+        if let Some(superblock) = self.0.superblocks.get(number) {
+            superblock.add_unavoidable(bytes);
+        }
+    }
+
     /// Notes that a superblock cannot be emptied: something of it is damaged.
     pub fn leave(&self, number: u32) {
         let mut stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner);
@@ -305,6 +318,7 @@ mod tests {
             end: 1 << 30,
             allocated,
             live,
+            unavoidable: 0,
             ahead: 0,
             is_tail,
         };
@@ -338,6 +352,7 @@ mod tests {
             end: size / 2,
             allocated: size / 2,
             live: size / 100 * 43,
+            unavoidable: 0,
             ahead: 0,
             is_tail: true,
         };
@@ -351,6 +366,11 @@ mod tests {
             !taken_ahead.is_wasteful(size, Waste::percent(10)),
             "what is taken ahead is no waste"
         );
+        let dense = SuperblockSpace {
+            unavoidable: size / 100 * 6,
+            ..tail
+        };
+        assert!(!dense.is_wasteful(size, Waste::percent(10)), "it would be as much again");
         assert!(!tail.is_worth_emptying(size, Waste::percent(10)), "it is written to");
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Superblock<F> {
     marked: AtomicU64,
     /// Bytes of its records that are still wanted.
     live: AtomicI64,
+    /// Bytes beside those that no other place would do without.
+    unavoidable: AtomicU64,
     /// Up to where space was taken ahead of the log.
     prepared: AtomicU64,
     /// Its last sequence number, as the next one says; 0 as long as that is not known.
@@ -62,6 +64,7 @@ impl<F: DiskFile> Superblock<F> {
             end: AtomicU64::new(end),
             marked: AtomicU64::new(end),
             live: AtomicI64::new(0),
+            unavoidable: AtomicU64::new(0),
             prepared: AtomicU64::new(end),
             last_lsn: AtomicU64::new(0),
             cut: AtomicBool::new(false),
@@ -164,6 +167,14 @@ impl<F: DiskFile> Superblock<F> {
 
     pub(crate) fn live_bytes(&self) -> u64 {
         u64::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    pub(crate) fn unavoidable(&self) -> u64 {
+        self.unavoidable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_unavoidable(&self, bytes: u64) {
+        self.unavoidable.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn set_live(&self, bytes: i64) {

@@ -29,9 +29,6 @@ pub(crate) struct Emptying {
     before: (Monotonic, Stats),
     /// The end of the log, and since when it is that.
     still: (u64, Monotonic),
-    /// The superblocks before this one were found as close as they get: their records are small, so that what surrounds
-    /// them is more than was thought.
-    dense_below: u32,
 }
 
 impl Emptying {
@@ -41,7 +38,6 @@ impl Emptying {
             habits,
             before: (now, stats),
             still: (stats.log_seq, now),
-            dense_below: 0,
         }
     }
 
@@ -55,7 +51,7 @@ impl Emptying {
         }
         // A log that is not known to be accepted is left as it is.
         if app.remembers() && !app.engine.is_failed() {
-            let emptied = self.empty(app, Waste::BESIDE, 0).await;
+            let emptied = self.empty(app, Waste::BESIDE).await;
             if !emptied && is_idle && !self.make_order(app).await && now.since(self.still.1) >= REST_AFTER {
                 rest(app).await;
             }
@@ -70,21 +66,20 @@ impl Emptying {
         let look = app
             .engine
             .look_aside(move |reader| reader.is_tail_wasteful(bytes, waste));
-        let tail = app.engine.reader().superblock_numbers().last().copied().unwrap_or(0);
-        if look.await.flatten().unwrap_or(false) && tail >= self.dense_below {
+        if look.await.flatten().unwrap_or(false) {
             match app.engine.turn().await {
                 Ok(number) => tracing::info!(superblock = number, "the log goes on in a new superblock"),
                 Err(error) => tracing::debug!(%error, "the log goes on where it is"),
             }
         }
-        self.empty(app, waste, self.dense_below).await
+        self.empty(app, waste).await
     }
 
-    /// Empties the superblock that is most worth it, of those from `first` on; says whether there was one.
-    async fn empty(&mut self, app: &App, from: Waste, first: u32) -> bool {
+    /// Empties the superblock that is most worth it; says whether there was one.
+    async fn empty(&self, app: &App, from: Waste) -> bool {
         let bytes = self.habits.superblock_bytes;
         let look = move |reader: &vstack_engine::Reader<_>| {
-            let number = reader.most_wasteful(bytes, from, first..u32::MAX)?;
+            let number = reader.most_wasteful(bytes, from, 0..u32::MAX)?;
             Ok::<_, std::io::Error>((number, reader.space()?))
         };
         let (number, before) = match app.engine.look_aside(look).await.flatten() {
@@ -105,9 +100,7 @@ impl Emptying {
                     bytes = done.moved_bytes,
                     "superblock emptied"
                 );
-                if from != Waste::BESIDE {
-                    self.was_it_worth_it(app, number, &before).await;
-                }
+                was_it_worth_it(app, number, &before).await;
             }
             Ok(_) => tracing::warn!(
                 superblock = number,
@@ -117,19 +110,34 @@ impl Emptying {
         }
         true
     }
+}
 
-    /// Where next to nothing came back, others like it are left alone, or they would be written again for ever.
-    async fn was_it_worth_it(&mut self, app: &App, number: u32, before: &[SuperblockSpace]) {
-        let Some(emptied) = before.iter().find(|one| one.number == number) else {
-            return;
-        };
-        let Ok(after) = app.engine.look_aside(vstack_engine::Reader::space).await.flatten() else {
-            return;
-        };
-        if came_back(emptied, before, &after) * 200 < emptied.written() {
-            self.dense_below = after.last().map_or(0, |last| last.number + 1);
-        }
+/// Where next to nothing came back, what was written again is as close as it gets: its records are small, so that what
+/// surrounds them is more than was thought, and it would be written again for ever.
+async fn was_it_worth_it(app: &App, number: u32, before: &[SuperblockSpace]) {
+    let Some(emptied) = before.iter().find(|one| one.number == number) else {
+        return;
+    };
+    let Ok(after) = app.engine.look_aside(vstack_engine::Reader::space).await.flatten() else {
+        return;
+    };
+    if came_back(emptied, before, &after) * 200 >= emptied.written() {
+        return;
     }
+    for (number, bytes) in more_waste(before, &after) {
+        app.engine.reader().is_unavoidable(number, bytes);
+    }
+}
+
+/// By how much more of a superblock looks like waste than before: of the one that was written to, and of those behind it.
+fn more_waste<'a>(
+    before: &'a [SuperblockSpace],
+    after: &'a [SuperblockSpace],
+) -> impl Iterator<Item = (u32, u64)> + use<'a> {
+    let tail = before.last().map_or(0, |tail| tail.number);
+    let was = |number| before.iter().find(|one| one.number == number).map_or(0, SuperblockSpace::waste);
+    let written = after.iter().filter(move |one| one.number >= tail);
+    written.map(move |one| (one.number, one.waste().saturating_sub(was(one.number))))
 }
 
 /// What `emptied` took, without what was written again of it: by how far the log got meanwhile, for how much of the disk

@@ -18,6 +18,7 @@ import {
   span,
   survives,
   takenByForm,
+  whySaved,
 } from './keeping';
 
 const video = (over: Partial<VideoKeeping> = {}): VideoKeeping => ({
@@ -197,6 +198,7 @@ it('says what the nodes hold as they told it, and what is placed where that is s
   expect(savedPercent(stored(null, 1_500_000), 3)).toBeCloseTo(50);
   const empty = { ...stored(0, 0), total_logical_bytes: 0 };
   expect([perByte(empty), savedPercent(empty, 3)]).toEqual([null, 0]);
+  expect([44.4, -35.4].map(whySaved)).toEqual(['by keeping cold videos as shards', 'until what was moved is collected']);
 });
 
 it('says how many nodes a form takes', () => {

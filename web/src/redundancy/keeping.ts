@@ -117,6 +117,10 @@ export function savedPercent(stored: Stored, copies: number): number {
   return times === null ? 0 : 100 * (1 - times / copies);
 }
 
+/** Why so much is saved. What was moved is kept where it was for a while, so that less than nothing may be. */
+export const whySaved = (percent: number): string =>
+  percent < 0 ? 'until what was moved is collected' : 'by keeping cold videos as shards';
+
 /** What is kept in one form. */
 export interface Form {
   chunks: number;
