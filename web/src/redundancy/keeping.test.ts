@@ -123,11 +123,14 @@ it('tells the bytes of copies from those of shards', () => {
     total_placed_bytes: 2_600,
     held: held(),
     replication_logical_bytes: 700,
-    replication_counted_chunks: 5,
+    // Two more are on their way from copies to shards: these hide nothing that was not counted.
+    replication_counted_chunks: 7,
+    replication_uncounted_chunks: 2,
     replication_physical_bytes: 2_100,
     erasure_logical_bytes: 300,
     // One more is on its way from shards to copies.
     erasure_counted_chunks: 4,
+    erasure_uncounted_chunks: 0,
     erasure_physical_bytes: 500,
     storage_savings_percent: 13.3,
     disk_savings_percent: -200,

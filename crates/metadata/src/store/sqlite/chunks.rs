@@ -254,6 +254,16 @@ impl Chunks for SqliteStore {
         })
     }
 
+    fn chunk_count(&self, video: VideoId) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT COUNT(*) AS chunks FROM chunks WHERE video_id = ? AND mode <> 'deleted'")
+                .bind(video.to_string())
+                .fetch_one(&self.readers)
+                .await?;
+            integer(&row, "chunks")
+        })
+    }
+
     fn forget_chunks(&self, video: VideoId) -> Answer<'_, u64> {
         Box::pin(async move {
             let deleted = sqlx::query(

@@ -1,8 +1,8 @@
 //! The store on SQLite: embedded, in write-ahead mode, every commit synced.
 //!
 //! One connection writes, in transactions that take the write lock at their start: a transaction that read first and
-//! then found the lock taken could only fail. Decisions about chunks, of which there are very many, share transactions
-//! (`gathered`). Others read, each seeing one consistent state.
+//! then found the lock taken could only fail. What comes all the time, as decisions about chunks, signs of life and views,
+//! shares transactions (`gathered`). Others read, each seeing one consistent state.
 
 mod changes;
 mod chunks;

@@ -119,6 +119,46 @@ async fn note_log(transaction: &mut Transaction<'static, Sqlite>, disk: &str, lo
     Ok(())
 }
 
+/// Notes a sign of life; gives the node as it stands then, if it is its own.
+pub(super) async fn note_beat(
+    transaction: &mut Transaction<'static, Sqlite>,
+    label: &str,
+    beat: &NodeBeat,
+) -> Result<Option<Node>, StoreError> {
+    let disk = beat.disk.map(|disk| disk.to_string());
+    let updated = sqlx::query(
+        "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, disk_free = ?8, \
+         last_heartbeat = CASE WHEN last_heartbeat > ?3 + ?7 THEN ?3 ELSE MAX(COALESCE(last_heartbeat, ?3), ?3) END \
+         WHERE node_id = ?4 AND (?5 IS NULL OR disk_uuid IS ?5) AND (?6 IS NULL OR process IS ?6)",
+    )
+    .bind(beat.disk_percent)
+    .bind(sql_integer(beat.chunk_count))
+    .bind(beat.at.0)
+    .bind(label)
+    .bind(&disk)
+    .bind(beat.process.map(|process| process.to_string()))
+    .bind(HEARTBEAT_AHEAD_MS)
+    .bind(beat.disk_free.map(sql_integer))
+    .execute(&mut **transaction)
+    .await?;
+    if updated.rows_affected() == 0 {
+        return Ok(None);
+    }
+    if let (Some(disk), Some(log_seq)) = (&disk, beat.log_seq.filter(|log_seq| *log_seq > 0)) {
+        note_log(transaction, disk, log_seq).await?;
+    }
+    if let (Some(disk), Some(held)) = (&disk, beat.held) {
+        sqlx::query("UPDATE disks SET held_bytes = ?, held_allocated_bytes = ?, held_at = ? WHERE disk_uuid = ?")
+            .bind(sql_integer(held.item_bytes))
+            .bind(sql_integer(held.allocated_bytes))
+            .bind(beat.at.0)
+            .bind(disk)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    node_labelled(transaction, label).await
+}
+
 impl SqliteStore {
     async fn decide_node(&self, disk: Option<NodeUuid>, decide: Decide) -> Result<Result<Node, Refusal>, StoreError> {
         let mut transaction = self.write().await?;
@@ -138,44 +178,6 @@ impl SqliteStore {
         let written = node_labelled(&mut transaction, &node.label).await?;
         transaction.commit().await?;
         Ok(Ok(written.unwrap_or(node)))
-    }
-
-    async fn note_beat(&self, label: String, beat: NodeBeat) -> Result<Option<Node>, StoreError> {
-        let mut transaction = self.write().await?;
-        let disk = beat.disk.map(|disk| disk.to_string());
-        let updated = sqlx::query(
-            "UPDATE nodes SET disk_percent = ?1, chunk_count = ?2, disk_free = ?8, \
-             last_heartbeat = CASE WHEN last_heartbeat > ?3 + ?7 THEN ?3 ELSE MAX(COALESCE(last_heartbeat, ?3), ?3) END \
-             WHERE node_id = ?4 AND (?5 IS NULL OR disk_uuid IS ?5) AND (?6 IS NULL OR process IS ?6)",
-        )
-        .bind(beat.disk_percent)
-        .bind(sql_integer(beat.chunk_count))
-        .bind(beat.at.0)
-        .bind(&label)
-        .bind(&disk)
-        .bind(beat.process.map(|process| process.to_string()))
-        .bind(HEARTBEAT_AHEAD_MS)
-        .bind(beat.disk_free.map(sql_integer))
-        .execute(&mut *transaction)
-        .await?;
-        if updated.rows_affected() == 0 {
-            return Ok(None);
-        }
-        if let (Some(disk), Some(log_seq)) = (&disk, beat.log_seq.filter(|log_seq| *log_seq > 0)) {
-            note_log(&mut transaction, disk, log_seq).await?;
-        }
-        if let (Some(disk), Some(held)) = (&disk, beat.held) {
-            sqlx::query("UPDATE disks SET held_bytes = ?, held_allocated_bytes = ?, held_at = ? WHERE disk_uuid = ?")
-                .bind(sql_integer(held.item_bytes))
-                .bind(sql_integer(held.allocated_bytes))
-                .bind(beat.at.0)
-                .bind(disk)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        let node = node_labelled(&mut transaction, &label).await?;
-        transaction.commit().await?;
-        Ok(node)
     }
 
     async fn note_role(&self, disk: NodeUuid, role: NodeRole) -> Result<Option<Node>, StoreError> {
@@ -251,7 +253,7 @@ impl Nodes for SqliteStore {
     }
 
     fn beat(&self, label: String, beat: NodeBeat) -> Answer<'_, Option<Node>> {
-        Box::pin(self.note_beat(label, beat))
+        Box::pin(self.gathered.beat(label, beat))
     }
 
     fn trust(&self, label: String, disk: NodeUuid) -> Answer<'_, bool> {

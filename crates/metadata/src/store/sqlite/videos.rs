@@ -13,8 +13,7 @@ use crate::store::{
     PASS_AHEAD_MS, Reap, ReapJob, SortKey, StatusChange, StoreError, Video, VideoPage, VideoQuery, Videos,
 };
 
-/// Where a video stands; none when there is no such video.
-/// How a video stands, and whether it is in the trash.
+/// How a video stands, and whether it is in the trash; none when there is no such video.
 pub(super) async fn standing_of(
     transaction: &mut Transaction<'static, Sqlite>,
     id: VideoId,
@@ -236,23 +235,36 @@ impl SqliteStore {
         transaction.commit().await?;
         Ok(GroupOutcome::Stands(group))
     }
+}
 
-    async fn touch_owner(&self, owner: ProcessUuid, videos: Vec<VideoId>, at: Timestamp) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
-        for id in videos {
-            sqlx::query(
-                "UPDATE videos SET owner_last_seen = MAX(owner_last_seen, ?) \
-                 WHERE video_id = ? AND owner = ? AND status = 'uploading'",
-            )
-            .bind(at.0)
-            .bind(id.to_string())
-            .bind(owner.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(())
+/// Notes that `owner` still works on those of these that are its own and uploading.
+pub(super) async fn note_owner(
+    transaction: &mut Transaction<'static, Sqlite>,
+    owner: ProcessUuid,
+    videos: &[VideoId],
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    for id in videos {
+        sqlx::query(
+            "UPDATE videos SET owner_last_seen = MAX(owner_last_seen, ?) \
+             WHERE video_id = ? AND owner = ? AND status = 'uploading'",
+        )
+        .bind(at.0)
+        .bind(id.to_string())
+        .bind(owner.to_string())
+        .execute(&mut **transaction)
+        .await?;
     }
+    Ok(())
+}
+
+/// Counts a view; whether there is such a video.
+pub(super) async fn note_view(transaction: &mut Transaction<'static, Sqlite>, id: VideoId) -> Result<bool, StoreError> {
+    let updated = sqlx::query("UPDATE videos SET view_count = view_count + 1 WHERE video_id = ?")
+        .bind(id.to_string())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(updated.rows_affected() > 0)
 }
 
 /// Sets right what was noted to be more than `?2` milliseconds later than `?1`; those stand beside each.
@@ -307,13 +319,7 @@ impl Videos for SqliteStore {
     }
 
     fn count_view(&self, id: VideoId) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let updated = sqlx::query("UPDATE videos SET view_count = view_count + 1 WHERE video_id = ?")
-                .bind(id.to_string())
-                .execute(&self.writer)
-                .await?;
-            Ok(updated.rows_affected() > 0)
-        })
+        Box::pin(self.gathered.view(id))
     }
 
     fn set_override(&self, id: VideoId, mode: Option<RedundancyMode>) -> Answer<'_, bool> {
@@ -328,7 +334,7 @@ impl Videos for SqliteStore {
     }
 
     fn owner_alive(&self, owner: ProcessUuid, videos: Vec<VideoId>, at: Timestamp) -> Answer<'_, ()> {
-        Box::pin(self.touch_owner(owner, videos, at))
+        Box::pin(self.gathered.owner_alive(owner, videos, at))
     }
 
     fn silent_owners(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<VideoId>> {
