@@ -116,7 +116,8 @@ test('a film in shards plays with the two worst nodes of five dead', async () =>
       assert.ok(!givers[chunk].some((giver) => worst.includes(giver)), `${chunk} from a dead node: ${givers[chunk]}`);
     }
     assert.equal(sha256(cluster.played(video)), before, 'every byte by the smart client, with two nodes dead');
-    await page.locator('[data-testid=survives]', { hasText: 'survives no lost node' }).waitFor({ timeout: 60_000 });
+    // Once it is counted the page asks once a minute.
+    await page.locator('[data-testid=survives]', { hasText: 'survives no lost node' }).waitFor({ timeout: 120_000 });
     await page.goto(cluster.url('web'));
     const card = page.locator(`[data-testid=video-card][data-video-id="${video}"]`);
     await card.locator('[data-testid=survives]', { hasText: 'survives no lost node' }).waitFor();
@@ -144,7 +145,7 @@ test('with three of five nodes lost the page says what it waits for, and plays o
     await page.goto(`${cluster.url('web')}/watch/${video}`);
     const waits = page.locator('[data-testid=player-waiting]');
     await waits.filter({ hasText: /nor the gateway give chunk \d+/ }).waitFor({ timeout: 60_000 });
-    await page.locator('[data-testid=survives]', { hasText: 'cannot be read now' }).waitFor({ timeout: 60_000 });
+    await page.locator('[data-testid=survives]', { hasText: 'cannot be read now' }).waitFor({ timeout: 120_000 });
     // Longer than hls.js asks for what nobody gives: the page has it go on.
     await page.waitForFunction(() => window.__vstack.errors.some((error) => error.startsWith('player: ')), undefined, { timeout: 180_000 });
     await waits.waitFor();

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{Cluster, get_json, vstack, wait_at_most},
+    harness::{Cluster, try_http, vstack, wait_at_most},
     load::{PATIENCE, Until},
 };
 
@@ -19,6 +19,8 @@ use crate::{
 const FILM_LENGTH: Duration = Duration::from_secs(90);
 /// Between a film that broke off and the next.
 const PLAYED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Of what a player says that ends with an error: its status block, and why.
+const LINES_TOLD: usize = 20;
 
 /// Players that play in real time, each by itself, one film after the other.
 pub struct Players {
@@ -79,6 +81,13 @@ pub enum BreakingOff {
     IsCounted,
 }
 
+/// The last lines of what a player said.
+fn last_lines(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(LINES_TOLD)..].join("\n")
+}
+
 /// Plays `films` until it is told to stop, and the one that it is at to its end.
 fn play_on<'a>(
     metadata: &str,
@@ -94,7 +103,7 @@ fn play_on<'a>(
             .env("METADATA_SERVICE_URL", metadata)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .output()
             .unwrap();
         if output.status.success() {
@@ -108,8 +117,9 @@ fn play_on<'a>(
             assert_eq!(
                 breaking_off,
                 BreakingOff::IsCounted,
-                "a player ended with {}",
-                output.status
+                "a player of {film} ended with {}; the last it said:\n{}",
+                output.status,
+                last_lines(&output.stderr)
             );
             played.note(began, How::BrokeOff);
             // Somebody who is told that it does not play now.
@@ -151,7 +161,10 @@ impl Players {
     /// Waits until all have begun: each counts as a view.
     pub fn wait_playing(&self) {
         wait_at_most(PATIENCE, "everybody to watch", || {
-            let videos = get_json(&format!("{}/videos?limit=1000", self.metadata));
+            // One that is busy for a moment is asked again.
+            let url = format!("{}/videos?limit=1000", self.metadata);
+            let answer = try_http("GET", &url, |request| request).ok()?;
+            let videos = (answer.status == 200).then(|| answer.json())?;
             let views = videos
                 .as_array()?
                 .iter()

@@ -127,6 +127,10 @@ pub struct NodeCounted {
     /// Items and registers placed there by nothing that is known: of a video that is gone, or decided by somebody who
     /// told nobody yet.
     pub orphans: u64,
+    /// Of those, more chunks are explained by nothing than [`Census::orphans`] names: once what is named was given up, others
+    /// are.
+    #[serde(default)]
+    pub more_unexplained: bool,
     /// Why it could not be counted lately.
     pub trouble: Option<String>,
     /// Of a node that is to go: what keeps it.

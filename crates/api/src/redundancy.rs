@@ -185,11 +185,14 @@ pub struct StorageOverhead {
     /// Bytes of one copy of what is kept as copies, or is going to be.
     #[serde(default)]
     pub replication_logical_bytes: u64,
-    /// Chunks of which copies were counted. Fewer than `replication_chunks`: of the others it is not known what is held. A
-    /// chunk whose form changes counts in both.
+    /// Chunks of which copies were counted. A chunk whose form changes counts in both.
     #[serde(default)]
     pub replication_counted_chunks: u64,
-    /// Bytes of their copies that were found whole where they are placed, on all nodes together.
+    /// Of `replication_chunks`, those of which it is not known yet what is held.
+    #[serde(default)]
+    pub replication_uncounted_chunks: u64,
+    /// Bytes of their copies that were found whole where they are placed, on all nodes together that are there: what a node
+    /// has that is silent, or lost, is not held until it is back or made anew.
     #[serde(default)]
     pub replication_physical_bytes: u64,
     /// Bytes of one copy of what is kept as shards, or is going to be.
@@ -198,7 +201,10 @@ pub struct StorageOverhead {
     /// Chunks of which shards were counted, as of copies.
     #[serde(default)]
     pub erasure_counted_chunks: u64,
-    /// Bytes of their shards that were found whole where they are placed, on all nodes together.
+    /// Of `erasure_coded_chunks`, those of which it is not known yet what is held.
+    #[serde(default)]
+    pub erasure_uncounted_chunks: u64,
+    /// Bytes of their shards that were found whole where they are placed, on all nodes together that are there.
     #[serde(default)]
     pub erasure_physical_bytes: u64,
     /// As in [`Efficiency`].

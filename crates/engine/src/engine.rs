@@ -301,7 +301,8 @@ impl<D: Disk> Engine<D> {
         self.submit(Op::Attend).await.map(|_| ())
     }
 
-    /// Gives back the space that was taken ahead of the log, until it is written to again; says how much.
+    /// Marks the end of the log, and gives back the space that was taken ahead of it, until it is written to again; says
+    /// how much.
     ///
     /// # Errors
     /// As [`Engine::submit`].

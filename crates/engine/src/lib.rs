@@ -38,6 +38,7 @@ mod index;
 mod instruments;
 mod item;
 mod list;
+mod live;
 mod log;
 mod look;
 #[cfg(target_os = "linux")]
@@ -63,6 +64,7 @@ mod store;
 mod superblock;
 mod superblocks;
 mod table;
+mod tail;
 mod writer;
 
 pub use adopt::{AdoptError, Adoption, Finding, Reason};
@@ -82,7 +84,7 @@ pub use instruments::{Distribution, Histogram, Instruments, Timed};
 pub use item::{Item, ItemBuilder};
 pub use list::{ListedItem, ListedRegister, Page};
 pub use look::{CheckpointSeen, Depth, Look, LookError, Verified, has_claim, holds_data};
-pub use mem_disk::{Fault, MemDisk};
+pub use mem_disk::{Allocation, Fault, MemDisk};
 pub use op::{Collected, DeleteOutcome, Due, Move, Now, Op, Outcome, PutMode, PutOutcome, WriteError};
 pub use pieces::Pieces;
 pub use reader::{Found, ReadError, Reader, Stats, VoteState};

@@ -13,102 +13,18 @@ use vstack_types::{Digest, NodeUuid, Timestamp, planted};
 use crate::{
     assembly::Assembly,
     checkpoint::Position,
-    disk::{Disk, DiskFile, is_full},
+    disk::{DiskFile, is_full},
     index::Place,
     instruments::{Instruments, Timed},
     op::WriteError,
     record::{self, ALIGN, Binding, Change, Encode, Frame, Kind},
-    superblock::{self, Head, PAGE, RECORDS_AT, SUPERBLOCK_BYTES_MIN, Salt},
+    superblock::{PAGE, RECORDS_AT, Salt},
+    tail::Tail,
 };
 
 /// Payloads from this size on begin at a page, so that they can be written from where they are: the padding before them
 /// is a small part of them. Smaller ones are copied behind their heads.
 const IN_PLACE_BYTES_MIN: usize = 64 * 1024;
-
-/// A superblock being appended to.
-pub(crate) struct Tail<F> {
-    pub number: u32,
-    pub file: Arc<F>,
-    pub salt: Salt,
-    /// End of the space in the file.
-    pub capacity: u64,
-    /// Where the next batch begins; everything before is synced.
-    pub end: u64,
-    /// Up to where space was taken for it.
-    prepared: u64,
-    /// There may be space behind the end that was taken and is not written to.
-    is_loose: bool,
-}
-
-/// Space is taken ahead of the log in steps of so many bytes: often enough for a disk with little room, and seldom enough
-/// to cost nothing beside what is written.
-pub(crate) const STEP_BYTES: u64 = 16 * 1024 * 1024;
-
-impl<F: DiskFile> Tail<F> {
-    /// Superblock `number`, with room up to `capacity`, that ends at `end`.
-    pub(crate) const fn new(number: u32, file: Arc<F>, salt: Salt, capacity: u64, end: u64) -> Self {
-        Self {
-            number,
-            file,
-            salt,
-            capacity,
-            end,
-            prepared: end,
-            is_loose: true,
-        }
-    }
-
-    /// Up to where space was taken.
-    pub(crate) const fn prepared(&self) -> u64 {
-        self.prepared
-    }
-
-    /// Takes space up to `to`, and ahead of that where there is; says whether there was enough.
-    fn prepare(&mut self, to: u64) -> bool {
-        if to <= self.prepared {
-            return true;
-        }
-        let ahead = (self.prepared + STEP_BYTES).max(to).min(self.capacity);
-        let ends = [ahead, to];
-        let taken = ends.iter().find_map(|to| match self.file.allocate(self.prepared, *to) {
-            Err(error) if is_full(&error) => None,
-            Ok(()) => Some(*to),
-            Err(error) => {
-                // Whether there is room is found out by the write.
-                tracing::debug!(%error, superblock = self.number, "no space could be taken ahead of the log");
-                Some(*to)
-            }
-        });
-        self.is_loose = true;
-        self.prepared = taken.unwrap_or(self.prepared);
-        taken.is_some()
-    }
-
-    /// Gives back the space behind its end; says up to how much that was.
-    fn rest(&mut self) -> u64 {
-        if !std::mem::take(&mut self.is_loose) || self.end >= self.capacity {
-            return 0;
-        }
-        let from = if planted!("rest gives back space that holds records") {
-            self.end - PAGE
-        } else {
-            self.end
-        };
-        match self.file.punch(from, self.capacity) {
-            Ok(()) => {
-                let given = self.prepared.saturating_sub(self.end);
-                if !planted!("what was given back counts as taken") {
-                    self.prepared = self.end;
-                }
-                given
-            }
-            Err(error) => {
-                tracing::debug!(%error, superblock = self.number, "space ahead of the log could not be given back");
-                0
-            }
-        }
-    }
-}
 
 /// Whether what was synced to superblock `number`, up to `end`, can still be there. Behind a hole that somebody else cut
 /// nothing is written: it would look as if all before it were whole.
@@ -153,6 +69,10 @@ pub(crate) struct Spot {
     pub payload_at: u64,
     /// To the end of its payload; what is between it and the next one comes on top.
     pub record_len: u32,
+    /// Of its register in it, encoded.
+    pub register_len: u32,
+    /// Of its entry in the list of its batch.
+    pub entry_len: u32,
 }
 
 /// The writing end of the log.
@@ -231,11 +151,12 @@ impl<F: DiskFile> Log<F> {
         let register = change.register.as_ref().map(Register::encode).unwrap_or_default();
         let head_len = record::head_len(change.id.as_str().len(), register.len()) as u64;
         let (payload_at, next) = places(self.next_offset, head_len, payload.len(), written.is_some());
-        let list_len = self.list_len + record::entry_len(change.id.as_str().len(), register.len());
+        let entry_len = record::entry_len(change.id.as_str().len(), register.len());
+        let list_len = self.list_len + entry_len;
         let end = next.next_multiple_of(PAGE) + commit_len(list_len);
         if end > self.tail.capacity {
             let (_, next) = places(RECORDS_AT, head_len, payload.len(), written.is_some());
-            let alone = next.next_multiple_of(PAGE) + commit_len(list_len - self.list_len);
+            let alone = next.next_multiple_of(PAGE) + commit_len(entry_len);
             return Err(if alone > superblock_bytes {
                 NoRoom::TooLarge
             } else {
@@ -247,6 +168,7 @@ impl<F: DiskFile> Log<F> {
         }
         let offset = self.next_offset;
         let lsn = self.next_lsn + self.batch.len() as u64;
+        let register_len = u32::try_from(register.len()).expect("registers have a limit");
         self.batch.push(Planned {
             change: change.clone(),
             register,
@@ -266,6 +188,8 @@ impl<F: DiskFile> Log<F> {
                 payload_at
             },
             record_len: u32::try_from(next - offset).expect("superblocks have less than 4 GiB"),
+            register_len,
+            entry_len: u32::try_from(entry_len).expect("registers have a limit"),
         })
     }
 
@@ -287,6 +211,12 @@ impl<F: DiskFile> Log<F> {
     /// Takes the space of a mark; says whether there was enough.
     pub(crate) fn prepare_mark(&mut self) -> bool {
         self.tail.prepare(self.tail.end + commit_len(0))
+    }
+
+    /// What the batch takes beside its records and their entries: its commit record without those, from a page to a page.
+    pub(crate) fn closing_len(&self) -> u64 {
+        let commit_at = self.next_offset.next_multiple_of(PAGE);
+        commit_at - self.next_offset + commit_len(self.list_len) - self.list_len as u64
     }
 
     /// Gives back the space taken ahead of the log, between two batches; says how much that was.
@@ -361,7 +291,7 @@ impl<F: DiskFile> Log<F> {
             .and_then(|()| file.sync_data());
         match wiped {
             Ok(()) => {
-                self.tail.prepared = self.tail.end;
+                self.tail.prepared.set(self.tail.end);
                 Err(WriteError::DiskFull)
             }
             Err(error) => Err(WriteError::Failed {
@@ -460,57 +390,6 @@ fn second_copy(register: &[u8]) -> &[u8] {
     } else {
         register
     }
-}
-
-/// Makes superblock `number`, durably, for `bytes` or, on a disk that is nearly full, less, with space for its begin.
-///
-/// # Errors
-/// [`WriteError::DiskFull`] when it could not be made and nothing is left of the attempt.
-pub(crate) fn create_superblock<D: Disk>(
-    disk: &D,
-    head: &Head,
-    bytes: u64,
-    needed: u64,
-) -> Result<Tail<D::File>, WriteError> {
-    let name = superblock::file_name(head.number);
-    let failed = |error: &io::Error| WriteError::Failed {
-        error: format!("{name}: {error}"),
-    };
-    match try_create(disk, &name, head, bytes, needed) {
-        Ok((file, capacity)) => Ok(Tail::new(head.number, Arc::new(file), head.salt, capacity, RECORDS_AT)),
-        Err(error) if is_full(&error) => {
-            // A superblock that exists says that the one before it has ended, so this one may not stay.
-            match disk.remove(&name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
-                _ => disk.sync_dir().map_err(|error| failed(&error))?,
-            }
-            Err(WriteError::DiskFull)
-        }
-        Err(error) => Err(failed(&error)),
-    }
-}
-
-fn try_create<D: Disk>(disk: &D, name: &str, head: &Head, bytes: u64, needed: u64) -> io::Result<(D::File, u64)> {
-    let file = disk.create(name)?;
-    let least = needed.max(SUPERBLOCK_BYTES_MIN);
-    let begin = bytes.min(STEP_BYTES.max(least));
-    let mut taken = begin;
-    while let Err(error) = file.preallocate(taken) {
-        if !is_full(&error) || taken / 2 < least {
-            return Err(error);
-        }
-        taken = (taken / 2).next_multiple_of(PAGE);
-    }
-    let capacity = if taken < begin { taken } else { bytes };
-    if capacity > taken {
-        file.set_len(capacity)?;
-    }
-    file.write_at(&head.encode(), 0)?;
-    file.sync_data()?;
-    if !planted!("the directory is not synced") {
-        disk.sync_dir()?;
-    }
-    Ok((file, capacity))
 }
 
 /// The salt of a superblock: unpredictable to who does not know `secret`, which is new at every start.

@@ -29,6 +29,18 @@ pub enum Fault {
     OverQuota,
 }
 
+/// How space is taken that is asked for ahead of what is written, where there may not be enough.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Allocation {
+    /// What is missing of it, all of that or nothing.
+    #[default]
+    Missing,
+    /// As XFS does it: nothing, unless there is room for all of it, what of it has space already too.
+    Anew,
+    /// As ext4 does it: as far as there is room. What was taken stays when that is not enough.
+    AsFarAsItGoes,
+}
+
 type FileId = u64;
 
 #[derive(Debug, Clone)]
@@ -53,6 +65,7 @@ struct State {
     capacity: Option<u64>,
     /// Preallocation makes holes alone, as where the filesystem cannot do it.
     sparse: bool,
+    allocation: Allocation,
 }
 
 /// The disk. Clones are the same disk.
@@ -129,6 +142,27 @@ impl State {
         }
     }
 
+    /// Takes space for `from` to `to` of `file` before anything is written there.
+    fn allocate(&mut self, file: FileId, from: usize, to: usize) -> io::Result<()> {
+        let mut holes = self.file(file)?.holes(from, to);
+        let room = match self.capacity {
+            Some(capacity) => position(capacity.saturating_sub(self.used()))? / PAGE,
+            None => usize::MAX,
+        };
+        let asked = match self.allocation {
+            Allocation::Anew => to.div_ceil(PAGE).saturating_sub(from / PAGE),
+            Allocation::Missing | Allocation::AsFarAsItGoes => holes.len(),
+        };
+        if asked <= room {
+            return self.take_space(file, holes);
+        }
+        if self.allocation == Allocation::AsFarAsItGoes {
+            holes.truncate(room);
+            self.take_space(file, holes)?;
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
     fn file(&mut self, file: FileId) -> io::Result<&mut FileState> {
         self.files.get_mut(&file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -184,6 +218,11 @@ impl MemDisk {
     /// Whether preallocation gives no space, as where the filesystem cannot do it: writes find the disk full then.
     pub fn set_sparse(&self, sparse: bool) {
         self.state().sparse = sparse;
+    }
+
+    /// How space is taken that is asked for ahead of what is written.
+    pub fn set_allocation(&self, allocation: Allocation) {
+        self.state().allocation = allocation;
     }
 
     /// Bytes there is room for; none: without end.
@@ -361,10 +400,8 @@ impl MemFile {
         let mut state = self.disk.state();
         injected(state.change()?)?;
         let solid = !cut && !state.sparse;
-        let file = state.file(self.file)?;
         if solid {
-            let holes = file.holes(0, len);
-            state.take_space(self.file, holes)?;
+            state.allocate(self.file, 0, len)?;
         }
         let file = state.file(self.file)?;
         if len < file.cached.len() && !cut {
@@ -424,8 +461,7 @@ impl DiskFile for MemFile {
         if state.sparse {
             return Ok(());
         }
-        let holes = state.file(self.file)?.holes(from, to);
-        state.take_space(self.file, holes)
+        state.allocate(self.file, from, to)
     }
 
     fn punch(&self, from: u64, to: u64) -> io::Result<()> {

@@ -81,7 +81,8 @@ pub enum Op {
     Seal,
     /// Looks whether the data directory is still there and still this disk's; when not, nothing is written any more.
     Attend,
-    /// Gives back the space that was taken ahead of the log. Taken again by the next write.
+    /// Gives back the space that was taken ahead of the log. Taken again by the next write; a running store marks the end of
+    /// the log first.
     Rest,
     /// Goes on in a new superblock, so that all there are can be emptied.
     Turn,

@@ -9,9 +9,9 @@ use std::io;
 
 use crate::{
     disk::{Disk, DiskFile, is_full},
-    log::{self, Tail},
     op::WriteError,
     superblock::{Head, SUPERBLOCK_BYTES_MIN},
+    tail::{self, Tail},
 };
 
 /// Its name.
@@ -108,7 +108,7 @@ impl Reserve {
             bytes = held,
             "the disk is full: a superblock takes what was kept for that"
         );
-        log::create_superblock(disk, head, held, needed)
+        tail::create_superblock(disk, head, held, needed)
     }
 }
 

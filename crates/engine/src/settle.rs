@@ -65,7 +65,7 @@ pub(crate) fn settle<F: DiskFile>(file: &F, head: &Head, from: u64, last_lsn: u6
         file.set_len(end)?;
         file.set_len(size)?;
         // As before: others may have taken it meanwhile, and then the next write finds that out.
-        let _ = file.allocate(end, size.min(end + crate::log::STEP_BYTES));
+        let _ = file.allocate(end, size.min(end + crate::tail::STEP_BYTES));
     }
     // The last batch may be in the page cache alone, marked clean by a sync that failed: write it again.
     if !planted!("the last batch is not made durable again") {

@@ -40,12 +40,9 @@ impl Waste {
     }
 
     /// And in bytes, of superblocks of `superblock_bytes`: what is nearly empty takes nearly nothing.
-    const fn least(self, superblock_bytes: u64) -> u64 {
-        if self.0 >= Self::BESIDE.0 {
-            superblock_bytes / 16
-        } else {
-            superblock_bytes * self.0 / 200
-        }
+    fn least(self, superblock_bytes: u64) -> u64 {
+        let half_of_it = superblock_bytes.saturating_mul(self.0) / 200;
+        half_of_it.min(superblock_bytes / 16)
     }
 }
 
@@ -62,6 +59,8 @@ pub struct SuperblockSpace {
     pub allocated: u64,
     /// Bytes of its records that are wanted, about, as they are when they are written close together.
     pub live: u64,
+    /// Bytes that those are known to take beyond that, since they were moved: they would wherever they are.
+    pub unavoidable: u64,
     /// Of what it takes, what is taken ahead of the log and not written to.
     pub ahead: u64,
     /// Records are being appended to it.
@@ -74,8 +73,9 @@ impl SuperblockSpace {
         self.allocated.saturating_sub(self.ahead)
     }
 
-    fn waste(&self) -> u64 {
-        self.written().saturating_sub(self.live.max(RECORDS_AT))
+    /// What may come back when what is wanted is written again.
+    pub fn waste(&self) -> u64 {
+        self.written().saturating_sub(RECORDS_AT + self.live + self.unavoidable)
     }
 
     /// Whether writing what is wanted again is worth what it brings.
@@ -101,13 +101,18 @@ impl<D: Disk> Reader<D> {
             .all()
             .iter()
             .map(|superblock| {
+                // Space is taken ahead of the log and given back meanwhile. What is ahead is more before it is taken, and
+                // less only after it was given back: what was ahead before or after is not written to.
+                let before = superblock.ahead();
+                let allocated = superblock.file.allocated()?;
                 Ok(SuperblockSpace {
                     number: superblock.head.number,
                     size: superblock.file.size()?,
                     end: superblock.end(),
-                    allocated: superblock.file.allocated()?,
-                    live: superblock.live_bytes(),
-                    ahead: superblock.ahead(),
+                    allocated,
+                    live: superblock.live.bytes(),
+                    unavoidable: superblock.live.beyond(),
+                    ahead: superblock.ahead().max(before),
                     is_tail: superblock.head.number >= tail,
                 })
             })
@@ -120,7 +125,7 @@ impl<D: Disk> Reader<D> {
     /// # Errors
     /// Of the disk.
     pub fn most_wasteful(&self, superblock_bytes: u64, from: Waste, among: Range<u32>) -> io::Result<Option<u32>> {
-        if self.0.votes_lost || self.0.unfinished.load(Ordering::Acquire) {
+        if !self.may_empty() {
             return Ok(None);
         }
         let stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -147,11 +152,19 @@ impl<D: Disk> Reader<D> {
             .map(|space| space.number))
     }
 
+    /// Whether superblocks may be emptied: everything that they held is known, and what was found lost is written down.
+    fn may_empty(&self) -> bool {
+        !self.0.votes_lost && !self.0.unfinished.load(Ordering::Acquire)
+    }
+
     /// Whether the superblock that is written to would be worth emptying, were it another's turn.
     ///
     /// # Errors
     /// Of the disk.
     pub fn is_tail_wasteful(&self, superblock_bytes: u64, from: Waste) -> io::Result<bool> {
+        if !self.may_empty() {
+            return Ok(false);
+        }
         let all = self.space()?;
         let mut tails = all.iter().filter(|space| space.is_tail);
         Ok(tails.any(|tail| tail.end > RECORDS_AT && tail.is_wasteful(superblock_bytes, from)))
@@ -305,6 +318,7 @@ mod tests {
             end: 1 << 30,
             allocated,
             live,
+            unavoidable: 0,
             ahead: 0,
             is_tail,
         };
@@ -330,6 +344,16 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_more_waste_is_never_given_less() {
+        let least: Vec<_> = (1..=100).map(|percent| Waste::percent(percent).least(3200)).collect();
+        assert!(least.is_sorted(), "{least:?}");
+        assert_eq!(
+            (least[0], least[9], least[11], least[12], least[99]),
+            (16, 160, 192, 200, 200)
+        );
+    }
+
+    #[test]
     fn less_waste_is_worth_it_while_there_is_nothing_else_to_do() {
         let size = 1 << 30;
         let tail = SuperblockSpace {
@@ -338,6 +362,7 @@ mod tests {
             end: size / 2,
             allocated: size / 2,
             live: size / 100 * 43,
+            unavoidable: 0,
             ahead: 0,
             is_tail: true,
         };
@@ -350,6 +375,14 @@ mod tests {
         assert!(
             !taken_ahead.is_wasteful(size, Waste::percent(10)),
             "what is taken ahead is no waste"
+        );
+        let dense = SuperblockSpace {
+            unavoidable: size / 100 * 6,
+            ..tail
+        };
+        assert!(
+            !dense.is_wasteful(size, Waste::percent(10)),
+            "it would be as much again"
         );
         assert!(!tail.is_worth_emptying(size, Waste::percent(10)), "it is written to");
     }

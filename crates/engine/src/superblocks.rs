@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -15,9 +15,11 @@ use vstack_types::planted;
 use crate::{
     disk::DiskFile,
     index::Place,
+    live::{ByKind, Live},
     pins::{Pin, Pins},
     scan::{self, Scanned},
     superblock::{Head, RECORDS_AT},
+    tail::{Prepared, Tail},
 };
 
 /// A list that begins somewhere reads at most so many bytes of a superblock in vain.
@@ -42,10 +44,10 @@ pub(crate) struct Superblock<F> {
     end: AtomicU64,
     /// Everything of it below is known to be durable by a later record, too.
     marked: AtomicU64,
-    /// Bytes of its records that are still wanted.
-    live: AtomicI64,
-    /// Up to where space was taken ahead of the log.
-    prepared: AtomicU64,
+    /// What of it is still wanted.
+    pub live: Live,
+    /// Up to where space was taken for it; of the one that is written to, ahead of the log.
+    prepared: Prepared,
     /// Its last sequence number, as the next one says; 0 as long as that is not known.
     last_lsn: AtomicU64,
     /// It was seen shorter than what was written to it.
@@ -61,11 +63,19 @@ impl<F: DiskFile> Superblock<F> {
             readers: Pins::default(),
             end: AtomicU64::new(end),
             marked: AtomicU64::new(end),
-            live: AtomicI64::new(0),
-            prepared: AtomicU64::new(end),
+            live: Live::default(),
+            prepared: Prepared::up_to(end),
             last_lsn: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             milestones: RwLock::default(),
+        }
+    }
+
+    /// The one that `tail` appends to.
+    pub(crate) fn of_tail(head: Head, tail: &Tail<F>) -> Self {
+        Self {
+            prepared: tail.prepared.clone(),
+            ..Self::new(head, Arc::clone(&tail.file), tail.end)
         }
     }
 
@@ -106,6 +116,8 @@ impl<F: DiskFile> Superblock<F> {
     pub(crate) fn ends_at(&self, end: u64) {
         self.end.store(end, Ordering::Release);
         self.marked.store(end, Ordering::Release);
+        // What was taken ahead of it before is not known.
+        self.prepared.set(end);
     }
 
     /// There is a superblock behind it: all of it is known to be durable.
@@ -149,9 +161,9 @@ impl<F: DiskFile> Superblock<F> {
         behind.checked_sub(1).map_or(RECORDS_AT, |last| milestones[last].offset)
     }
 
-    /// Space was taken up to here.
-    pub(crate) fn prepared_to(&self, to: u64) {
-        self.prepared.store(to, Ordering::Relaxed);
+    /// Up to where space was taken, for the log to be appended to it.
+    pub(crate) fn prepared(&self) -> Prepared {
+        self.prepared.clone()
     }
 
     /// Bytes of the space that was taken ahead of the log.
@@ -159,15 +171,7 @@ impl<F: DiskFile> Superblock<F> {
         if planted!("space ahead of the log counts as written") {
             return 0;
         }
-        self.prepared.load(Ordering::Relaxed).saturating_sub(self.end())
-    }
-
-    pub(crate) fn live_bytes(&self) -> u64 {
-        u64::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-
-    pub(crate) fn set_live(&self, bytes: i64) {
-        self.live.store(bytes, Ordering::Relaxed);
+        self.prepared.get().saturating_sub(self.end())
     }
 
     /// Milestones from before those that are known.
@@ -176,10 +180,6 @@ impl<F: DiskFile> Superblock<F> {
         let first = milestones.first().map_or(u64::MAX, |first| first.offset);
         let kept = before.iter().filter(|milestone| milestone.offset < first);
         *milestones = kept.copied().chain(milestones.drain(..)).collect();
-    }
-
-    pub(crate) fn add_live(&self, bytes: i64) {
-        self.live.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The record that begins at `offset`; none when there is none, or it is damaged.
@@ -253,9 +253,9 @@ impl<F: DiskFile> Superblocks<F> {
     }
 
     /// Counts bytes of records that came to be wanted, or are no more.
-    pub(crate) fn add_live(&self, place: Place, bytes: i64) {
+    pub(crate) fn add_live(&self, place: Place, bytes: ByKind) {
         if let Some(superblock) = self.get(place.superblock()) {
-            superblock.add_live(bytes);
+            superblock.live.add(bytes);
         }
     }
 }

@@ -204,6 +204,11 @@ impl<D: Disk> Works<D> {
 
     fn commit(&mut self, batch: Batch) -> Done {
         let was_failed = self.store.is_failed();
+        if batch.ops.contains(&Op::Rest) {
+            // What came before is marked now: a mark that came later would take space again. Where there is no room for
+            // it, it waits as it did.
+            let _ = self.mark();
+        }
         let now = now(&*self.clock);
         self.store.instruments().batch(batch.ops.len(), batch.bytes);
         let results = match self.store.finish_opening(now) {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use support::*;
 use vstack_engine::{
-    DeleteOutcome, Disk, Engine, Fault, FileDisk, MemDisk, Op, Outcome, Store, StoreOptions, SuperblockSpace,
-    WriteError,
+    Allocation, DeleteOutcome, Disk, Engine, Fault, FileDisk, MemDisk, Op, Outcome, Store, StoreOptions,
+    SuperblockSpace, WriteError,
 };
 use vstack_types::SystemClock;
 
@@ -88,6 +88,124 @@ fn what_rests_takes_what_it_has_and_takes_more_when_it_goes_on() {
         }
         rested(&mut store);
     }
+}
+
+/// What is taken with a new superblock is ahead of the log, too, before anything is written to it.
+#[test]
+fn a_new_superblock_has_nothing_but_its_heads() {
+    // More than is taken at once.
+    let options = StoreOptions {
+        superblock_bytes: 20 << 20,
+        ..options()
+    };
+    let mut store = Store::open(MemDisk::default(), options, at(0)).unwrap();
+    for number in 0..2 {
+        let new = tail(&store);
+        assert_eq!(
+            (new.number, new.end, new.written()),
+            (number, RECORDS_AT, RECORDS_AT),
+            "{new:?}"
+        );
+        assert!(new.ahead > 1 << 20, "{new:?}");
+        one(&mut store, put(&format!("c{number}"), &item(1, 100_000))).unwrap();
+        assert_eq!(tail(&store).written(), tail(&store).end);
+        assert_eq!(turned(&mut store), Ok(number + 1));
+    }
+    let new = tail(&store);
+    assert_eq!(rested(&mut store), new.ahead);
+    assert_eq!((tail(&store).allocated, tail(&store).ahead), (RECORDS_AT, 0));
+}
+
+fn delete(store: &mut Store<MemDisk>, name: &str) -> Result<Outcome, WriteError> {
+    one(store, Op::DeleteStaged { id: id(name) })
+}
+
+/// Some filesystems refuse to be asked for space that is there where there is no room for as much again: a superblock that
+/// was made of what is kept for a full disk is written to without asking, after a start too.
+#[test]
+fn on_a_full_disk_space_that_is_there_is_not_asked_for_again() {
+    let disk = MemDisk::default();
+    disk.set_allocation(Allocation::Anew);
+    let mut store = Store::open(disk.clone(), of_32_mib(), at(0)).unwrap();
+    let a = item(1, 100_000);
+    for name in ["a", "b", "c", "d"] {
+        one(&mut store, put(name, &a)).unwrap();
+    }
+    assert!(rested(&mut store) > 0);
+    fill(&disk);
+    assert_eq!(one(&mut store, put("e", &a)), Err(WriteError::DiskFull));
+    assert_eq!(delete(&mut store, "a"), Ok(Outcome::Deleted(DeleteOutcome::Deleted)));
+    let made = tail(&store);
+    assert_eq!(
+        (made.number, made.written()),
+        (1, made.end),
+        "what is kept for that: {made:?}"
+    );
+    assert_eq!(delete(&mut store, "b"), Ok(Outcome::Deleted(DeleteOutcome::Deleted)));
+    drop(store);
+    let mut store = Store::open(disk.clone(), of_32_mib(), at(2)).unwrap();
+    assert_eq!(store.reader().superblock_numbers(), [0, 1]);
+    fill(&disk);
+    assert_eq!(delete(&mut store, "c"), Ok(Outcome::Deleted(DeleteOutcome::Deleted)));
+    assert_eq!(store.reader().superblock_numbers(), [0, 1], "it is the same one");
+    assert_eq!(tail(&store).written(), tail(&store).end);
+    store = restarted_as(store, &disk);
+    for gone in ["a", "b", "c", "e"] {
+        assert_eq!(served(&store.reader(), gone), None, "{gone}");
+    }
+    assert_eq!(served(&store.reader(), "d").unwrap(), *a.bytes());
+}
+
+fn restarted_as(store: Store<MemDisk>, disk: &MemDisk) -> Store<MemDisk> {
+    drop(store);
+    let store = Store::open(disk.clone(), of_32_mib(), at(3)).unwrap();
+    assert!(store.report().damage.is_empty(), "{:?}", store.report());
+    store
+}
+
+/// Some filesystems take what there is before they say that it is not enough.
+#[test]
+fn a_step_that_does_not_fit_leaves_others_what_there_is() {
+    let disk = MemDisk::default();
+    disk.set_allocation(Allocation::AsFarAsItGoes);
+    let mut store = open(&disk);
+    let (a, b) = (item(1, 3000), item(2, 20_000));
+    one(&mut store, put("a", &a)).unwrap();
+    assert!(rested(&mut store) > 0);
+    disk.set_capacity(Some(used(&disk) + (64 << 10)));
+    let before = tail(&store);
+    assert!(stored(one(&mut store, put("b", &b))));
+    let after = tail(&store);
+    assert_eq!(
+        (after.allocated, after.ahead),
+        (after.end, 0),
+        "{before:?} -> {after:?}"
+    );
+    // Neither what the log was to go on with, nor the superblock behind it.
+    disk.set_capacity(Some(used(&disk) + (8 << 10)));
+    let full = used(&disk);
+    assert_eq!(one(&mut store, put("c", &b)), Err(WriteError::DiskFull));
+    assert_eq!((used(&disk), tail(&store).allocated), (full, after.allocated));
+    disk.set_capacity(None);
+    store = restarted(store, &disk);
+    assert!(stored(one(&mut store, put("c", &b))));
+    for (name, bytes) in [("a", &a), ("b", &b), ("c", &b)] {
+        assert_eq!(served(&store.reader(), name).unwrap(), *bytes.bytes(), "{name}");
+    }
+}
+
+/// The superblock that is made on a nearly full disk takes no more than it is given.
+#[test]
+fn a_smaller_superblock_takes_nothing_behind_its_end() {
+    let disk = MemDisk::default();
+    disk.set_allocation(Allocation::AsFarAsItGoes);
+    let mut store = open(&disk);
+    one(&mut store, put("a", &item(1, 3000))).unwrap();
+    disk.set_capacity(Some(used(&disk) + (200 << 10)));
+    assert_eq!(turned(&mut store), Ok(1));
+    let small = tail(&store);
+    assert_eq!((small.size, small.allocated), (128 << 10, 128 << 10), "{small:?}");
+    assert_eq!(small.written(), RECORDS_AT);
 }
 
 #[tokio::test]

@@ -416,6 +416,32 @@ async fn a_running_store_on_a_real_disk_empties_what_is_wasteful() {
     }
 }
 
+/// What is left of such a disk stays where it is: no superblock is begun so that another can be emptied.
+#[test]
+fn where_votes_are_lost_no_superblock_is_worth_emptying() {
+    let disk = MemDisk::default();
+    let mut store = open(&disk);
+    while store.reader().superblock_numbers().len() < 2 {
+        let n = store.reader().log_seq();
+        one(&mut store, put_vote(&format!("fill{n}"), &item(n, 60_000))).unwrap();
+    }
+    drop(store);
+    for copy in [0, 4096] {
+        disk.flip("superblock_000001.vsb", copy + 20);
+    }
+    // One by one, more than half of what they take is waste.
+    let small = |store: &mut Store<MemDisk>| {
+        for n in 0..20 {
+            assert!(stored(one(store, put(&format!("small{n}"), &item(n, 3000)))));
+        }
+        let reader = store.reader();
+        let least = Waste::percent(10);
+        (reader.votes_lost(), reader.is_tail_wasteful(256 << 10, least).unwrap())
+    };
+    assert_eq!(small(&mut open(&disk)), (true, false));
+    assert_eq!(small(&mut open(&MemDisk::default())), (false, true));
+}
+
 /// On a nearly full disk, large items that stay are moved a few at a time, and give their pages back: what has to find
 /// room at once is small records alone.
 #[test]

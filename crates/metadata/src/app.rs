@@ -6,7 +6,10 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use vstack_api::{ErrorCode, metadata::VideoStatus};
+use vstack_api::{
+    ErrorCode,
+    metadata::{NodeInfo, VideoStatus},
+};
 use vstack_chunkpaxos::{Layout, Outcome, Placement, Proposer};
 use vstack_client::{Effort, NodeClient, NodeUrls, ProposeError, propose_counting};
 use vstack_placement::Candidate;
@@ -19,6 +22,7 @@ use vstack_types::{ChunkId, Clock, NodeRef, Timestamp, VideoId};
 use crate::{
     Settings,
     events::{Event, Events},
+    hearing::Hearing,
     keeping::KeepingDesk,
     reaper::ReaperPace,
     refused::RefusedNodes,
@@ -35,6 +39,8 @@ pub(crate) struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
     pub(crate) events: Events,
+    /// Who was heard of, whatever is written down of that.
+    pub(crate) hearing: Hearing,
     pub(crate) pace: ReaperPace,
     /// What deciding costs.
     pub(crate) costs: CommitCosts,
@@ -108,8 +114,28 @@ impl App {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// All nodes that are registered, each with when it was last heard of, written down or not.
+    pub(crate) async fn known_nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let nodes = self.store.nodes().await?;
+        let heard = self.hearing.heard();
+        Ok(nodes.into_iter().map(|node| heard.over(node)).collect())
+    }
+
+    /// The same, for who answers with them.
     pub(crate) async fn registered(&self) -> ApiResult<Vec<Node>> {
-        self.store.nodes().await.map_err(store_error)
+        self.known_nodes().await.map_err(store_error)
+    }
+
+    /// One of them.
+    pub(crate) async fn known_node(&self, label: String) -> Result<Option<Node>, StoreError> {
+        let node = self.store.node(label).await?;
+        Ok(node.map(|node| self.hearing.heard().over(node)))
+    }
+
+    /// A node as it is shown, whether it was read with when it was last heard of or not.
+    pub(crate) fn info(&self, node: &Node) -> NodeInfo {
+        let node = self.hearing.heard().over(node.clone());
+        registry::info(&node, self.now(), self.settings.node_timeout())
     }
 
     /// Proposes, and counts what it costs.
@@ -133,8 +159,7 @@ impl App {
     }
 
     pub(crate) fn tell_node(&self, node: &Node) {
-        let info = registry::info(node, self.now(), self.settings.node_timeout());
-        self.events.tell(Event::Node(Box::new(info)));
+        self.events.tell(Event::Node(Box::new(self.info(node))));
     }
 
     pub(crate) fn tell_status(&self, video_id: VideoId, status: VideoStatus, reason: Option<String>) {

@@ -197,9 +197,9 @@ fn wish(app: &App, decision: Decision) -> Wished {
 }
 
 /// Whether chunks of a video may be brought into the form that is decided: none that left it so lately that it would change
-/// twice within its time. What somebody asks for is done at once, and so are copies of what is new.
+/// twice within its time. What somebody asks for is done at once, and nothing holds up what was never moved.
 fn may_change(decision: Decision, changed: Changed, rules: &Rules, now: Timestamp) -> bool {
-    matches!(decision.why, Why::Asked | Why::New) || changed.allows(decision.mode, rules.dwell, now)
+    decision.why == Why::Asked || changed.allows(decision.mode, rules.dwell, now)
 }
 
 /// Whether a chunk of a video may be brought into this form now, by what is written down of it: it was planned a while ago.
@@ -378,6 +378,39 @@ mod tests {
         film.watched.override_mode = Some(RedundancyMode::Replication);
         assert_eq!(film.look_at(3.4), (Mode::Replicated, Why::Asked));
         assert!(film.may_become(Mode::Replicated, 3.4));
+    }
+
+    /// Somebody asked for shards of a new film, and then for nothing.
+    #[test]
+    fn being_new_is_no_reason_to_change_a_chunk_twice_in_its_time() {
+        let unasked_after = |turns: u64| {
+            let mut film = Told::new();
+            film.watched.override_mode = Some(RedundancyMode::ErasureCoding);
+            assert_eq!(film.look_at(1.1), (Mode::Coded, Why::Asked));
+            assert!(film.may_become(Mode::Coded, 1.1));
+            film.watched.turns.to_shards = turns;
+            assert_eq!(film.look_at(1.2), (Mode::Coded, Why::Asked));
+            film.watched.override_mode = None;
+            film
+        };
+        let mut film = unasked_after(1);
+        assert_eq!(film.look_at(1.3), (Mode::Coded, Why::Dwells));
+        assert!(!film.may_become(Mode::Replicated, 1.4));
+        // What was on its way came there when it was to be copies again.
+        let mut film = unasked_after(0);
+        assert_eq!(film.look_at(1.3), (Mode::Replicated, Why::New));
+        assert!(film.may_become(Mode::Replicated, 1.3), "nothing of it was moved");
+        film.watched.turns.to_shards = 1;
+        assert!(!film.may_become(Mode::Replicated, 1.4));
+        assert_eq!(film.look_at(1.4), (Mode::Replicated, Why::New));
+        let keeping = film.watched.keeping.expect("it was looked at");
+        assert!(!may_change(keeping.decision, keeping.changed, &RULES, film.now()));
+        // Unless somebody asks for copies.
+        film.watched.override_mode = Some(RedundancyMode::Replication);
+        assert_eq!(film.look_at(1.5), (Mode::Replicated, Why::Asked));
+        assert!(film.may_become(Mode::Replicated, 1.5));
+        // What was uploaded just now was never moved.
+        assert!(Told::new().may_become(Mode::Replicated, 1.0));
     }
 
     /// What a look read of it may be older than what was said since.

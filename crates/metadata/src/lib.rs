@@ -16,6 +16,7 @@ mod commit;
 mod consensus;
 mod events;
 mod given_up;
+mod hearing;
 mod http;
 pub mod keeping;
 mod lifecycle;

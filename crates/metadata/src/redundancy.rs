@@ -7,7 +7,7 @@ use vstack_api::{
 use vstack_placement::losses_survivable;
 use vstack_redundancy::{Changed, Decision, Heat, Policy, Rules, Seen, decide};
 use vstack_types::{Timestamp, limits::CHUNK_BYTES_MAX};
-use vstack_upkeep::report::{Counted, Kept, Report};
+use vstack_upkeep::report::{Counted, InForm, Kept, Report};
 
 use crate::{
     keeping::mode_of,
@@ -94,14 +94,21 @@ pub struct ByForm {
     pub copies: Counted,
     /// Of shards.
     pub shards: Counted,
+    /// Chunks that have the form of copies, or are going to have it, of which nobody has yet to tell what he has.
+    pub told_as_copies: u64,
+    /// The same of shards.
+    pub told_as_shards: u64,
 }
 
 impl ByForm {
     /// By the last count. Nodes tell what they hold in sum for all forms, so that only a count tells forms apart.
     pub fn of(report: &Report) -> Self {
+        let told = |form: &InForm| form.chunks.saturating_sub(form.uncounted);
         let sum = |sum: Self, kept: &Kept| Self {
             copies: sum.copies.and(kept.copies.counted),
             shards: sum.shards.and(kept.shards.counted),
+            told_as_copies: sum.told_as_copies + told(&kept.copies),
+            told_as_shards: sum.told_as_shards + told(&kept.shards),
         };
         report.kept.values().fold(Self::default(), sum)
     }
@@ -143,7 +150,7 @@ pub fn efficiency(totals: &Totals, by_form: &ByForm, config: &RedundancyConfig) 
 
 /// The same in bytes and chunks.
 pub fn overhead(totals: &Totals, by_form: &ByForm, config: &RedundancyConfig) -> StorageOverhead {
-    let ByForm { copies, shards } = by_form;
+    let ByForm { copies, shards, .. } = by_form;
     let beyond = |counted: &Counted| counted.held_bytes.saturating_sub(counted.logical_bytes);
     let (physical, disk) = (totals.physical_bytes(), totals.disk_bytes());
     StorageOverhead {
@@ -156,9 +163,11 @@ pub fn overhead(totals: &Totals, by_form: &ByForm, config: &RedundancyConfig) ->
         held: registry::held(&totals.held),
         replication_logical_bytes: totals.replicated.logical_bytes,
         replication_counted_chunks: copies.chunks,
+        replication_uncounted_chunks: totals.replicated.chunks.saturating_sub(by_form.told_as_copies),
         replication_physical_bytes: copies.held_bytes,
         erasure_logical_bytes: totals.coded.logical_bytes,
         erasure_counted_chunks: shards.chunks,
+        erasure_uncounted_chunks: totals.coded.chunks.saturating_sub(by_form.told_as_shards),
         erasure_physical_bytes: shards.held_bytes,
         storage_savings_percent: savings_percent(totals, physical, config.replication_factor),
         disk_savings_percent: savings_percent(totals, disk, config.replication_factor),
@@ -209,7 +218,6 @@ mod tests {
 
     use vstack_redundancy::{Adaptive, Mode, Threshold, Why};
     use vstack_types::VideoId;
-    use vstack_upkeep::report::InForm;
 
     use super::*;
     use crate::store::{HeldTotals, Keeping, ModeTotals, Turns};
@@ -384,29 +392,40 @@ mod tests {
             logical_bytes,
             held_bytes,
         };
-        let form = |counted| InForm {
+        let form = |counted: Counted, moved: u64, uncounted: u64| InForm {
+            chunks: counted.chunks - moved + uncounted,
+            uncounted,
             counted,
             ..InForm::default()
         };
         let kept = |copies, shards| Kept {
-            copies: form(copies),
-            shards: form(shards),
+            copies,
+            shards,
             survives: None,
         };
         let video = |n| VideoId::from_bytes([n; 16]);
         let report = Report {
-            // Of the second a copy is missing.
+            // Of the second a copy is missing. One of the first is shards yet, and is to be a copy; of another copy nothing is
+            // known.
             kept: [
-                (video(1), kept(counted(1, 100, 300), counted(2, 300, 500))),
-                (video(2), kept(counted(1, 100, 200), Counted::default())),
+                (
+                    video(1),
+                    kept(form(counted(1, 100, 300), 0, 1), form(counted(2, 300, 500), 1, 0)),
+                ),
+                (video(2), kept(form(counted(1, 100, 200), 0, 0), InForm::default())),
             ]
             .into(),
             ..Report::default()
         };
         let by_form = ByForm::of(&report);
-        // One more was not counted yet.
-        let totals = stored(300, 300, held(1_000, 2_000));
+        // One more was not learned yet.
+        let mut totals = stored(300, 300, held(1_000, 2_000));
+        (totals.replicated.chunks, totals.coded.chunks) = (4, 1);
         let told = overhead(&totals, &by_form, &CONFIG);
+        assert_eq!(
+            (told.replication_uncounted_chunks, told.erasure_uncounted_chunks),
+            (2, 0)
+        );
         assert_eq!(
             (told.replication_logical_bytes, told.replication_counted_chunks),
             (300, 2)

@@ -115,7 +115,7 @@ async fn fail(
 }
 
 async fn forget_strangers(app: &App, now: Timestamp) -> Result<(), StoreError> {
-    for node in app.store.nodes().await? {
+    for node in app.known_nodes().await? {
         if registry::is_missed_by_nobody(&node, now, STRANGER_PATIENCE) {
             forget_stranger(app, &node).await?;
         }

@@ -230,7 +230,7 @@ async fn listen(app: Shared) {
     let mut streams = Streams::default();
     let mut watched = app.clock.monotonic();
     loop {
-        match app.store.nodes().await {
+        match app.known_nodes().await {
             Ok(nodes) => streams.follow(&app, &nodes),
             Err(error) => tracing::warn!(%error, "the nodes to be listened to are not known"),
         }

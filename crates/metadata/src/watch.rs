@@ -96,7 +96,10 @@ pub(crate) async fn register(app: &App, request: RegisterNode, signed: bool) -> 
     let (proof, place) = proof(app, &request, signed).await?;
     let (now, node_timeout) = (app.now(), app.settings.node_timeout());
     let (disk, wanted) = (request.disk_uuid, request.clone());
+    let heard = app.hearing.heard();
     let decide = move |known: Known<'_>| {
+        let nodes: Vec<Node> = known.nodes.iter().map(|node| heard.over(node.clone())).collect();
+        let known = Known { nodes: &nodes, ..known };
         let claim = Claim {
             request: &wanted,
             signed,
@@ -170,7 +173,7 @@ pub(crate) async fn run(app: Shared) {
 /// themselves.
 async fn tell_changes(app: &App, states: &mut HashMap<String, NodeStatus>) -> Result<(), StoreError> {
     let (now, timeout) = (app.now(), app.settings.node_timeout());
-    let nodes = app.store.nodes().await?;
+    let nodes = app.known_nodes().await?;
     for node in &nodes {
         let status = registry::status(node, now, timeout);
         if states.get(&node.label).is_some_and(|before| *before != status) {
@@ -192,7 +195,7 @@ async fn look(
     scouting: bool,
 ) -> Result<(), StoreError> {
     tell_changes(app, states).await?;
-    let nodes = app.store.nodes().await?;
+    let nodes = app.known_nodes().await?;
     let (now, timeout) = (app.now(), app.settings.node_timeout());
     let live = |node: &&Node| registry::status(node, now, timeout) != NodeStatus::Down;
     let mut untrusted: Vec<_> = nodes

@@ -78,6 +78,34 @@ async fn a_film_becomes_shards_that_any_two_nodes_may_be_missing_of_and_copies_a
     cluster.stop().await;
 }
 
+/// By what it is held to `MIGRATION_RATE` for, and not by what is stored then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_form_is_told_with_the_bytes_that_went_from_node_to_node() {
+    let cluster = Cluster::start(5).await;
+    let video = cluster.store(1, &[0, 1, 2]).await;
+    cluster.becomes("healthy", 1).await;
+    let (chunk, shard) = (bytes(0).len() as u64, bytes(0).len().div_ceil(3) as u64);
+    let moved = async |what: &str| {
+        eventually(what, async || {
+            cluster.tick();
+            let (_, repairs) = cluster.service.get("/repairs").await;
+            let recent = repairs["recent"].as_array()?.clone();
+            let done = |repair: &&Value| repair["what"] == what && repair["failed"].is_null();
+            recent.iter().find(done)?["bytes"].as_u64().filter(|bytes| *bytes > 0)
+        })
+        .await
+    };
+    assert_eq!(ask(&cluster, &video, "erasure_coding").await.0, StatusCode::OK);
+    becomes(&cluster, &video, RedundancyMode::ErasureCoding).await;
+    // Two nodes have no copy, and four shards are fetched to prove all five.
+    assert_eq!(moved("encode").await, 2 * chunk + 4 * shard);
+    assert_eq!(ask(&cluster, &video, "replication").await.0, StatusCode::OK);
+    becomes(&cluster, &video, RedundancyMode::Replication).await;
+    // Each of three nodes has one of three shards itself.
+    assert_eq!(moved("decode").await, 3 * 2 * shard);
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_shard_is_made_anew_and_so_are_those_of_a_node_that_is_lost() {
     let mut cluster = Cluster::start(6).await;

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use cluster::{SECRET, Service, TestNode, eventually, memory};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use vstack_api::metadata::{DamageTold, DamagedChunk, Heartbeat, HeldByNode, NodeStatus, TOLD_CHUNKS_MAX};
 use vstack_types::Digest;
 
@@ -388,6 +389,62 @@ async fn a_disk_that_was_given_up_is_given_up_again() {
         removed(&service, "node-1").await.0,
         StatusCode::NOT_FOUND,
         "by its label"
+    );
+    service.stop().await;
+}
+
+/// As on a disk that syncs for seconds while very much is written to it.
+#[tokio::test]
+async fn a_node_is_heard_while_the_database_takes_no_writes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("metadata.db");
+    let service = Service::on_sqlite(&path, &[]).await;
+    let nodes = service.with_nodes(1).await;
+    service.clock.advance(Duration::from_secs(20));
+    let healthy = async || service.get("/nodes/health-summary").await.1["healthy"].clone();
+    assert_eq!(healthy().await, 0);
+    let options = SqliteConnectOptions::new().filename(&path);
+    let mut other = SqliteConnection::connect_with(&options).await.expect("it opens");
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut other)
+        .await
+        .expect("nobody else writes from now on");
+    let (client, beat) = (service.cluster(), nodes[0].heartbeat(5));
+    let told = tokio::spawn(async move { client.heartbeat("node-1", &beat).await });
+    eventually("it is heard", async || (healthy().await == 1).then_some(())).await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.expect("others may");
+    // Written down in time or not: the next one is.
+    let _ = told.await.expect("no panic");
+    let noted = service.cluster().heartbeat("node-1", &nodes[0].heartbeat(6)).await;
+    assert!(noted.expect("noted").trusted);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_says_nothing_new_is_written_down_now_and_then() {
+    let store = memory();
+    let service = Service::on(Arc::clone(&store), &[]).await;
+    let nodes = service.with_nodes(1).await;
+    let written = async || {
+        let node = store.node("node-1".into()).await.expect("an answer");
+        node.expect("it").last_heartbeat
+    };
+    let shown = async || service.get("/nodes/all").await.1["nodes"][0]["last_heartbeat"].clone();
+    let beat = async |seconds| {
+        service.clock.advance(Duration::from_secs(seconds));
+        let noted = service.cluster().heartbeat("node-1", &nodes[0].heartbeat(5)).await;
+        assert!(noted.expect("noted").trusted);
+    };
+    beat(0).await;
+    let (first, before) = (written().await, shown().await);
+    beat(9).await;
+    assert_eq!(written().await, first);
+    assert_ne!(shown().await, before, "it was heard");
+    beat(1).await;
+    assert_ne!(
+        written().await,
+        first,
+        "a third of the time after which it would be down"
     );
     service.stop().await;
 }

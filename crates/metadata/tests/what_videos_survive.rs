@@ -87,3 +87,16 @@ async fn shards_on_three_nodes_survive_the_loss_of_one() {
     survive(&cluster, &[(&video, Some(1))], library(Some(1), 1, 0)).await;
     cluster.stop().await;
 }
+
+/// Everybody who watches it asks every minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn once_a_video_is_counted_its_chunks_are_not_read_to_say_what_it_survives() {
+    let cluster = Cluster::start(3).await;
+    let video = cluster.store(4, &[0, 1, 2]).await;
+    survive(&cluster, &[(&video, Some(2))], library(Some(2), 1, 0)).await;
+    let before = cluster.memory.chunks_read();
+    let told = one(&cluster, &video).await;
+    assert_eq!(told["survival_counted"], true, "{told}");
+    assert_eq!(cluster.memory.chunks_read(), before);
+    cluster.stop().await;
+}

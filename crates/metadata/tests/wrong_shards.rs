@@ -162,6 +162,30 @@ async fn an_audit_finds_shards_that_are_none_of_their_chunk_and_all_others_give_
     cluster.stop().await;
 }
 
+/// Of each chunk the shards that are there are proven, and that is told as no more than it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nodes_have_that_are_there_is_audited_while_another_is_missing() {
+    let mut cluster = Cluster::start_with(5, &["--audit-every", "0"]).await;
+    coded(&cluster, 1).await;
+    cluster.nodes[4].take().expect("it runs").stop().await;
+    // Nobody takes its place.
+    cluster
+        .restart_service(&["--repairs", "false", "--audit-every", "1"])
+        .await;
+    let audited = async |found: &str| {
+        let (_, metrics) = cluster.service.get("/metrics").await;
+        let counted = format!("vstack_audits_total{{found=\"{found}\"}}");
+        metrics.as_str().expect("text").contains(&counted)
+    };
+    eventually("what is there is proven", async || {
+        cluster.tick();
+        audited("partly").await.then_some(())
+    })
+    .await;
+    assert!(!audited("sound").await);
+    cluster.stop().await;
+}
+
 /// No count finds again what an audit found: it is written down. Here nobody audits after the restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_audit_found_is_known_to_the_next_service() {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use vstack_engine::{Stats, SuperblockSpace, Waste};
+use vstack_engine::{Stats, Waste};
 use vstack_types::Monotonic;
 
 use crate::{app::App, housekeeping::Habits};
@@ -18,9 +18,6 @@ const IDLE_OPS: u64 = 4;
 /// Space ahead of the log is given back when nothing was written for so long: who writes now and then takes it once.
 const REST_AFTER: Duration = Duration::from_secs(10);
 
-/// What an emptied superblock keeps: its two heads.
-const HEADS_BYTES: u64 = 8192;
-
 /// What was done of it, from one time to the next.
 #[derive(Debug)]
 pub(crate) struct Emptying {
@@ -29,9 +26,6 @@ pub(crate) struct Emptying {
     before: (Monotonic, Stats),
     /// The end of the log, and since when it is that.
     still: (u64, Monotonic),
-    /// The superblocks before this one were found as close as they get: their records are small, so that what surrounds
-    /// them is more than was thought.
-    dense_below: u32,
 }
 
 impl Emptying {
@@ -41,22 +35,21 @@ impl Emptying {
             habits,
             before: (now, stats),
             still: (stats.log_seq, now),
-            dense_below: 0,
         }
     }
 
-    /// Empties the superblock that is most worth it, if one is, or gives back what was taken ahead. Ending it at any
-    /// moment loses nothing.
+    /// Empties the superblock that is most worth it, if one is, and gives back what was taken ahead when nothing was
+    /// written for long enough. Ending it at any moment loses nothing.
     pub(crate) async fn go_on(&mut self, app: &App) {
         let (now, stats) = (app.clock.monotonic(), app.engine.reader().stats());
         let is_idle = is_idle(&self.before.1, &stats, now.since(self.before.0));
-        if stats.log_seq != self.still.0 {
-            self.still = (stats.log_seq, now);
-        }
         // A log that is not known to be accepted is left as it is.
         if app.remembers() && !app.engine.is_failed() {
-            let emptied = self.empty(app, Waste::BESIDE, 0).await;
-            if !emptied && is_idle && !self.make_order(app).await && now.since(self.still.1) >= REST_AFTER {
+            if !self.empty(app, Waste::BESIDE).await && is_idle {
+                self.make_order(app).await;
+            }
+            // Whoever reads, and whatever was tried: where nothing was written, nothing needs the space.
+            if self.still_for(app) >= REST_AFTER {
                 rest(app).await;
             }
         }
@@ -64,32 +57,39 @@ impl Emptying {
         self.before = (app.clock.monotonic(), app.engine.reader().stats());
     }
 
-    /// What is done while there is nothing else to do; says whether there was something.
-    async fn make_order(&mut self, app: &App) -> bool {
+    /// For how long nothing was written to the log, from one look to the next.
+    fn still_for(&mut self, app: &App) -> Duration {
+        let (now, log_seq) = (app.clock.monotonic(), app.engine.reader().log_seq());
+        if log_seq != self.still.0 {
+            self.still = (log_seq, now);
+        }
+        now.since(self.still.1)
+    }
+
+    /// What is done while there is nothing else to do.
+    async fn make_order(&self, app: &App) {
         let (bytes, waste) = (self.habits.superblock_bytes, self.habits.idle_waste);
         let look = app
             .engine
             .look_aside(move |reader| reader.is_tail_wasteful(bytes, waste));
-        let tail = app.engine.reader().superblock_numbers().last().copied().unwrap_or(0);
-        if look.await.flatten().unwrap_or(false) && tail >= self.dense_below {
+        if look.await.flatten().unwrap_or(false) {
             match app.engine.turn().await {
                 Ok(number) => tracing::info!(superblock = number, "the log goes on in a new superblock"),
                 Err(error) => tracing::debug!(%error, "the log goes on where it is"),
             }
         }
-        self.empty(app, waste, self.dense_below).await
+        self.empty(app, waste).await;
     }
 
-    /// Empties the superblock that is most worth it, of those from `first` on; says whether there was one.
-    async fn empty(&mut self, app: &App, from: Waste, first: u32) -> bool {
+    /// Empties the superblock that is most worth it; says whether there was one.
+    async fn empty(&self, app: &App, from: Waste) -> bool {
         let bytes = self.habits.superblock_bytes;
-        let look = move |reader: &vstack_engine::Reader<_>| {
-            let number = reader.most_wasteful(bytes, from, first..u32::MAX)?;
-            Ok::<_, std::io::Error>((number, reader.space()?))
-        };
-        let (number, before) = match app.engine.look_aside(look).await.flatten() {
-            Ok((Some(number), space)) => (number, space),
-            Ok((None, _)) => return false,
+        let look = app
+            .engine
+            .look_aside(move |reader| reader.most_wasteful(bytes, from, 0..u32::MAX));
+        let number = match look.await.flatten() {
+            Ok(Some(number)) => number,
+            Ok(None) => return false,
             Err(error) => {
                 tracing::warn!(%error, "what superblocks take cannot be seen");
                 return false;
@@ -98,17 +98,12 @@ impl Emptying {
         tracing::info!(superblock = number, "a superblock is being emptied");
         let done = app.engine.compact(number, self.habits.compact_rate, |_| {}).await;
         match done {
-            Ok(done) if done.emptied => {
-                tracing::info!(
-                    superblock = number,
-                    moved = done.moved,
-                    bytes = done.moved_bytes,
-                    "superblock emptied"
-                );
-                if from != Waste::BESIDE {
-                    self.was_it_worth_it(app, number, &before).await;
-                }
-            }
+            Ok(done) if done.emptied => tracing::info!(
+                superblock = number,
+                moved = done.moved,
+                bytes = done.moved_bytes,
+                "superblock emptied"
+            ),
             Ok(_) => tracing::warn!(
                 superblock = number,
                 "the superblock holds what cannot be moved, or is still read: it stays for now"
@@ -117,27 +112,6 @@ impl Emptying {
         }
         true
     }
-
-    /// Where next to nothing came back, others like it are left alone, or they would be written again for ever.
-    async fn was_it_worth_it(&mut self, app: &App, number: u32, before: &[SuperblockSpace]) {
-        let Some(emptied) = before.iter().find(|one| one.number == number) else {
-            return;
-        };
-        let Ok(after) = app.engine.look_aside(vstack_engine::Reader::space).await.flatten() else {
-            return;
-        };
-        if came_back(emptied, before, &after) * 200 < emptied.written() {
-            self.dense_below = after.last().map_or(0, |last| last.number + 1);
-        }
-    }
-}
-
-/// What `emptied` took, without what was written again of it: by how far the log got meanwhile, for how much of the disk
-/// is taken ahead of it is another matter.
-fn came_back(emptied: &SuperblockSpace, before: &[SuperblockSpace], after: &[SuperblockSpace]) -> u64 {
-    let ends = |space: &[SuperblockSpace]| space.iter().map(|one| one.end).sum::<u64>();
-    let written_again = ends(after).saturating_sub(ends(before).saturating_sub(emptied.end));
-    emptied.written().saturating_sub(HEADS_BYTES + written_again)
 }
 
 async fn rest(app: &App) {

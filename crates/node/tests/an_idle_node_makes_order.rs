@@ -141,7 +141,6 @@ async fn less_waste_than_is_asked_for_is_left_and_space_ahead_is_given_back() {
     let node = start(directory.path(), &clock, &["--compact-idle-percent", "90"]).await;
     fill(&node).await;
     let before = taken(directory.path());
-    // Only who finds no order to be made gives it back.
     until("space ahead is given back", async || {
         clock.on();
         taken(directory.path()) + SUPERBLOCK / 2 <= before

@@ -234,6 +234,8 @@ fn entry(chunk: &ChunkId, reason: &'static str) -> CatalogError {
 #[derive(Debug, Clone)]
 pub(crate) struct Catalog {
     pub(crate) video: VideoId,
+    /// Of the manifest that says where they are.
+    version: u64,
     init: Option<Stored>,
     chunks: Vec<Stored>,
 }
@@ -272,6 +274,7 @@ impl Catalog {
         Ok((
             Self {
                 video: manifest.video_id,
+                version: manifest.version,
                 init,
                 chunks,
             },
@@ -287,8 +290,13 @@ impl Catalog {
     }
 
     /// Who holds our pieces by a newer manifest, and in which form. Pieces whose bytes are others by now are left out: what
-    /// was begun is played to its end as it was.
-    pub(crate) fn renew(&mut self, manifest: &Manifest) -> Vec<(PieceId, Holders)> {
+    /// was begun is played to its end as it was. None where ours is the newer one: of several metadata services one may be
+    /// behind, and an answer late. Addresses may change within a version.
+    pub(crate) fn renew(&mut self, manifest: &Manifest) -> Option<Vec<(PieceId, Holders)>> {
+        if manifest.version < self.version {
+            return None;
+        }
+        self.version = manifest.version;
         let mut renewed = Vec::new();
         if let (Some(init), Some(ours)) = (&manifest.init, &mut self.init)
             && let Ok(stored) = Stored::of_init(init)
@@ -305,7 +313,7 @@ impl Catalog {
                 *ours = stored;
             }
         }
-        renewed
+        Some(renewed)
     }
 }
 
@@ -321,4 +329,41 @@ fn plan_piece(chunk: &ManifestChunk, stored: &Stored, index: u32) -> Result<Plan
         segment: chunk.segment,
         duration,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of one chunk, at `node`.
+    fn manifest(version: u64, node: &str) -> Manifest {
+        let video = VideoId::from_bytes([7; 16]);
+        let chunk = serde_json::json!({
+            "chunk_id": "a", "sequence_num": 0, "size_bytes": 3, "checksum": "0".repeat(64),
+            "redundancy_mode": "replication", "replicas": [node], "replica_ids": ["node"], "segment": 0,
+            "start_sec": 0.0, "duration_sec": 1.0, "independent": true,
+        });
+        let manifest = serde_json::json!({
+            "video_id": video, "title": "", "duration_sec": 1.0, "total_chunks": 1, "chunk_duration_sec": 10,
+            "chunk_size_bytes": 3, "created_at": "2026-01-01T00:00:00Z", "status": "active", "version": version,
+            "init": null, "chunks": [chunk],
+        });
+        serde_json::from_value(manifest).unwrap()
+    }
+
+    #[test]
+    fn an_older_manifest_changes_nothing() {
+        let (mut catalog, _) = Catalog::read(&manifest(2, "http://a:1")).unwrap();
+        let mut at = |version, node| {
+            let holders = catalog.renew(&manifest(version, node))?;
+            let (_, first) = holders.into_iter().next()?;
+            Some(first.whole)
+        };
+        assert_eq!(at(1, "http://b:1"), None);
+        // Addresses change without the version.
+        assert_eq!(at(2, "http://c:1"), Some(vec![NodeUrl::new("http://c:1")]));
+        assert_eq!(at(5, "http://d:1"), Some(vec![NodeUrl::new("http://d:1")]));
+        assert_eq!(at(4, "http://a:1"), None);
+        assert_eq!(at(5, "http://e:1"), Some(vec![NodeUrl::new("http://e:1")]));
+    }
 }

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use vstack_api::{
-    metadata::{Manifest, VideoStatus},
+    metadata::VideoStatus,
     web::{PlayerMetrics, PlayerPerformance, PlayerStats, PlayerStatus},
 };
 use vstack_client::{ClientError, HttpClient, MetadataClient, NodeClient, Tagged};
@@ -15,9 +15,11 @@ use vstack_playback::{Action, End, Input, Part, PieceId, Session, Settings, Shar
 use vstack_types::{Clock as _, SystemClock, VideoId};
 
 use crate::{
+    beginning,
     catalog::{Catalog, CatalogError},
     downloads::{Downloads, Report},
     joining::Joining,
+    renewal::Renewal,
     sink::{Sink, SinkError, Target},
 };
 
@@ -114,6 +116,9 @@ pub(crate) enum Outcome {
     Interrupted,
 }
 
+/// Told once that the metadata service at an address does not answer yet, and why; it is asked again.
+pub(crate) type NotYet = fn(&str, &ClientError);
+
 /// The services a session needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
@@ -128,26 +133,33 @@ impl Services {
         Ok(Self { http, metadata })
     }
 
-    /// The manifest of a video that can be played.
-    pub(crate) async fn manifest(&self, video: VideoId) -> Result<Manifest, PlayError> {
-        match self.metadata.manifest(video).await {
-            Ok(manifest) if manifest.status == VideoStatus::Active => Ok(manifest),
-            Ok(manifest) => Err(PlayError::NotActive {
+    /// The manifest of a video that can be played; waited for while the metadata service cannot answer yet.
+    pub(crate) async fn manifest(&self, video: VideoId, not_yet: NotYet) -> Result<Tagged, PlayError> {
+        let url = self.metadata.url();
+        let failed = |source| PlayError::Metadata {
+            url: url.to_owned(),
+            source,
+        };
+        let ask = || self.metadata.newer_manifest(video, None);
+        match beginning::asked(ask, |error| not_yet(url, error)).await {
+            Ok(Some(tagged)) if tagged.manifest.status == VideoStatus::Active => Ok(tagged),
+            Ok(Some(tagged)) => Err(PlayError::NotActive {
                 video,
-                status: manifest.status,
+                status: tagged.manifest.status,
             }),
+            Ok(None) => Err(failed(ClientError::BadAnswer {
+                url: url.to_owned(),
+                reason: "it says that the manifest did not change, to one who has none".to_owned(),
+            })),
             Err(error) if error.status() == Some(404) => Err(PlayError::UnknownVideo { video }),
-            Err(source) => Err(PlayError::Metadata {
-                url: self.metadata.url().to_owned(),
-                source,
-            }),
+            Err(source) => Err(failed(source)),
         }
     }
 }
 
 /// What is played, how, and where to.
 pub(crate) struct Order {
-    pub(crate) manifest: Manifest,
+    pub(crate) tagged: Tagged,
     pub(crate) settings: Settings,
     pub(crate) speed: Speed,
     pub(crate) target: Target,
@@ -161,7 +173,10 @@ pub(crate) async fn drive(
     shutdown: &CancellationToken,
 ) -> Result<Outcome, PlayError> {
     let clock = SystemClock::start();
-    let (catalog, plan) = Catalog::read(&order.manifest)?;
+    let Tagged { manifest, etag } = order.tagged;
+    let (catalog, plan) = Catalog::read(&manifest)?;
+    // It is long, and all that is needed of it was taken.
+    drop(manifest);
     let chunks = plan.chunks.len();
     let sink = Sink::open(order.target, order.settings.scheduler.pieces_ahead_max).await?;
     let session = Session::new(
@@ -185,7 +200,7 @@ pub(crate) async fn drive(
         calls: JoinSet::new(),
         snapshots,
         snapshot_due: Instant::now(),
-        etag: None,
+        renewal: Renewal::new(etag),
     };
     // On the heap: whoever awaits this would otherwise carry some 10 KB of session in its own future.
     Box::pin(driver.run(chunks, shutdown)).await
@@ -219,8 +234,7 @@ struct Driver<'a> {
     calls: JoinSet<Called>,
     snapshots: &'a watch::Sender<Arc<Snapshot>>,
     snapshot_due: Instant,
-    /// Of the manifest at hand, once it was asked for again.
-    etag: Option<String>,
+    renewal: Renewal,
 }
 
 impl Driver<'_> {
@@ -285,7 +299,11 @@ impl Driver<'_> {
                         return Some(Stop::SinkFailed);
                     }
                 }
-                Action::RefreshManifest { is_missed } => self.refresh(is_missed),
+                Action::RefreshManifest { is_missed } => {
+                    if self.renewal.want(is_missed) {
+                        self.refresh(is_missed);
+                    }
+                }
                 Action::CountView => self.count_view(),
                 Action::Finished(end) => return Some(Stop::Ended(end)),
             }
@@ -362,7 +380,8 @@ impl Driver<'_> {
     }
 
     fn refresh(&mut self, is_missed: bool) {
-        let (metadata, video, etag) = (self.services.metadata.clone(), self.catalog.video, self.etag.clone());
+        let (metadata, video) = (self.services.metadata.clone(), self.catalog.video);
+        let etag = self.renewal.etag.clone();
         self.calls.spawn(async move {
             match metadata.newer_manifest(video, etag.as_deref()).await {
                 Ok(newer) => Called::Manifest(newer.map(Box::new)),
@@ -389,12 +408,27 @@ impl Driver<'_> {
     }
 
     fn called(&mut self, called: Option<Called>) {
-        if let Some(Called::Manifest(Some(newer))) = called {
-            let Tagged { manifest, etag } = *newer;
-            self.etag = etag;
-            let pieces = self.catalog.renew(&manifest);
-            self.session.handle(self.clock.monotonic(), Input::Holders { pieces });
+        let newer = match called {
+            Some(Called::ViewCounted) => return,
+            Some(Called::Manifest(newer)) => newer,
+            // It ended badly, and is told elsewhere.
+            None => None,
+        };
+        if let Some(newer) = newer {
+            self.renew(*newer);
         }
+        if self.renewal.ended() {
+            self.refresh(true);
+        }
+    }
+
+    fn renew(&mut self, Tagged { manifest, etag }: Tagged) {
+        let Some(pieces) = self.catalog.renew(&manifest) else {
+            tracing::debug!(video = %self.catalog.video, version = manifest.version, "an older manifest is not used");
+            return;
+        };
+        self.renewal.etag = etag;
+        self.session.handle(self.clock.monotonic(), Input::Holders { pieces });
     }
 
     fn publish(&mut self) {

@@ -4,6 +4,7 @@
 //! Every chunk's SHA-256 is checked while it arrives; nothing unverified leaves this crate. Which node is asked, when,
 //! and for how long is decided in the core, not here.
 
+mod beginning;
 mod cache;
 mod catalog;
 mod display;
@@ -12,6 +13,7 @@ mod driver;
 mod fetch;
 mod joining;
 mod play;
+mod renewal;
 mod service;
 mod settings;
 mod sink;

@@ -6,13 +6,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vstack_api::web::{PlayerPerformance, PlayerStatus};
+use vstack_client::ClientError;
 use vstack_playback::{Settings, Speed};
 use vstack_types::VideoId;
 
 use crate::{
     PlayError, Snapshot,
     display::Display,
-    driver::{Order, Outcome, Services, drive},
+    driver::{NotYet, Order, Outcome, Services, drive},
     sink::Target,
 };
 
@@ -56,7 +57,8 @@ pub struct PlayReport {
     pub performance: PlayerPerformance,
 }
 
-/// Plays a video to its end or until `shutdown`. The status block goes to stderr, the report to stdout with `--json`.
+/// Plays a video to its end or until `shutdown`. The status block goes to stderr, the report to stdout with `--json`. A
+/// metadata service that does not answer yet is waited for: half a minute at most, where nobody is heard three seconds.
 ///
 /// # Errors
 /// When the video is unknown or not active, when no node or no metadata service can be reached, when every replica of
@@ -86,12 +88,13 @@ pub async fn play_with(
         ));
     }
     let services = Services::new(&options.metadata_url)?;
-    let manifest = tokio::select! {
-        manifest = services.manifest(options.video_id) => manifest?,
+    let not_yet: NotYet = if options.quiet { |_, _| {} } else { tell_not_yet };
+    let tagged = tokio::select! {
+        tagged = services.manifest(options.video_id, not_yet) => tagged?,
         () = shutdown.cancelled() => return Ok(report(false, &Snapshot::default())),
     };
     let order = Order {
-        manifest,
+        tagged,
         settings,
         speed: options.speed,
         target,
@@ -108,6 +111,13 @@ pub async fn play_with(
         print_json(&report);
     }
     outcome.map(|_| report)
+}
+
+/// Whoever waits is to know what for.
+fn tell_not_yet(url: &str, error: &ClientError) {
+    let line = format!("the metadata service at {url} does not answer yet, and is asked again: {error}");
+    // A closed stderr is no reason not to play.
+    let _closed = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 fn report(completed: bool, snapshot: &Snapshot) -> PlayReport {

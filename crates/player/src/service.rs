@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi, ToSchema};
 use vstack_api::{
     ErrorBody, ErrorCode,
-    metadata::Manifest,
     web::{PlayerMetrics, PlayerPerformance, PlayerStats, PlayerStatus},
 };
+use vstack_client::{ClientError, Tagged};
 use vstack_playback::Speed;
 use vstack_service::{ApiError, ApiResult, Json, Path, Service, VERSION};
 use vstack_types::VideoId;
@@ -81,6 +81,7 @@ pub fn routes(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Resu
         services,
         commands,
         snapshots,
+        shutdown: shutdown.clone(),
     };
     Ok(Router::new()
         .route("/", get(page))
@@ -96,7 +97,7 @@ pub fn routes(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Resu
 
 enum Command {
     Play {
-        manifest: Box<Manifest>,
+        tagged: Box<Tagged>,
         started: oneshot::Sender<()>,
     },
     Stop {
@@ -110,6 +111,7 @@ struct Handle {
     services: Services,
     commands: mpsc::Sender<Command>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    shutdown: CancellationToken,
 }
 
 impl Handle {
@@ -118,10 +120,13 @@ impl Handle {
     }
 
     async fn tell(&self, command: Command, done: oneshot::Receiver<()>) -> ApiResult<()> {
-        let stopping = || ApiError::new(ErrorCode::Unavailable, "the service is stopping");
         self.commands.send(command).await.map_err(|_| stopping())?;
         done.await.map_err(|_| stopping())
     }
+}
+
+fn stopping() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "the service is stopping")
 }
 
 /// The task that owns the session.
@@ -142,9 +147,9 @@ impl Player {
             // Whoever asked may be gone by the time it is done.
             match command {
                 None => break,
-                Some(Command::Play { manifest, started }) => {
+                Some(Command::Play { tagged, started }) => {
                     self.end_current().await;
-                    self.start(*manifest);
+                    self.start(*tagged);
                     let _gone = started.send(());
                 }
                 Some(Command::Stop { stopped }) => {
@@ -157,10 +162,10 @@ impl Player {
         self.end_current().await;
     }
 
-    fn start(&mut self, manifest: Manifest) {
-        let video = manifest.video_id;
+    fn start(&mut self, tagged: Tagged) {
+        let video = tagged.manifest.video_id;
         let order = Order {
-            manifest,
+            tagged,
             settings: self.playback,
             speed: Speed::RealTime,
             target: Target::Nowhere,
@@ -264,7 +269,8 @@ async fn performance(State(handle): State<Handle>) -> Json<PlayerPerformance> {
     Json(handle.snapshot().performance.clone())
 }
 
-/// Starts a session; one that runs is ended first.
+/// Starts a session; one that runs is ended first. Waits, half a minute at most, while the metadata service does not
+/// answer yet.
 #[utoipa::path(post, path = "/play/{id}", params(("id" = String, Path, description = "Video id")), responses(
     (status = 200, body = SessionAck),
     (status = 404, body = ErrorBody, description = "no such video"),
@@ -272,9 +278,13 @@ async fn performance(State(handle): State<Handle>) -> Json<PlayerPerformance> {
     (status = 503, body = ErrorBody, description = "the metadata service cannot be reached"),
 ))]
 async fn play(State(handle): State<Handle>, Path(video): Path<VideoId>) -> ApiResult<Json<SessionAck>> {
-    let manifest = Box::new(handle.services.manifest(video).await.map_err(|error| refusal(&error))?);
+    let found = tokio::select! {
+        found = handle.services.manifest(video, log_not_yet) => found,
+        () = handle.shutdown.cancelled() => return Err(stopping()),
+    };
+    let tagged = Box::new(found.map_err(|error| refusal(&error))?);
     let (started, done) = oneshot::channel();
-    handle.tell(Command::Play { manifest, started }, done).await?;
+    handle.tell(Command::Play { tagged, started }, done).await?;
     Ok(Json(SessionAck {
         status: "playing".to_owned(),
         video_id: Some(video),
@@ -290,6 +300,10 @@ async fn stop(State(handle): State<Handle>) -> ApiResult<Json<SessionAck>> {
         status: "stopped".to_owned(),
         video_id: None,
     }))
+}
+
+fn log_not_yet(url: &str, error: &ClientError) {
+    tracing::warn!(url, %error, "the metadata service does not answer yet, and is asked again");
 }
 
 fn refusal(error: &PlayError) -> ApiError {

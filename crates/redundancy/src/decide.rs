@@ -30,7 +30,7 @@ impl Mode {
 pub enum Why {
     /// Somebody asked for it.
     Asked,
-    /// It is new: it may yet be watched much.
+    /// It is new: it may yet be watched much. What was moved a short while ago stays all the same.
     New,
     /// It scores more than the threshold, or has lately.
     Hot,
@@ -132,8 +132,17 @@ pub fn decide(
     if let Some(mode) = asked {
         return decided(mode, Why::Asked);
     }
+    let dwells = |last: Decision| Decision {
+        why: Why::Dwells,
+        ..last
+    };
     if seen.age < rules.cold_after {
-        return decided(Mode::Replicated, Why::New);
+        // Being new undoes no move before its time: somebody may have asked for shards, and does no longer. What was uploaded
+        // just now, in whichever form, was not moved.
+        let is_moved =
+            |last: &Decision| last.mode == Mode::Coded && !seen.changed.allows(Mode::Replicated, rules.dwell, now);
+        let new = decided(Mode::Replicated, Why::New);
+        return last.filter(is_moved).map_or(new, dwells);
     }
     let was_hot = last.is_some_and(|last| last.mode == Mode::Replicated && last.why != Why::New);
     let threshold = if was_hot {
@@ -147,10 +156,7 @@ pub fn decide(
         decided(Mode::Coded, Why::Cold)
     };
     match last {
-        Some(last) if last.mode != wished.mode && is_too_soon(last, seen.changed, rules.dwell, now) => Decision {
-            why: Why::Dwells,
-            ..last
-        },
+        Some(last) if last.mode != wished.mode && is_too_soon(last, seen.changed, rules.dwell, now) => dwells(last),
         _ => wished,
     }
 }
@@ -268,6 +274,39 @@ mod tests {
         assert!(back.allows(Mode::Replicated, DAY, at(51)), "others of it may follow");
         assert!(!back.allows(Mode::Coded, DAY, at(73)));
         assert!(back.allows(Mode::Coded, DAY, at(74)));
+    }
+
+    /// Somebody asked for shards of a new film, and does no longer.
+    #[test]
+    fn being_new_undoes_no_move_before_its_time() {
+        let rules = Rules {
+            cold_after: DAY * 9,
+            ..RULES
+        };
+        let was = |mode, why| Decision {
+            mode,
+            since: at(0),
+            why,
+        };
+        let of = |to_shards: Option<i64>, last: Option<Decision>, hours: i64| {
+            let changed = Changed {
+                to_shards: to_shards.map(at),
+                ..Changed::default()
+            };
+            let seen = Seen { changed, ..seen(1, 0) };
+            let decision = decide(&rules, &Threshold, &seen, None, last, at(hours));
+            (decision.mode, decision.why)
+        };
+        let (new, dwells) = ((Mode::Replicated, Why::New), (Mode::Coded, Why::Dwells));
+        let asked = Some(was(Mode::Coded, Why::Asked));
+        assert_eq!(of(Some(2), asked, 3), dwells);
+        assert_eq!(of(Some(2), Some(was(Mode::Coded, Why::Dwells)), 25), dwells);
+        assert_eq!(of(Some(2), Some(was(Mode::Coded, Why::Dwells)), 26), new);
+        // It became shards while it was uploaded, or nothing of it was moved yet, or it was uploaded just now.
+        assert_eq!(of(None, asked, 1), new);
+        assert_eq!(of(None, None, 0), new);
+        // What comes late is held up where it is moved: it is to be copies, and was.
+        assert_eq!(of(Some(2), Some(was(Mode::Replicated, Why::New)), 3), new);
     }
 
     proptest! {

@@ -142,16 +142,21 @@ impl Wanted {
         if let Some(mode) = film.override_mode {
             return Ok(Self { mode, asked: true });
         }
+        let is_over = |ends: &[&str]| {
+            if ends.contains(&kept.why.as_str()) {
+                return Err(format!("the time of {} is not over: {}", film.video, kept.why));
+            }
+            Ok(())
+        };
         let Some(policy) = plan.policy else {
-            // It is new for longer than any history lasts.
+            // What somebody had moved stays for its time. It is new for longer than any history lasts.
+            is_over(&["dwells"])?;
             return Ok(Self {
                 mode: RedundancyMode::Replication,
                 asked: false,
             });
         };
-        if matches!(kept.why.as_str(), "new" | "dwells") {
-            return Err(format!("the time of {} is not over: {}", film.video, kept.why));
-        }
+        is_over(&["new", "dwells"])?;
         let mode = if film.view_count > policy.views {
             RedundancyMode::Replication
         } else {

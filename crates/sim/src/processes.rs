@@ -160,6 +160,10 @@ fn pauses(world: &Arc<World>, id: HostId) -> Arc<dyn Fn() -> Duration + Send + S
     })
 }
 
+/// For so long a film that somebody asked to be kept otherwise stays so once it is left to the policy, where that is not part
+/// of the plan: short enough for a history.
+const DWELL: Duration = Duration::from_secs(20);
+
 /// As a setting has it.
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
@@ -180,6 +184,7 @@ pub(crate) fn start_metadata(world: &Arc<World>) {
     if let Some(every) = pace.audit_every {
         settings.audit_every = seconds(every);
     }
+    settings.redundancy_dwell = seconds(DWELL);
     if let Some(policy) = world.plan.policy {
         settings.cold_after = seconds(policy.cold_after);
         settings.redundancy_dwell = seconds(policy.dwell);

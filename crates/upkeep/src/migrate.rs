@@ -4,6 +4,7 @@
 //! it: there is no hurry.
 
 mod chosen;
+mod moved;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use vstack_placement::{
 use vstack_types::{NodeRef, VideoId};
 
 use self::chosen::{Chosen, Wanted};
+pub use self::moved::bytes_moved;
 use crate::{
     balance::is_movable,
     census::{Part, Row},
@@ -68,7 +70,7 @@ pub struct Migration {
     pub version: u32,
     /// [`Job::Encode`] or [`Job::Decode`].
     pub job: Job,
-    /// Bytes that are stored anew.
+    /// Bytes that go from node to node for it, as [`bytes_moved`] has them.
     pub bytes: u64,
 }
 
@@ -179,7 +181,7 @@ pub fn migrations<F: Fn(VideoId, Part) -> bool>(
                     video: *video,
                     part: row.part,
                     version: row.version,
-                    bytes: bytes_stored(&job, row.size),
+                    bytes: bytes_moved(outlook.census, row, &job),
                     job,
                 }),
                 Err(refused) => migrations.refused = Some(refused),
@@ -187,15 +189,6 @@ pub fn migrations<F: Fn(VideoId, Part) -> bool>(
         }
     }
     migrations
-}
-
-/// Bytes that a job stores anew of a chunk of `size` bytes.
-fn bytes_stored(job: &Job, size: u32) -> u64 {
-    match job {
-        Job::Encode { data, to } => Form::Coded { data: *data }.item_bytes(size) * to.len() as u64,
-        Job::Decode { to } | Job::Move { to } => u64::from(size) * to.len() as u64,
-        _ => 0,
-    }
 }
 
 fn job(

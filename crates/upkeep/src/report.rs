@@ -66,6 +66,8 @@ pub struct VideoReport {
 pub struct InForm {
     /// How many chunks.
     pub chunks: u64,
+    /// Of them, those of which a node has yet to tell what it has.
+    pub uncounted: u64,
     /// Bytes of one copy of all of them.
     pub logical_bytes: u64,
     /// Bytes that decisions place on all nodes together.
@@ -74,15 +76,15 @@ pub struct InForm {
     pub counted: Counted,
 }
 
-/// What was counted of chunks in one form: of those of which each node told what it has. A chunk whose form changes counts in
-/// both.
+/// What was counted of chunks in one form: of those of which each node told what it has that may yet tell it. A chunk whose form
+/// changes counts in both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
     /// How many chunks.
     pub chunks: u64,
     /// Bytes of one copy of all of them.
     pub logical_bytes: u64,
-    /// Bytes of their items that were found whole where they are placed.
+    /// Bytes of their items that were found whole where they are placed, at nodes that are up.
     pub held_bytes: u64,
 }
 
@@ -111,16 +113,19 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// One more chunk, that survives so many losses.
-    fn add(&mut self, row: &Row, survives: Option<u32>) {
+    /// One more chunk, as it stands. What is at nodes that do not answer is held by nobody, whatever they told before.
+    fn add(&mut self, outlook: &Outlook<'_>, row: &Row) {
+        let survives = outlook.survives(row);
         let is_first = self.copies.chunks + self.shards.chunks == 0;
         let form = match row.form {
             Form::Replicated => &mut self.copies,
             Form::Coded { .. } => &mut self.shards,
         };
+        let is_told = |item: &Item| item.seen != Seen::NotCounted || outlook.is_given_up(item);
+        let is_counted = row.items.iter().all(is_told);
         form.chunks += 1;
+        form.uncounted += u64::from(!is_counted);
         form.logical_bytes += u64::from(row.size);
-        let is_counted = row.items.iter().all(|item| item.seen != Seen::NotCounted);
         for (kept, is_coded) in [(&mut self.copies, false), (&mut self.shards, true)] {
             let is_so = |item: &&Item| matches!(row.form_of(item), Form::Coded { .. }) == is_coded;
             let mut items = row.items.iter().filter(is_so).peekable();
@@ -131,7 +136,8 @@ impl Kept {
             for item in items {
                 let bytes = row.item_bytes(item);
                 placed += bytes;
-                whole += if item.seen == Seen::Whole { bytes } else { 0 };
+                let is_there = item.seen == Seen::Whole && outlook.is_up(item);
+                whole += if is_there { bytes } else { 0 };
             }
             kept.placed_bytes += placed;
             if is_counted {
@@ -171,7 +177,7 @@ pub fn report(outlook: &Outlook<'_>) -> Report {
         let standing = outlook.standing(row);
         report.tally.add(standing);
         let kept = report.kept.entry(video).or_default();
-        kept.add(row, outlook.survives(row));
+        kept.add(outlook, row);
         if of_video.as_ref().is_none_or(|(last, _)| *last != video) {
             report.keep(of_video.take());
         }
@@ -199,25 +205,21 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use vstack_chunkpaxos::Placement;
-    use vstack_types::{ChunkId, Digest};
+    use vstack_chunkpaxos::{Layout, Placement};
+    use vstack_placement::{Candidate, Liveness};
+    use vstack_types::{ChunkId, Digest, NodeRef};
 
     use super::*;
     use crate::{
         census::Census,
         fixtures::{copies, node, shards, video},
+        plan::Cluster,
     };
 
-    #[test]
-    fn bytes_are_told_apart_by_form_and_so_are_the_halves_of_a_move() {
+    /// A film of chunks that are placed so; nothing of it is counted yet.
+    fn film(placed: impl IntoIterator<Item = (u64, Layout, Option<Layout>)>) -> Census {
         let mut census = Census::default();
-        let table = [
-            (100, copies(), None),
-            (300, shards(), None),
-            // Its copies are there until it has become shards.
-            (30, shards(), Some(copies())),
-        ];
-        for (sequence, (size, layout, prev)) in (0..).zip(table) {
+        for (sequence, (size, layout, prev)) in (0..).zip(placed) {
             let placement = Placement {
                 version: 1,
                 size,
@@ -229,23 +231,51 @@ mod tests {
             let id = ChunkId::of_video(video(3), sequence);
             census.learn(video(3), Part::Chunk(sequence), &id, &placement, 0);
         }
-        let kept = |census: &Census| {
-            let mut kept = Kept::default();
-            for ((_, row), survives) in census.rows().zip([Some(2), Some(1), Some(2)]) {
-                kept.add(row, survives);
-            }
-            kept
+        census
+    }
+
+    /// How it is kept in a cluster of five nodes, of which some are not waited for any more, and some are only silent.
+    fn kept(census: &Census, gone: &[u8], silent: &[u8]) -> Kept {
+        let nodes: Vec<Candidate> = (1..=5)
+            .map(|n| Candidate {
+                liveness: if gone.contains(&n) || silent.contains(&n) {
+                    Liveness::Down
+                } else {
+                    Liveness::Healthy
+                },
+                ..Candidate::healthy(node(n))
+            })
+            .collect();
+        let gone: Vec<NodeRef> = gone.iter().copied().map(node).collect();
+        let cluster = Cluster {
+            nodes: &nodes,
+            gone: &gone,
+            lost: &[],
+            copies: 3,
         };
+        let outlook = Outlook::new(census, cluster);
+        report(&outlook).kept[&video(3)]
+    }
+
+    #[test]
+    fn bytes_are_told_apart_by_form_and_so_are_the_halves_of_a_move() {
+        let mut census = film([
+            (100, copies(), None),
+            (300, shards(), None),
+            // Its copies are there until it has become shards.
+            (30, shards(), Some(copies())),
+        ]);
         let in_form = |chunks, logical_bytes, placed_bytes| InForm {
             chunks,
+            uncounted: chunks,
             logical_bytes,
             placed_bytes,
             counted: Counted::default(),
         };
-        let uncounted = kept(&census);
+        let uncounted = kept(&census, &[], &[]);
         assert_eq!(uncounted.copies, in_form(1, 100, 3 * 100 + 3 * 30));
         assert_eq!(uncounted.shards, in_form(2, 330, 5 * 100 + 5 * 10));
-        assert_eq!(uncounted.survives, Some(1), "as the worst of them");
+        assert_eq!(uncounted.survives, None, "nothing is known to be there");
 
         // Of the first each node told, and one has it no more; of the last all but one, which may have it or not.
         let seen = [(1, Seen::Whole), (2, Seen::Whole), (3, Seen::Damaged)];
@@ -255,7 +285,7 @@ mod tests {
         for n in [1, 2] {
             census.note(node(n), video(3), Part::Chunk(2), Digest::of(b"chunk"), Seen::Whole);
         }
-        let counted = kept(&census);
+        let counted = kept(&census, &[], &[]);
         let of_copies = Counted {
             chunks: 1,
             logical_bytes: 100,
@@ -265,6 +295,77 @@ mod tests {
             (counted.copies.counted, counted.shards.counted),
             (of_copies, Counted::default())
         );
+        assert_eq!((counted.copies.uncounted, counted.shards.uncounted), (0, 2));
         assert_eq!(counted.copies.placed_bytes, uncounted.copies.placed_bytes);
+    }
+
+    #[test]
+    fn as_many_losses_are_survived_as_by_the_worst_of_the_chunks() {
+        let mut census = film([(100, copies(), None), (100, copies(), None)]);
+        for (sequence, on) in [(0, &[1, 2, 3][..]), (1, &[1, 2])] {
+            for n in on {
+                let part = Part::Chunk(sequence);
+                census.note(node(*n), video(3), part, Digest::of(b"chunk"), Seen::Whole);
+            }
+        }
+        assert_eq!(kept(&census, &[], &[]).survives, Some(1));
+        assert_eq!(
+            kept(&census, &[1, 2], &[]).survives,
+            None,
+            "the second is on none that is there"
+        );
+    }
+
+    /// Three nodes, of which one is lost, and nobody is there to take its place.
+    #[test]
+    fn what_is_at_nodes_that_are_not_there_is_not_held() {
+        let mut census = film([(100, copies(), None)]);
+        let found = |held_bytes| Counted {
+            chunks: 1,
+            logical_bytes: 100,
+            held_bytes,
+        };
+        for n in [1, 2, 3] {
+            census.note(node(n), video(3), Part::Chunk(0), Digest::of(b"chunk"), Seen::Whole);
+        }
+        let of = |census: &Census, gone: &[u8], silent: &[u8]| {
+            let copies = kept(census, gone, silent).copies;
+            (copies.counted, copies.uncounted)
+        };
+        assert_eq!(of(&census, &[], &[]), (found(300), 0));
+        assert_eq!(of(&census, &[3], &[]), (found(200), 0), "whatever it told before");
+        assert_eq!(of(&census, &[], &[3]), (found(200), 0));
+        // As after a restart: who is gone is not waited for to tell, and who is only silent is.
+        let mut census = film([(100, copies(), None)]);
+        for n in [1, 2] {
+            census.note(node(n), video(3), Part::Chunk(0), Digest::of(b"chunk"), Seen::Whole);
+        }
+        assert_eq!(of(&census, &[3], &[]), (found(200), 0));
+        assert_eq!(of(&census, &[], &[3]), (Counted::default(), 1));
+    }
+
+    /// Chunks that change their form count in both forms, and hide none of those that were not counted.
+    #[test]
+    fn what_was_not_counted_is_told_of_the_form_it_is_to_have() {
+        let mut census = film([
+            (100, copies(), None),
+            (100, copies(), None),
+            (30, shards(), Some(copies())),
+        ]);
+        let note = |census: &mut Census, sequence, n: u8, item: &[u8]| {
+            let part = Part::Chunk(sequence);
+            census.note(node(n), video(3), part, Digest::of(item), Seen::Whole);
+        };
+        for n in [1, 2, 3] {
+            note(&mut census, 0, n, b"chunk");
+            note(&mut census, 2, n, b"chunk");
+        }
+        for index in 0..5 {
+            note(&mut census, 2, index + 1, &[index]);
+        }
+        let kept = kept(&census, &[], &[]);
+        assert_eq!((kept.copies.chunks, kept.copies.uncounted), (2, 1));
+        assert_eq!(kept.copies.counted.chunks, 2, "the one that is moved, too");
+        assert_eq!((kept.shards.chunks, kept.shards.uncounted), (1, 0));
     }
 }

@@ -72,51 +72,62 @@ impl Gateway {
         self.manifests.forget(video);
     }
 
-    /// A whole stored thing of `video`, when there is room for it; it takes that room until it is dropped.
-    pub(crate) async fn stored(&self, video: VideoId, source: Source) -> ApiResult<Bytes> {
-        self.stored_at(Turn::First, video, source).await
+    /// A whole stored thing of `video`, which is presented so now, when there is room for it; it takes that room until it
+    /// is dropped.
+    pub(crate) async fn stored(
+        &self,
+        video: VideoId,
+        presentation: &Arc<Presentation>,
+        source: Source,
+    ) -> ApiResult<Bytes> {
+        self.stored_at(Turn::First, video, presentation, source).await
     }
 
-    async fn stored_at(&self, turn: Turn, video: VideoId, source: Source) -> ApiResult<Bytes> {
-        let size = match self.presentation(video).await?.stored(source) {
-            Some(Stored::Init(init)) => init.size_bytes,
-            Some(Stored::Chunk(chunk)) => chunk.size_bytes,
-            None => 0,
-        };
-        let place = self.room.place(size, turn.patience()).await?;
-        Ok(place.hold(self.stored_now(turn, video, source).await?))
-    }
-
-    /// The manifest is looked up for every chunk, not once for a stream: a download may go on for hours, and chunks
-    /// move meanwhile.
-    async fn stored_now(&self, turn: Turn, video: VideoId, source: Source) -> ApiResult<Bytes> {
-        let presentation = self.presentation(video).await?;
-        match self.fetch(turn, &presentation, source).await {
+    async fn stored_at(
+        &self,
+        turn: Turn,
+        video: VideoId,
+        presentation: &Arc<Presentation>,
+        source: Source,
+    ) -> ApiResult<Bytes> {
+        let fetched = match self.fetch(turn, presentation, source).await? {
             Err(FetchError::Unavailable { chunk, why }) => {
                 tracing::warn!(%chunk, ?why, "no replica gives the chunk; asking where it is now");
-                self.manifests.distrust(video, &presentation);
-                let presentation = self.presentation(video).await?;
-                let fetched = self.fetch(turn, &presentation, source).await;
-                fetched.map_err(|error| refusal(&error))
+                self.manifests.distrust(video, presentation);
+                // No room is taken meanwhile: others can make use of it.
+                let newer = self.presentation(video).await?;
+                self.fetch(turn, &newer, source).await?
             }
-            fetched => fetched.map_err(|error| refusal(&error)),
-        }
+            fetched => fetched,
+        };
+        fetched.map_err(|error| refusal(&error))
     }
 
     /// `range` of the virtual file, as a body. What can be known to fail fails before the body begins; later failures
     /// break it off.
-    pub(crate) async fn body(&self, video: VideoId, presentation: &Presentation, range: ByteRange) -> ApiResult<Body> {
+    ///
+    /// For every chunk but the first the manifest is looked up when it is its turn: a download may go on for hours, and
+    /// chunks move meanwhile.
+    pub(crate) async fn body(
+        &self,
+        video: VideoId,
+        presentation: &Arc<Presentation>,
+        range: ByteRange,
+    ) -> ApiResult<Body> {
         let mut rest = pieces(presentation, range).into_iter();
         let Some(first) = rest.next() else {
             return Ok(Body::empty());
         };
-        let first = self.piece(Turn::First, video, first).await?;
+        let first = self.piece(Turn::First, video, presentation, first).await?;
         let gateway = self.clone();
         let rest = stream::iter(rest)
             .map(move |piece| {
                 let gateway = gateway.clone();
                 // A task of its own: a future that waits for room must not wait for its reader too.
-                let piece = async move { gateway.piece(Turn::Next, video, piece).await };
+                let piece = async move {
+                    let presentation = gateway.presentation(video).await?;
+                    gateway.piece(Turn::Next, video, &presentation, piece).await
+                };
                 AbortOnDropHandle::new(tokio::spawn(piece))
                     .map(|piece| piece.unwrap_or_else(|panicked| Err(ApiError::internal(panicked))))
             })
@@ -124,8 +135,14 @@ impl Gateway {
         Ok(Body::from_stream(logged(video, stream::iter([Ok(first)]).chain(rest))))
     }
 
-    async fn piece(&self, turn: Turn, video: VideoId, piece: Piece) -> ApiResult<Bytes> {
-        let whole = self.stored_at(turn, video, piece.source).await?;
+    async fn piece(
+        &self,
+        turn: Turn,
+        video: VideoId,
+        presentation: &Arc<Presentation>,
+        piece: Piece,
+    ) -> ApiResult<Bytes> {
+        let whole = self.stored_at(turn, video, presentation, piece.source).await?;
         let bounds = usize::try_from(piece.offset)
             .ok()
             .zip(usize::try_from(piece.offset + piece.len).ok());
@@ -140,16 +157,26 @@ impl Gateway {
             })
     }
 
-    async fn fetch(&self, turn: Turn, presentation: &Presentation, source: Source) -> Result<Bytes, FetchError> {
+    /// What there was room for.
+    async fn fetch(
+        &self,
+        turn: Turn,
+        presentation: &Presentation,
+        source: Source,
+    ) -> ApiResult<Result<Bytes, FetchError>> {
         let chunks = match turn {
             Turn::First => self.chunks.awaited(),
             Turn::Next => self.chunks.clone(),
         };
-        match presentation.stored(source) {
-            Some(Stored::Init(init)) => chunks.init(init).await,
-            Some(Stored::Chunk(chunk)) => chunks.chunk(chunk).await,
-            None => Ok(Bytes::new()),
-        }
+        let Some(stored) = presentation.stored(source) else {
+            return Ok(Ok(Bytes::new()));
+        };
+        let place = self.room.place(stored.size_bytes(), turn.patience()).await?;
+        let fetched = match stored {
+            Stored::Init(init) => chunks.init(init).await,
+            Stored::Chunk(chunk) => chunks.chunk(chunk).await,
+        };
+        Ok(fetched.map(|bytes| place.hold(bytes)))
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) async fn chunk(
     if names(&headers, header::IF_NONE_MATCH, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let bytes = app.gateway.stored(video, source).await?;
+    let bytes = app.gateway.stored(video, &presentation, source).await?;
     Ok((
         [
             (header::CONTENT_TYPE, BYTES),

@@ -2,8 +2,8 @@
 //!
 //! An old manifest is asked for again with its ETag, by one request at a time; the others meanwhile use what there is.
 //! One by which a chunk could not be read is used no more: whoever comes waits for a newer one, all for the same answer.
-//! While the metadata service is silent, the last manifest is served on: chunks do not change, and a replica that
-//! moved is at worst a failed try.
+//! While the metadata service is silent, the last manifest is served on, also such a one: chunks do not change, and a
+//! replica that moved is at worst a failed try. That it is silent is found out by few, and not again by everybody.
 
 use std::{
     collections::HashMap,
@@ -13,6 +13,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use futures_util::future::{BoxFuture, FutureExt as _, Shared, WeakShared};
+use tokio::time::timeout;
 use vstack_api::{ErrorCode, metadata::Manifest};
 use vstack_service::{ApiError, ApiResult, aside};
 use vstack_types::VideoId;
@@ -24,6 +25,9 @@ use crate::{
 
 /// So long a manifest is used without asking.
 pub(crate) const FRESH_FOR: Duration = Duration::from_secs(3);
+/// So long readers wait for a newer one where there is an old one. Pages leave a gateway that gives nothing for eight
+/// seconds, in which it may have to ask twice, and has to try the nodes as well.
+pub(crate) const NEWER_WITHIN: Duration = Duration::from_secs(2);
 /// Videos remembered; beyond, the one asked for longest ago goes.
 const VIDEOS_MAX: usize = 64;
 /// Longest manifest read: `VIDEO_CHUNKS_MAX` chunks at about half a kilobyte each.
@@ -36,22 +40,48 @@ struct Version {
     etag: Option<HeaderValue>,
 }
 
+/// What is known against a manifest.
+enum Standing {
+    Good,
+    /// A chunk could not be read by it, and when a newer one was asked for in vain since.
+    Distrusted {
+        in_vain_at: Option<Instant>,
+    },
+}
+
 struct Entry {
     version: Version,
-    /// A chunk could not be read by it.
-    is_distrusted: bool,
+    standing: Standing,
     checked_at: Instant,
     used_at: Instant,
+}
+
+impl Entry {
+    /// It is used without asking. One that is distrusted too, for a while after nobody could say anything newer.
+    fn is_fresh(&self, now: Instant, fresh_for: Duration) -> bool {
+        let asked_at = match self.standing {
+            Standing::Good => Some(self.checked_at),
+            Standing::Distrusted { in_vain_at } => in_vain_at,
+        };
+        asked_at.is_some_and(|at| now.duration_since(at) < fresh_for)
+    }
 }
 
 /// Being asked for a manifest, by as many as want it.
 type Answering = BoxFuture<'static, ApiResult<Arc<Presentation>>>;
 
+/// What is being asked for. It ends with the last who waits for it; where there is an old one, with its answer.
+struct Asking {
+    number: u64,
+    answering: WeakShared<Answering>,
+    /// Somebody waited for it as long as anybody does: the others take the old one at once.
+    is_slow: bool,
+}
+
 #[derive(Default)]
 struct Known {
     entries: HashMap<VideoId, Entry>,
-    /// What is being asked for, and by which number: it ends with the last who waits for it.
-    asking: HashMap<VideoId, (u64, WeakShared<Answering>)>,
+    asking: HashMap<VideoId, Asking>,
     asked: u64,
 }
 
@@ -59,37 +89,54 @@ struct Known {
 pub(crate) struct Manifests {
     metadata: Upstream,
     fresh_for: Duration,
+    newer_within: Duration,
     known: Mutex<Known>,
 }
 
 /// What the cache says of a video.
 enum Found {
     Fresh(Arc<Presentation>),
-    /// To be waited for; where there is an old one, that will do if nothing comes of it.
-    Asked(Shared<Answering>, Option<Arc<Presentation>>),
+    /// To be waited for; where there is an old one, not for long, and that will do if nothing comes of it.
+    Asked {
+        number: u64,
+        answering: Shared<Answering>,
+        old: Option<Arc<Presentation>>,
+    },
 }
 
 impl Manifests {
-    pub(crate) fn new(metadata: Upstream, fresh_for: Duration) -> Self {
+    pub(crate) fn new(metadata: Upstream, fresh_for: Duration, newer_within: Duration) -> Self {
         Self {
             metadata,
             fresh_for,
+            newer_within,
             known: Mutex::default(),
         }
     }
 
     /// The video, when it can be served.
     pub(crate) async fn get(self: &Arc<Self>, video: VideoId) -> ApiResult<Arc<Presentation>> {
-        let (answering, old) = match self.look_up(video, Instant::now()) {
+        let (number, answering, old) = match self.look_up(video, Instant::now()) {
             Found::Fresh(presentation) => return Ok(presentation),
-            Found::Asked(answering, old) => (answering, old),
+            Found::Asked {
+                answering, old: None, ..
+            } => return answering.await,
+            Found::Asked {
+                number,
+                answering,
+                old: Some(old),
+            } => (number, answering, old),
         };
-        match (answering.await, old) {
-            (Err(error), Some(old)) if error.status().is_server_error() => {
+        match timeout(self.newer_within, answering).await {
+            Ok(Err(error)) if error.status().is_server_error() => {
                 tracing::warn!(%video, %error, "serving the manifest as it was last known");
                 Ok(old)
             }
-            (answered, _) => answered,
+            Ok(answered) => answered,
+            Err(_) => {
+                self.lock().waited_in_vain(video, number);
+                Ok(old)
+            }
         }
     }
 
@@ -98,9 +145,9 @@ impl Manifests {
         let mut known = self.lock();
         if let Some(entry) = known.entries.get_mut(&video)
             && Arc::ptr_eq(&entry.version.presentation, presentation)
-            && !entry.is_distrusted
+            && matches!(entry.standing, Standing::Good)
         {
-            entry.is_distrusted = true;
+            entry.standing = Standing::Distrusted { in_vain_at: None };
             // What is being asked for may have been answered before anything was wrong.
             known.asking.remove(&video);
         }
@@ -115,10 +162,12 @@ impl Manifests {
 
     fn look_up(self: &Arc<Self>, video: VideoId, now: Instant) -> Found {
         let mut known = self.lock();
+        let under_way = known.under_way(video);
+        let is_slow = matches!(under_way, Some((_, _, true)));
         let mut old = None;
         if let Some(entry) = known.entries.get_mut(&video) {
             entry.used_at = now;
-            if !entry.is_distrusted && now.duration_since(entry.checked_at) < self.fresh_for {
+            if is_slow || entry.is_fresh(now, self.fresh_for) {
                 return Found::Fresh(Arc::clone(&entry.version.presentation));
             }
             // Claims the asking: whoever comes meanwhile takes the old one, unless that is distrusted.
@@ -126,19 +175,26 @@ impl Manifests {
             old = Some(entry.version.clone());
         }
         let presentation = old.as_ref().map(|old| Arc::clone(&old.presentation));
-        let under_way = known.asking.get(&video).and_then(|(_, asking)| asking.upgrade());
-        if let Some(answering) = under_way {
-            return Found::Asked(answering, presentation);
+        if let Some((number, answering, _)) = under_way {
+            return Found::Asked {
+                number,
+                answering,
+                old: presentation,
+            };
         }
         known.asked += 1;
         let number = known.asked;
         let answering = Arc::clone(self).answer(number, video, old).boxed().shared();
-        // Those for which nobody waited to the end.
-        known.asking.retain(|_, (_, asking)| asking.upgrade().is_some());
-        if let Some(asking) = answering.downgrade() {
-            known.asking.insert(video, (number, asking));
+        if presentation.is_some() {
+            // Its readers do not wait for it to the end, and what is answered late is newer all the same.
+            tokio::spawn(answering.clone());
         }
-        Found::Asked(answering, presentation)
+        known.began(video, number, &answering);
+        Found::Asked {
+            number,
+            answering,
+            old: presentation,
+        }
     }
 
     /// Asks, and remembers what came of it, unless it was asked anew since.
@@ -150,11 +206,11 @@ impl Manifests {
     ) -> ApiResult<Arc<Presentation>> {
         let answered = self.ask(video, old).await;
         let mut known = self.lock();
-        if known.asking.get(&video).is_some_and(|(latest, _)| *latest == number) {
+        if known.asking.get(&video).is_some_and(|asking| asking.number == number) {
             known.asking.remove(&video);
             match &answered {
                 Ok(version) => known.remember(video, version.clone(), Instant::now()),
-                Err(error) if error.status().is_server_error() => {}
+                Err(error) if error.status().is_server_error() => known.asked_in_vain(video, Instant::now()),
                 Err(_) => drop(known.entries.remove(&video)),
             }
         }
@@ -189,10 +245,48 @@ impl Manifests {
 }
 
 impl Known {
+    /// What is being asked for: by which number, and whether it is slow.
+    fn under_way(&self, video: VideoId) -> Option<(u64, Shared<Answering>, bool)> {
+        let asking = self.asking.get(&video)?;
+        Some((asking.number, asking.answering.upgrade()?, asking.is_slow))
+    }
+
+    fn began(&mut self, video: VideoId, number: u64, answering: &Shared<Answering>) {
+        // Those for which nobody waited to the end.
+        self.asking.retain(|_, asking| asking.answering.upgrade().is_some());
+        if let Some(answering) = answering.downgrade() {
+            let asking = Asking {
+                number,
+                answering,
+                is_slow: false,
+            };
+            self.asking.insert(video, asking);
+        }
+    }
+
+    /// Somebody waited for this answer as long as anybody does.
+    fn waited_in_vain(&mut self, video: VideoId, number: u64) {
+        if let Some(asking) = self.asking.get_mut(&video).filter(|asking| asking.number == number)
+            && !asking.is_slow
+        {
+            asking.is_slow = true;
+            tracing::warn!(%video, "the metadata service is slow: serving the manifest as it was last known");
+        }
+    }
+
+    /// Nobody could say whether there is a newer one.
+    fn asked_in_vain(&mut self, video: VideoId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&video)
+            && let Standing::Distrusted { in_vain_at } = &mut entry.standing
+        {
+            *in_vain_at = Some(now);
+        }
+    }
+
     fn remember(&mut self, video: VideoId, version: Version, now: Instant) {
         let entry = Entry {
             version,
-            is_distrusted: false,
+            standing: Standing::Good,
             checked_at: now,
             used_at: now,
         };
@@ -237,144 +331,4 @@ pub(crate) fn refusal(reason: NotPlayable) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::SeqCst};
-
-    use axum::{Router, extract::State, response::IntoResponse as _, routing::get};
-    use futures_util::future::join_all;
-    use vstack_client::{HttpClient, Timeouts};
-
-    use super::*;
-
-    /// Answers with the status it is set to; counts what it was asked, and how often with the right tag.
-    #[derive(Default)]
-    struct Metadata {
-        status: AtomicU16,
-        asked: AtomicU64,
-        tagged: AtomicU64,
-    }
-
-    async fn answer(State(metadata): State<Arc<Metadata>>, headers: HeaderMap) -> axum::response::Response {
-        metadata.asked.fetch_add(1, SeqCst);
-        let tagged = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == "\"one\"");
-        metadata.tagged.fetch_add(u64::from(tagged), SeqCst);
-        match metadata.status.load(SeqCst) {
-            200 => {
-                let chunk = serde_json::json!({
-                    "chunk_id": "a", "sequence_num": 0, "size_bytes": 3, "checksum": "0".repeat(64),
-                    "redundancy_mode": "replication", "replicas": [], "replica_ids": [], "segment": 0, "start_sec": 0.0,
-                    "duration_sec": 1.0, "independent": true,
-                });
-                let manifest = serde_json::json!({
-                    "video_id": VideoId::random(), "title": "", "duration_sec": 1.0, "total_chunks": 1,
-                    "chunk_duration_sec": 10, "chunk_size_bytes": 3, "created_at": "2026-01-01T00:00:00Z",
-                    "status": "active", "version": 1, "init": null, "chunks": [chunk],
-                });
-                ([(header::ETAG, "\"one\"")], axum::Json(manifest)).into_response()
-            }
-            status => StatusCode::from_u16(status).unwrap().into_response(),
-        }
-    }
-
-    async fn cache(fresh_for: Duration) -> (Arc<Manifests>, Arc<Metadata>) {
-        let metadata = Arc::new(Metadata::default());
-        metadata.status.store(200, SeqCst);
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new()
-            .route("/manifest/{id}", get(answer))
-            .with_state(Arc::clone(&metadata));
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let http = HttpClient::new(None, Timeouts::default()).unwrap();
-        let manifests = Manifests::new(Upstream::new("metadata", http, &url), fresh_for);
-        (Arc::new(manifests), metadata)
-    }
-
-    /// So many readers that come at once.
-    async fn together(manifests: &Arc<Manifests>, video: VideoId) -> Vec<Arc<Presentation>> {
-        let readers = join_all((0..20).map(|_| manifests.get(video))).await;
-        readers.into_iter().map(Result::unwrap).collect()
-    }
-
-    #[tokio::test]
-    async fn a_fresh_manifest_is_not_asked_for_again() {
-        let (manifests, metadata) = cache(Duration::from_secs(3600)).await;
-        let video = VideoId::random();
-        manifests.get(video).await.unwrap();
-        manifests.get(video).await.unwrap();
-        assert_eq!(metadata.asked.load(SeqCst), 1);
-        manifests.forget(video);
-        manifests.get(video).await.unwrap();
-        assert_eq!(metadata.asked.load(SeqCst), 2);
-    }
-
-    #[tokio::test]
-    async fn who_come_together_ask_once() {
-        let (manifests, metadata) = cache(Duration::from_secs(3600)).await;
-        let video = VideoId::random();
-        let given = together(&manifests, video).await;
-        assert_eq!(metadata.asked.load(SeqCst), 1);
-        assert!(given.iter().all(|one| Arc::ptr_eq(one, &given[0])));
-        // Who goes away takes it from nobody, and leaves nothing behind.
-        let other = VideoId::random();
-        let gone = manifests.look_up(other, Instant::now());
-        drop(gone);
-        together(&manifests, other).await;
-        assert_eq!(metadata.asked.load(SeqCst), 2);
-        assert!(manifests.lock().asking.is_empty());
-    }
-
-    #[tokio::test]
-    async fn all_whom_a_manifest_failed_ask_once_for_a_newer_one() {
-        let (manifests, metadata) = cache(Duration::from_secs(3600)).await;
-        let video = VideoId::random();
-        let first = manifests.get(video).await.unwrap();
-        // It did not change: by its tag that is asked for, not all of it.
-        metadata.status.store(304, SeqCst);
-        manifests.distrust(video, &first);
-        manifests.distrust(video, &first);
-        let same = together(&manifests, video).await;
-        assert!(same.iter().all(|one| Arc::ptr_eq(one, &first)));
-        assert_eq!((metadata.asked.load(SeqCst), metadata.tagged.load(SeqCst)), (2, 1));
-        metadata.status.store(200, SeqCst);
-        manifests.distrust(video, &first);
-        let newer = together(&manifests, video).await;
-        assert!(
-            newer
-                .iter()
-                .all(|one| Arc::ptr_eq(one, &newer[0]) && !Arc::ptr_eq(one, &first))
-        );
-        assert_eq!(metadata.asked.load(SeqCst), 3);
-        // Whom the first one fails only now finds the newer one there.
-        manifests.distrust(video, &first);
-        assert!(Arc::ptr_eq(&manifests.get(video).await.unwrap(), &newer[0]));
-        assert_eq!(metadata.asked.load(SeqCst), 3);
-        // It is the best there is while nobody says anything newer.
-        metadata.status.store(503, SeqCst);
-        manifests.distrust(video, &newer[0]);
-        assert!(Arc::ptr_eq(&manifests.get(video).await.unwrap(), &newer[0]));
-        metadata.status.store(304, SeqCst);
-        manifests.get(video).await.unwrap();
-        manifests.get(video).await.unwrap();
-        assert_eq!(
-            metadata.asked.load(SeqCst),
-            5,
-            "it is distrusted until somebody says so"
-        );
-    }
-
-    #[tokio::test]
-    async fn an_old_one_is_asked_for_by_its_tag_and_kept_through_silence() {
-        let (manifests, metadata) = cache(Duration::ZERO).await;
-        let video = VideoId::random();
-        let first = manifests.get(video).await.unwrap();
-        for status in [304, 503] {
-            metadata.status.store(status, SeqCst);
-            let again = manifests.get(video).await.unwrap();
-            assert!(Arc::ptr_eq(&first, &again), "{status}");
-        }
-        assert_eq!((metadata.asked.load(SeqCst), metadata.tagged.load(SeqCst)), (3, 2));
-        metadata.status.store(404, SeqCst);
-        assert!(manifests.get(video).await.unwrap_err().status().is_client_error());
-    }
-}
+mod tests;

@@ -171,6 +171,13 @@ impl Presentation {
 }
 
 impl Stored<'_> {
+    pub(crate) fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Init(init) => init.size_bytes,
+            Self::Chunk(chunk) => chunk.size_bytes,
+        }
+    }
+
     /// `sha256:<hex>` or bare hex.
     pub(crate) fn checksum(&self) -> &str {
         match self {

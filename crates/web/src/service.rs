@@ -21,7 +21,7 @@ use crate::{
     Settings, consensus, download,
     gateway::Gateway,
     health, hls,
-    manifests::{FRESH_FOR, Manifests},
+    manifests::{FRESH_FOR, Manifests, NEWER_WITHIN},
     page, proxy, upload,
     upstream::Upstream,
 };
@@ -48,7 +48,7 @@ impl App {
         let chunks = ChunkSource::start(http.clone(), FetchSettings::default(), shutdown.child_token());
         Ok(Self {
             gateway: Gateway::new(
-                Manifests::new(metadata.clone(), FRESH_FOR),
+                Manifests::new(metadata.clone(), FRESH_FOR, NEWER_WITHIN),
                 chunks,
                 settings.gateway_bytes_max,
             ),

@@ -309,9 +309,12 @@ export interface StorageOverhead extends Stored {
   /** Bytes of one copy of what is kept in each form; chunks of it that were counted, and what was found of them. */
   replication_logical_bytes: number;
   replication_counted_chunks: number;
+  /** Of the chunks of this form, those of which it is not known yet what is held. */
+  replication_uncounted_chunks: number;
   replication_physical_bytes: number;
   erasure_logical_bytes: number;
   erasure_counted_chunks: number;
+  erasure_uncounted_chunks: number;
   erasure_physical_bytes: number;
   /** Of what was counted, what is beyond the bytes of one copy. */
   replication_overhead_bytes: number;

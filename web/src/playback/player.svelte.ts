@@ -7,7 +7,9 @@ import type { ErrorData } from 'hls.js';
 import * as calls from '../api/calls';
 import type { Manifest } from '../api/types';
 import { browserDecoder, type Decoder } from './decoder';
+import { afterFatal, goneInWords } from './fatal';
 import { fragmentLoaderFor } from './fragment_loader';
+import { orGone } from './gone';
 import { browserHasher, type Hasher } from './hasher';
 import type { NodeView } from './node_book';
 import { AHEAD_SEC, type ChunkCell, HEALTHY_SEC, PlaybackSession, type PlaybackEvent, type Totals } from './session';
@@ -117,6 +119,7 @@ export class Player {
   /** After a failure: from where it stopped. */
   retry(): void {
     this.failure = null;
+    this.#session?.tryAgain();
     if (this.#hls) {
       this.#hls.startLoad();
       this.#hls.recoverMediaError();
@@ -137,7 +140,7 @@ export class Player {
       gateway: (chunk) => calls.gatewayUrl(this.#manifest.video_id, chunk),
       playhead: () => this.#video.currentTime,
       bufferedSec: () => bufferedAhead(this.#video),
-      newerManifest: () => calls.manifest(this.#manifest.video_id),
+      newerManifest: () => orGone(calls.manifest(this.#manifest.video_id)),
       onCell: (cell) => {
         const shown = this.cells.find((other) => other.id === cell.id);
         if (shown) Object.assign(shown, cell);
@@ -147,6 +150,10 @@ export class Player {
     this.cells = session.cells.map((cell) => ({ ...cell }));
     session.start();
     const retry = { maxNumRetry: 4, retryDelayMs: 500, maxRetryDelayMs: 8_000 };
+    // A metadata service that refuses because its disk is slow is asked again for nearly half a minute.
+    const patient = { ...retry, maxNumRetry: 6 };
+    const once = { ...retry, maxNumRetry: 1 };
+    const playlists = { maxTimeToFirstByteMs: 20_000, maxLoadTimeMs: 20_000, timeoutRetry: once, errorRetry: patient };
     const hls = new Engine({
       fLoader: fragmentLoaderFor(session, env),
       enableWorker: false,
@@ -155,6 +162,8 @@ export class Player {
       startFragPrefetch: true,
       maxBufferLength: AHEAD_SEC,
       maxMaxBufferLength: AHEAD_SEC,
+      manifestLoadPolicy: { default: playlists },
+      playlistLoadPolicy: { default: playlists },
       fragLoadPolicy: {
         default: { maxTimeToFirstByteMs: 30_000, maxLoadTimeMs: 60_000, timeoutRetry: retry, errorRetry: retry },
       },
@@ -172,21 +181,29 @@ export class Player {
   #onError(data: ErrorData, Engine: typeof Hls): void {
     this.#session?.remark(data.fatal ? 'error' : 'info', `player: ${data.details}`);
     if (!data.fatal) return;
-    const media = data.type === Engine.ErrorTypes.MEDIA_ERROR;
-    if (media && performance.now() - this.#recoveredAt > RECOVERY_PAUSE_MS) {
-      this.#recoveredAt = performance.now();
-      this.#hls?.recoverMediaError();
-      return;
+    const isMedia = data.type === Engine.ErrorTypes.MEDIA_ERROR;
+    const mayRecover = performance.now() - this.#recoveredAt > RECOVERY_PAUSE_MS;
+    const isHeldUp = (this.#session?.heldUpBy().length ?? 0) > 0;
+    const next = afterFatal({ isMedia, mayRecover }, { gone: this.#session?.gone ?? null, isHeldUp });
+    switch (next.do) {
+      case 'recover':
+        this.#recoveredAt = performance.now();
+        this.#hls?.recoverMediaError();
+        break;
+      case 'load again later':
+        clearTimeout(this.#again);
+        this.#again = setTimeout(() => this.#hls?.startLoad(), AGAIN_AFTER_MS);
+        break;
+      case 'end':
+        this.#end(next.why);
     }
-    if (!media && this.#session && this.#session.missing.size > 0) {
-      // A node that has it may be back at any time: nobody should have to sit by and click. Until then the page says so.
-      clearTimeout(this.#again);
-      this.#again = setTimeout(() => this.#hls?.startLoad(), AGAIN_AFTER_MS);
-      return;
-    }
-    this.failure = media
-      ? 'This browser cannot decode the video any further. The download may play elsewhere.'
-      : 'The video cannot be fetched: neither the storage nodes nor the gateway give its chunks.';
+  }
+
+  /** Nothing more is fetched until somebody asks for it. */
+  #end(why: string): void {
+    clearTimeout(this.#again);
+    this.#hls?.stopLoad();
+    this.failure = why;
   }
 
   #listen(): void {
@@ -241,10 +258,15 @@ export class Player {
   #takeSnapshot(): void {
     const bufferSec = bufferedAhead(this.#video);
     const session = this.#session;
+    const isWaiting = bufferSec <= BUFFER_EMPTY_SEC && !this.#video.ended;
+    const heldUpBy = (isWaiting && session?.heldUpBy()) || [];
+    const gone = session?.gone ?? null;
+    // What is still to be had of it was played.
+    if (gone !== null && heldUpBy.length > 0 && this.failure === null) this.#end(goneInWords(gone));
     this.snapshot = {
       bufferSec,
       state: this.#state(bufferSec),
-      waitsFor: bufferSec > BUFFER_EMPTY_SEC || this.#video.ended ? null : whatIsMissing(session?.missing ?? []),
+      waitsFor: gone === null ? whatIsMissing(heldUpBy) : null,
       stalls: this.#stalls,
       startupMs: this.#startupMs,
       nodes: session?.nodes() ?? [],

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../api/types';
 import { NoSource } from './chunk_source';
+import { VideoGone } from './gone';
 import { PlaybackSession } from './session';
 import {
   type Behaviour,
@@ -201,6 +202,123 @@ describe('a session', () => {
     session.close();
     await world.pass(10_000);
     expect(world.pings.length).toBe(9);
+  });
+});
+
+describe('what is missing', () => {
+  const TWO = 'v-chunk-002';
+
+  /** Eight segments of one chunk each, of which nobody has the third. */
+  function setUp() {
+    const state: { playhead: number; bufferedSec: number; third: Behaviour } = {
+      playhead: 0,
+      bufferedSec: 0,
+      third: { kind: 'status', status: 404 },
+    };
+    const world = worldWith((url) => (url.endsWith(TWO) ? state.third : undefined));
+    const session = new PlaybackSession(makeManifest([1, 1, 1, 1, 1, 1, 1, 1], SIZE), world, {
+      gateway: (id) => `/gateway/v/${id}`,
+      playhead: () => state.playhead,
+      bufferedSec: () => state.bufferedSec,
+    });
+    const missing = () => [...session.missing].map(({ id }) => id);
+    const heldUpBy = () => session.heldUpBy().map(({ id }) => id);
+    return { state, world, session, missing, heldUpBy };
+  }
+
+  it('holds playback up where it is needed next, and nowhere else', async () => {
+    const { state, world, session, missing, heldUpBy } = setUp();
+    await session.load(0, never, () => {});
+    await world.pass(1);
+    expect(missing()).toEqual([TWO]);
+    // It is played from the twentieth second to the thirtieth.
+    const table: [playhead: number, bufferedSec: number, isHeldUp: boolean][] = [
+      [0, 10, false],
+      [0, 20, true],
+      [3, 16.8, true],
+      [15, 4, false],
+      [20, 0, true],
+      [29, 0, true],
+      [30, 0, false],
+      [75, 5, false],
+    ];
+    for (const [playhead, bufferedSec, isHeldUp] of table) {
+      Object.assign(state, { playhead, bufferedSec });
+      expect(heldUpBy(), `${playhead} s, ${bufferedSec} s buffered`).toEqual(isHeldUp ? [TWO] : []);
+    }
+  });
+
+  it('is forgotten where the viewer went elsewhere, and found out again where they came back', async () => {
+    const { state, world, session, missing } = setUp();
+    await session.load(0, never, () => {});
+    await world.pass(1);
+    await session.load(1, never, () => {});
+    await world.pass(1);
+    expect(missing(), 'it is next').toEqual([TWO]);
+    state.playhead = 50;
+    await session.load(5, never, () => {});
+    expect(missing()).toEqual([]);
+    state.playhead = 20;
+    await expect(session.load(2, never, () => {})).rejects.toBeInstanceOf(NoSource);
+    expect(missing()).toEqual([TWO]);
+    // Asked for again, and given up.
+    state.third = { kind: 'silent' };
+    const loading = expect(session.load(2, never, () => {})).rejects.toBeInstanceOf(Cancelled);
+    await world.settle();
+    expect(missing()).toEqual([TWO]);
+    session.close();
+    await loading;
+    await world.settle();
+    expect(missing()).toEqual([]);
+  });
+
+  it('never comes once the video is no more, which is heard of and said', async () => {
+    let isDeleted = true;
+    const lost = (url: string) => url.endsWith('v-chunk-001');
+    const world = worldWith((url) => (lost(url) ? { kind: 'status', status: 404 } : undefined));
+    const manifest = makeManifest([1, 1], SIZE);
+    const session = new PlaybackSession(manifest, world, {
+      gateway: (id) => `/gateway/v/${id}`,
+      playhead: () => 0,
+      bufferedSec: () => 0,
+      newerManifest: async () => {
+        if (isDeleted) throw new VideoGone('video v was deleted');
+        return manifest;
+      },
+    });
+    const asksInVain = async () => {
+      await expect(session.load(1, never, () => {})).rejects.toBeInstanceOf(NoSource);
+      await world.pass(10_000);
+    };
+    expect(session.gone).toBeNull();
+    await asksInVain();
+    expect(session.gone).toBe('video v was deleted');
+    await asksInVain();
+    expect(session.events.filter(({ text }) => text.includes('video v was deleted')).length, 'said once').toBe(1);
+    // What nodes still have of it can be watched.
+    expect(Buffer.from((await session.load(0, never, () => {})).data).equals(whole(0))).toBe(true);
+    await world.pass(10_000);
+    isDeleted = false;
+    await asksInVain();
+    expect(session.gone, 'it was restored').toBeNull();
+    isDeleted = true;
+    await asksInVain();
+    expect(session.gone).toBe('video v was deleted');
+    session.tryAgain();
+    expect(session.gone).toBeNull();
+  });
+
+  it('is no sign of a video that is no more where the service cannot say', async () => {
+    const world = worldWith(() => ({ kind: 'status', status: 404 }));
+    const session = new PlaybackSession(makeManifest([1], SIZE), world, {
+      gateway: (id) => `/gateway/v/${id}`,
+      playhead: () => 0,
+      bufferedSec: () => 0,
+      newerManifest: () => Promise.reject(new Error('the service does not answer')),
+    });
+    await expect(session.load(0, never, () => {})).rejects.toBeInstanceOf(NoSource);
+    await world.settle();
+    expect(session.gone).toBeNull();
   });
 });
 

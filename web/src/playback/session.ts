@@ -4,6 +4,7 @@
  */
 import type { Manifest } from '../api/types';
 import { ChunkSource } from './chunk_source';
+import { VideoGone } from './gone';
 import { ManifestRenewal } from './manifest_renewal';
 import { NodeBook, type NodeView } from './node_book';
 import { entriesOf, type Located, located, nodesOf } from './places';
@@ -19,6 +20,8 @@ export const HEALTHY_SEC = 15;
 /** How often nodes are pinged, and how long an answer may take, in ms. */
 export const PING_EVERY_MS = 3_000;
 const PING_TIMEOUT_MS = 2_000;
+/** What begins so soon after what is buffered is needed next, in seconds: a buffer may end some frames early. */
+const NEXT_SEC = 0.5;
 const EVENTS_MAX = 60;
 /** Errors that are kept: what is asked for again and again may fail as often. */
 const ERRORS_MAX = 100;
@@ -52,6 +55,8 @@ export interface Totals {
 
 interface TimedSegment extends Segment {
   startSec: number;
+  /** Of the last one there is no end: whatever is behind it is its. */
+  endSec: number;
 }
 
 /** Adds to a list of which only the last ones are kept. */
@@ -66,10 +71,14 @@ function segmentsOf(manifest: Manifest): TimedSegment[] {
     const segment = (segments[chunk.segment] ??= {
       key: `segment-${chunk.segment}`,
       startSec: chunk.start_sec,
+      endSec: chunk.start_sec,
       chunks: [],
     });
+    segment.endSec = chunk.start_sec + chunk.duration_sec;
     segment.chunks.push(located(chunk));
   }
+  const last = segments.at(-1);
+  if (last) last.endSec = Infinity;
   return segments;
 }
 
@@ -79,7 +88,7 @@ export interface SessionOptions {
   playhead(): number;
   /** Seconds that can be played without another byte. */
   bufferedSec(): number;
-  /** Asked when nodes do not give what they should have. */
+  /** Asked when nodes do not give what they should have. Rejects with `VideoGone` when the video is no more. */
   newerManifest?(): Promise<Manifest>;
   /** Told when a cell of the strip changed. */
   onCell?(cell: ChunkCell): void;
@@ -92,7 +101,7 @@ export class PlaybackSession {
   readonly events: PlaybackEvent[] = [];
   /** What went wrong for good, in words, newest last. */
   readonly errors: string[] = [];
-  /** What nobody gave when it was asked for last, and is not here yet. */
+  /** What nobody gave when it was asked for last, is not here yet, and is still of use where the viewer is. */
   readonly missing = new Set<ChunkCell>();
 
   #env: Environment;
@@ -103,9 +112,12 @@ export class PlaybackSession {
   #segments: TimedSegment[];
   #cellById = new Map<string, ChunkCell>();
   #chunkById = new Map<string, Located>();
+  /** By chunk; none for the init segment. */
+  #segmentOf = new Map<string, TimedSegment>();
   #idByUrl = new Map<string, string>();
   /** Of the manifest that says where chunks are. */
   #version: number;
+  #gone: string | null = null;
   #startedAt: number;
   #stopPinging = () => {};
   #closed = false;
@@ -121,6 +133,7 @@ export class PlaybackSession {
     const remember = ({ chunks }: Segment) => chunks.forEach((chunk) => this.#chunkById.set(chunk.id, chunk));
     if (this.#init) remember(this.#init);
     this.#segments.forEach(remember);
+    this.#segments.forEach((segment) => segment.chunks.forEach(({ id }) => this.#segmentOf.set(id, segment)));
     this.#meetNodes(manifest);
     const all = [...(manifest.init ? [{ ...manifest.init, sequence_num: -1 }] : []), ...manifest.chunks];
     this.cells = all.map((entry) => ({
@@ -145,6 +158,8 @@ export class PlaybackSession {
       dropped: (chunk, error) => {
         if (error instanceof Cancelled) {
           this.#setCell(chunk.id, 'idle', []);
+          // Nobody wants it any more.
+          this.#miss(chunk.id, false);
           return;
         }
         const text = error instanceof Error ? error.message : String(error);
@@ -182,9 +197,31 @@ export class PlaybackSession {
   load(which: number | 'init', signal: AbortSignal, onBytes: (count: number) => void): Promise<SegmentLoaded> {
     const found = this.segment(which);
     if (!found) return Promise.reject(new Error(`there is no segment ${which}`));
+    const ahead = this.#ahead(which === 'init' ? -1 : which);
+    this.#forgetMissing([found.segment, ...ahead]);
     const loading = this.#store.load(found.segment, signal, onBytes);
-    this.#store.prefetch(this.#ahead(which === 'init' ? -1 : which));
+    this.#store.prefetch(ahead);
     return loading;
+  }
+
+  /** Why the video is no more, in the service's words; null while it is there, as far as is known. */
+  get gone(): string | null {
+    return this.#gone;
+  }
+
+  /** It is tried once more: whether the video is there is found out again. */
+  tryAgain(): void {
+    this.#gone = null;
+  }
+
+  /** Of what is missing that which playback needs next: from the playhead to where what is buffered ends. */
+  heldUpBy(): ChunkCell[] {
+    const from = this.#options.playhead();
+    const to = from + this.#options.bufferedSec() + NEXT_SEC;
+    return [...this.missing].filter(({ id }) => {
+      const segment = this.#segmentOf.get(id);
+      return !segment || (segment.startSec <= to && from < segment.endSec);
+    });
   }
 
   nodes(): NodeView[] {
@@ -200,7 +237,8 @@ export class PlaybackSession {
   #sourceEvents(): SourceEvents {
     const { newerManifest } = this.#options;
     const take = (manifest: Manifest) => this.#relocate(manifest);
-    const renewal = newerManifest ? new ManifestRenewal(() => this.#env.now(), newerManifest, take) : null;
+    const ask = newerManifest && (() => this.#unlessGone(newerManifest()));
+    const renewal = ask ? new ManifestRenewal(() => this.#env.now(), ask, take) : null;
     return {
       transferStarted: (chunk) => {
         renewal?.used();
@@ -213,6 +251,21 @@ export class PlaybackSession {
       joinFailed: (chunk, message) => this.#note('warn', `${this.#short(chunk.id)} cannot be joined (${message})`),
       roundOver: () => renewal?.want(),
     };
+  }
+
+  /** Notes whether the service says that the video is no more. What nodes still give of it is played all the same. */
+  async #unlessGone(asking: Promise<Manifest>): Promise<Manifest> {
+    try {
+      const manifest = await asking;
+      this.#gone = null;
+      return manifest;
+    } catch (error) {
+      if (error instanceof VideoGone && this.#gone === null) {
+        this.#gone = error.message;
+        this.#note('warn', `the video is no more: ${error.message}`);
+      }
+      throw error;
+    }
   }
 
   /** Takes over where the chunks are by now; false when `manifest` says nothing new. */
@@ -301,6 +354,14 @@ export class PlaybackSession {
     const cell = this.#cellById.get(id);
     if (cell && isMissing) this.missing.add(cell);
     else if (cell) this.missing.delete(cell);
+  }
+
+  /** Where the viewer is now, all but `wanted` is of no use: it is waited for no more. */
+  #forgetMissing(wanted: readonly Segment[]): void {
+    for (const cell of this.missing) {
+      const segment = this.#segmentOf.get(cell.id);
+      if (segment && !wanted.includes(segment)) this.missing.delete(cell);
+    }
   }
 
   #note(kind: PlaybackEvent['kind'], text: string): void {

@@ -18,6 +18,7 @@ import {
   span,
   survives,
   takenByForm,
+  whySaved,
 } from './keeping';
 
 const video = (over: Partial<VideoKeeping> = {}): VideoKeeping => ({
@@ -122,11 +123,14 @@ it('tells the bytes of copies from those of shards', () => {
     total_placed_bytes: 2_600,
     held: held(),
     replication_logical_bytes: 700,
-    replication_counted_chunks: 5,
+    // Two more are on their way from copies to shards: these hide nothing that was not counted.
+    replication_counted_chunks: 7,
+    replication_uncounted_chunks: 2,
     replication_physical_bytes: 2_100,
     erasure_logical_bytes: 300,
     // One more is on its way from shards to copies.
     erasure_counted_chunks: 4,
+    erasure_uncounted_chunks: 0,
     erasure_physical_bytes: 500,
     storage_savings_percent: 13.3,
     disk_savings_percent: -200,
@@ -197,6 +201,7 @@ it('says what the nodes hold as they told it, and what is placed where that is s
   expect(savedPercent(stored(null, 1_500_000), 3)).toBeCloseTo(50);
   const empty = { ...stored(0, 0), total_logical_bytes: 0 };
   expect([perByte(empty), savedPercent(empty, 3)]).toEqual([null, 0]);
+  expect([44.4, -35.4].map(whySaved)).toEqual(['by keeping cold videos as shards', 'until what was moved is collected']);
 });
 
 it('says how many nodes a form takes', () => {

@@ -117,6 +117,10 @@ export function savedPercent(stored: Stored, copies: number): number {
   return times === null ? 0 : 100 * (1 - times / copies);
 }
 
+/** Why so much is saved. What was moved is kept where it was for a while, so that less than nothing may be. */
+export const whySaved = (percent: number): string =>
+  percent < 0 ? 'until what was moved is collected' : 'by keeping cold videos as shards';
+
 /** What is kept in one form. */
 export interface Form {
   chunks: number;
@@ -131,13 +135,13 @@ export interface Form {
 export const forms = (overhead: StorageOverhead): { copies: Form; shards: Form } => ({
   copies: {
     chunks: overhead.replication_chunks,
-    uncounted: Math.max(0, overhead.replication_chunks - overhead.replication_counted_chunks),
+    uncounted: overhead.replication_uncounted_chunks,
     logical: overhead.replication_logical_bytes,
     physical: overhead.replication_physical_bytes,
   },
   shards: {
     chunks: overhead.erasure_coded_chunks,
-    uncounted: Math.max(0, overhead.erasure_coded_chunks - overhead.erasure_counted_chunks),
+    uncounted: overhead.erasure_uncounted_chunks,
     logical: overhead.erasure_logical_bytes,
     physical: overhead.erasure_physical_bytes,
   },

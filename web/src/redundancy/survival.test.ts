@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { isUnreadable, survivalOf, survivalOfUpload } from './survival';
+import { isDue, isUnreadable, survivalOf, survivalOfUpload } from './survival';
 
 const survival = (failures_survived: number | null, survival_counted: boolean) => ({ failures_survived, survival_counted });
 
@@ -23,4 +23,15 @@ it('assumes nothing of an upload of which copies are still to be made', () => {
   expect(survivalOfUpload(survival(2, false), 0)).toBe('survives 2 lost nodes, not counted yet');
   expect(survivalOfUpload(survival(2, false), 1)).toBeNull();
   expect(survivalOfUpload(survival(1, true), 1)).toBe('survives 1 lost node');
+});
+
+it('is asked for often until it is counted, and seldom after', () => {
+  expect(isDue(null, 0)).toBe(true);
+  expect(isDue(survival(2, false), 5_000)).toBe(true);
+  expect(isDue(survival(null, false), 5_000)).toBe(true);
+  for (const counted of [survival(2, true), survival(null, true)]) {
+    expect(isDue(counted, 5_000)).toBe(false);
+    expect(isDue(counted, 59_999)).toBe(false);
+    expect(isDue(counted, 60_000)).toBe(true);
+  }
 });

@@ -11,6 +11,13 @@ export function survivalOf(survival: Survival): string {
   return `survives ${lostNodes(nodes)}${counted ? '' : ', not counted yet'}`;
 }
 
+/** What was counted changes as seldom as nodes come and go: it is asked for again after so long. */
+const COUNTED_MS = 60_000;
+
+/** Whether to ask again, so long after it was asked last: until it is counted, each time. */
+export const isDue = (survival: Survival | null, sinceMs: number): boolean =>
+  survival === null || !survival.survival_counted || sinceMs >= COUNTED_MS;
+
 /** It was counted, and cannot be read. */
 export const isUnreadable = (survival: Survival): boolean =>
   survival.survival_counted && survival.failures_survived === null;

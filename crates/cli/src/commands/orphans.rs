@@ -50,6 +50,15 @@ pub struct Options {
 struct Outcome {
     given_up: Vec<ChunkId>,
     kept: Vec<KeptOrphan>,
+    /// More was kept than was named, and is yet to be given up.
+    more_left: bool,
+}
+
+impl Outcome {
+    /// Nothing is left that nothing known explains.
+    fn is_all(&self) -> bool {
+        self.kept.is_empty() && !self.more_left
+    }
 }
 
 /// Lists orphans, or gives them up.
@@ -65,22 +74,24 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
         return Ok(ExitCode::SUCCESS);
     }
     let chunks = unexplained(&orphans);
+    let more = more_unexplained(&census, options.node.as_deref());
     if chunks.is_empty() {
-        say!("nothing is kept that nothing known explains{}", so_far(&census));
+        say!("{}", nothing_to_give_up(&census, more));
     } else if !options.yes {
         ensure!(
             consent::is_anybody_there(options.json),
             "nobody to ask: say --yes to give up what nothing known explains"
         );
         let asked = stop
-            .run_until_cancelled(consent::says_yes(question(chunks.len())))
+            .run_until_cancelled(consent::says_yes(question(chunks.len(), more)))
             .await;
         if asked.transpose()? != Some(true) {
             say!("nothing was given up");
             return Ok(ExitCode::FAILURE);
         }
     }
-    let (outcome, is_done) = give_up(&metadata, &chunks, &stop).await;
+    let (mut outcome, is_done) = give_up(&metadata, &chunks, &stop).await;
+    outcome.more_left = more;
     if options.json {
         output::json(&outcome)?;
     } else {
@@ -88,7 +99,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ex
             say!("{line}");
         }
     }
-    Ok(if is_done && outcome.kept.is_empty() {
+    Ok(if is_done && outcome.is_all() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -114,12 +125,34 @@ fn unexplained(orphans: &[&Orphan]) -> Vec<ChunkId> {
     chunks.into_iter().cloned().collect()
 }
 
+/// Whether more is kept than is named that nothing known explains, at one node where somebody asks for one.
+fn more_unexplained(census: &Census, node: Option<&str>) -> bool {
+    let mut rows = census.nodes.iter();
+    rows.any(|row| row.more_unexplained && node.is_none_or(|name| row.node == name))
+}
+
+fn nothing_to_give_up(census: &Census, more: bool) -> String {
+    if more {
+        return "nothing is named now that nothing known explains, and more of that is kept than was named: nodes are looked at \
+                again, so say it again in a while"
+            .to_owned();
+    }
+    format!("nothing is kept that nothing known explains{}", so_far(census))
+}
+
+const MORE: &str = "more is kept that nothing known explains than is named: others are named once these were given up";
+
 fn show(options: &Options, census: &Census, orphans: &[&Orphan]) -> anyhow::Result<()> {
     if options.json {
         return output::json(&orphans);
     }
+    let more = more_unexplained(census, options.node.as_deref());
     if orphans.is_empty() {
-        say!("nodes keep nothing where nobody expects it{}", so_far(census));
+        if more {
+            say!("{}", nothing_to_give_up(census, more));
+        } else {
+            say!("nodes keep nothing where nobody expects it{}", so_far(census));
+        }
         return Ok(());
     }
     let mut table = output::table(&["NODE", "CHUNK", "EXPLAINED", "WHY IT IS KEPT"]);
@@ -136,6 +169,9 @@ fn show(options: &Options, census: &Census, orphans: &[&Orphan]) -> anyhow::Resu
     if orphans.iter().any(|orphan| !orphan.explained) {
         say!("what is not is kept until there is a database that knows it, or until `vstack orphans --give-up`");
     }
+    if more {
+        say!("{MORE}");
+    }
     Ok(())
 }
 
@@ -148,10 +184,15 @@ const fn so_far(census: &Census) -> &'static str {
     }
 }
 
-fn question(chunks: usize) -> String {
+fn question(chunks: usize, more: bool) -> String {
+    let besides = if more {
+        " More are kept than are named, and have to be asked for again."
+    } else {
+        ""
+    };
     format!(
         "Delete {chunks} chunks that nothing known explains, for good? They may be the only trace of films that a newer \
-         database knows."
+         database knows.{besides}"
     )
 }
 
@@ -189,6 +230,12 @@ fn told(outcome: &Outcome) -> Vec<String> {
             "given up: {} chunks; nodes collect their bytes in their time, and are looked at again for more",
             outcome.given_up.len()
         ));
+    }
+    if outcome.more_left {
+        lines.push(
+            "more is kept that nothing known explains than was named: say it again once `vstack orphans` names some of it"
+                .to_owned(),
+        );
     }
     lines
 }
@@ -271,7 +318,9 @@ mod tests {
             assert!(options(bad).is_err(), "{bad:?}");
         }
         assert!(!options(&["--give-up"]).expect("options").yes, "it is asked for");
-        assert!(question(3).contains("Delete 3 chunks that nothing known explains, for good?"));
+        let asked = question(3, false);
+        assert!(asked.contains("Delete 3 chunks that nothing known explains, for good?") && !asked.contains("More"));
+        assert!(question(3, true).contains("More are kept than are named"));
     }
 
     #[test]
@@ -283,6 +332,7 @@ mod tests {
                 chunk_id: id("c"),
                 why: "too few\u{7}".to_owned(),
             }],
+            more_left: false,
         };
         let lines = told(&outcome);
         assert_eq!(lines[0], "kept: c: too few\u{fffd}");
@@ -291,5 +341,26 @@ mod tests {
             "{lines:?}"
         );
         assert_eq!(told(&Outcome::default()), Vec::<String>::new());
+    }
+
+    /// Of one node two hundred are named, however many it keeps.
+    #[test]
+    fn while_more_is_kept_than_is_named_nobody_is_told_that_all_is_given_up() {
+        let mut census = census(&[("a", "n1", false)]);
+        assert!(!more_unexplained(&census, None), "of a service that does not say it");
+        census.nodes[0].more_unexplained = true;
+        let more = [None, Some("n1"), Some("n2")].map(|node| more_unexplained(&census, node));
+        assert_eq!(more, [true, true, false]);
+        assert!(nothing_to_give_up(&census, true).contains("say it again"));
+        assert_eq!(
+            nothing_to_give_up(&census, false),
+            "nothing is kept that nothing known explains"
+        );
+        let outcome = |more_left| Outcome {
+            more_left,
+            ..Outcome::default()
+        };
+        assert!(outcome(false).is_all() && !outcome(true).is_all());
+        assert!(told(&outcome(true))[0].contains("say it again"));
     }
 }

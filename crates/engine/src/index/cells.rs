@@ -102,9 +102,13 @@ impl ItemCell {
 
     /// What its record takes of a superblock, about.
     pub(crate) const fn footprint(&self) -> i64 {
-        let size = self.size as i64;
-        size + 512
+        item_bytes(self.size)
     }
+}
+
+/// What an item of `size` bytes takes of a superblock, about.
+pub(crate) const fn item_bytes(size: u32) -> i64 {
+    size as i64 + 512
 }
 
 fn pack(state: State, wanted: Wanted) -> u32 {

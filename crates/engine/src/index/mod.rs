@@ -30,11 +30,12 @@ pub use self::{
     changes::{HELD_BUCKETS, held_bucket},
 };
 pub(crate) use self::{
-    cells::{ItemCell, RegisterCell},
+    cells::{ItemCell, RegisterCell, item_bytes},
     entry::{Entry, Logged, Origin, Place, State, StoredItem, StoredRegister, tag_of},
 };
 use crate::{
     disk::DiskFile,
+    live::ByKind,
     superblocks::Superblocks,
     table::{Cell, Table},
 };
@@ -165,7 +166,7 @@ impl Index {
             if !new.items.iter().any(|kept| same(kept, item))
                 && let Some(removed) = self.remove_item(&mut cells, item)
             {
-                superblocks.add_live(item.place, -removed.footprint());
+                superblocks.add_live(item.place, ByKind::items(-removed.footprint()));
                 gone.push(item.clone());
             }
         }
@@ -181,7 +182,7 @@ impl Index {
                 let cell = cells.put_item(item, wanted);
                 self.items.fetch_add(1, Ordering::Relaxed);
                 self.item_bytes.fetch_add(u64::from(item.size), Ordering::Relaxed);
-                superblocks.add_live(item.place, cell.footprint());
+                superblocks.add_live(item.place, ByKind::items(cell.footprint()));
             }
         }
         // Those of which nothing was left, and that are given up now, or here again: only they. Another id with this
@@ -196,12 +197,12 @@ impl Index {
                 if cells.remove_register(place).is_some() {
                     self.registers.fetch_sub(1, Ordering::Relaxed);
                 }
-                superblocks.add_live(place, -REGISTER_BYTES);
+                superblocks.add_live(place, ByKind::registers(-REGISTER_BYTES));
             }
             if let (Some(place), Some(stored)) = (after, &new.register) {
                 cells.insert_register(place, stored.register.brief(self.me));
                 self.registers.fetch_add(1, Ordering::Relaxed);
-                superblocks.add_live(place, REGISTER_BYTES);
+                superblocks.add_live(place, ByKind::registers(REGISTER_BYTES));
             }
         }
         drop(cells);
@@ -221,7 +222,7 @@ impl Index {
         if let Some(lost) = cells.remove_item(is_lost) {
             self.items.fetch_sub(1, Ordering::Relaxed);
             self.item_bytes.fetch_sub(u64::from(lost.size), Ordering::Relaxed);
-            superblocks.add_live(lost.place, -lost.footprint());
+            superblocks.add_live(lost.place, ByKind::items(-lost.footprint()));
         }
     }
 
@@ -235,21 +236,22 @@ impl Index {
     /// Counts anew what every superblock has that is wanted.
     pub(crate) fn count_live<F: DiskFile>(&self, superblocks: &Superblocks<F>) {
         let per_shard = self.each_shard(|shard| {
-            let mut live: BTreeMap<u32, i64> = BTreeMap::new();
+            let mut live: BTreeMap<u32, ByKind> = BTreeMap::new();
             for cell in shard.items().iter() {
-                *live.entry(cell.place.superblock()).or_default() += cell.footprint();
+                live.entry(cell.place.superblock()).or_default().items += cell.footprint();
             }
             for cell in shard.registers().iter() {
-                *live.entry(cell.place.superblock()).or_default() += REGISTER_BYTES;
+                live.entry(cell.place.superblock()).or_default().registers += REGISTER_BYTES;
             }
             live
         });
-        let mut all: BTreeMap<u32, i64> = BTreeMap::new();
+        let mut all: BTreeMap<u32, ByKind> = BTreeMap::new();
         per_shard
             .flatten()
             .for_each(|(number, bytes)| *all.entry(number).or_default() += bytes);
         for superblock in superblocks.all() {
-            superblock.set_live(all.get(&superblock.head.number).copied().unwrap_or(0));
+            let live = all.get(&superblock.head.number).copied().unwrap_or_default();
+            superblock.live.set(live);
         }
     }
 

@@ -35,12 +35,12 @@ use crate::{
     disk::{Disk, DiskFile},
     identity::{Identity, Retired},
     index::{Index, Key},
-    log::Tail,
     scan::{Gap, Scanner},
     settle::{self, Settled},
     store::OpenError,
     superblock::{self, Copies, Emptied, Head, HeadRead, PAGE, RECORDS_AT},
     superblocks::{Superblock, Superblocks},
+    tail::Tail,
 };
 
 /// Most that a lost superblock may have held, in records, per byte of it: the smallest record has 128 bytes.
@@ -503,7 +503,14 @@ impl<'a, F: DiskFile> Recovery<'a, F> {
         }
         self.into.report.superblocks += 1;
         self.open_end = (trailing || !ended).then_some(capacity.saturating_sub(found_end));
-        self.tail = Some(Tail::new(number, file, head.salt, capacity, end.unwrap_or(found_end)));
+        self.tail = Some(Tail::new(
+            number,
+            file,
+            head.salt,
+            capacity,
+            end.unwrap_or(found_end),
+            superblock.prepared(),
+        ));
         if is_last && end.is_none() {
             // Nothing is written behind what cannot be read.
             let behind = number + 1;

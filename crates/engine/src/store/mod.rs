@@ -34,13 +34,15 @@ use crate::{
     identity::Identity,
     index::{Entry, Logged, Origin, State},
     instruments::Instruments,
-    log::{self, Log, NoRoom, Written},
+    live::ByKind,
+    log::{Log, NoRoom, Written},
     op::{Now, Op, Outcome, WriteError},
     reader::{ReadError, Reader, Shared},
     record::{Change, Kind},
     recovery::OpenReport,
     superblock::Head,
     superblocks::Superblock,
+    tail,
 };
 
 /// An entry as it is, and as it will be.
@@ -89,6 +91,8 @@ pub struct Store<D: Disk> {
     next_number: u32,
     /// Entries that the batch changes.
     pending: BTreeMap<ChunkId, Pending>,
+    /// What the records that the batch moves, if it does, take beyond what is counted for them.
+    moved: Option<ByKind>,
     /// Operations whose changes are durable, of those being committed.
     durable_ops: usize,
     /// The batch that operations so far were part of could not be written. Set and taken within one commit.
@@ -301,6 +305,9 @@ impl<D: Disk> Store<D> {
         if let Some(pending) = self.pending.get_mut(&change.id) {
             pending.new.apply(change, logged);
         }
+        if matches!(comes, Comes::Moved { .. }) {
+            *self.moved.get_or_insert_default() += moving::beyond(change, &spot);
+        }
         self.shared
             .counters
             .bytes_written
@@ -327,7 +334,7 @@ impl<D: Disk> Store<D> {
         let all = self.options.superblock_bytes;
         // It is made by its name, wherever that leads now.
         self.is_at_home()?;
-        let mut created = log::create_superblock(&self.shared.disk, &self.head(), all, needed);
+        let mut created = tail::create_superblock(&self.shared.disk, &self.head(), all, needed);
         let already = self.reserved == Some(self.log.tail.number) && brings != Brings::Deletion;
         if matches!(created, Err(WriteError::DiskFull)) && brings != Brings::Bytes && !already {
             let head = self.head();
@@ -347,11 +354,10 @@ impl<D: Disk> Store<D> {
         // Nothing is written there any more.
         self.log.rest();
         if let Some(ended) = self.shared.superblocks.get(self.log.tail.number) {
-            ended.prepared_to(self.log.tail.prepared());
             ended.set_marked();
             ended.ended_with(self.log.last_lsn());
         }
-        let superblock = Superblock::new(self.head(), Arc::clone(&tail.file), tail.end);
+        let superblock = Superblock::of_tail(self.head(), &tail);
         self.shared.superblocks.insert(Arc::new(superblock));
         self.next_number += 1;
         self.log = Log::new(tail, self.log.next_lsn, Arc::clone(&self.shared.instruments));
@@ -371,6 +377,7 @@ impl<D: Disk> Store<D> {
         if self.log.is_batch_empty() {
             return Ok(());
         }
+        let closing_len = self.log.closing_len();
         if let Err(error) = self.write_sealed(now) {
             self.lost_batch = Some(error.clone());
             return Err(error);
@@ -378,6 +385,7 @@ impl<D: Disk> Store<D> {
         for (id, Pending { old, new }) in std::mem::take(&mut self.pending) {
             self.shared.put(&id, &old, new);
         }
+        self.note_moved(closing_len);
         // Now the index has it.
         self.shared.set_position(self.log.position());
         self.unmarked = true;
@@ -389,12 +397,10 @@ impl<D: Disk> Store<D> {
     fn write_sealed(&mut self, now: Now) -> Result<(), WriteError> {
         let (first, start) = (self.log.next_lsn, self.log.tail.end);
         let sealed = self.log.seal(now.wall);
-        if let Some(superblock) = self.shared.superblocks.get(self.log.tail.number) {
-            if sealed.is_ok() {
-                superblock.advance(first, start, self.log.tail.end);
-            }
-            // On a full disk what was taken went with what was cut.
-            superblock.prepared_to(self.log.tail.prepared());
+        if sealed.is_ok()
+            && let Some(superblock) = self.shared.superblocks.get(self.log.tail.number)
+        {
+            superblock.advance(first, start, self.log.tail.end);
         }
         self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
         let votes = std::mem::take(&mut self.batch_votes);
@@ -404,6 +410,7 @@ impl<D: Disk> Store<D> {
         }
         if let Err(error) = &sealed {
             self.pending.clear();
+            self.moved = None;
             self.failed = matches!(error, WriteError::Failed { .. });
         }
         self.shared

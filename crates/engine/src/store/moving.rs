@@ -8,15 +8,49 @@ use vstack_types::planted;
 use super::{Comes, Store};
 use crate::{
     disk::{Disk, DiskFile},
-    index::{Entry, State},
-    log::Written,
+    index::{Entry, REGISTER_BYTES, State, item_bytes},
+    live::ByKind,
+    log::{Spot, Written},
     op::{Move, Now, WriteError},
     record::{Change, Kind},
     superblock::{self, Emptied, Head},
     superblocks::Superblock,
 };
 
+/// What a record that was moved takes beyond what is counted for it, with its entry in the list of its batch.
+pub(super) fn beyond(change: &Change, spot: &Spot) -> ByKind {
+    let all = i64::from(spot.record_len) + i64::from(spot.entry_len);
+    let counted = if change.register.is_some() { REGISTER_BYTES } else { 0 };
+    match change.kind {
+        Kind::Item => {
+            // It stands in both of them.
+            let registers = 2 * i64::from(spot.register_len);
+            ByKind {
+                items: all - registers - item_bytes(change.size),
+                registers: registers - counted,
+            }
+        }
+        _ if change.register.is_some() => ByKind::registers(all - counted),
+        // Nothing is counted for a deletion, and others like it.
+        _ => ByKind::items(all),
+    }
+}
+
 impl<D: Disk> Store<D> {
+    /// Notes what of the batch that was written is no waste, though it is not counted either.
+    pub(super) fn note_moved(&mut self, closing_len: u64) {
+        let Some(mut moved) = self.moved.take() else { return };
+        let closing = i64::try_from(closing_len).unwrap_or(0);
+        moved += if moved.items == 0 {
+            ByKind::registers(closing)
+        } else {
+            ByKind::items(closing)
+        };
+        if let Some(superblock) = self.shared.superblocks.get(self.log.tail.number) {
+            superblock.live.takes_beyond(moved);
+        }
+    }
+
     /// Writes again what of `moves` still counts; says how many records that was.
     pub(super) fn move_all(&mut self, moves: &[Move], now: Now, position: usize) -> Result<u64, WriteError> {
         let mut moved = 0;

@@ -31,6 +31,7 @@ use crate::{
     reserve::{self, Reserve, SMALL_FILE_BYTES},
     superblock::{Head, SUPERBLOCK_BYTES_MIN},
     superblocks::Superblock,
+    tail,
 };
 
 /// How a store is to be opened. Plain data.
@@ -171,19 +172,22 @@ impl<D: Disk> Store<D> {
             tail
         } else {
             let head = head(found.next_number, me.uuid, &options, found.next_lsn);
-            let mut tail = log::create_superblock(&disk, &head, options.superblock_bytes, SUPERBLOCK_BYTES_MIN);
+            let mut tail = tail::create_superblock(&disk, &head, options.superblock_bytes, SUPERBLOCK_BYTES_MIN);
             if matches!(tail, Err(WriteError::DiskFull)) {
                 tail = reserve.superblock(&disk, &head, SUPERBLOCK_BYTES_MIN);
                 reserved = Some(head.number);
             }
             let tail = tail?;
-            let superblock = Superblock::new(head, Arc::clone(&tail.file), tail.end);
+            let superblock = Superblock::of_tail(head, &tail);
             found.superblocks.insert(Arc::new(superblock));
             found.next_number += 1;
             tail
         };
         if reserve::may_have_made(tail.capacity, options.superblock_bytes) {
             reserved = Some(tail.number);
+            // All of its space was taken when it was made. On a full disk some filesystems refuse to be asked for it again;
+            // where it is not all there any more, the write finds that out.
+            tail.prepared.set(tail.capacity);
         }
         if !identity.begun {
             // After the superblock, durably, and before anything is in it.
@@ -217,6 +221,7 @@ impl<D: Disk> Store<D> {
             reserved,
             next_number: found.next_number,
             pending: BTreeMap::new(),
+            moved: None,
             durable_ops: 0,
             lost_batch: None,
             failed: false,

@@ -15,11 +15,7 @@ impl<D: Disk> Store<D> {
         if self.failed || self.reserved == Some(self.log.tail.number) {
             return 0;
         }
-        let given = self.log.rest();
-        if let Some(superblock) = self.shared.superblocks.get(self.log.tail.number) {
-            superblock.prepared_to(self.log.tail.prepared());
-        }
-        given
+        self.log.rest()
     }
 
     /// Goes on in a new superblock, unless nothing was written to this one; says which it is.

@@ -102,7 +102,7 @@ pub(super) async fn register(
 /// Gives a node's disk its part in the cluster. Again: the same.
 async fn set_role(app: &App, label: String, role: NodeRole) -> ApiResult<Json<NodeInfo>> {
     let unknown = || ApiError::new(ErrorCode::NotFound, format!("there is no node {label}"));
-    let node = app.store.node(label.clone()).await.map_err(store_error)?;
+    let node = app.known_node(label.clone()).await.map_err(store_error)?;
     set_role_of(app, node.ok_or_else(unknown)?, role).await
 }
 
@@ -113,7 +113,7 @@ async fn set_role_of(app: &App, node: Node, role: NodeRole) -> ApiResult<Json<No
     if role == NodeRole::Removing && forget_stranger(app, &node).await.map_err(store_error)? {
         return Ok(Json(NodeInfo {
             role: NodeRole::Removed,
-            ..registry::info(&node, app.now(), app.settings.node_timeout())
+            ..app.info(&node)
         }));
     }
     let disk = node
@@ -127,7 +127,7 @@ async fn set_role_of(app: &App, node: Node, role: NodeRole) -> ApiResult<Json<No
     if node.role == NodeRole::Sealed {
         // Taking it out goes on by itself.
         return if role == NodeRole::Removing {
-            Ok(Json(registry::info(&node, app.now(), app.settings.node_timeout())))
+            Ok(Json(app.info(&node)))
         } else {
             Err(conflict(
                 "its disk is sealed: it is empty, votes no more, and is taken out in a moment",
@@ -154,7 +154,7 @@ async fn set_role_of(app: &App, node: Node, role: NodeRole) -> ApiResult<Json<No
     );
     app.tell_node(&set);
     app.upkeep.count_now.notify_one();
-    Ok(Json(registry::info(&set, app.now(), app.settings.node_timeout())))
+    Ok(Json(app.info(&set)))
 }
 
 /// Whether the disk of a node is there. Who fell silent a moment ago is not missed yet, and is asked.
@@ -241,29 +241,38 @@ pub(super) async fn heartbeat(
         return Err(malformed("held is more than any disk has".into()));
     }
     let signed = signed(&auth, &uri, &headers, &body);
-    let known = app.store.node(id.clone()).await.map_err(store_error)?;
     let for_itself = signed && beat.disk_uuid.is_some();
+    let noted = NodeBeat {
+        disk_percent: beat.disk_usage_percent,
+        disk_free: beat.disk_free_bytes,
+        chunk_count: beat.chunk_count,
+        held: beat.held.filter(|_| signed).map(|held| Held {
+            item_bytes: held.item_bytes,
+            allocated_bytes: held.allocated_bytes,
+        }),
+        log_seq: signed.then_some(beat.log_seq),
+        at: app.now(),
+        disk: beat.disk_uuid,
+        // Of who registered without the secret, none was believed.
+        process: beat.process.filter(|_| signed),
+    };
+    if for_itself {
+        // Before the database is asked for anything: whatever that takes, the node is there.
+        app.hearing.note(&id, &noted);
+    }
+    let known = app.store.node(id.clone()).await.map_err(store_error)?;
     // Under the secret and without its disk, as builds before did it: it would be taken for whoever has its label.
     let nobodys = |node: &Node| signed && node.acceptor.is_some() && beat.disk_uuid.is_none();
     let node = match known {
         Some(node) if nobodys(&node) => None,
         Some(node) if node.trusted && !for_itself => Some(node),
+        Some(node) if for_itself && !app.hearing.is_news(&node, &noted, app.settings.node_timeout()) => Some(node),
         _ => {
-            let noted = NodeBeat {
-                disk_percent: beat.disk_usage_percent,
-                disk_free: beat.disk_free_bytes,
-                chunk_count: beat.chunk_count,
-                held: beat.held.filter(|_| signed).map(|held| Held {
-                    item_bytes: held.item_bytes,
-                    allocated_bytes: held.allocated_bytes,
-                }),
-                log_seq: signed.then_some(beat.log_seq),
-                at: app.now(),
-                disk: beat.disk_uuid,
-                // Of who registered without the secret, none was believed.
-                process: beat.process.filter(|_| signed),
-            };
-            app.store.beat(id.clone(), noted).await.map_err(store_error)?
+            let written = app.store.beat(id.clone(), noted).await.map_err(store_error)?;
+            if for_itself && written.is_some() {
+                app.hearing.wrote(&noted);
+            }
+            written
         }
     };
     if let (Some(told), Some(disk), true, true) = (beat.damage, beat.disk_uuid, signed, node.is_some()) {

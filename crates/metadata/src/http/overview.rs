@@ -38,7 +38,7 @@ const fn status_of(is_service_well: bool, stored: Health) -> &'static str {
 #[utoipa::path(get, path = "/health", responses((status = 200, body = MetadataHealth)))]
 pub(super) async fn health(State(app): State<Shared>) -> Json<MetadataHealth> {
     let nodes = match app.store.ping().await {
-        Ok(()) => app.store.nodes().await,
+        Ok(()) => app.known_nodes().await,
         Err(error) => Err(error),
     };
     let (nodes, database_status) = match nodes {

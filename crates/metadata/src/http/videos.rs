@@ -308,11 +308,13 @@ async fn refuse_gaps(app: &App, id: VideoId) -> ApiResult<()> {
 #[utoipa::path(get, path = "/video/{id}/survival", params(("id" = String, Path)), responses((status = 200, body = VideoSurvival), (status = 404, body = vstack_api::ErrorBody)))]
 pub(super) async fn survives(State(app): State<Shared>, Path(id): Path<VideoId>) -> ApiResult<Json<VideoSurvival>> {
     app.video(id).await?;
-    let chunks = manifests::chunks(&app, id).await?;
-    let placements = chunks.iter().map(|chunk| &chunk.placement);
-    let placements: Vec<&Placement> = placements.filter(|it| !it.layout.is_deleted()).collect();
-    let mut known = survival::of_video(&app.upkeep.summary().report, id, placements.len() as u64);
+    let chunks = app.store.chunk_count(id).await.map_err(store_error)?;
+    let mut known = survival::of_video(&app.upkeep.summary().report, id, chunks);
     if !known.counted {
+        // A film has thousands of them, which are read for nothing once they are counted.
+        let chunks = manifests::chunks(&app, id).await?;
+        let placements = chunks.iter().map(|chunk| &chunk.placement);
+        let placements: Vec<&Placement> = placements.filter(|it| !it.layout.is_deleted()).collect();
         let candidates = app.candidates(&app.registered().await?);
         let up = candidates
             .iter()

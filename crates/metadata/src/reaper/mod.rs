@@ -148,7 +148,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// As the store has it now.
     pub(crate) async fn as_of_now(app: &App) -> Result<Self, StoreError> {
-        let nodes = app.store.nodes().await?;
+        let nodes = app.known_nodes().await?;
         let given_up = GivenUp::as_of_now(app, &nodes).await?;
         Ok(Self {
             urls: registry::node_urls(&nodes),

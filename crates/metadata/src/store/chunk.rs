@@ -178,6 +178,8 @@ pub trait Chunks: Send + Sync + 'static {
     /// Chunks of a video in playing order, the init segment first, from the one after `after` on; `after` is a
     /// place as [`Chunk::place`] has it, and none for the beginning.
     fn video_chunks(&self, video: VideoId, after: Option<Option<u32>>, limit: u32) -> Answer<'_, Vec<Chunk>>;
+    /// How many chunks of a video are known that are not deleted, the init segment too.
+    fn chunk_count(&self, video: VideoId) -> Answer<'_, u64>;
     /// Forgets the chunks of a failed or deleted video; gives how many.
     fn forget_chunks(&self, video: VideoId) -> Answer<'_, u64>;
     /// Chunks of active videos, init segments too, that are placed as whole copies on fewer than `copies` nodes.

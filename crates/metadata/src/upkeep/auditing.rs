@@ -6,7 +6,8 @@
 //! until each of them was used; only where that fails all that can be had are read here, and it is found out which are none
 //! of it. Those are noted in the census, and are harm like any other from then on: made anew, or named as lost where too few
 //! are left. Where there are too many sets to try them all, a chunk may be in doubt: nobody calls it whole until an audit,
-//! of other sets, finds out. What cannot be had is no finding.
+//! of other sets, finds out. What cannot be had is no finding: while a node is missing, what the others have is proven, and
+//! no more.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,7 +19,7 @@ use vstack_service::aside;
 use vstack_types::{ChunkId, Digest, VideoId};
 use vstack_upkeep::{
     audit::{self, Pace, Round},
-    census::Part,
+    census::{Part, Row},
 };
 
 use super::{
@@ -127,7 +128,7 @@ fn due(app: &App, round: &mut Round, pace: &mut Pace) -> Result<Due, Duration> {
 }
 
 async fn look(app: &App, due: &Due) -> Result<Diagnosis, StoreError> {
-    let nodes = app.store.nodes().await?;
+    let nodes = app.known_nodes().await?;
     let known = app.store.chunk(due.id.clone()).await?;
     let is_as_counted = |chunk: &Placement| chunk.version == u64::from(due.version);
     let Some((video, chunk)) = known.filter(|(_, chunk)| is_as_counted(&chunk.placement)) else {
@@ -147,26 +148,20 @@ async fn look(app: &App, due: &Due) -> Result<Diagnosis, StoreError> {
 /// Notes what was found, and has it mended.
 fn conclude(app: &App, round: &mut Round, due: &Due, found: &Diagnosis) {
     app.upkeep.metrics.audited(found.word());
-    let again = app.clock.monotonic() + AGAIN_AFTER;
-    if *found == Diagnosis::Unknown {
-        round.again(due.video, due.part, again);
-        return;
-    }
     let key = (due.video, due.part);
     let mut state = app.upkeep.state();
     let is_news = match found {
         Diagnosis::Wrong(wrong) => state.note_wrong(key, due.version, wrong),
         Diagnosis::Lost => state.note_wrong(key, due.version, &(0..due.shards).collect::<Vec<u8>>()),
         Diagnosis::Doubtful => state.note_doubt(key, due.version),
-        Diagnosis::Sound | Diagnosis::Unknown => state.note_wrong(key, due.version, &[]),
+        Diagnosis::Sound => state.note_wrong(key, due.version, &[]),
+        // Nothing is found of what could not be had.
+        Diagnosis::Partly | Diagnosis::Unknown => false,
     };
-    let row = state.census.row(due.video, due.part);
-    let is_as_it_was = row.is_some_and(|row| row.version == due.version && !row.joint);
+    let is_open = is_open(found, state.census.row(due.video, due.part), due.version);
     drop(state);
-    // It was moved meanwhile, and what was found may be so where it is now; or other sets may say more.
-    let is_open = !is_as_it_was || *found == Diagnosis::Doubtful;
-    if is_open && *found != Diagnosis::Sound {
-        round.again(due.video, due.part, again);
+    if is_open {
+        round.again(due.video, due.part, app.clock.monotonic() + AGAIN_AFTER);
     }
     if !is_news {
         return;
@@ -178,9 +173,26 @@ fn conclude(app: &App, round: &mut Round, due: &Due, found: &Diagnosis) {
         Diagnosis::Doubtful => {
             tracing::error!(%chunk, "of very many sets of its shards none that was tried gives the chunk")
         }
-        Diagnosis::Sound | Diagnosis::Unknown => tracing::info!(%chunk, "its shards give the chunk after all"),
+        Diagnosis::Sound | Diagnosis::Partly | Diagnosis::Unknown => {
+            tracing::info!(%chunk, "its shards give the chunk after all")
+        }
     }
     app.upkeep.count_now.notify_one();
+}
+
+/// Whether a chunk is to be looked at again before the round comes by, by what was `found` of this version of it, and as it
+/// stands by now.
+fn is_open(found: &Diagnosis, row: Option<&Row>, version: u32) -> bool {
+    match found {
+        Diagnosis::Sound => false,
+        // A node may be missing for longer than a round takes, and each chunk would be looked at twice meanwhile: whatever
+        // it has is looked at when the round comes by. But what is harmed, or in doubt, is to be known soon.
+        Diagnosis::Partly => row.is_some_and(|row| row.doubtful || !row.wrong().is_empty()),
+        // It was moved meanwhile, and what was found may be so where it is now.
+        Diagnosis::Wrong(_) | Diagnosis::Lost => row.is_none_or(|row| row.version != version || row.joint),
+        // It may be had then, or other sets may say more.
+        Diagnosis::Doubtful | Diagnosis::Unknown => true,
+    }
 }
 
 impl Mender<'_> {
@@ -201,7 +213,7 @@ impl Mender<'_> {
         };
         match self.prove(*data, *parity, &up).await {
             Ok(()) if up.len() == shards.len() => return Diagnosis::Sound,
-            Ok(()) => return Diagnosis::Unknown,
+            Ok(()) => return Diagnosis::Partly,
             Err(Unproven { failed, .. }) => {
                 tracing::debug!(chunk = %self.chunk.id, why = failed.why, "its shards did not give the chunk");
                 // A node that could not be asked says nothing of shards.
@@ -231,5 +243,52 @@ impl Mender<'_> {
             return Diagnosis::Sound;
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vstack_upkeep::census::Census;
+
+    use super::*;
+    use crate::upkeep::fixtures::{VIDEO, counted, node, placed};
+
+    const PART: Part = Part::Chunk(0);
+
+    /// One chunk, a shard on each of five nodes, of which all told.
+    fn film() -> Census {
+        let shard = |index: u8| Shard {
+            index,
+            node: node(index + 1),
+            sha256: Digest::of(&[index]),
+        };
+        let layout = Layout::Coded {
+            data: 3,
+            parity: 2,
+            shards: (0..5).map(shard).collect(),
+        };
+        let there: &[u8] = &[1, 2, 3, 4, 5];
+        counted(&[(placed(Digest::of(b"chunk"), layout), there)], 5)
+    }
+
+    /// A node may be missing for weeks.
+    #[test]
+    fn what_is_proven_of_the_nodes_that_are_there_waits_for_the_next_round() {
+        let is_open = |found: &Diagnosis, census: &Census| super::is_open(found, census.row(VIDEO, PART), 1);
+        let census = film();
+        assert!(!is_open(&Diagnosis::Partly, &census));
+        assert!(!is_open(&Diagnosis::Sound, &census));
+        assert!(is_open(&Diagnosis::Unknown, &census));
+        assert!(is_open(&Diagnosis::Doubtful, &census));
+        let found = Diagnosis::Wrong(vec![1]);
+        assert!(!is_open(&found, &census) && super::is_open(&found, census.row(VIDEO, PART), 2));
+        // Unless something is the matter with it.
+        let (mut doubtful, mut harmed) = (film(), film());
+        assert!(doubtful.note_doubt(VIDEO, PART, 1));
+        assert!(harmed.note_wrong(VIDEO, PART, 1, &[4]));
+        for census in [doubtful, harmed] {
+            assert!(is_open(&Diagnosis::Partly, &census));
+            assert!(!is_open(&Diagnosis::Sound, &census));
+        }
     }
 }

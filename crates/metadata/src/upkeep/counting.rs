@@ -171,7 +171,7 @@ fn seconds(app: &App) -> u32 {
 
 async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreError> {
     learn(app, busy).await?;
-    let nodes = app.store.nodes().await?;
+    let nodes = app.known_nodes().await?;
     let urls = registry::node_urls(&nodes);
     let attendance = app.upkeep.attendance();
     // Also who is back by the time that everybody was asked: nobody knows yet what it holds.
@@ -182,7 +182,7 @@ async fn pass(app: &App, before: &mut Before, busy: &Busy) -> Result<(), StoreEr
     counted.await;
     app.upkeep.note_mute();
     // Counting may have taken long: who is there now?
-    let nodes = app.store.nodes().await?;
+    let nodes = app.known_nodes().await?;
     let (named, caught_up, news) = {
         let state = app.upkeep.state();
         let named: BTreeSet<NodeRef> = state.census.nodes().into_iter().collect();

@@ -22,6 +22,8 @@ pub(super) enum Diagnosis {
     Lost,
     /// All are here as they are listed, and none of the sets that were tried gives the chunk. There are others.
     Doubtful,
+    /// Those whose nodes are there give the chunk. Of the others nothing is said.
+    Partly,
     /// Too few could be had.
     Unknown,
 }
@@ -34,6 +36,7 @@ impl Diagnosis {
             Self::Wrong(_) => "wrong",
             Self::Lost => "lost",
             Self::Doubtful => "doubtful",
+            Self::Partly => "partly",
             Self::Unknown => "unknown",
         }
     }

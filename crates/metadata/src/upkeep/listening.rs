@@ -49,7 +49,7 @@ pub(super) async fn run(app: &App) {
 }
 
 async fn look(app: &App, grace: &mut Grace) -> Result<Attendance, StoreError> {
-    let nodes = app.store.nodes().await?;
+    let nodes = app.known_nodes().await?;
     let roles = app.store.roles().await?;
     let (now, timeout) = (app.now(), app.settings.node_timeout());
     let is_up = |node: &&Node| node.trusted && registry::status(node, now, timeout) != NodeStatus::Down;

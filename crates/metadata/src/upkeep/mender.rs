@@ -118,7 +118,7 @@ const fn comes_into(job: &Job) -> Option<Mode> {
 
 /// Does what is to be done about one chunk.
 pub(super) async fn attempt(app: &App, task: &Task) -> Result<Done, Failed> {
-    let nodes = app.store.nodes().await.map_err(Failed::because)?;
+    let nodes = app.known_nodes().await.map_err(Failed::because)?;
     let known = app
         .store
         .chunk(task.planned.id.clone())

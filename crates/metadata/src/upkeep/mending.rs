@@ -157,7 +157,7 @@ pub(super) fn is_idle(app: &App) -> bool {
 pub(super) struct Task {
     pub(super) planned: Planned,
     /// Bytes that go from node to node for it.
-    moves: u64,
+    pub(super) moves: u64,
     /// Who is to get bytes.
     to: Vec<NodeRef>,
     /// How often it was tried before.

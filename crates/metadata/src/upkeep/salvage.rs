@@ -23,7 +23,7 @@ use crate::{
 impl Mender<'_> {
     /// Salvages the chunk if its register can still decide nothing: who was lost may be back since that was planned.
     pub(super) async fn salvage_if_lost(&self, task: &Task) -> Result<Done, Failed> {
-        let nodes = self.app.store.nodes().await.map_err(Failed::because)?;
+        let nodes = self.app.known_nodes().await.map_err(Failed::because)?;
         let given_up = GivenUp::as_of_now(self.app, &nodes).await;
         let given_up = given_up.map_err(Failed::because)?;
         let mute = self.app.upkeep.mute();
@@ -47,7 +47,7 @@ impl Mender<'_> {
     pub(super) async fn salvage(&self, task: &Task) -> Result<Done, Failed> {
         let placement = &self.chunk.placement;
         // Who is up now: it may have taken long to find out that this is needed.
-        let nodes = self.app.store.nodes().await.map_err(Failed::because)?;
+        let nodes = self.app.known_nodes().await.map_err(Failed::because)?;
         let candidates = self.app.candidates(&nodes);
         if vstack_types::planted!("nothing is salvaged") {
             return Ok(Done::Told);

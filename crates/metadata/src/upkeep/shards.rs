@@ -371,28 +371,27 @@ impl Mender<'_> {
         }
         self.app.upkeep.mending.brought(task.key());
         self.app.upkeep.planned.notify_one();
-        let of_shards = self.chunk.placement.size.div_ceil(data.max(1).into());
-        let bytes = of_shards.saturating_mul(shards.len() as u64);
         let to = Layout::Coded { data, parity, shards };
-        self.change_to(task, to, bytes).await
+        // What is stored anew is something else than what went from node to node for it.
+        self.change_to(task, to, task.moves).await
     }
 
     /// Makes copies of the chunk of its shards.
     pub(super) async fn decode(&self, task: &Task, to: &[NodeRef]) -> Result<Done, Failed> {
-        let Placement { sha256, size, .. } = self.chunk.placement;
+        let sha256 = self.chunk.placement.sha256;
         let made = to.iter().map(|node| async move {
             let made = self.make(*node, self.sources(None), vec![Want::Chunk]).await?;
             if made.items == [sha256] {
-                Ok(size)
+                Ok(())
             } else {
                 Err(Failed::made_otherwise(*node))
             }
         });
-        let bytes = join_all(made).await.into_iter().sum::<Result<u64, Failed>>()?;
+        join_all(made).await.into_iter().collect::<Result<(), Failed>>()?;
         self.app.upkeep.mending.brought(task.key());
         self.app.upkeep.planned.notify_one();
         let to = Layout::Replicated { nodes: to.to_vec() };
-        self.change_to(task, to, bytes).await
+        self.change_to(task, to, task.moves).await
     }
 }
 

@@ -26,7 +26,7 @@ use vstack_upkeep::census::{Part, Stranger};
 
 pub(crate) use self::{giving_up::give_up, kept::Kept};
 use self::{
-    kept::Remembered,
+    kept::{Came, Remembered},
     lending::{has_it, lent},
     progress::Progress,
     telling::told,
@@ -116,11 +116,17 @@ impl Strays {
         looked.iter().flat_map(of).collect()
     }
 
-    /// Whether something is kept that nothing known explains.
+    /// Whether something is kept that nothing known explains, named or not.
     pub(crate) fn any_unexplained(&self) -> bool {
         let looked = super::locked(&self.looked);
-        let mut kept = looked.values().flat_map(|looked| &looked.remembered.named);
-        kept.any(|kept| !kept.explained)
+        looked.values().any(|looked| looked.remembered.any_unexplained())
+    }
+
+    /// Nodes that keep more that nothing known explains than is named.
+    pub(crate) fn with_more_unexplained(&self) -> BTreeSet<NodeRef> {
+        let looked = super::locked(&self.looked);
+        let have_more = looked.iter().filter(|(_, looked)| looked.remembered.more_unexplained);
+        have_more.map(|(node, _)| *node).collect()
     }
 
     /// Chunks that are not whole where they are placed, and of which some node has a whole copy besides.
@@ -219,7 +225,8 @@ async fn look(app: &App, node: NodeRef, strange: &Strange) {
         Ok(dealt) => {
             let lent_before = before.remembered.lent();
             let is_strange = |chunk: &ChunkId| strange.has(chunk);
-            let remembered = before.remembered.after(dealt.kept, &dealt.chunks, is_strange);
+            let came = dealt.came();
+            let remembered = before.remembered.after(dealt.kept, &dealt.chunks, came, is_strange);
             any_done = dealt.any_done;
             let is_explained = dealt.is_through && app.upkeep.strays.explain(node);
             is_news = is_explained || remembered.lent() != lent_before;
@@ -263,6 +270,19 @@ struct Dealings {
     progress: Progress,
     /// All of the node's list was dealt with.
     is_through: bool,
+}
+
+impl Dealings {
+    /// How far it came in the node's list.
+    fn came(&self) -> Came {
+        if self.is_through {
+            Came::Through
+        } else if self.progress == Progress::default() {
+            Came::ToEnd
+        } else {
+            Came::On
+        }
+    }
 }
 
 async fn deal(app: &App, node: NodeRef, strange: &Strange, before: &Looked) -> Result<Dealings, StrayError> {
@@ -523,7 +543,7 @@ mod tests {
         let strays = Strays::default();
         let kept = vec![kept(0, true), kept(1, false)];
         let looked = Looked {
-            remembered: Remembered::default().after(kept, &BTreeSet::new(), |_| true),
+            remembered: Remembered::default().after(kept, &BTreeSet::new(), Came::Through, |_| true),
             ..Looked::default()
         };
         crate::upkeep::locked(&strays.looked).insert(node, looked);

@@ -83,7 +83,7 @@ pub(crate) fn stored_health(app: &App) -> Health {
 /// The census as it was last made; of the videos that are not whole, without the first `offset`, the worst first.
 pub(crate) async fn census(app: &App, offset: usize) -> Result<Census, StoreError> {
     let summary = app.upkeep.summary();
-    let registered = app.store.nodes().await?;
+    let registered = app.known_nodes().await?;
     let mut not_whole: Vec<(VideoId, &VideoReport)> = summary
         .report
         .videos
@@ -182,6 +182,7 @@ fn nodes(app: &App, summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> 
     let named = placed.into_iter().flat_map(BTreeMap::keys).copied();
     let registered = registered.iter().filter_map(|node| node.acceptor);
     let all: BTreeSet<NodeRef> = summary.nodes.keys().copied().chain(registered).chain(named).collect();
+    let more_unexplained = app.upkeep.strays.with_more_unexplained();
     let told = |node: NodeRef| {
         let counted = summary.nodes.get(&node).cloned().unwrap_or_default();
         let placed = placed.map(|placed| placed.get(&node).copied().unwrap_or_default());
@@ -192,6 +193,7 @@ fn nodes(app: &App, summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> 
             placed: placed.map(|placed| placed.items),
             placed_bytes: placed.unwrap_or_default().bytes,
             orphans: counted.orphans,
+            more_unexplained: more_unexplained.contains(&node),
             trouble: counted.trouble,
             stays_because: app.upkeep.stays_because(node),
         }
@@ -203,7 +205,7 @@ fn nodes(app: &App, summary: &Summary, registered: &[Node]) -> Vec<NodeCounted> 
 
 /// What is being mended, and was.
 pub(crate) async fn repairs(app: &App) -> Result<Repairs, StoreError> {
-    let registered = app.store.nodes().await?;
+    let registered = app.known_nodes().await?;
     let by_disk = ByDisk::new(&registered);
     let progress = app.upkeep.mending.progress();
     let summary = app.upkeep.summary();

@@ -11,10 +11,13 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use vstack_chunkpaxos::{Ballot, Layout, Placement, Request};
 use vstack_client::{Holder, HttpClient, NodeClient, Timeouts};
-use vstack_metadata::{ReaperPace, store::Store};
+use vstack_metadata::{
+    ReaperPace,
+    store::{MemoryStore, Store},
+};
 use vstack_types::{ChunkId, Digest, NodeRef, ProcessUuid, VideoId};
 
-use super::{Front, RealNode, SECRET, Service, eventually, memory};
+use super::{Front, RealNode, SECRET, Service, eventually};
 
 /// It counts and mends at the pace of a test.
 pub struct Cluster {
@@ -25,6 +28,8 @@ pub struct Cluster {
     pub data: tempfile::TempDir,
     /// What the service keeps.
     pub store: Arc<dyn Store>,
+    /// The same, in memory.
+    pub memory: Arc<MemoryStore>,
     pace: ReaperPace,
     ticked: Mutex<Instant>,
 }
@@ -74,7 +79,8 @@ impl Cluster {
             ..ReaperPace::default()
         };
         let data = tempfile::tempdir().unwrap();
-        let store = memory();
+        let memory = Arc::new(MemoryStore::default());
+        let store: Arc<dyn Store> = memory.clone();
         let service = Service::at_pace(Arc::clone(&store), &[&SETTINGS, more].concat(), pace).await;
         service.clock.stand_still();
         let mut nodes = Vec::new();
@@ -90,6 +96,7 @@ impl Cluster {
             fronts,
             data,
             store,
+            memory,
             pace,
             ticked,
         };

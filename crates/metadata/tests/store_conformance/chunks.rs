@@ -218,6 +218,21 @@ pub(crate) async fn chunks_are_forgotten_only_once_the_video_ended(store: Shared
     assert!(store.video(id).await.unwrap().is_some());
 }
 
+pub(crate) async fn chunks_are_counted_without_being_read(store: Shared) {
+    let (id, other) = (create(&store, "one").await, create(&store, "other").await);
+    assert_eq!(store.chunk_count(id).await.unwrap(), 0);
+    learn(&store, id, vec![init(id), chunk(id, 0), chunk(id, 1)]).await;
+    learn(&store, other, vec![chunk(other, 0)]).await;
+    assert_eq!(store.chunk_count(id).await.unwrap(), 3, "the init segment too");
+    let deleted = Placement {
+        layout: Layout::nothing(),
+        ..placement(2, 0, &[])
+    };
+    assert!(store.learn_deleted(chunk(id, 1).id, deleted).await.unwrap());
+    assert_eq!(store.chunk_count(id).await.unwrap(), 2);
+    assert_eq!(store.chunk_count(VideoId::generate()).await.unwrap(), 0);
+}
+
 pub(crate) async fn totals_are_those_of_the_placements(store: Shared) {
     let (whole, begun) = (create(&store, "whole").await, create(&store, "begun").await);
     learn(&store, whole, vec![init(whole), chunk(whole, 0), chunk(whole, 1)]).await;

@@ -82,6 +82,7 @@ conformance! {
         a_closed_video_learns_nothing_but_deletions
         chunks_come_in_playing_order_page_by_page
         chunks_are_forgotten_only_once_the_video_ended
+        chunks_are_counted_without_being_read
         totals_are_those_of_the_placements;
     changes:
         news_are_told_once_and_in_order

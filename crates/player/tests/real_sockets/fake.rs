@@ -14,7 +14,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, head, post},
 };
@@ -322,10 +322,35 @@ pub struct FakeMetadata {
 }
 
 struct MetadataState {
-    /// Given one after the other; the last again and again.
+    /// Given one after the other, each under a tag of its own; the last again and again.
     manifests: Vec<Manifest>,
     given: AtomicUsize,
     views: AtomicUsize,
+    /// So many more requests for a manifest are refused.
+    refusals: AtomicUsize,
+    /// The tag in each request for a manifest.
+    asked: Mutex<Vec<Option<String>>>,
+    /// Only the first request for a manifest is answered while this is so.
+    holds: watch::Sender<bool>,
+    open: AtomicUsize,
+    open_max: AtomicUsize,
+}
+
+/// A request for a manifest that is not answered yet.
+struct Open(Arc<MetadataState>);
+
+impl Open {
+    fn new(state: Arc<MetadataState>) -> Self {
+        let open = state.open.fetch_add(1, Ordering::SeqCst) + 1;
+        state.open_max.fetch_max(open, Ordering::SeqCst);
+        Self(state)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl FakeMetadata {
@@ -334,6 +359,11 @@ impl FakeMetadata {
             manifests,
             given: AtomicUsize::new(0),
             views: AtomicUsize::new(0),
+            refusals: AtomicUsize::new(0),
+            asked: Mutex::new(vec![]),
+            holds: watch::channel(false).0,
+            open: AtomicUsize::new(0),
+            open_max: AtomicUsize::new(0),
         });
         let router = Router::new()
             .route("/manifest/{id}", get(manifest))
@@ -348,12 +378,59 @@ impl FakeMetadata {
     pub fn views(&self) -> usize {
         self.state.views.load(Ordering::SeqCst)
     }
+
+    /// Says so often that it cannot answer now.
+    pub fn refuse(&self, times: usize) {
+        self.state.refusals.store(times, Ordering::SeqCst);
+    }
+
+    /// Answers no request for a manifest but the first for as long as this is so.
+    pub fn hold(&self, holds: bool) {
+        self.state.holds.send_replace(holds);
+    }
+
+    /// The tag in each request for a manifest.
+    pub fn asked(&self) -> Vec<Option<String>> {
+        self.state.asked.lock().unwrap().clone()
+    }
+
+    /// Most requests for a manifest that waited at a time.
+    pub fn open_max(&self) -> usize {
+        self.state.open_max.load(Ordering::SeqCst)
+    }
 }
 
-async fn manifest(State(state): State<Arc<MetadataState>>, Path(id): Path<VideoId>) -> Response {
+async fn manifest(State(state): State<Arc<MetadataState>>, Path(id): Path<VideoId>, headers: HeaderMap) -> Response {
+    let tag = headers
+        .get(header::IF_NONE_MATCH)
+        .map(|tag| tag.to_str().unwrap().to_owned());
+    let is_first = {
+        let mut asked = state.asked.lock().unwrap();
+        asked.push(tag.clone());
+        asked.len() == 1
+    };
+    let _open = Open::new(Arc::clone(&state));
+    if !is_first {
+        let mut holds = state.holds.subscribe();
+        assert!(holds.wait_for(|holds| !*holds).await.is_ok());
+    }
+    let refusing = |left: usize| left.checked_sub(1);
+    if state
+        .refusals
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, refusing)
+        .is_ok()
+    {
+        let body = serde_json::json!({"detail": "the database is busy", "code": "unavailable"});
+        return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response();
+    }
     let given = state.given.fetch_add(1, Ordering::SeqCst);
-    match state.manifests.get(given.min(state.manifests.len() - 1)) {
-        Some(manifest) if manifest.video_id == id => axum::Json(manifest).into_response(),
+    let number = given.min(state.manifests.len() - 1);
+    let its_tag = format!("\"{number}\"");
+    match state.manifests.get(number) {
+        Some(manifest) if manifest.video_id == id && tag.as_ref() == Some(&its_tag) => {
+            StatusCode::NOT_MODIFIED.into_response()
+        }
+        Some(manifest) if manifest.video_id == id => ([(header::ETAG, its_tag)], axum::Json(manifest)).into_response(),
         _ => (
             StatusCode::NOT_FOUND,
             axum::Json(serde_json::json!({"detail": "no such video", "code": "not_found"})),

@@ -185,6 +185,102 @@ async fn a_newer_manifest_is_asked_for_when_all_replicas_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_manifest_is_never_gone_back_to() {
+    let video = Video::new(5, 100_000, 4.0);
+    let (left, right) = (
+        FakeNode::start(&video, Fault::None).await,
+        FakeNode::start(&video, Fault::None).await,
+    );
+    let of = |version, node: &str| {
+        let mut manifest = video.manifest(&[node.to_owned()]);
+        manifest.version = version;
+        manifest
+    };
+    let manifests = vec![
+        of(2, &nobody().await),
+        of(1, &left.server.url),
+        of(3, &right.server.url),
+    ];
+    let metadata = FakeMetadata::start(manifests).await;
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.mp4");
+    let report = soon(play(
+        options(video.id, &metadata, Some(&output)),
+        CancellationToken::new(),
+    ))
+    .await
+    .unwrap();
+    assert!(report.completed && std::fs::read(&output).unwrap() == video.whole());
+    assert!(left.gets().is_empty(), "an older manifest was followed");
+    // The first has a tag already, and that of the older one was not taken.
+    let first = Some("\"0\"".to_owned());
+    assert_eq!(metadata.asked()[..3], [None, first.clone(), first]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn newer_manifests_are_asked_for_one_at_a_time() {
+    let cluster = Cluster::start(Video::new(3, 50_000, 4.0), &[Fault::Missing]).await;
+    cluster.metadata.hold(true);
+    let mut settings = Settings::default();
+    settings.scheduler.backoff_max = settings.scheduler.backoff_first;
+    let options = options(cluster.video.id, &cluster.metadata, None);
+    let playing = tokio::spawn(play_with(options, settings, CancellationToken::new()));
+    // It misses something all the time, and wants a newer one every second.
+    let misses_for_a_while = async {
+        loop {
+            let gets = cluster.nodes[0].gets();
+            if let (Some((_, first)), Some((_, last))) = (gets.first(), gets.last())
+                && *last - *first > Duration::from_millis(2500)
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(misses_for_a_while).await;
+    assert_eq!((cluster.metadata.asked().len(), cluster.metadata.open_max()), (2, 1));
+    // One more is asked for afterwards: the answer to that one may be older than what was missed.
+    cluster.metadata.hold(false);
+    let asked_again = async {
+        while cluster.metadata.asked().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(asked_again).await;
+    cluster.nodes[0].set(Fault::None);
+    assert!(soon(playing).await.unwrap().unwrap().completed);
+    assert_eq!(cluster.metadata.open_max(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_metadata_service_that_is_busy_at_first_is_asked_again() {
+    let cluster = Cluster::start(Video::new(3, 50_000, 4.0), &[Fault::None; 2]).await;
+    cluster.metadata.refuse(2);
+    let options = options(cluster.video.id, &cluster.metadata, None);
+    let report = soon(play(options, CancellationToken::new())).await.unwrap();
+    assert!(report.completed);
+    assert!(cluster.metadata.asked().len() >= 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interruption_ends_the_wait_for_a_busy_metadata_service() {
+    let cluster = Cluster::start(Video::new(3, 50_000, 4.0), &[Fault::None]).await;
+    cluster.metadata.refuse(usize::MAX);
+    let shutdown = CancellationToken::new();
+    let options = options(cluster.video.id, &cluster.metadata, None);
+    let playing = tokio::spawn(play(options, shutdown.clone()));
+    let asked_twice = async {
+        while cluster.metadata.asked().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(asked_twice).await;
+    shutdown.cancel();
+    // Given up, it would be an error.
+    assert!(!soon(playing).await.unwrap().unwrap().completed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_time_takes_as_long_as_the_video() {
     let cluster = Cluster::start(Video::new(5, 50_000, 0.3), &[Fault::None; 3]).await;
     let started = Instant::now();

@@ -194,6 +194,27 @@ async fn a_new_session_replaces_the_running_one_and_stop_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_waits_for_a_busy_metadata_service_and_stopping_for_nobody() {
+    let cluster = Cluster::start(Video::new(2, 1000, 60.0), &[Fault::None]).await;
+    let client = Client::start(&cluster.metadata.server.url, &[]).await;
+    let path = format!("/play/{}", cluster.video.id);
+    cluster.metadata.refuse(2);
+    assert_eq!(client.post(&path).await.0, 200);
+    cluster.metadata.refuse(usize::MAX);
+    let asked = cluster.metadata.asked().len();
+    let stopping = async {
+        while cluster.metadata.asked().len() < asked + 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        client.stop.cancel();
+    };
+    let ((code, body), ()) = tokio::join!(client.post(&path), stopping);
+    assert_eq!((code, &body["code"]), (503, &"unavailable".into()));
+    assert!(body["detail"].as_str().unwrap().contains("stopping"), "{body}");
+    client.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_have_their_codes_and_pages_are_there() {
     let cluster = Cluster::start(Video::new(1, 1000, 1.0), &[Fault::None]).await;
     let client = Client::start(&cluster.metadata.server.url, &[]).await;

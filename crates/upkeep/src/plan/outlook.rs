@@ -68,6 +68,11 @@ impl<'a> Outlook<'a> {
         self.reach(item) == Reach::Up
     }
 
+    /// Nobody waits for its node to tell what it has.
+    pub(crate) fn is_given_up(&self, item: &Item) -> bool {
+        matches!(self.reach(item), Reach::Gone | Reach::Lost)
+    }
+
     pub(super) fn leaves(&self, item: &Item) -> bool {
         self.leaving.get(usize::from(item.node)).copied().unwrap_or_default()
     }

@@ -116,11 +116,16 @@ async fn give(
 pub struct FakeMetadata {
     pub manifest: Mutex<Manifest>,
     pub down: AtomicBool,
+    /// It takes requests for the manifest, and never answers them.
+    pub silent: AtomicBool,
     /// Method and path of every other call.
     pub calls: Mutex<Vec<String>>,
 }
 
 async fn manifest(State(metadata): State<Arc<FakeMetadata>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if metadata.silent.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
+    }
     if metadata.down.load(Ordering::SeqCst) {
         return (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -292,6 +297,7 @@ pub async fn stage_of(
     let metadata = Arc::new(FakeMetadata {
         manifest: Mutex::new(manifest_for(&footage, &urls)),
         down: AtomicBool::new(false),
+        silent: AtomicBool::new(false),
         calls: Mutex::default(),
     });
     let router = Router::new()

@@ -1,9 +1,11 @@
 //! What players that are not smart get: playlists, segments, single chunks, one file with ranges.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use crate::fakes::stage;
+use crate::fakes::{Footage, Stage, stage, stage_of};
+use bytes::Bytes;
 use reqwest::{Method, StatusCode, header};
+use tokio::time::timeout;
 use vstack_api::metadata::VideoStatus;
 use vstack_types::ChunkId;
 
@@ -166,6 +168,38 @@ async fn nobody_having_a_chunk_is_said_before_the_body_begins() {
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(body["code"], "unavailable", "{body}");
+}
+
+/// A page leaves a gateway that gives nothing for so long (`web/src/playback/gateway.ts`).
+const PATIENCE_OF_PAGES: Duration = Duration::from_secs(8);
+
+async fn in_time(stage: &Stage, chunk: &ChunkId) -> reqwest::Response {
+    let path = format!("/gateway/{}/{chunk}", stage.video);
+    timeout(PATIENCE_OF_PAGES, stage.get(&path))
+        .await
+        .unwrap_or_else(|_| panic!("no answer for {chunk} in time"))
+}
+
+#[tokio::test]
+async fn one_unreadable_chunk_and_a_silent_metadata_service_hold_up_no_other_reader() {
+    let footage = Footage::new((1..=5).map(|n: u8| Bytes::from(vec![n; 1000])).collect());
+    let chunks: Vec<ChunkId> = (0..5).map(|at| ChunkId::of_video(footage.video, at)).collect();
+    let (lost, others) = chunks.split_last().unwrap();
+    let mut held = footage.copies();
+    held.remove(&lost.to_string());
+    let stage = stage_of(footage, vec![held; 2], Footage::manifest).await;
+    // The manifest is known before nobody gives one any more.
+    assert_eq!(in_time(&stage, &others[0]).await.status(), StatusCode::OK);
+    stage.metadata.silent.store(true, SeqCst);
+    for round in 0..2 {
+        let refused = in_time(&stage, lost).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "{round}");
+        for (chunk, expected) in others.iter().zip(&stage.chunks) {
+            let answer = in_time(&stage, chunk).await;
+            assert_eq!(answer.status(), StatusCode::OK, "{round} {chunk}");
+            assert_eq!(answer.bytes().await.unwrap(), expected, "{round} {chunk}");
+        }
+    }
 }
 
 #[tokio::test]

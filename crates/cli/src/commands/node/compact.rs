@@ -1,10 +1,9 @@
 //! `vstack node compact`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use vstack_engine::{Engine, Reader, SuperblockSpace, Waste};
 use vstack_types::NodeUuid;
@@ -15,12 +14,6 @@ use super::{
     say_interrupted,
 };
 use crate::output::{self, bytes, out, say};
-
-/// The end of the log is marked when nothing was written for a second; where that takes longer, nobody waits for it.
-const MARK_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How often it is looked whether it is.
-const MARK_POLL: Duration = Duration::from_millis(20);
 
 /// Which directory, what of it, and how fast.
 #[derive(Debug, clap::Args)]
@@ -138,20 +131,8 @@ async fn compact(engine: &Engine, options: &Options, done: &mut Done) -> anyhow:
         let Some(number) = worth else { break };
         one(engine, number, options.rate, done).await?;
     }
-    if done.moved_records > 0 {
-        marked(engine).await;
-    }
     engine.rest().await?;
     Ok(())
-}
-
-/// Waits until the end of the log is marked: a mark that came later would take space ahead of the log again.
-async fn marked(engine: &Engine) {
-    let log_seq = || engine.reader().stats().log_seq;
-    let (written, deadline) = (log_seq(), Instant::now() + MARK_TIMEOUT);
-    while log_seq() == written && Instant::now() < deadline {
-        sleep(MARK_POLL).await;
-    }
 }
 
 fn check(engine: &Engine, number: u32) -> anyhow::Result<()> {

@@ -217,12 +217,12 @@ fn forms(told: &Overview) -> Table {
     let (efficiency, modes) = (&told.report.efficiency, &told.report.mode_comparison);
     let mut table = output::table(&["FORM", "CHUNKS", "VIDEO", "HELD", "BYTES FOR ONE", "NODES", "SURVIVES"]);
     let mut row =
-        |name: String, [chunks, counted]: [u64; 2], [video, held]: [u64; 2], measured: f64, figures: &ModeFigures| {
+        |name: String, [chunks, uncounted]: [u64; 2], [video, held]: [u64; 2], measured: f64, figures: &ModeFigures| {
             table.add_row([
                 name,
-                match chunks.saturating_sub(counted) {
+                match uncounted {
                     0 => chunks.to_string(),
-                    uncounted => format!("{chunks}, {uncounted} not counted yet"),
+                    _ => format!("{chunks}, {uncounted} not counted yet"),
                 },
                 bytes(video),
                 bytes(held),
@@ -238,14 +238,14 @@ fn forms(told: &Overview) -> Table {
         };
     row(
         format!("{} copies", config.replication_factor),
-        [overhead.replication_chunks, overhead.replication_counted_chunks],
+        [overhead.replication_chunks, overhead.replication_uncounted_chunks],
         [overhead.replication_logical_bytes, overhead.replication_physical_bytes],
         efficiency.replication_overhead_factor,
         &modes.replication,
     );
     row(
         format!("{}+{} shards", config.erasure_data_shards, config.erasure_parity_shards),
-        [overhead.erasure_coded_chunks, overhead.erasure_counted_chunks],
+        [overhead.erasure_coded_chunks, overhead.erasure_uncounted_chunks],
         [overhead.erasure_logical_bytes, overhead.erasure_physical_bytes],
         efficiency.erasure_coding_overhead_factor,
         &modes.erasure_coding,
@@ -485,7 +485,9 @@ mod tests {
             },
             overhead: vstack_api::redundancy::StorageOverhead {
                 replication_chunks: 70,
-                replication_counted_chunks: 68,
+                // Four more are on their way to become shards.
+                replication_counted_chunks: 72,
+                replication_uncounted_chunks: 2,
                 replication_logical_bytes: 300_000_000,
                 replication_physical_bytes: 900_000_000,
                 ..Default::default()

@@ -1,5 +1,7 @@
 //! Chunks.
 
+use std::sync::atomic::Ordering;
+
 use vstack_api::metadata::VideoStatus;
 use vstack_chunkpaxos::Placement;
 use vstack_types::{ChunkId, VideoId};
@@ -41,7 +43,16 @@ impl Chunks for MemoryStore {
         let chunks = tables
             .chunks_of(video)
             .filter(|chunk| after.is_none_or(|after| place_key(chunk) > after));
-        ready(Ok(chunks.take(limit as usize).cloned().collect()))
+        let chunks: Vec<Chunk> = chunks.take(limit as usize).cloned().collect();
+        self.chunks_read.fetch_add(chunks.len() as u64, Ordering::Relaxed);
+        ready(Ok(chunks))
+    }
+
+    fn chunk_count(&self, video: VideoId) -> Answer<'_, u64> {
+        let tables = self.tables();
+        let chunks = tables.chunks_of(video);
+        let are_there = chunks.filter(|chunk| !chunk.placement.layout.is_deleted());
+        ready(Ok(are_there.count() as u64))
     }
 
     fn forget_chunks(&self, video: VideoId) -> Answer<'_, u64> {

@@ -12,7 +12,10 @@ mod salvage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use vstack_api::metadata::{DamagedChunk, RedundancyMode, VideoStatus};
@@ -29,6 +32,7 @@ use super::{
 #[derive(Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
+    chunks_read: AtomicU64,
 }
 
 #[derive(Default)]
@@ -100,6 +104,11 @@ fn place_key(chunk: &Chunk) -> Option<u32> {
 }
 
 impl MemoryStore {
+    /// Chunks that were read as parts of their videos, over all calls: a film may have very many.
+    pub fn chunks_read(&self) -> u64 {
+        self.chunks_read.load(Ordering::Relaxed)
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Every change below is made in one go after its checks: a panic elsewhere leaves nothing half done.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)

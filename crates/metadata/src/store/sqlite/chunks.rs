@@ -271,6 +271,16 @@ impl Chunks for SqliteStore {
         })
     }
 
+    fn chunk_count(&self, video: VideoId) -> Answer<'_, u64> {
+        self.apart(|store| async move {
+            let row = sqlx::query("SELECT COUNT(*) AS chunks FROM chunks WHERE video_id = ? AND mode <> 'deleted'")
+                .bind(video.to_string())
+                .fetch_one(&store.readers)
+                .await?;
+            integer(&row, "chunks")
+        })
+    }
+
     fn forget_chunks(&self, video: VideoId) -> Answer<'_, u64> {
         self.apart(|store| async move {
             let deleted = store

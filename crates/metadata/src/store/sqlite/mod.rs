@@ -185,7 +185,7 @@ mod tests {
             for read in &mut reads {
                 drop(futures_util::poll!(read));
             }
-            let held = |connections: &SqlitePool| connections.size() > connections.num_idle() as u32;
+            let held = |connections: &SqlitePool| connections.size() as usize > connections.num_idle();
             if held(&store.readers) {
                 break;
             }

@@ -13,8 +13,7 @@ use crate::store::{
     PASS_AHEAD_MS, Reap, ReapJob, SortKey, StatusChange, StoreError, Video, VideoPage, VideoQuery, Videos,
 };
 
-/// Where a video stands; none when there is no such video.
-/// How a video stands, and whether it is in the trash.
+/// How a video stands, and whether it is in the trash; none when there is no such video.
 pub(super) async fn standing_of(
     transaction: &mut Write,
     id: VideoId,

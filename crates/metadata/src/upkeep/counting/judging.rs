@@ -112,7 +112,7 @@ pub(super) fn judge(app: &App, seen: &Seen, book: &Book) -> Judged {
     let bettering = Bettering {
         wished: &seen.decided.wished,
         evens_out: at_rest,
-        // As many bytes as are migrated until it is looked at again.
+        // As many bytes as may go from node to node for it until it is looked at again.
         migrated_soon: if migrates {
             let wait = Duration::from_millis(app.upkeep.wait_ms.load(Ordering::Relaxed));
             app.settings.migration_rate.saturating_mul(SOON.max(wait).as_secs())

@@ -1,11 +1,9 @@
 //! Which of what is planned is taken on next, and what it takes.
 
-use std::num::NonZeroU8;
-
-use vstack_erasure::decodings;
 use vstack_types::NodeRef;
 use vstack_upkeep::{
     census::Item,
+    migrate::bytes_moved,
     plan::Job,
     standing::{Form, Seen},
 };
@@ -148,8 +146,7 @@ fn known(app: &App, planned: &Planned) -> Option<Known> {
             let moves = times(to.len());
             (to, moves)
         }
-        Job::Encode { data, to } => (to.clone(), moved_by_encoding(row.size, *data, to, has)),
-        Job::Decode { to } => (to.clone(), times(to.len())),
+        job @ (Job::Encode { to, .. } | Job::Decode { to }) => (to.clone(), bytes_moved(&state.census, row, job)),
         Job::Salvage => (Vec::new(), times(app.settings.replication_factor)),
         Job::Read { .. } | Job::Settle | Job::TurnBack => (Vec::new(), 0),
     };
@@ -158,30 +155,11 @@ fn known(app: &App, planned: &Planned) -> Option<Known> {
     Some(Known { moves, to, reason })
 }
 
-/// Bytes that go from node to node so that a chunk becomes shards at `to`, by their index: a node makes its own of all of
-/// the chunk, which it gets unless it `has` it; then for each set by which they are proven one node gets the others' shards.
-fn moved_by_encoding(size: u32, data: NonZeroU8, to: &[NodeRef], has: impl Fn(&NodeRef) -> bool) -> u64 {
-    let mut lacking: Vec<NodeRef> = to.iter().copied().filter(|node| !has(node)).collect();
-    lacking.sort_unstable();
-    lacking.dedup();
-    let gathered = u64::from(size).saturating_mul(lacking.len() as u64);
-    let indexes: Vec<u8> = (0..).zip(to).map(|(index, _)| index).collect();
-    let fetched = |set: &Vec<u8>| {
-        let at = |index: &u8| to[usize::from(*index)];
-        // It is the node of the last that puts them together.
-        let by = set.last().map(at);
-        set.iter().map(at).filter(|node| Some(*node) != by).count() as u64
-    };
-    let fetched: u64 = decodings(data.get(), size.into(), &indexes).iter().map(fetched).sum();
-    let proven = Form::Coded { data }.item_bytes(size).saturating_mul(fetched);
-    gathered.saturating_add(proven)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use vstack_types::{Monotonic, NodeUuid, VideoId};
+    use vstack_types::{Monotonic, VideoId};
     use vstack_upkeep::census::Part;
 
     use super::*;
@@ -217,29 +195,6 @@ mod tests {
             let purposes = [Purpose::Mends, even_out, migrate];
             let those: Vec<Purpose> = purposes.into_iter().filter(|purpose| may.allows(*purpose)).collect();
             assert_eq!(those, [Purpose::Mends, allowed]);
-        }
-    }
-
-    /// By what the nodes do: of 3+2, shards 0, 2 and 3 are put together at the node of 3, and then 3, 4 and 1 at that of 1.
-    #[test]
-    fn to_become_shards_costs_what_goes_from_node_to_node() {
-        let node = |n: u8| NodeRef::first(NodeUuid::from_bytes([n; 16]));
-        let data = NonZeroU8::new(3).expect("not zero");
-        let (chunk, shard) = (2_000_000, 666_667);
-        // By index, the nodes of shards; those with copies; how many copies and how many shards go from one to another.
-        let table: [(&[u8], &[u8], u64, u64); 5] = [
-            (&[1, 2, 3, 4, 5], &[], 5, 4),
-            (&[1, 2, 3, 4, 5], &[1, 2, 3], 2, 4),
-            (&[1, 2, 3, 4, 5], &[6, 7, 8], 5, 4),
-            // Who has two shards makes both of one copy, and has one less to get of others: 2 and 3, and 4 and 1, are together.
-            (&[1, 2, 3, 3, 2], &[1], 2, 2),
-            (&[1, 1, 1, 1, 1], &[1], 0, 0),
-        ];
-        for (to, copies, of_chunk, of_shards) in table {
-            let to: Vec<NodeRef> = to.iter().copied().map(node).collect();
-            let copies: Vec<NodeRef> = copies.iter().copied().map(node).collect();
-            let moved = moved_by_encoding(2_000_000, data, &to, |node| copies.contains(node));
-            assert_eq!(moved, of_chunk * chunk + of_shards * shard, "{to:?}, {copies:?}");
         }
     }
 }

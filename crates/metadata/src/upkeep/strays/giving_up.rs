@@ -153,3 +153,49 @@ impl Strays {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use vstack_types::{NodeUuid, VideoId};
+
+    use super::*;
+    use crate::upkeep::strays::{
+        Kept, Looked,
+        kept::{Came, Remembered},
+    };
+
+    /// As many as are named of a node, and more, of which somebody gives up what is named.
+    #[test]
+    fn what_there_was_no_room_to_name_is_unexplained_when_all_that_is_named_was_given_up() {
+        let video = VideoId::from_bytes([3; 16]);
+        let node = NodeRef::first(NodeUuid::from_bytes([7; 16]));
+        let unknown = |sequence: u32| Kept {
+            chunk: ChunkId::of_video(video, sequence),
+            why: String::new(),
+            explained: false,
+            lends: None,
+        };
+        let of = |chunks: u32| {
+            let strays = Strays::default();
+            let remembered = Remembered::default();
+            let kept = (0..chunks).map(unknown).collect();
+            let looked = Looked {
+                remembered: remembered.after(kept, &BTreeSet::new(), Came::Through, |_| true),
+                ..Looked::default()
+            };
+            locked(&strays.looked).insert(node, looked);
+            for (_, kept) in strays.kept() {
+                strays.forget(&kept.chunk);
+            }
+            (
+                strays.kept().len(),
+                strays.any_unexplained(),
+                strays.with_more_unexplained().len(),
+            )
+        };
+        assert_eq!(of(201), (0, true, 1));
+        assert_eq!(of(200), (0, false, 0));
+    }
+}

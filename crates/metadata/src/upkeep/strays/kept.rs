@@ -26,27 +26,49 @@ pub(crate) struct Kept {
     pub(super) lends: Option<Key>,
 }
 
+/// How far a look came in the list of its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// Other parts of it come after.
+    On,
+    /// To its end, and something in it was not dealt with.
+    ToEnd,
+    /// To its end, and all of it was dealt with.
+    Through,
+}
+
 /// What is kept at one node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Remembered {
     /// What nothing known explains first.
     pub(super) named: Vec<Kept>,
+    /// More is kept that nothing known explains than is named: only a pass through all of the list that left nothing of that
+    /// out says that there is no more.
+    pub(super) more_unexplained: bool,
+    /// The pass that is under way left some of that out.
+    left_out: bool,
     /// What was found last at the end.
     lent: Vec<(Key, ChunkId)>,
 }
 
 impl Remembered {
-    /// After a look that `dealt` with some chunks, of which it found these to be kept. What was known of others stays known
-    /// as long as it `is_strange` that they are there.
+    /// After a look that `dealt` with some chunks, of which it found these to be kept, and `came` so far. What was known of
+    /// others stays known as long as it `is_strange` that they are there.
     #[must_use]
     pub(super) fn after(
         self,
         kept: Vec<Kept>,
         dealt: &BTreeSet<ChunkId>,
+        came: Came,
         is_strange: impl Fn(&ChunkId) -> bool,
     ) -> Self {
         let stays = |chunk: &ChunkId| !dealt.contains(chunk) && is_strange(chunk);
-        let Self { mut named, mut lent } = self;
+        let Self {
+            mut named,
+            mut lent,
+            more_unexplained,
+            left_out,
+        } = self;
         lent.retain(|(_, chunk)| stays(chunk));
         let found = kept.iter().filter_map(|kept| Some((kept.lends?, kept.chunk.clone())));
         lent.extend(found);
@@ -56,8 +78,19 @@ impl Remembered {
         // However many copies are lent: while something is not explained, that is known.
         named.sort_by(|a, b| (a.explained, &a.chunk).cmp(&(b.explained, &b.chunk)));
         named.dedup_by(|a, b| a.chunk == b.chunk);
+        let left_out = left_out || named.get(NAMED_MAX).is_some_and(|kept| !kept.explained);
         named.truncate(NAMED_MAX);
-        Self { named, lent }
+        Self {
+            named,
+            lent,
+            more_unexplained: left_out || (more_unexplained && came != Came::Through),
+            left_out: left_out && came == Came::On,
+        }
+    }
+
+    /// Whether something is kept that nothing known explains, named or not.
+    pub(super) fn any_unexplained(&self) -> bool {
+        self.more_unexplained || self.named.iter().any(|kept| !kept.explained)
     }
 
     /// Chunks that can be made of what is kept.
@@ -107,7 +140,7 @@ mod tests {
 
     fn looked(before: Remembered, kept: Vec<Kept>) -> Remembered {
         let dealt = kept.iter().map(|kept| kept.chunk.clone()).collect();
-        before.after(kept, &dealt, |_| true)
+        before.after(kept, &dealt, Came::Through, |_| true)
     }
 
     #[test]
@@ -155,9 +188,40 @@ mod tests {
         let remembered = looked(Remembered::default(), all);
         let dealt = [chunk(0), chunk(1)].into();
         // One of those that were dealt with is kept, and of the others one is expected there by now.
-        let remembered = remembered.after(vec![unknown(1)], &dealt, |it| *it != chunk(2));
+        let remembered = remembered.after(vec![unknown(1)], &dealt, Came::Through, |it| *it != chunk(2));
         assert_eq!(remembered.lent(), [key(3)].into());
         let named: Vec<&ChunkId> = remembered.named.iter().map(|kept| &kept.chunk).collect();
         assert_eq!(named, [&chunk(1), &chunk(3)]);
+    }
+
+    /// As when somebody gives up all that is named, of which there was room for some.
+    #[test]
+    fn more_than_is_named_stays_unexplained_until_all_was_looked_at_and_none_left_out() {
+        let all: BTreeSet<ChunkId> = (0..300).map(chunk).collect();
+        let mut remembered = looked(Remembered::default(), (0..300).map(unknown).collect());
+        assert_eq!(remembered.named.len(), NAMED_MAX);
+        remembered.named.clear();
+        assert!(remembered.any_unexplained(), "a hundred are left");
+        // A look that found some, or had to leave some out, says nothing of the others.
+        for came in [Came::On, Came::ToEnd] {
+            remembered = remembered.after(vec![lending(1)], &BTreeSet::new(), came, |_| true);
+            assert!(remembered.any_unexplained(), "{came:?}");
+        }
+        // What is left out in one part is known at the end of the list, too, whatever was given up in between.
+        for (part, came) in [(0..300, Came::On), (300..310, Came::Through)] {
+            let kept: Vec<Kept> = part.map(unknown).collect();
+            let dealt = kept.iter().map(|kept| kept.chunk.clone()).collect();
+            remembered = remembered.after(kept, &dealt, came, |_| true);
+            remembered.named.clear();
+            assert!(remembered.any_unexplained(), "{came:?}");
+        }
+        // And once there was room for all of them, and they are gone, it is over.
+        remembered = looked(remembered, (200..300).map(unknown).collect());
+        assert!(!remembered.more_unexplained && remembered.any_unexplained());
+        remembered = remembered.after(Vec::new(), &all, Came::Through, |_| true);
+        assert!(!remembered.any_unexplained());
+        // Copies that are lent are known to be what they are, however many there is no room for.
+        let lent = looked(Remembered::default(), (0..300).map(lending).collect());
+        assert!(!lent.any_unexplained());
     }
 }

@@ -106,12 +106,15 @@ pub(crate) async fn of_video(
         return Ok(None);
     };
     let complete = (report.is_some() || whole.is_some()) && summary.complete && super::is_current(app, &summary);
-    let mut orphans = super::orphans(app, &app.store.nodes().await?);
+    let mut orphans = super::orphans(app, &app.known_nodes().await?);
     orphans.retain(|orphan| orphan.video_id == Some(id));
     let mut kept = app.upkeep.strays.kept().into_iter().map(|(_, kept)| kept);
     let explained = !kept.any(|kept| !kept.explained && kept.chunk.video() == Some(id));
+    // What there was no room to name may be of this one.
+    let all_is_named = app.upkeep.strays.with_more_unexplained().is_empty();
+    let is_known = complete && all_is_named;
     Ok(Some(VideoCensus {
-        health: super::health(&tally, summary.attendance.complete, complete, explained),
+        health: super::health(&tally, summary.attendance.complete, is_known, explained),
         complete,
         at: WallTime(summary.at.unwrap_or(app.now())),
         video,
