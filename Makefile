@@ -33,7 +33,7 @@ test: test-unit test-integration ## Every test; installs what they need
 	@echo "make test: everything passed"
 
 test-unit: setup-test web/dist/index.html test-web ## Unit and property tests, and each service over real sockets
-	cargo test --locked --workspace --exclude vstack
+	cargo test --locked --no-fail-fast --workspace --exclude vstack
 	cargo test --locked -p vstack --bins
 	cargo test --locked -p vstack-model --features planted --test planted_faults_are_found
 	cargo test --locked -p vstack-engine --features planted --test planted_faults_are_found
@@ -44,7 +44,7 @@ test-web: setup-test web/node_modules/.package-lock.json ## Unit tests and type 
 
 test-integration: setup-test web/dist/index.html ## Whole clusters: processes, sockets, real video, Chromium
 	cargo build --locked -p vstack
-	cargo test --locked -p vstack --test '*'
+	cargo test --locked --no-fail-fast -p vstack --test '*'
 	$(MAKE) test-browser
 
 test-browser: setup-test web/dist/index.html tests/browser/node_modules/.package-lock.json ## The pages in Chromium
@@ -86,7 +86,7 @@ soak: setup-test web/dist/index.html ## Long campaigns: model, engine, 100,000 s
 	cargo test --release --locked -p vstack-sim --test histories -- --ignored --nocapture
 	cargo build --release --locked -p vstack
 	VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --release --locked -p vstack-node --test the_cost_of_a_put -- --ignored --nocapture
-	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1 $(addprefix --skip=,$(SOAKS_OF_20_GB) $(SOAKS_OF_28_GB))
+	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked --no-fail-fast -p vstack --test '*' -- --include-ignored --nocapture --test-threads=1 $(addprefix --skip=,$(SOAKS_OF_20_GB) $(SOAKS_OF_28_GB))
 	$(call soak-storing,20,$(SOAKS_OF_20_GB))
 	$(call soak-storing,28,$(SOAKS_OF_28_GB))
 	$(MAKE) fuzz
@@ -97,7 +97,7 @@ define soak-storing
 @free=$$(df --output=avail -B1G "$${TMPDIR:-/tmp}" | tail -n 1); \
 	if [ -z "$$VSTACK_HEAL_GB" ] && [ "$$free" -ge $$(($(1) + $(SOAKS_FREE_GB))) ]; then export VSTACK_HEAL_GB=$(1); fi; \
 	echo "soaks that store VSTACK_HEAL_GB=$${VSTACK_HEAL_GB:-(not set: $(1) need $$(($(1) + $(SOAKS_FREE_GB))) free, and $$free are)}: $(2)"; \
-	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked -p vstack --test heals -- --ignored --nocapture --test-threads=1 $(2)
+	VSTACK_SOAK=1 VSTACK_BIN=$(CURDIR)/target/release/vstack cargo test --locked --no-fail-fast -p vstack --test heals -- --ignored --nocapture --test-threads=1 $(2)
 endef
 
 fuzz: ## Every fuzz target, FUZZ_SECONDS each; installs nightly Rust and cargo-fuzz where they are missing
