@@ -411,7 +411,7 @@ impl NodeClient {
         })
     }
 
-    /// A page of the items held, in log order; of one video when given.
+    /// A page of the items held, in log order; of one video when given, then in none.
     ///
     /// # Errors
     /// As any call.
@@ -425,7 +425,7 @@ impl NodeClient {
         self.page(url, "chunks", video, cursor, limit).await
     }
 
-    /// A page of the registers, in log order; of one video when given.
+    /// A page of the registers, in log order; of one video when given, then in none.
     ///
     /// # Errors
     /// As any call.

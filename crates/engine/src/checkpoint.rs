@@ -24,8 +24,10 @@ const NEW_NAME: &str = "checkpoint.new";
 
 const MAGIC: [u8; 8] = *b"VSTACKCK";
 /// Of this file alone: one of a version that is not known is not used.
-const VERSION: u32 = 2;
-/// Its registers have no briefs: it says only how far the log was synced.
+const VERSION: u32 = 3;
+/// Its fingerprints do not tell chunks of a video: it says only how far the log was synced.
+const VERSION_WITHOUT_VIDEOS: u32 = 2;
+/// Nor do its registers have briefs.
 const VERSION_WITHOUT_BRIEFS: u32 = 1;
 const ITEM_LEN: usize = 32;
 const REGISTER_LEN: usize = 20;
@@ -61,8 +63,8 @@ pub(crate) struct Checkpoint {
     pub position: Position,
     /// The superblocks there were.
     pub superblocks: Vec<Known>,
-    /// What its registers come to is in it; without, the index cannot be taken from it.
-    pub has_briefs: bool,
+    /// Its cells are those of this version: of another one, the index cannot be taken from it.
+    pub is_current: bool,
     shards: Vec<(Vec<ItemCell>, Vec<RegisterCell>)>,
 }
 
@@ -362,11 +364,11 @@ fn decode<F: DiskFile>(file: F, node: NodeRef) -> Result<Checkpoint, Refused> {
     if begin[..8] != MAGIC {
         return Err(Refused::Damaged);
     }
-    let has_briefs = match u32::from_le_bytes([begin[8], begin[9], begin[10], begin[11]]) {
-        VERSION => true,
-        VERSION_WITHOUT_BRIEFS => false,
-        _ => return Err(Refused::Version),
-    };
+    let version = u32::from_le_bytes([begin[8], begin[9], begin[10], begin[11]]);
+    if !matches!(version, VERSION | VERSION_WITHOUT_VIDEOS | VERSION_WITHOUT_BRIEFS) {
+        return Err(Refused::Version);
+    }
+    let has_briefs = version != VERSION_WITHOUT_BRIEFS;
     let (key, position, superblocks) = decode_start(&reading.block()?, node)?;
     let shards = (0..SHARDS)
         .map(|_| decode_shard(&reading.block()?, has_briefs))
@@ -378,7 +380,7 @@ fn decode<F: DiskFile>(file: F, node: NodeRef) -> Result<Checkpoint, Refused> {
         key,
         position,
         superblocks,
-        has_briefs,
+        is_current: version == VERSION,
         shards,
     })
 }

@@ -1,14 +1,14 @@
-//! What is here, page by page, in the order of the log: read from the log itself, of which only what still counts is
-//! shown.
+//! What is here, page by page. All of it is told in the order of the log, and read from the log itself, of which only what
+//! still counts is shown; what is here of one video is found by the index, whatever else there is.
 
 use std::io;
 
 use vstack_chunkpaxos::Register;
-use vstack_types::{ChunkId, Digest};
+use vstack_types::{ChunkId, Digest, VideoId};
 
 use crate::{
     disk::Disk,
-    index::Place,
+    index::{Entry, Place, StoredItem},
     reader::Reader,
     record::{Body, Change, Kind},
     scan::{Scanner, Step},
@@ -48,7 +48,7 @@ pub struct ListedRegister {
 pub struct Page<T> {
     /// What was found; a page may be short, even empty, and have a next one.
     pub entries: Vec<T>,
-    /// Where the next page begins; none at the end.
+    /// Behind which the next page begins; none at the end.
     pub next: Option<u64>,
 }
 
@@ -95,6 +95,82 @@ impl<D: Disk> Reader<D> {
                 register,
             }))
         })
+    }
+
+    /// `limit` items of one video or a few more, behind what a page before this one gave, in no order that says anything.
+    /// What comes meanwhile may be on none. Reads the disk, of which little more than the records of that video.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn list_items_of(&self, video: VideoId, after: Option<u64>, limit: usize) -> io::Result<Page<ListedItem>> {
+        let _pin = self.0.lookers.pin();
+        let found = self.0.index.items_of(video, after, limit);
+        let places = found.cells.iter().map(|cell| cell.place);
+        let entries = self.of_video(video, places, |change, entry| {
+            let is_it = |item: &&StoredItem| item.sha256 == change.sha256 && !item.is_corrupt();
+            let item = entry.items.iter().find(is_it).filter(|_| change.kind == Kind::Item)?;
+            Some(ListedItem {
+                lsn: item.lsn,
+                placed: entry.keeps(self.0.me, item.sha256),
+                id: change.id,
+                size: item.size,
+                sha256: item.sha256,
+            })
+        })?;
+        let next = found.next;
+        Ok(Page { entries, next })
+    }
+
+    /// The same of registers, each as it is now.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn list_registers_of(
+        &self,
+        video: VideoId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> io::Result<Page<ListedRegister>> {
+        let _pin = self.0.lookers.pin();
+        let found = self.0.index.registers_of(video, after, limit);
+        let places = found.cells.iter().map(|cell| cell.place);
+        let entries = self.of_video(video, places, |change, entry| {
+            let stored = entry.register.as_ref().filter(|_| change.register.is_some())?;
+            Some(ListedRegister {
+                lsn: stored.lsn,
+                id: change.id,
+                register: stored.register.clone(),
+            })
+        })?;
+        let next = found.next;
+        Ok(Page { entries, next })
+    }
+
+    /// Shows what there is of each chunk of a video that a record at one of `places` is of. A record may have been written
+    /// again elsewhere since its place was looked up: what is there now is shown.
+    fn of_video<T>(
+        &self,
+        video: VideoId,
+        places: impl Iterator<Item = Place>,
+        show: impl Fn(Change, &Entry) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let mut shown = Vec::new();
+        for place in places {
+            let record = match self.0.superblocks.record(place) {
+                Ok(record) => record,
+                // Cut off: what is damaged is not listed.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+                Err(error) => return Err(error),
+            };
+            let Some(Body::Change(change)) = record.map(|scanned| scanned.record.body) else {
+                continue;
+            };
+            if change.id.video() == Some(video) {
+                let entry = self.0.entry(&change.id)?;
+                shown.extend(show(change, &entry));
+            }
+        }
+        Ok(shown)
     }
 
     fn list<T>(

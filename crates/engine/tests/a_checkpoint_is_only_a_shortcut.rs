@@ -138,7 +138,7 @@ fn one_that_is_damaged_cut_or_of_another_log_is_not_used() {
     }
     refused(&[&whole[..], b"x"].concat(), "damaged");
     let mut newer = whole.clone();
-    newer[8] = 3;
+    newer[8] += 1;
     refused(&newer, "format");
     // Of another disk.
     let other = MemDisk::default();

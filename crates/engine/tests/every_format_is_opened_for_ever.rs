@@ -2,9 +2,8 @@
 //!
 //! `fixtures/v1` was written by the first vstack whose format was frozen, by [`used`]; `fixtures/v1-adopted` by a later
 //! one of the same format, by [`adopted`]: what the first does not have. `fixtures/v1-briefs` is [`used`] with a
-//! checkpoint of version 2; those of the others have version 1, which only says how far their logs were synced. None is
-//! ever written again: a test that fails
-//! here says that old data can no longer be read. A new version of the format gets directories of its own, named in
+//! checkpoint of version 2 and `fixtures/v1-videos` with one of version 3; those of the others have version 1. A checkpoint
+//! of an earlier version only says how far the log was synced. None is ever written again: a test that fails here says that old data can no longer be read. A new version of the format gets directories of its own, named in
 //! [`Fixture`] and written with
 //! `VSTACK_WRITE_FIXTURE=v2 cargo test -p vstack-engine --test every_format_is_opened_for_ever -- --ignored`.
 
@@ -24,7 +23,7 @@ use vstack_engine::{
     Adoption, BufferPool, Disk, FileDisk, Item, ItemBuilder, MemDisk, Op, OpenError, Outcome, Store, StoreOptions,
     Which,
 };
-use vstack_types::{Digest, NodeRef, NodeUuid};
+use vstack_types::{ChunkId, Digest, NodeRef, NodeUuid, VideoId};
 
 const SUPERBLOCK_BYTES: u64 = 64 * 1024;
 /// Of the one with a record of more than 64 KiB.
@@ -66,11 +65,18 @@ const V1_ADOPTED: Fixture = Fixture {
 /// The first one again, with what its registers come to in the checkpoint.
 const V1_BRIEFS: Fixture = Fixture {
     name: "v1-briefs",
-    resumes: true,
     ..V1
 };
 
-const ALL: [Fixture; 3] = [V1, V1_ADOPTED, V1_BRIEFS];
+/// And again, with a checkpoint by which chunks of a video are found.
+const V1_VIDEOS: Fixture = Fixture {
+    name: "v1-videos",
+    resumes: true,
+    write: with_a_film,
+    ..V1
+};
+
+const ALL: [Fixture; 4] = [V1, V1_ADOPTED, V1_BRIEFS, V1_VIDEOS];
 
 fn opened<D: Disk + Clone>(disk: &D, superblock_bytes: u64) -> Store<D> {
     let options = StoreOptions {
@@ -230,6 +236,19 @@ fn used() -> MemDisk {
     store.reader().write_checkpoint().unwrap().unwrap();
     one(&mut store, put_vote("behind", &item(70, 700))).unwrap();
     store.mark(at(90)).unwrap();
+    disk
+}
+
+/// The same, and chunks of a video, the last of them behind the checkpoint.
+fn with_a_film() -> MemDisk {
+    let disk = used();
+    let mut store = opened(&disk, SUPERBLOCK_BYTES);
+    let chunk = |n| ChunkId::of_video(VideoId::from_bytes([0x5a; 16]), n);
+    for n in 0..4 {
+        one(&mut store, put_vote(chunk(n).as_str(), &item(60, 2_000))).unwrap();
+    }
+    store.reader().write_checkpoint().unwrap().unwrap();
+    one(&mut store, put_vote(chunk(4).as_str(), &item(60, 2_000))).unwrap();
     disk
 }
 

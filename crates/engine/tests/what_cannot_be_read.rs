@@ -13,9 +13,9 @@ use std::{
 use support::*;
 use vstack_chunkpaxos::{Reply, Request};
 use vstack_engine::{
-    CompactError, Disk, DiskFile, Engine, MemDisk, Missing, OpenError, Outcome, Store, StoreOptions, Usage, Which,
+    CompactError, Disk, DiskFile, Engine, MemDisk, Missing, Op, OpenError, Outcome, Store, StoreOptions, Usage, Which,
 };
-use vstack_types::SystemClock;
+use vstack_types::{ChunkId, SystemClock, VideoId};
 
 /// A part of a file that cannot be read.
 type Bad = Arc<Mutex<Option<(String, Range<u64>)>>>;
@@ -357,5 +357,92 @@ fn what_may_not_be_written_to_is_refused_and_not_written_off() {
             !store.reader().votes_lost() && store.report().damage.is_empty(),
             "{name}, {why}"
         );
+    }
+}
+
+/// Everything of a video, in pages of so many.
+fn listed_of(store: &Store<Spotted>, video: VideoId, limit: usize) -> io::Result<(Vec<ChunkId>, Vec<ChunkId>)> {
+    let reader = store.reader();
+    let (mut items, mut registers, mut after) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = reader.list_items_of(video, after, limit)?;
+        assert!(page.entries.len() <= limit);
+        items.extend(page.entries.into_iter().map(|item| item.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    loop {
+        let page = reader.list_registers_of(video, after, limit)?;
+        assert!(page.entries.len() <= limit);
+        registers.extend(page.entries.into_iter().map(|register| register.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    items.sort_unstable();
+    registers.sort_unstable();
+    Ok((items, registers))
+}
+
+/// Of a video that is taken off a disk, what is left is asked for again and again, whatever else there is.
+#[test]
+fn what_is_here_of_a_video_is_found_without_a_look_at_anything_else() {
+    let disk = Spotted::default();
+    let mut store = open(&disk);
+    let (one_film, other) = (VideoId::from_bytes([1; 16]), VideoId::from_bytes([2; 16]));
+    let of = |video, count| -> Vec<ChunkId> { (0..count).map(|n| ChunkId::of_video(video, n)).collect() };
+    let put_all = |store: &mut Store<Spotted>, ids: &[ChunkId]| {
+        for id in ids {
+            one(store, put_vote(id.as_str(), &item(1, 5_000))).unwrap();
+        }
+    };
+    put_all(&mut store, &of(one_film, 12));
+    let first = store.reader().superblock_numbers();
+    while store.reader().superblock_numbers().last() == first.last() {
+        one(&mut store, put("staged", &item(2, 20_000))).unwrap();
+        one(&mut store, Op::DeleteStaged { id: id("staged") }).unwrap();
+    }
+    put_all(&mut store, &of(other, 15));
+    let ends_with = store.reader().superblock_numbers().last().copied().unwrap();
+    assert!(ends_with > *first.last().unwrap());
+    // One was given up, and of one no bytes came.
+    let gone = ChunkId::of_video(one_film, 11);
+    one(&mut store, accept(gone.as_str(), 4, deleted(&item(1, 5_000), 2))).unwrap();
+    let promised = ChunkId::of_video(one_film, 30);
+    one(&mut store, prepare(promised.as_str(), 7)).unwrap();
+    store.mark(at(2)).unwrap();
+    store.reader().write_checkpoint().unwrap().unwrap();
+    drop(store);
+    for with_checkpoint in [true, false] {
+        if !with_checkpoint {
+            disk.disk.remove("checkpoint").unwrap();
+        }
+        let store = open(&disk);
+        assert_eq!(store.report().checkpoint.is_some(), with_checkpoint);
+        let mut registers = of(one_film, 12);
+        registers.push(promised.clone());
+        for limit in [1, 5, 1_000] {
+            let (items, listed) = listed_of(&store, one_film, limit).unwrap();
+            assert_eq!((items.len(), &listed), (12, &registers), "pages of {limit}");
+            let (items, listed) = listed_of(&store, other, limit).unwrap();
+            assert_eq!((items, listed), (of(other, 15), of(other, 15)), "pages of {limit}");
+        }
+        assert_eq!(
+            listed_of(&store, VideoId::from_bytes([3; 16]), 10).unwrap(),
+            (vec![], vec![])
+        );
+        // Where nothing else can be read, too.
+        drop(store);
+        let store = open(&disk);
+        disk.spoil(&format!("superblock_{:06}.vsb", first.last().unwrap()), 0..u64::MAX);
+        assert_eq!(listed_of(&store, other, 10).unwrap().0, of(other, 15));
+        assert!(
+            listed_of(&store, one_film, 10).is_err(),
+            "nothing is passed over that may be there"
+        );
+        disk.heal();
     }
 }

@@ -30,6 +30,9 @@ use crate::{
 const PAGE: u32 = 4_096;
 /// Of the time of a processor, deciding takes about one part in so many at most.
 const SHARE: u32 = 100;
+/// A processor decides about one video in less. What a look takes beyond that it spends waiting, which costs nobody anything:
+/// on a busy machine a second of it would put the next look off for minutes.
+const ONE_VIDEO: Duration = Duration::from_micros(100);
 /// Views count less with time, which need not be written down each time: what is kept of them is at most so old.
 const HEAT_KEPT: Duration = Duration::from_secs(600);
 
@@ -121,20 +124,28 @@ pub(crate) const fn asked_of(mode: Mode) -> RedundancyMode {
 pub(crate) async fn run(app: Arc<App>) {
     loop {
         let began = app.clock.monotonic();
-        if let Err(error) = look(&app).await {
+        let videos = look(&app).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "it could not be decided how videos are kept; it is tried again");
-        }
-        let took = app.clock.monotonic().since(began);
+            0
+        });
+        let wait = rest(app.clock.monotonic().since(began), videos).max(app.pace.policy_every);
         tokio::select! {
             biased;
             () = app.shutdown.cancelled() => return,
             () = app.keeping.look_now.notified() => {}
-            () = tokio::time::sleep(app.pace.policy_every.max(took * SHARE)) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-async fn look(app: &App) -> Result<(), StoreError> {
+/// How long to rest after a look at so many videos that took so long.
+fn rest(took: Duration, videos: usize) -> Duration {
+    let of_processor = ONE_VIDEO.saturating_mul(u32::try_from(videos).unwrap_or(u32::MAX));
+    took.min(of_processor).saturating_mul(SHARE)
+}
+
+/// Decides about every video; says how many there are.
+async fn look(app: &App) -> Result<usize, StoreError> {
     let policy = app.settings.policy();
     let rules = app.settings.rules();
     let words = app.keeping.words();
@@ -167,10 +178,11 @@ async fn look(app: &App) -> Result<(), StoreError> {
         }
     }
     decided.wished = Arc::new(wished);
+    let videos = decided.of.len();
     if app.keeping.conclude(decided, words) {
         app.upkeep.count_now.notify_one();
     }
-    Ok(())
+    Ok(videos)
 }
 
 /// The films that are to be shards.
@@ -254,6 +266,14 @@ mod tests {
 
     fn at(hours: i64) -> Timestamp {
         Timestamp(hours * HOUR_MS)
+    }
+
+    #[test]
+    fn a_look_at_many_videos_is_rare_and_one_that_waited_for_others_is_not() {
+        let second = Duration::from_secs(1);
+        assert_eq!(rest(second, 1_000_000), SHARE * second);
+        assert_eq!(rest(second, 1), Duration::from_millis(10));
+        assert_eq!(rest(second, 0), Duration::ZERO, "it failed, and is tried again");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct Settings {
     /// Bytes below which a chunk stays as copies.
     #[arg(long, env = "ERASURE_MIN_BYTES", default_value_t = u32::try_from(CODED_BYTES_MIN).unwrap_or(u32::MAX), value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     pub erasure_min_bytes: u32,
-    /// Bytes a second that may go from node to node for another form, when nothing is to be repaired.
+    /// Bytes a second that may go from node to node, or be written where that is more, for another form, when nothing is to be repaired.
     #[arg(long, env = "MIGRATION_RATE", default_value_t = 20_000_000, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(100_000..=100_000_000_000))]
     pub migration_rate: u64,
     /// Copies of a replicated chunk.

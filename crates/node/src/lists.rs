@@ -1,4 +1,5 @@
-//! `GET /chunks` and `GET /registers`: what is here, page by page, in log order, for rebuild, audit and repair.
+//! `GET /chunks` and `GET /registers`: what is here, page by page, for rebuild, audit and repair. All of it comes in log
+//! order, and what is here of one video in none: its cursors are others.
 
 use axum::extract::State;
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use vstack_api::{
 use vstack_chunkpaxos::Layout;
 use vstack_engine::ListedRegister;
 use vstack_service::{ApiError, ApiResult, Json, Query};
-use vstack_types::{ChunkId, VideoId};
+use vstack_types::VideoId;
 
 use crate::app::{Shared, unreadable};
 
@@ -29,30 +30,24 @@ pub(crate) struct ListQuery {
 }
 
 struct Page {
-    cursor: u64,
+    cursor: Option<u64>,
     limit: usize,
-    prefix: Option<ChunkId>,
+    video: Option<VideoId>,
 }
 
 impl ListQuery {
     fn page(&self) -> ApiResult<Page> {
         let malformed = |what: &str| ApiError::new(ErrorCode::Malformed, what.to_owned());
-        let cursor = match &self.cursor {
-            None => 0,
-            Some(text) => text
-                .parse()
-                .map_err(|_| malformed("the cursor is none that this node gave"))?,
-        };
+        let cursor = self.cursor.as_deref().map(str::parse).transpose();
+        let cursor = cursor.map_err(|_| malformed("the cursor is none that this node gave"))?;
         let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
         if limit == 0 {
             return Err(malformed("a page has at least one entry"));
         }
-        let prefix = self.video.map(|video| format!("{video}-").parse()).transpose();
-        let prefix = prefix.map_err(|_| malformed("the video is no UUID"))?;
         Ok(Page {
             cursor,
             limit: limit.min(LIMIT_MAX),
-            prefix,
+            video: self.video,
         })
     }
 }
@@ -61,10 +56,13 @@ pub(crate) async fn chunks(State(app): State<Shared>, Query(query): Query<ListQu
     let page = query.page()?;
     let listed = app
         .engine
-        .look_aside(move |reader| reader.list_items(page.cursor, page.limit, page.prefix.as_ref()))
+        .look_aside(move |reader| match page.video {
+            Some(video) => reader.list_items_of(video, page.cursor, page.limit),
+            None => reader.list_items(page.cursor.unwrap_or(0), page.limit, None),
+        })
         .await;
     let listed = listed.flatten().map_err(|error| unreadable(&error))?;
-    let next_cursor = listed.next.map(|lsn| lsn.to_string());
+    let next_cursor = listed.next.map(|last| last.to_string());
     let chunks = listed
         .entries
         .into_iter()
@@ -85,10 +83,13 @@ pub(crate) async fn registers(
     let page = query.page()?;
     let listed = app
         .engine
-        .look_aside(move |reader| reader.list_registers(page.cursor, page.limit, page.prefix.as_ref()))
+        .look_aside(move |reader| match page.video {
+            Some(video) => reader.list_registers_of(video, page.cursor, page.limit),
+            None => reader.list_registers(page.cursor.unwrap_or(0), page.limit, None),
+        })
         .await;
     let listed = listed.flatten().map_err(|error| unreadable(&error))?;
-    let next_cursor = listed.next.map(|lsn| lsn.to_string());
+    let next_cursor = listed.next.map(|last| last.to_string());
     Ok(Json(RegisterPage {
         registers: listed.entries.into_iter().map(entry).collect(),
         next_cursor,

@@ -87,11 +87,11 @@ described! {
     /// Liveness and details.
     #[utoipa::path(get, path = "/health", responses((status = 200, body = NodeHealth), (status = 503, body = NodeHealth)))]
     health;
-    /// Items held, in log order.
+    /// Items held, in log order; of one video, in none.
     #[utoipa::path(get, path = "/chunks", params(("cursor" = Option<String>, Query), ("limit" = Option<usize>, Query),
         ("video" = Option<String>, Query)), responses((status = 200, body = ChunkPage), (status = 400, body = ErrorBody)))]
     chunks;
-    /// Registers kept, in log order.
+    /// Registers kept, in log order; of one video, in none.
     #[utoipa::path(get, path = "/registers", params(("cursor" = Option<String>, Query), ("limit" = Option<usize>, Query),
         ("video" = Option<String>, Query)), responses((status = 200, body = RegisterPage), (status = 400, body = ErrorBody)))]
     registers;

@@ -16,7 +16,7 @@ use vstack_placement::{
 use vstack_types::{NodeRef, VideoId};
 
 use self::chosen::{Chosen, Wanted};
-pub use self::moved::bytes_moved;
+pub use self::moved::{bytes_moved, bytes_written};
 use crate::{
     balance::is_movable,
     census::{Part, Row},

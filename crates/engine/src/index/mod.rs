@@ -13,6 +13,7 @@ mod changes;
 pub(crate) mod collisions;
 mod entry;
 mod load;
+mod of_video;
 
 use std::{
     collections::BTreeMap,

@@ -29,7 +29,7 @@ pub(super) fn resume<D: Disk>(
     if position.superblock < identity.first_superblock() {
         return Ok(Err("it is older than the disk's name".to_owned()));
     }
-    if !checkpoint.has_briefs {
+    if !checkpoint.is_current {
         return Ok(Err(
             "it is of an earlier version; the next one is written in this one's".to_owned(),
         ));

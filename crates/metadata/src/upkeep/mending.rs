@@ -29,8 +29,9 @@ use super::{
 };
 use crate::app::App;
 
-/// Chunks that are mended at once.
-const AT_ONCE: usize = 16;
+/// Chunks that are mended at once. It is the rate that limits them: on a busy machine one takes half a second and more, most
+/// of it in decisions that wait for their turn, and a rate of 50 chunks a second takes as many of them.
+const AT_ONCE: usize = 32;
 
 /// Something that was done, or tried.
 #[derive(Debug, Clone)]
@@ -111,11 +112,11 @@ pub(super) async fn run(app: &App) {
                 wait = waits.min();
                 break;
             };
-            allowance.spend(next.moves);
+            allowance.spend(next.spends);
             match next.planned.purpose {
                 Purpose::Mends => {}
-                Purpose::EvensOut => for_evening_out.spend(next.moves),
-                Purpose::Migrates => for_migrating.spend(next.moves),
+                Purpose::EvensOut => for_evening_out.spend(next.spends),
+                Purpose::Migrates => for_migrating.spend(next.spends),
             }
             any_begun = true;
             running.push(mend(app, next));
@@ -158,6 +159,9 @@ pub(super) struct Task {
     pub(super) planned: Planned,
     /// Bytes that go from node to node for it.
     pub(super) moves: u64,
+    /// What it counts for where so many bytes a second are allowed: whoever reads meanwhile waits behind what nodes write as
+    /// behind what they send each other.
+    spends: u64,
     /// Who is to get bytes.
     to: Vec<NodeRef>,
     /// How often it was tried before.

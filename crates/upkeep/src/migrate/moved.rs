@@ -1,4 +1,4 @@
-//! What it costs that a chunk gets another form: bytes that go from node to node.
+//! What it costs that a chunk gets another form: bytes that go from node to node, and bytes that nodes write.
 
 use std::num::NonZeroU8;
 
@@ -35,6 +35,23 @@ pub fn bytes_moved(census: &Census, row: &Row, job: &Job) -> u64 {
     }
 }
 
+/// Bytes that nodes write so that a chunk gets another form; of any other job it is none. A node may put together of few
+/// bytes what it writes much of.
+pub fn bytes_written(row: &Row, job: &Job) -> u64 {
+    let (each, count) = match job {
+        Job::Encode { data, to } => (Form::Coded { data: *data }.item_bytes(row.size), to.len()),
+        Job::Decode { to } => (u64::from(row.size), to.len()),
+        Job::Salvage
+        | Job::Read { .. }
+        | Job::Restore { .. }
+        | Job::Settle
+        | Job::TurnBack
+        | Job::Move { .. }
+        | Job::Correct { .. } => return 0,
+    };
+    each.saturating_mul(count as u64)
+}
+
 /// So that a chunk becomes shards at `to`, by their index: a node makes its own of all of the chunk, which it gets unless it
 /// `has` it; then for each set by which they are proven one node gets the others' shards.
 fn by_encoding(size: u32, data: NonZeroU8, to: &[NodeRef], has: impl Fn(&NodeRef) -> bool) -> u64 {
@@ -64,8 +81,14 @@ fn by_decoding(size: u32, form: Form, to: &[NodeRef], shards: impl Fn(&NodeRef) 
 
 #[cfg(test)]
 mod tests {
+    use vstack_chunkpaxos::Placement;
+    use vstack_types::{ChunkId, Digest};
+
     use super::*;
-    use crate::fixtures::node;
+    use crate::{
+        census::Part,
+        fixtures::{node, shards, video},
+    };
 
     const DATA: NonZeroU8 = NonZeroU8::new(3).unwrap();
 
@@ -88,6 +111,32 @@ mod tests {
             let moved = by_encoding(2_000_000, DATA, &to, |node| copies.contains(node));
             assert_eq!(moved, of_chunk * chunk + of_shards * shard, "{to:?}, {copies:?}");
         }
+    }
+
+    #[test]
+    fn what_nodes_write_is_counted_however_little_they_send_each_other() {
+        let mut census = Census::default();
+        let placed = Placement {
+            version: 1,
+            size: 2_000_000,
+            sha256: Digest::of(b"bytes"),
+            layout: shards(),
+            prev: None,
+            back: false,
+        };
+        let (video, part) = (video(1), Part::Chunk(0));
+        census.learn(video, part, &ChunkId::of_video(video, 0), &placed, 0);
+        let row = census.row(video, part).unwrap();
+        let five: Vec<NodeRef> = (1..=5).map(node).collect();
+        let encode = Job::Encode {
+            data: DATA,
+            to: five.clone(),
+        };
+        assert_eq!(bytes_written(row, &encode), 5 * 666_667);
+        let decode = Job::Decode { to: five[..3].to_vec() };
+        assert_eq!(bytes_written(row, &decode), 3 * 2_000_000);
+        assert!(bytes_written(row, &decode) > bytes_moved(&census, row, &decode));
+        assert_eq!(bytes_written(row, &Job::Settle), 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use vstack_types::NodeRef;
 use vstack_upkeep::{
     census::Item,
-    migrate::bytes_moved,
+    migrate::{bytes_moved, bytes_written},
     plan::Job,
     standing::{Form, Seen},
 };
@@ -53,7 +53,13 @@ pub(super) fn take(app: &App, may: May) -> Option<Task> {
         }
         looks -= 1;
         let key = (planned.video, planned.part);
-        let Some(Known { moves, to, reason }) = known(app, planned) else {
+        let Some(Known {
+            moves,
+            spends,
+            to,
+            reason,
+        }) = known(app, planned)
+        else {
             // It is gone, or something else is to be done about it.
             plan.remove(at);
             continue;
@@ -71,6 +77,7 @@ pub(super) fn take(app: &App, may: May) -> Option<Task> {
             reason: reason.word(planned.purpose),
             planned,
             moves,
+            spends,
             to,
             tries,
         };
@@ -98,6 +105,8 @@ pub(super) fn take(app: &App, may: May) -> Option<Task> {
 struct Known {
     /// Bytes that go from node to node for it.
     moves: u64,
+    /// Those, or what nodes write for it where that is more.
+    spends: u64,
     /// Who gets them.
     to: Vec<NodeRef>,
     reason: Reason,
@@ -152,7 +161,12 @@ fn known(app: &App, planned: &Planned) -> Option<Known> {
     };
     let is_to_go = |node| app.upkeep.stays_because(node).is_some();
     let reason = Reason::of(&planned.due.job, (&state.census, row), &attendance, is_to_go);
-    Some(Known { moves, to, reason })
+    Some(Known {
+        moves,
+        spends: moves.max(bytes_written(row, &planned.due.job)),
+        to,
+        reason,
+    })
 }
 
 #[cfg(test)]
