@@ -41,6 +41,9 @@ pub const QUEUE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 /// The queue counts bytes in units of this size.
 const QUEUE_UNIT: usize = 1024;
 
+/// Votes for which bytes are read back at once: each may have the largest chunk in memory.
+const READ_BACK_AT_ONCE: usize = 4;
+
 /// An operation that gets no answer for so long is given up; it may still be done, as when an answer is lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -73,6 +76,7 @@ pub struct Engine<D: Disk = FileDisk> {
     running: std::sync::Mutex<Option<Running>>,
     /// Where reads wait for the disk.
     waits: Waits,
+    read_backs: Semaphore,
 }
 
 impl<D: Disk> Engine<D> {
@@ -113,6 +117,7 @@ impl<D: Disk> Engine<D> {
             report,
             running: std::sync::Mutex::new(Some(works.start(runs)?)),
             waits,
+            read_backs: Semaphore::new(READ_BACK_AT_ONCE),
         })
     }
 
@@ -234,10 +239,26 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// As [`Engine::submit`].
     pub async fn paxos(&self, id: ChunkId, request: Request) -> Result<Reply, EngineError> {
+        // Where that takes too long the writer sees to it.
+        let _elapsed = timeout(ANSWER_TIMEOUT, self.read_back_for(&id, &request)).await;
         match self.submit(Op::Paxos { id, request }).await? {
             Outcome::Reply(reply) => Ok(reply),
             other => unreachable!("a message is answered by a reply, not by {other:?}"),
         }
+    }
+
+    /// Sees to it that the writer need not read what it has to vouch for.
+    async fn read_back_for(&self, id: &ChunkId, request: &Request) {
+        let now = self.now();
+        if self.reader.vouches_at_hand(id, request, now) {
+            return;
+        }
+        let Ok(_turn) = self.read_backs.acquire().await else {
+            return;
+        };
+        let (id, request) = (id.clone(), request.clone());
+        let read = move |reader: &Reader<D>| reader.read_back_for(&id, &request, now);
+        let _the_writer_reads_what_is_missing = self.look_aside(read).await;
     }
 
     /// Decisions of many registers, with one sync.

@@ -65,6 +65,7 @@ mod superblock;
 mod superblocks;
 mod table;
 mod tail;
+mod vouched;
 mod writer;
 
 pub use adopt::{AdoptError, Adoption, Finding, Reason};

@@ -14,9 +14,11 @@ use std::{
 };
 
 use support::{
+    ballot,
     gated::{Gate, Gated},
-    id, item, options,
+    id, item, me, options, other, placement,
 };
+use vstack_chunkpaxos::{Layout, Placement, Reply, Request};
 use vstack_engine::{
     BufferPool, Disk, Engine, EngineError, Fault, ItemBuilder, MemDisk, PutMode, QUEUE_BYTES_MAX, Which, WriteError,
 };
@@ -138,5 +140,44 @@ async fn an_end_that_could_not_be_marked_is_marked_when_there_is_room() {
     let full = used();
     disk.set_capacity(None);
     until(&|| used() > full);
+    engine.close().await;
+}
+
+/// A vote about a move asks the disk for all bytes that it vouches for.
+#[tokio::test]
+async fn who_writes_does_not_wait_for_what_a_vote_reads_back() {
+    let disk = Gated::default();
+    let engine = Arc::new(opened(disk.clone()));
+    let bytes = item(1, 100_000);
+    let mode = PutMode::Vote {
+        ballot: ballot(0),
+        placement: placement(&bytes, 1, &[me(), other()]),
+    };
+    engine.put(id("c"), bytes.clone(), mode).await.unwrap();
+    disk.reads.set(Gate::Shut);
+    let from = Layout::Replicated {
+        nodes: vec![me(), other()],
+    };
+    let moved = Placement {
+        prev: Some(from),
+        ..placement(&bytes, 2, &[me()])
+    };
+    let votes = tokio::spawn({
+        let (engine, ballot) = (Arc::clone(&engine), ballot(4));
+        let request = Request::Accept {
+            ballot,
+            placement: moved,
+        };
+        async move { engine.paxos(id("c"), request).await }
+    });
+    let reads = disk.reads.clone();
+    tokio::task::spawn_blocking(move || reads.is_waited_at()).await.unwrap();
+    let put = engine.put(id("new"), item(2, 10), PutMode::Plain);
+    let put = tokio::time::timeout(PATIENCE / 2, put).await;
+    assert!(!votes.is_finished(), "it vouches for what was not read back");
+    disk.reads.set(Gate::Open);
+    assert!(put.is_ok_and(|put| put.is_ok()), "it waits for the reads of a vote");
+    let reply = votes.await.unwrap().unwrap();
+    assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
     engine.close().await;
 }

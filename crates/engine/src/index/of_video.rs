@@ -9,8 +9,8 @@ use super::{Index, ItemCell, RegisterCell, SHARDS};
 use crate::table::{Cell, Table};
 
 /// Cells are told shard by shard, and in each by fingerprint.
-const fn shard_of(fingerprint: u64) -> usize {
-    (fingerprint % SHARDS as u64) as usize
+fn shard_of(fingerprint: u64) -> usize {
+    usize::try_from(fingerprint % SHARDS as u64).expect("there are few shards")
 }
 
 /// Some of them.

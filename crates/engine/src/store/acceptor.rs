@@ -8,6 +8,7 @@ use super::Store;
 use crate::{
     disk::Disk,
     op::{Now, WriteError},
+    vouched::Vouched,
 };
 
 impl<D: Disk> Store<D> {
@@ -87,9 +88,6 @@ impl<D: Disk> Store<D> {
 
     /// Which items of the accepted and the proposed placement are here and verified. Finding one damaged changes
     /// the register, so this comes before the register is looked at.
-    ///
-    /// A promise or a vote about a joint lets old copies go: that the bytes were sound when they arrived does not do
-    /// for it, the disk has to give them back.
     fn held_of(
         &mut self,
         id: &ChunkId,
@@ -97,32 +95,16 @@ impl<D: Disk> Store<D> {
         now: Now,
         position: usize,
     ) -> Result<Vec<Digest>, WriteError> {
-        let (proposed, is_vote) = match request {
-            Request::Accept { placement, .. } => (Some(placement), true),
-            Request::Put0 { placement, .. } => (Some(placement), false),
-            Request::Prepare { .. } => (None, true),
-            Request::Decided { .. } | Request::Read => (None, false),
-        };
-        let accepted = self.entry(id)?.register().accepted.map(|vote| vote.placement);
-        let is_joint = accepted
-            .iter()
-            .chain(proposed)
-            .any(|placement| placement.prev.is_some());
-        let anew = is_vote && is_joint;
+        let Vouched { items, anew } = Vouched::of(&self.entry(id)?.register(), request, self.shared.me);
         let mut held = Vec::new();
-        for placement in accepted.iter().chain(proposed) {
-            for sha256 in placement.items_of(&placement.layout, self.shared.me) {
-                if held.contains(&sha256) {
-                    continue;
-                }
-                let is_here = if anew {
-                    self.reads_back(id, sha256, now, position)?
-                } else {
-                    self.holds(id, sha256, now, position)?
-                };
-                if is_here {
-                    held.push(sha256);
-                }
+        for sha256 in items {
+            let is_here = if anew {
+                self.reads_back(id, sha256, now, position)?
+            } else {
+                self.holds(id, sha256, now, position)?
+            };
+            if is_here {
+                held.push(sha256);
             }
         }
         Ok(held)

@@ -454,8 +454,8 @@ impl<D: Disk> Store<D> {
         if item.lsn > self.shared.counters.log_seq.load(Ordering::Acquire) {
             return Ok(false);
         }
-        match self.shared.read_verified(id, item, now.monotonic) {
-            Ok(_) => {
+        match self.shared.verify(id, item, now.monotonic) {
+            Ok(()) => {
                 self.learn(id, sha256, State::checked(now.monotonic));
                 Ok(true)
             }
