@@ -12,7 +12,7 @@
 //!   everything, where the node never had that version in that process.
 //! - 2: part u16, buckets: these alone, from that part on.
 //!
-//! A page: `VSH3`, process UUID, version u64, whether its disk votes no more u8, key of 16 bytes, number of all items
+//! A page: `VSH4`, process UUID, version u64, whether its disk votes no more u8, key of 16 bytes, number of all items
 //! held u64, next part u16 (0 after the last one), what is told u8: 0 everything, 1 the buckets that follow; number of
 //! items u32 and of registers u32; each item fingerprint u64, tag u32, state u8; each register fingerprint u64, brief
 //! u32.
@@ -31,7 +31,7 @@ pub const PARTS: u16 = 256;
 /// No request has more bytes.
 pub const REQUEST_BYTES_MAX: usize = 1 + 16 + 8 + buckets::ENCODED_MAX;
 
-const MAGIC: [u8; 4] = *b"VSH3";
+const MAGIC: [u8; 4] = *b"VSH4";
 /// Without the buckets that are told.
 const HEAD_LEN: usize = 64;
 const ITEM_LEN: usize = 13;
