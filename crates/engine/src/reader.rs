@@ -29,9 +29,9 @@ use crate::{
     superblocks::Superblocks,
 };
 
-/// Bytes that are hashed in one go where nobody else wants them: few enough to stay in the cache of a processor, and to be
-/// taken from memory that is at hand.
-const VERIFIED_AT_ONCE: usize = 64 * 1024;
+/// Bytes that are read and hashed in one go where nobody else wants them: few enough to stay in the cache of a processor, and
+/// enough for a disk that is asked for each of them by itself.
+const VERIFIED_AT_ONCE: usize = 512 * 1024;
 
 /// How long a look at the filesystem's usage is good for.
 const USAGE_TTL: Duration = Duration::from_secs(1);
