@@ -41,8 +41,8 @@ pub const QUEUE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 /// The queue counts bytes in units of this size.
 const QUEUE_UNIT: usize = 1024;
 
-/// Votes for which bytes are read back at once: each may have the largest chunk in memory.
-const READ_BACK_AT_ONCE: usize = 4;
+/// Votes for which bytes are read back at once: no more, as who reads chunks waits for the same disk and processor.
+const READ_BACK_AT_ONCE: usize = 1;
 
 /// An operation that gets no answer for so long is given up; it may still be done, as when an answer is lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
