@@ -131,6 +131,9 @@ impl DiskFile for BoxedFile {
     fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> usize {
         self.0.read_at_once(buffer, offset)
     }
+    fn will_read(&self, offset: u64, len: u64) {
+        self.0.will_read(offset, len);
+    }
     fn cached_at(&self, offset: u64, len: usize) -> Option<Bytes> {
         self.0.cached_at(offset, len)
     }

@@ -18,10 +18,15 @@ use std::{
 };
 
 #[cfg(target_os = "linux")]
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    num::NonZeroU64,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 #[cfg(target_os = "linux")]
 use bytes::Bytes;
+#[cfg(target_os = "linux")]
+use rustix::fs::Advice;
 
 #[cfg(target_os = "linux")]
 use crate::mapped::Mapped;
@@ -153,7 +158,7 @@ impl DataFile {
 fn read_as_asked(file: &File) {
     #[cfg(target_os = "linux")]
     // Linux does it for every file that has a page cache at all.
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);
+    let _ = rustix::fs::fadvise(file, 0, None, Advice::Random);
     #[cfg(not(target_os = "linux"))]
     let _ = file;
 }
@@ -231,6 +236,11 @@ impl DiskFile for DataFile {
             return Ok(());
         }
         self.read_at(rest, offset + whole as u64)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn will_read(&self, offset: u64, len: u64) {
+        let _what_reads_finds_out = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
     }
 
     #[cfg(target_os = "linux")]

@@ -125,6 +125,12 @@ pub trait DiskFile: Send + Sync + 'static {
         self.read_at(buffer, offset)
     }
 
+    /// `len` bytes from `offset` on are read next, piece by piece: the disk may be asked for all of them at once. Waits for
+    /// none of them.
+    fn will_read(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
     /// Fills the beginning of `buffer` with what is to be had from `offset` on without waiting for the disk; says how
     /// many bytes that was. None, when it is not known. An error is left for the read that waits.
     fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> usize {

@@ -29,9 +29,9 @@ use crate::{
     superblocks::Superblocks,
 };
 
-/// Bytes that are read and hashed in one go where nobody else wants them: few enough to stay in the cache of a processor, and
-/// enough for a disk that is asked for each of them by itself.
-const VERIFIED_AT_ONCE: usize = 512 * 1024;
+/// Bytes that are read and hashed in one go where nobody else wants them: few enough to be in the cache of a processor still
+/// when they are hashed.
+const VERIFIED_AT_ONCE: usize = 64 * 1024;
 
 /// How long a look at the filesystem's usage is good for.
 const USAGE_TTL: Duration = Duration::from_secs(1);
@@ -211,6 +211,8 @@ impl<D: Disk> Shared<D> {
     fn digest(&self, item: &StoredItem) -> io::Result<Digest> {
         let superblock = self.superblocks.get(item.place.superblock());
         let superblock = superblock.ok_or(io::ErrorKind::NotFound)?;
+        // Else the disk were asked for each piece by itself.
+        superblock.file.will_read(item.payload_at, u64::from(item.size));
         let mut digest = DigestBuilder::default();
         let mut piece = vec![0; VERIFIED_AT_ONCE.min(item.size as usize)];
         let mut done = 0;
