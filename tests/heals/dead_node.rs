@@ -27,8 +27,9 @@ const MISSED: u64 = 50;
 /// holds them up, repairs are to reach this part of it: they are paced evenly. The rest is for the measurement, which begins
 /// with the last look before the first move, and for the last chunks, which have no others beside them.
 const SHARE_OF_THE_RATE: f64 = 0.9;
-/// Where the disk is what holds them up, its speed is what a plain copy takes of it beside the same players and uploads,
-/// measured in the same run just before, and repairs are to reach this part of it. It cannot be as much: a repaired byte is read once and written once, as a copied one is, but a copy
+/// Where the disk is what holds them up, its speed is what a plain copy of the same bytes takes of it, of parts of all that the
+/// node holds that is to die, beside the same players and uploads, measured in the same run just before; and repairs are to
+/// reach this part of it. It cannot be as much: a repaired byte is read once and written once, as a copied one is, but a copy
 /// is synced once at its end, and a repair syncs each chunk by itself, and decides twice where it lives, which is two votes
 /// at each of its nodes and two rows in the database, all synced as well; and it is hashed where it is read and where it is
 /// written, by the two processors that the players and the uploads have, too.
@@ -51,7 +52,8 @@ fn a_dead_node_is_replaced_while_people_watch() {
     let uploads = Uploads::start(&filled.cluster, &filled.film, 2);
     let readers = Readers::start(&filled.cluster, &filled.videos);
     players.wait_playing();
-    let copied = repair_speed::of_a_plain_copy(&filled.cluster.scratch(""));
+    let holds = filled.cluster.data().join("nodes/storage-node-4");
+    let copied = repair_speed::of_a_plain_copy(&holds, &filled.cluster.scratch(""));
     let before = readers.measure(BASELINE);
     let killed = Instant::now();
     assert!(filled.cluster.kill("storage-node-4"));
@@ -94,8 +96,8 @@ fn a_dead_node_is_replaced_while_people_watch() {
     );
     println!(
         "{of}repairs: {:.0} MB in {:.1?}, {:.0} MB/s; demanded {:.0} MB/s, the lesser of {:.0} MB/s, {SHARE_OF_THE_RATE} of \
-         REPAIR_RATE ({:.0} MB/s), and {:.0} MB/s, {SHARE_OF_THE_DISK} of a plain synced copy of 400 MiB beside the same \
-         players and uploads ({:.0} MB/s)",
+         REPAIR_RATE ({:.0} MB/s), and {:.0} MB/s, {SHARE_OF_THE_DISK} of a plain synced copy of 400 MiB of what that node \
+         holds, old and new, beside the same players and uploads ({:.0} MB/s)",
         moved.bytes as f64 / 1e6,
         moved.took(),
         moved.bytes_per_second() / 1e6,

@@ -3,7 +3,8 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    path::Path,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -83,30 +84,58 @@ fn is_moving(repairs: &Value) -> bool {
     running.any(|repair| repair["what"] == "move")
 }
 
-/// Bytes that are read and written at once, and how often.
+/// Superblocks that are copied from, and bytes of each.
+const PARTS: usize = 25;
+const PART_BYTES: u64 = 16 << 20;
+/// Bytes that are read and written at once.
 const BLOCK: usize = 1 << 20;
-const BLOCKS: usize = 400;
 
-/// Bytes a second of a plain copy: a file of 400 MiB that is on the disk and no longer in memory is read from its
-/// beginning to its end, written to another beside it, and synced once.
-pub fn of_a_plain_copy(directory: &Path) -> f64 {
-    let directory = tempfile::Builder::new().prefix("copy-").tempdir_in(directory).unwrap();
-    let path = |name: &str| directory.path().join(name);
+/// Bytes a second of a plain copy of what a node holds, who is to die next: parts of its superblocks, evenly from the oldest to
+/// the newest, are read from the disk, each from its beginning, and written to one file in `directory`, which is synced once.
+///
+/// What was written long ago may be read more slowly than what was written just now, where the disk has a memory of its own.
+pub fn of_a_plain_copy(node: &Path, directory: &Path) -> f64 {
+    let full = full_superblocks(node);
+    let parts = spread(&full);
+    assert!(!parts.is_empty(), "{} has nothing to be copied", node.display());
+    let mut copy = tempfile::tempfile_in(directory).unwrap();
     let mut block = vec![0_u8; BLOCK];
-    File::open("/dev/urandom").unwrap().read_exact(&mut block).unwrap();
-    let mut written = File::create(path("source")).unwrap();
-    for _ in 0..BLOCKS {
-        written.write_all(&block).unwrap();
-    }
-    written.sync_all().unwrap();
-    fadvise(&written, 0, None, Advice::DontNeed).unwrap();
-    let mut source = File::open(path("source")).unwrap();
-    let mut copy = File::create(path("copy")).unwrap();
+    let mut copied = 0;
     let began = Instant::now();
-    for _ in 0..BLOCKS {
-        source.read_exact(&mut block).unwrap();
-        copy.write_all(&block).unwrap();
+    for path in parts {
+        let source = File::open(path).unwrap();
+        fadvise(&source, 0, None, Advice::DontNeed).unwrap();
+        let mut part = source.take(PART_BYTES);
+        loop {
+            let len = part.read(&mut block).unwrap();
+            if len == 0 {
+                break;
+            }
+            copy.write_all(&block[..len]).unwrap();
+            copied += len;
+        }
     }
     copy.sync_all().unwrap();
-    (BLOCK * BLOCKS) as f64 / began.elapsed().as_secs_f64()
+    copied as f64 / began.elapsed().as_secs_f64()
+}
+
+/// Those that have all their bytes, oldest first: a hole is read from no disk.
+fn full_superblocks(node: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(node).unwrap().map(|entry| entry.unwrap().path());
+    let mut full: Vec<PathBuf> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "vsb"))
+        .filter(|path| {
+            let metadata = path.metadata().unwrap();
+            metadata.blocks() * 512 >= metadata.len() / 10 * 9
+        })
+        .collect();
+    full.sort();
+    full
+}
+
+fn spread(superblocks: &[PathBuf]) -> Vec<&PathBuf> {
+    let count = PARTS.min(superblocks.len());
+    (0..count)
+        .map(|n| &superblocks[n * superblocks.len() / count])
+        .collect()
 }
