@@ -464,6 +464,14 @@ mod tests {
             prop_assert_eq!(Request::decode(&[&bytes[..], &[0]].concat()), Err(DecodeError));
         }
 
+        /// What it tells has other fingerprints.
+        #[test]
+        fn a_page_of_an_earlier_version_is_refused(page in any_page(), version in b'1'..=b'3') {
+            let mut bytes = page.encode();
+            bytes[MAGIC.len() - 1] = version;
+            prop_assert!(Page::decode(&bytes).is_err());
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(page) = Page::decode(&[&MAGIC[..], &bytes].concat()) {

@@ -43,6 +43,8 @@ const QUEUE_UNIT: usize = 1024;
 
 /// Votes for which bytes are read back at once: no more, as who reads chunks waits for the same disk and processor.
 const READ_BACK_AT_ONCE: usize = 1;
+/// What was not read back by then the writer reads, which says what is wrong with the disk.
+const READ_BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// An operation that gets no answer for so long is given up; it may still be done, as when an answer is lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,7 +78,7 @@ pub struct Engine<D: Disk = FileDisk> {
     running: std::sync::Mutex<Option<Running>>,
     /// Where reads wait for the disk.
     waits: Waits,
-    read_backs: Semaphore,
+    read_backs: Arc<Semaphore>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -117,7 +119,7 @@ impl<D: Disk> Engine<D> {
             report,
             running: std::sync::Mutex::new(Some(works.start(runs)?)),
             waits,
-            read_backs: Semaphore::new(READ_BACK_AT_ONCE),
+            read_backs: Arc::new(Semaphore::new(READ_BACK_AT_ONCE)),
         })
     }
 
@@ -239,8 +241,7 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// As [`Engine::submit`].
     pub async fn paxos(&self, id: ChunkId, request: Request) -> Result<Reply, EngineError> {
-        // Where that takes too long the writer sees to it.
-        let _elapsed = timeout(ANSWER_TIMEOUT, self.read_back_for(&id, &request)).await;
+        let _the_writer_sees_to_it_then = timeout(READ_BACK_WITHIN, self.read_back_for(&id, &request)).await;
         match self.submit(Op::Paxos { id, request }).await? {
             Outcome::Reply(reply) => Ok(reply),
             other => unreachable!("a message is answered by a reply, not by {other:?}"),
@@ -253,11 +254,15 @@ impl<D: Disk> Engine<D> {
         if self.reader.vouches_at_hand(id, request, now) {
             return;
         }
-        let Ok(_turn) = self.read_backs.acquire().await else {
+        let Ok(turn) = Arc::clone(&self.read_backs).acquire_owned().await else {
             return;
         };
         let (id, request) = (id.clone(), request.clone());
-        let read = move |reader: &Reader<D>| reader.read_back_for(&id, &request, now);
+        let read = move |reader: &Reader<D>| {
+            reader.read_back_for(&id, &request, now);
+            // A read that hangs keeps its turn, whoever gave it up: no thread waits beside it for the same disk.
+            drop(turn);
+        };
         let _the_writer_reads_what_is_missing = self.look_aside(read).await;
     }
 
